@@ -1,0 +1,115 @@
+"""Every error that certsync tells a person about, drawn as one tree.
+
+    CertsyncError                  exit 1   something failed
+    ├── FleetFileError             exit 2   the fleet file has mistakes, all of them listed
+    ├── RefusedError               exit 1   somebody else's server: nothing was changed
+    ├── HostError                  exit 1   a host cannot be reached, or a command on it fails
+    ├── StoreError                 exit 1   certificates on disk are not what they should be
+    ├── ClockError                 exit 1   this machine's clock is too far from the CA's
+    ├── CanaryError                exit 1   a challenge would not reach the issuer
+    ├── CaError                    exit 1   the CA refuses, or cannot be talked to
+    ├── RolloutError               exit 1   a backend does not hold or serve the generation
+    ├── WrongError                 exit 3   checked, and a backend serves something else
+    └── LaterError                 exit 75  not now; the same command continues
+        ├── LockHeldError                   another run changes the fleet
+        ├── CaBusyError                     the CA said when to come back
+        └── DnsError                        the names do not lead to the balancer yet
+
+Each carries what and where in its message, and in its hint what to try. Foreign errors are
+translated where they enter: OpenSSH's and subprocess's in `host`, the CA's in `issuance`,
+the file system's in `store`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class CertsyncError(Exception):
+    """Something a person has to know. The message says what and where."""
+
+    exit_status: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One mistake in a fleet file."""
+
+    place: str
+    """The key, dotted from the top (`backends.web-2.address`), or `line 7`."""
+
+    message: str
+    """What is wrong there."""
+
+    hint: str = ""
+    """What to write instead."""
+
+
+class FleetFileError(CertsyncError):
+    """The fleet file cannot be used. ``mistakes`` are all that were found."""
+
+    exit_status = 2
+
+    def __init__(self, path: str, mistakes: list[Mistake]) -> None:
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        super().__init__(f"{path} has {count}")
+        self.path = path
+        self.mistakes = mistakes
+
+
+class RefusedError(CertsyncError):
+    """A server that is somebody else's; nothing has been changed on any host."""
+
+
+class HostError(CertsyncError):
+    """A host cannot be reached, or what was run on it failed."""
+
+
+class StoreError(CertsyncError):
+    """What is on disk is not what it should be, or cannot be written."""
+
+
+class ClockError(CertsyncError):
+    """This machine's clock is too far from the CA's."""
+
+
+class CanaryError(CertsyncError):
+    """A test file in the webroot is not seen where the CA would look for a challenge."""
+
+
+class CaError(CertsyncError):
+    """The CA refuses, or cannot be talked to."""
+
+
+class RolloutError(CertsyncError):
+    """At least one backend does not hold or serve the generation it should."""
+
+
+class WrongError(CertsyncError):
+    """Checked, and something is not as it should be."""
+
+    exit_status = 3
+
+
+class LaterError(CertsyncError):
+    """Not now. The same command continues where this one stopped."""
+
+    exit_status = 75
+
+
+class LockHeldError(LaterError):
+    """Another run changes the fleet."""
+
+
+class CaBusyError(LaterError):
+    """The CA asked to come back later (RFC 8555 section 6.6: rate limits, Retry-After)."""
+
+
+class DnsError(LaterError):
+    """The names do not lead to the fleet's public addresses yet."""

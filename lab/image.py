@@ -1,0 +1,195 @@
+"""The image that every host of a lab starts from, built once for each suite and kept.
+
+It holds what a cloud image holds and nothing of ours: no nginx, no HAProxy. What the deploys
+install waits as packages in /srv/apt, so that `apt install` in a host is real and needs no route.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.mirror import debian_mirror, keyring_folder
+from lab.shell import run, say, watch
+
+CACHE = Path(os.environ.get("CERTSYNC_LAB_CACHE", "/var/cache/certsync-lab"))
+SUITES = ("bookworm", "trixie")
+DEFAULT_SUITE = "trixie"
+PEBBLE_SUITE = "forky"
+"""Debian 12's and 13's Pebble knows no ARI and no profiles; this suite's 2.10 runs on both."""
+
+INSTALLED = (
+    "systemd,systemd-sysv,dbus,openssh-server,python3,sudo,iproute2,ca-certificates,curl,procps,"
+    "openssl,cron,ufw,iptables"
+)
+"""What is in the image: what Debian's and Ubuntu's cloud images carry, and UFW."""
+
+OFFERED = "nginx haproxy rsync socat python3-venv apache2 logrotate shellcheck"
+"""What apt in a host can install."""
+
+UNITS = {
+    "etc/systemd/system/lab-hostkeys.service": """\
+[Unit]
+Description=SSH host keys of this host's own
+Before=ssh.service
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/ssh-keygen -A
+[Install]
+WantedBy=multi-user.target
+""",
+    # A cloud image's user: no password, all of sudo.
+    "etc/sudoers.d/admin": "admin ALL=(ALL) NOPASSWD: ALL\n",
+    # The lab has no route out and takes its name servers from /etc/resolv.conf alone.
+    "etc/apt/apt.conf.d/99lab": 'Acquire::Languages "none";\nAPT::Periodic::Enable "0";\n',
+}
+
+SETUP = r"""
+set -eu
+root=$1
+chroot "$root" useradd --create-home --shell /bin/bash admin
+install -d -o 1000 -g 1000 -m 700 "$root/home/admin/.ssh"
+chroot "$root" apt-get install -y --download-only --no-install-recommends $OFFERED
+mkdir -p "$root/srv/apt"
+mv "$root"/var/cache/apt/archives/*.deb "$root/srv/apt/"
+(cd "$root/srv/apt" && dpkg-scanpackages --multiversion . > Packages)
+rm -rf "$root"/etc/apt/sources.list "$root"/etc/apt/sources.list.d/*
+echo 'deb [trusted=yes] file:/srv/apt ./' > "$root/etc/apt/sources.list"
+cp -r "$UNITS/." "$root/"
+chmod 440 "$root/etc/sudoers.d/admin"
+chroot "$root" systemctl enable lab-hostkeys.service
+chroot "$root" systemctl mask apt-daily.timer apt-daily-upgrade.timer logrotate.timer
+chroot "$root" apt-get update
+rm -f "$root"/etc/hostname "$root"/etc/machine-id "$root"/etc/resolv.conf
+rm -f "$root"/etc/ssh/ssh_host_*
+: > "$root/etc/machine-id"
+"""
+"""Runs outside the new root when its packages are in. The users' ids are the image's own."""
+
+
+def recipe(suite: str) -> str:
+    """Return twelve hex digits that change when what goes into the image changes."""
+    parts = (suite, INSTALLED, OFFERED, SETUP, *UNITS, *UNITS.values())
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def image_path(suite: str) -> Path:
+    """Return where a suite's image is, or would be.
+
+    Raises:
+        LabError: the suite is not known.
+    """
+    if suite not in SUITES:
+        raise LabError(f"no suite {suite!r}", f"one of: {', '.join(SUITES)}")
+    return CACHE / f"{suite}-{recipe(suite)}"
+
+
+def image(suite: str) -> Path:
+    """Return the root folder of a suite's image, building it if it is not there yet.
+
+    Raises:
+        LabError: the suite is not known, or the build fails; the log's tail is in the message.
+    """
+    root = image_path(suite)
+    with _one_at_a_time():
+        if not root.exists():
+            _build(suite, root)
+            _drop_older(suite, root)
+    return root
+
+
+def pebble() -> Path:
+    """Return a folder with the programs `pebble` and `pebble-challtestsrv`, fetching them once."""
+    folder = CACHE / "pebble"
+    with _one_at_a_time():
+        if not (folder / "usr/bin/pebble").exists():
+            _fetch_pebble(folder)
+    return folder / "usr/bin"
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(suite: str, root: Path) -> None:
+    say(f"building the {suite} image, once ({root})")
+    log = CACHE / f"{suite}.log"
+    log.unlink(missing_ok=True)
+    units = CACHE / "units"
+    shutil.rmtree(units, ignore_errors=True)
+    for name, text in UNITS.items():
+        (units / name).parent.mkdir(parents=True, exist_ok=True)
+        (units / name).write_text(text)
+    hook = CACHE / "setup.sh"
+    hook.write_text(f"OFFERED='{OFFERED}'\nUNITS='{units}'\n{SETUP}")
+    unfinished = root.with_suffix(".part")
+    _forget(unfinished)
+    watch(
+        ["mmdebstrap", "--variant=minbase", "--mode=root", f"--include={INSTALLED}",
+         f"--keyring={keyring_folder()}", "--skip=cleanup/apt/lists",
+         f"--customize-hook=sh {hook} \"$1\"", suite, unfinished,
+         f"deb {debian_mirror()} {suite} main"],
+        label=f"building the {suite} image",
+        log=log,
+        hint="is the mirror of this machine's apt reachable? try apt-get update",
+    )  # fmt: skip
+    unfinished.rename(root)
+
+
+def _drop_older(suite: str, keep: Path) -> None:
+    for older in CACHE.glob(f"{suite}-*"):
+        if older != keep and older.is_dir() and not _in_use(older):
+            _forget(older)
+
+
+def _in_use(root: Path) -> bool:
+    return str(root) in Path("/proc/self/mountinfo").read_text()
+
+
+def _forget(root: Path) -> None:
+    if root.exists():
+        run(["rm", "-rf", "--one-file-system", root])
+
+
+def _fetch_pebble(folder: Path) -> None:
+    say(f"fetching Pebble from Debian {PEBBLE_SUITE}, once")
+    work = folder.with_suffix(".part")
+    _forget(work)
+    (work / "lists/partial").mkdir(parents=True)
+    sources = work / "sources.list"
+    keys = keyring_folder()
+    ring = next(
+        (ring for ring in (keys / "debian-archive-keyring.gpg",) if ring.exists()),
+        next(keys.glob("debian-archive-*")),
+    )
+    sources.write_text(f"deb [signed-by={ring}] {debian_mirror()} {PEBBLE_SUITE} main\n")
+    options = [
+        f"Dir::Etc::sourcelist={sources}", "Dir::Etc::sourceparts=-",
+        f"Dir::State::Lists={work / 'lists'}", "Dir::State::status=/dev/null",
+        f"Dir::Cache={work}", "APT::Sandbox::User=root",
+    ]  # fmt: skip
+    apt = ["apt-get"]
+    for option in options:
+        apt += ["-o", option]
+    run([*apt, "update"], timeout=300, hint="is the mirror of this machine's apt reachable?")
+    done = subprocess.run(
+        [*apt, "download", "pebble"], cwd=work, capture_output=True, text=True, timeout=300
+    )
+    if done.returncode != 0:
+        raise LabError(f"Pebble cannot be fetched: {done.stderr.strip()}")
+    package = next(work.glob("pebble_*.deb"))
+    unpacked = work / "unpacked"
+    run(["dpkg-deb", "--extract", package, unpacked])
+    unpacked.rename(folder)
+    _forget(work)

@@ -1,0 +1,45 @@
+"""What a lab needs of this machine, and the error that names what is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from lab.errors import LabError
+
+PACKAGES = {
+    "systemd-nspawn": "systemd-container",
+    "mmdebstrap": "mmdebstrap",
+    "dpkg-scanpackages": "dpkg-dev",
+    "dpkg-deb": "dpkg",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "rsync": "rsync",
+    "ip": "iproute2",
+    "openssl": "openssl",
+    "curl": "curl",
+}
+"""Tool and the Debian package that carries it."""
+
+
+def missing_packages() -> list[str]:
+    """Return the Debian packages whose tools are not on this machine, sorted."""
+    return sorted({package for tool, package in PACKAGES.items() if shutil.which(tool) is None})
+
+
+def require() -> None:
+    """Refuse, naming the right or the packages, unless a lab can be brought up here.
+
+    Raises:
+        LabError: not root, or a tool is missing.
+    """
+    if os.geteuid() != 0:
+        raise LabError(
+            "a lab needs root: it makes network namespaces and boots systemd-nspawn hosts",
+            "run it again with sudo",
+        )
+    if missing := missing_packages():
+        raise LabError(
+            f"tools are missing: {' '.join(missing)}",
+            f"apt-get install --no-install-recommends {' '.join(missing)}",
+        )

@@ -1,0 +1,78 @@
+"""The lab's network: one namespace a host and one for the operator, who owns the bridge.
+
+There is no default route anywhere and no link to the machine's own network: nothing gets out.
+Addresses are of the documentation ranges (RFC 5737, RFC 3849).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lab.shell import attempt, run
+
+IPV4 = "203.0.113."
+IPV6 = "2001:db8:113::"
+OPERATOR = 1
+CA = 3
+
+
+def namespace(lab: str, host: str) -> str:
+    """Return the network namespace's name of a host."""
+    return f"cs-{lab}-{host}"
+
+
+def make_operator(lab: str) -> None:
+    """Make the operator's namespace with the bridge all hosts are plugged into."""
+    space = namespace(lab, "operator")
+    _make(space)
+    ip = ["ip", "-n", space]
+    run([*ip, "link", "add", "br0", "type", "bridge"])
+    run([*ip, "address", "add", f"{IPV4}{OPERATOR}/24", "dev", "br0"])
+    run([*ip, "address", "add", f"{IPV6}{OPERATOR}/64", "dev", "br0", "nodad"])
+    run([*ip, "link", "set", "br0", "up"])
+    resolver = Path("/etc/netns") / space
+    resolver.mkdir(parents=True, exist_ok=True)
+    (resolver / "resolv.conf").write_text(f"nameserver {IPV4}{CA}\n")
+
+
+def make_host(lab: str, host: str, number: int) -> None:
+    """Make a host's namespace and its cable to the bridge, with both its addresses."""
+    space, operator = namespace(lab, host), namespace(lab, "operator")
+    _make(space)
+    port = f"to-{number}"
+    run(["ip", "-n", operator, "link", "add", port, "type", "veth",
+         "peer", "name", "host0", "netns", space])  # fmt: skip
+    run(["ip", "-n", operator, "link", "set", port, "master", "br0", "up"])
+    run(["ip", "-n", space, "address", "add", f"{IPV4}{number}/24", "dev", "host0"])
+    run(["ip", "-n", space, "address", "add", f"{IPV6}{number}/64", "dev", "host0", "nodad"])
+    run(["ip", "-n", space, "link", "set", "host0", "up"])
+
+
+def plug(lab: str, number: int, *, connected: bool) -> None:
+    """Connect a host's cable to the bridge, or pull it."""
+    state = "up" if connected else "down"
+    run(["ip", "-n", namespace(lab, "operator"), "link", "set", f"to-{number}", state])
+
+
+def names(lab: str) -> list[str]:
+    """Return the namespaces of a lab that are still there."""
+    listing = run(["ip", "netns", "list"])
+    return [line.split()[0] for line in listing.splitlines() if line.startswith(f"cs-{lab}-")]
+
+
+def remove(lab: str) -> None:
+    """Remove every namespace of the lab, and with them its links."""
+    for space in names(lab):
+        attempt(["ip", "netns", "delete", space])
+        resolver = Path("/etc/netns") / space
+        (resolver / "resolv.conf").unlink(missing_ok=True)
+        if resolver.is_dir():
+            resolver.rmdir()
+
+
+def _make(space: str) -> None:
+    run(["ip", "netns", "add", space])
+    run(["ip", "-n", space, "link", "set", "lo", "up"])
+    # An address is usable at once; duplicate detection would hold it back for a second.
+    run(["ip", "netns", "exec", space, "sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0",
+         "net.ipv6.conf.default.accept_ra=0"])  # fmt: skip

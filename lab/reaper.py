@@ -1,0 +1,20 @@
+"""Wait until the process that holds our standard input is gone, then take its lab down."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from lab.world import Lab
+
+
+def main(name: str) -> None:
+    """Take the lab ``name`` down at the end of standard input."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdin.buffer.read()
+    Lab(name).down()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

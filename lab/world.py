@@ -1,0 +1,266 @@
+"""A whole lab: a balancer, backends, a CA host and the operator's namespace."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from lab import cgroup, needs, network
+from lab.ca import CertificateAuthority
+from lab.errors import LabError
+from lab.image import DEFAULT_SUITE, image, image_path, pebble
+from lab.machine import Machine
+from lab.shell import attempt, run, say
+
+RUN = Path("/run/certsync-lab")
+CHECKOUT = Path(__file__).resolve().parent.parent
+BALANCER_NUMBER = 10
+MOST_BACKENDS = 50
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+"""Sixteen hosts use up Linux's default of 128; process 1 of the next one dies."""
+
+
+class Lab:
+    """A lab by name. As a context manager it is up inside, and gone after, whatever happens."""
+
+    def __init__(
+        self, name: str = "lab", *, backends: int = 3, suite: str = DEFAULT_SUITE
+    ) -> None:
+        if not name.isalnum() or len(name) > 12:
+            raise LabError(f"no name for a lab: {name!r}", "use at most 12 letters and digits")
+        if not 1 <= backends <= MOST_BACKENDS:
+            raise LabError(f"{backends} backends", f"a lab has 1 to {MOST_BACKENDS}")
+        self.name = name
+        self.suite = suite
+        self.folder = RUN / name
+        self.backend_count = backends
+        self._reaper: subprocess.Popen[bytes] | None = None
+
+    def _machine(self, name: str, number: int) -> Machine:
+        return Machine(self.name, name, number, self.folder, image_path(self.suite))
+
+    @property
+    def balancer(self) -> Machine:
+        """The host that HAProxy is deployed to."""
+        return self._machine("balancer", BALANCER_NUMBER)
+
+    @property
+    def backends(self) -> list[Machine]:
+        """The hosts that nginx is deployed to, backend-01 first."""
+        return [
+            self._machine(f"backend-{index:02}", BALANCER_NUMBER + index)
+            for index in range(1, self.backend_count + 1)
+        ]
+
+    @property
+    def ca(self) -> CertificateAuthority:
+        """The CA host."""
+        public = (self.balancer.address, self.balancer.address6)
+        return CertificateAuthority(self._machine("ca", network.CA), public)
+
+    @property
+    def machines(self) -> list[Machine]:
+        """All hosts."""
+        return [self.ca.machine, self.balancer, *self.backends]
+
+    def machine(self, name: str) -> Machine:
+        """Return the host of that name.
+
+        Raises:
+            LabError: there is none.
+        """
+        for machine in self.machines:
+            if machine.name == name:
+                return machine
+        names = ", ".join(machine.name for machine in self.machines)
+        raise LabError(f"no host {name!r} in this lab", f"operator, {names}")
+
+    def operator_argv(self) -> list[str]:
+        """Return what to put before a command to run it as the operator."""
+        return ["ip", "netns", "exec", network.namespace(self.name, "operator")]
+
+    # Up and down
+
+    def up(self) -> None:
+        """Bring the lab up, unless it is up already.
+
+        Raises:
+            LabError: a right or tool is missing, or another checkout holds a lab of this name.
+        """
+        needs.require()
+        root, programs = image(self.suite), pebble()
+        with self._lock():
+            if self._is_up(root):
+                say(f"lab {self.name} is up already")
+                return
+            self._sweep()
+            try:
+                self._build(programs)
+            except BaseException:
+                self._sweep()
+                raise
+
+    def down(self) -> None:
+        """Take the lab down and remove every trace of it. Nothing happens if there is none."""
+        needs.require()
+        with self._lock():
+            self._sweep()
+
+    def __enter__(self) -> Lab:
+        needs.require()
+        image(self.suite)
+        # Takes the lab down when this process ends in any way, SIGKILL included.
+        self._reaper = subprocess.Popen(
+            [sys.executable, "-m", "lab.reaper", self.name],
+            cwd=CHECKOUT,
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            self.up()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.down()
+        self._release()
+
+    def _release(self) -> None:
+        if self._reaper is not None and self._reaper.stdin is not None:
+            self._reaper.stdin.close()
+            self._reaper.wait()
+            self._reaper = None
+
+    @classmethod
+    def standing(cls, name: str = "lab") -> Lab:
+        """Return the lab of this name that is up.
+
+        Raises:
+            LabError: none is.
+        """
+        try:
+            facts = json.loads((RUN / name / "lab.json").read_text())
+        except FileNotFoundError:
+            raise LabError(f"lab {name} is not up", "lab/lab up") from None
+        return cls(name, backends=facts["backends"], suite=facts["suite"])
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        RUN.mkdir(parents=True, exist_ok=True)
+        with (RUN / f"{self.name}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"waiting for another process that changes lab {self.name}")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _is_up(self, root: Path) -> bool:
+        path = self.folder / "lab.json"
+        if not path.exists():
+            return False
+        facts = json.loads(path.read_text())
+        alive = all(machine.running() for machine in self.machines)
+        if alive and facts["checkout"] != str(CHECKOUT):
+            raise LabError(
+                f"lab {self.name} is up and belongs to the checkout {facts['checkout']}",
+                "take it down there with `lab/lab down`, or use another name with --name",
+            )
+        if alive and facts != self._facts(root):
+            raise LabError(
+                f"lab {self.name} is up with {facts['backends']} backends on {facts['suite']}",
+                "lab/lab down, then up again",
+            )
+        return alive
+
+    def _facts(self, root: Path) -> dict[str, object]:
+        return {
+            "checkout": str(CHECKOUT),
+            "backends": self.backend_count,
+            "suite": self.suite,
+            "image": str(root),
+        }
+
+    def _build(self, programs: Path) -> None:
+        say(f"booting {len(self.machines)} hosts of Debian {self.suite}")
+        self.folder.mkdir(parents=True)
+        run(["mount", "-t", "tmpfs", "-o", "size=12g,mode=755", f"certsync-lab-{self.name}",
+             self._disk()])  # fmt: skip
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "certsync lab operator",
+             "-f", self.folder / "id_ed25519"])  # fmt: skip
+        self._allow_many_hosts()
+        network.make_operator(self.name)
+        for machine in self.machines:
+            machine.prepare()
+        self.ca.install()
+        for machine in self.machines:
+            binds = [f"{programs}:/opt/pebble"] if machine == self.ca.machine else []
+            machine.boot(*binds)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(Machine.wait, self.machines))
+        self._pin_host_keys()
+        self.ca.fetch_roots()
+        facts = self._facts(image_path(self.suite))
+        (self.folder / "lab.json").write_text(json.dumps(facts, indent=2))
+        say(f"lab {self.name} is up: {', '.join(machine.name for machine in self.machines)}")
+
+    def _disk(self) -> Path:
+        disk = self.folder / "disk"
+        disk.mkdir()
+        return disk
+
+    def _pin_host_keys(self) -> None:
+        known = [
+            f"{address} {line}\n"
+            for machine in self.machines
+            for line in machine.sh("cat /etc/ssh/ssh_host_*_key.pub").splitlines()
+            for address in (machine.address, machine.address6)
+        ]
+        (self.folder / "known_hosts").write_text("".join(known))
+
+    def _allow_many_hosts(self) -> None:
+        before = int(INOTIFY.read_text())
+        if len(self.machines) > 12 and before < 1024:
+            say("raising fs.inotify.max_user_instances to 1024 while this lab is up")
+            (self.folder / "inotify").write_text(str(before))
+            INOTIFY.write_text("1024")
+
+    def _sweep(self) -> None:
+        """Remove what any earlier run of this lab left, however it ended."""
+        for group in cgroup.names(f"{self.name}."):
+            cgroup.remove(group)
+        for target in reversed(_mounts_below(self.folder)):
+            if not attempt(["umount", target]):
+                run(["umount", "--lazy", target])
+        network.remove(self.name)
+        saved = self.folder / "inotify"
+        if saved.exists():
+            INOTIFY.write_text(saved.read_text())
+        for master in self.folder.glob("ssh-*"):
+            attempt(["ssh", "-o", f"ControlPath={master}", "-O", "exit", "lab"])
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder.exists():
+            raise LabError(f"{self.folder} cannot be removed", f"rm -r {self.folder}")
+
+
+def _mounts_below(folder: Path) -> Sequence[str]:
+    targets = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return [target for target in targets if target.startswith(f"{folder}/")]
+
+
