@@ -1,0 +1,49 @@
+"""The gate: which backends the balancer may send TLS to, and whether it does at all. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from certsync.proof import Proof, Verdict
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the balancer's configuration says, or should say."""
+
+    rule: bool
+    """Whether port 443 is passed through."""
+
+    members: Mapping[str, bool]
+    """Backend to whether it takes traffic; a member never proven is written as disabled."""
+
+    @property
+    def admitted(self) -> tuple[str, ...]:
+        """The members that take traffic."""
+        return tuple(name for name, inside in self.members.items() if inside)
+
+
+def decide(
+    wish: bool, backends: Sequence[str], before: Gate, proofs: Mapping[str, Proof]
+) -> Gate:
+    """Return what the gate should be.
+
+    ``before`` is what the balancer has now; ``proofs`` may lack a backend, or be empty when the
+    issuer could not be asked. A probe's silence never takes out a member and never turns the rule
+    off; a member that a client would refuse is taken out, unless it is the last.
+    """
+    inside = {name: _member(before.members.get(name, False), proofs.get(name)) for name in backends}
+    if not any(inside.values()):
+        # Rather the one certificate a client may refuse than nobody at all.
+        kept = [name for name in backends if before.members.get(name, False)]
+        inside.update(dict.fromkeys(kept[:1], True))
+    return Gate(rule=wish and (before.rule or any(inside.values())), members=inside)
+
+
+def _member(before: bool, proof: Proof | None) -> bool:
+    if proof is None or proof.verdict is Verdict.UNREACHABLE:
+        return before
+    if proof.verdict is Verdict.BEHIND:
+        return before
+    return proof.verdict is Verdict.IN_SYNC

@@ -1,0 +1,114 @@
+"""One numbered member of a lineage, as its manifest tells it, and which one should be live.
+
+Nothing here reads a clock or a file. The manifest is small JSON so that the hourly run, which
+needs no more than names, dates and fingerprints, loads no cryptography.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from certsync.errors import StoreError
+from certsync.receiver import SCHEMA
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a generation is, written when it is made and never edited."""
+
+    lineage: str
+    number: int
+    names: tuple[str, ...]
+    """DNS names on the certificate, sorted."""
+
+    not_before: datetime
+    not_after: datetime
+    fingerprint: str
+    """SHA-256 of the leaf's DER, in hex."""
+
+    key_type: str
+    directory: str
+    """The ACME directory of the CA that signed it."""
+
+    account: str
+    """The account's URL at that CA."""
+
+    files: Mapping[str, str]
+    """SHA-256, in hex, of each PEM file."""
+
+    def to_json(self) -> bytes:
+        """Return the manifest file's content."""
+        data = {
+            "schema": SCHEMA,
+            "lineage": self.lineage,
+            "number": number_text(self.number),
+            "names": list(self.names),
+            "not_before": self.not_before.isoformat(),
+            "not_after": self.not_after.isoformat(),
+            "fingerprint": self.fingerprint,
+            "key_type": self.key_type,
+            "directory": self.directory,
+            "account": self.account,
+            "files": dict(self.files),
+        }
+        return json.dumps(data, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes, where: str) -> Manifest:
+        """Return the manifest in a file's content; ``where`` is told in the error.
+
+        Raises:
+            StoreError: it is none, or of a newer schema.
+        """
+        try:
+            data: dict[str, Any] = json.loads(text)
+            if data["schema"] > SCHEMA:
+                raise StoreError(
+                    f"{where} has schema {data['schema']}, and this certsync reads {SCHEMA}",
+                    "a newer certsync has been here: deploy that one again",
+                )
+            return cls(
+                lineage=data["lineage"],
+                number=int(data["number"]),
+                names=tuple(data["names"]),
+                not_before=_moment(data["not_before"]),
+                not_after=_moment(data["not_after"]),
+                fingerprint=data["fingerprint"],
+                key_type=data["key_type"],
+                directory=data["directory"],
+                account=data["account"],
+                files=dict(data["files"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{where} is no manifest: {error!r}") from None
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(timezone.utc)
+
+
+def number_text(number: int) -> str:
+    """Return a generation's number as its folder is named."""
+    return f"{number:04}"
+
+
+def next_number(numbers: Collection[int]) -> int:
+    """Return the number of the next generation; 0 is each backend's own placeholder."""
+    return max(numbers, default=0) + 1
+
+
+def target(numbers: Collection[int], withdrawn: Collection[int], current: int | None) -> int | None:
+    """Return the number that should be live everywhere, or None before the first issue.
+
+    A number above the current one is a generation that an interrupted run made and did not get
+    out; it is finished before anything new. One that was rolled back is never activated again.
+    """
+    candidates = [number for number in numbers if number > 0 and number not in withdrawn]
+    newest = max(candidates, default=None)
+    if current and newest is not None and newest < current:
+        return current
+    return newest

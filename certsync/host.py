@@ -1,0 +1,177 @@
+"""The edge to other programs and hosts: subprocess and OpenSSH, and nowhere else in certsync."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from certsync.errors import HostError
+from certsync.fleet import Machine
+
+CONNECT_SECONDS = 10
+KEX = "curve25519-sha256"
+"""A fifth of the processor time of OpenSSH's default, for connections inside one network."""
+
+REASONS = (
+    ("Connection timed out", "it does not answer", "is it switched on, and SSH let through?"),
+    ("Operation timed out", "it does not answer", "is it switched on, and SSH let through?"),
+    ("No route to host", "there is no route to it", "is it switched on, and the address right?"),
+    ("Network is unreachable", "its network is out of reach", "is the address right?"),
+    ("Connection refused", "nothing listens for SSH", "is sshd running, and the port right?"),
+    ("Could not resolve", "its name cannot be looked up", "is `address` right?"),
+    (
+        "HOST IDENTIFICATION HAS CHANGED",
+        "its SSH host key is not the pinned one",
+        "if the machine was really reinstalled: ssh-keygen -R ADDRESS, connect once by hand",
+    ),
+    (
+        "Host key verification failed",
+        "its SSH host key is not known here",
+        "connect once by hand (ssh USER@ADDRESS), compare the fingerprint, say yes",
+    ),
+    ("Permission denied", "it does not accept the SSH key", "are the user and key right?"),
+    ("Connection closed by", "it closed the connection", "is there a `limit` rule on SSH?"),
+    ("Connection reset", "it closed the connection", "is there a `limit` rule on SSH?"),
+)
+"""What OpenSSH prints, what it means, and what to try."""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A program that has ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def last_words(self) -> str:
+        """The end of what it printed, standard error first."""
+        lines = (self.stderr.strip() or self.stdout.strip()).splitlines()
+        return "; ".join(line.strip() for line in lines[-3:])[-500:]
+
+
+def run(
+    argv: Sequence[str], *, input: str = "", seconds: float = 60, user: str | None = None
+) -> Completed:
+    """Run a program to its end, with no terminal; ``user`` drops root's rights first.
+
+    Raises:
+        HostError: it is not there, or takes longer than ``seconds``.
+    """
+    drop = {} if user is None else {"user": user, "group": user, "extra_groups": []}
+    try:
+        done = subprocess.run(
+            list(argv),
+            input=input,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+            **drop,  # type: ignore[call-overload]  # three keywords of one call
+        )
+    except FileNotFoundError:
+        raise HostError(f"{argv[0]} is not installed on this machine") from None
+    except subprocess.TimeoutExpired:
+        raise HostError(f"{argv[0]} took longer than {seconds:g} s") from None
+    return Completed(done.returncode, done.stdout, done.stderr)
+
+
+def ssh_reason(name: str, stderr: str) -> HostError:
+    """Return the error for a host that OpenSSH could not get a command to, from its words."""
+    for words, meaning, hint in REASONS:
+        if words in stderr:
+            return HostError(f"{name}: {meaning}", hint)
+    lines = [line for line in stderr.strip().splitlines() if line.strip()]
+    return HostError(f"{name}: {lines[-1] if lines else 'SSH failed without a word'}")
+
+
+def ssh_argv(machine: Machine, known_hosts: str) -> list[str]:
+    """Return the operator's SSH command for a host; the person's own ssh_config counts too."""
+    argv = [
+        "ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_SECONDS}",
+        "-o", "LogLevel=ERROR", "-p", str(machine.ssh_port), "-l", machine.ssh_user,
+    ]  # fmt: skip
+    if machine.ssh_key:
+        argv += ["-i", machine.ssh_key, "-o", "IdentitiesOnly=yes"]
+    if known_hosts:
+        argv += ["-o", f"UserKnownHostsFile={known_hosts}"]
+    return [*argv, "-o", "StrictHostKeyChecking=yes", machine.address]
+
+
+def as_root(machine: Machine, command: str) -> str:
+    """Return a shell command that runs with root's rights on the host."""
+    if machine.ssh_user == "root":
+        return command
+    return f"sudo -n sh -c {shlex.quote(command)}"
+
+
+def on(
+    machine: Machine, known_hosts: str, command: str, *, input: str = "", seconds: float = 60
+) -> Completed:
+    """Run a shell command as root on a host of the fleet, over the operator's SSH.
+
+    Raises:
+        HostError: the host cannot be reached, or does not let us become root.
+    """
+    argv = [*ssh_argv(machine, known_hosts), as_root(machine, command)]
+    try:
+        done = run(argv, input=input, seconds=seconds)
+    except HostError as error:
+        raise HostError(f"{machine.name}: {error.message}", error.hint) from None
+    if done.status == 255:
+        raise ssh_reason(machine.name, done.stderr)
+    if done.status != 0 and done.stderr.startswith("sudo:"):
+        raise HostError(
+            f"{machine.name}: {machine.ssh_user} cannot become root: {done.last_words}",
+            f"allow it: echo '{machine.ssh_user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/operator",
+        )
+    return done
+
+
+class Child:
+    """A program that goes on while we do, with a line of its output to wait for."""
+
+    def __init__(self, argv: Sequence[str], first: str) -> None:
+        """Start it and hand it ``first`` on standard input, which then stays open."""
+        self._process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdin is not None
+        self._process.stdin.write(first)
+        self._process.stdin.flush()
+
+    def line(self) -> str:
+        """Return the next line it prints; empty at its end."""
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def end(self) -> Completed:
+        """Close its standard input and wait until it has ended."""
+        stdout, stderr = self._process.communicate(timeout=30)
+        return Completed(self._process.returncode, stdout, stderr)
+
+
+def follow(
+    argv: Sequence[str], *, cwd: str, events: int, environment: dict[str, str]
+) -> subprocess.Popen[str]:
+    """Start a long child that writes events to the file descriptor ``events``."""
+    return subprocess.Popen(
+        list(argv),
+        cwd=cwd,
+        pass_fds=(events,),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, **environment},
+    )

@@ -1,0 +1,125 @@
+"""HTTP with the CA: what the `acme` library leaves out of RFC 8555 section 6.5 and 6.6.
+
+The library retries a bad nonce once and never waits when it is told to. Here a nonce is tried
+until a bound, and a short Retry-After is waited for; a long one is told.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import josepy
+import requests
+from acme import client, errors, messages
+
+from certsync import __version__
+from certsync.errors import CaBusyError
+
+USER_AGENT = f"certsync/{__version__}"
+NONCE_TRIES = 20
+"""A CA that refuses half of all good nonces is got through with one failure in a million."""
+
+BUSY_TRIES = 3
+PATIENCE = timedelta(seconds=60)
+"""The longest Retry-After that a run waits for by itself."""
+
+SECONDS = 45
+"""How long one request may take."""
+
+
+class BusyResponse(Exception):
+    """A 429 or 503: raised to the loop that signs the request anew, never out of this module."""
+
+    def __init__(self, response: requests.Response) -> None:
+        super().__init__(response.status_code)
+        self.response = response
+
+
+class Network(client.ClientNetwork):
+    """The library's network, patient."""
+
+    def __init__(self, key: josepy.JWK, bundle: str) -> None:
+        """``bundle`` is the PEM file that verifies the CA's HTTPS."""
+        super().__init__(
+            key,
+            alg=josepy.ES256,
+            verify_ssl=bundle,  # type: ignore[arg-type]  # typed bool; requests takes a path too
+            user_agent=USER_AGENT,
+            timeout=SECONDS,
+        )
+        self.ca_date: datetime | None = None
+        """The CA's own idea of the time, from its last answer."""
+
+    def _send_request(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:
+        response = super()._send_request(method, url, *args, **kwargs)
+        self.ca_date = _date(response) or self.ca_date
+        if response.status_code in (429, 503):
+            raise BusyResponse(response)
+        return response
+
+    def get(self, url: str, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send a GET, waiting where the CA says so."""
+        return self._patiently(lambda: super(Network, self).get(url, *args, **kwargs))
+
+    def post(self, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send a signed POST, signing again with a new nonce while the CA refuses the last."""
+        return self._patiently(lambda: self._post_nonces(*args, **kwargs))
+
+    def _post_nonces(self, *args: Any, **kwargs: Any) -> requests.Response:
+        for _ in range(NONCE_TRIES - 1):
+            try:
+                return self._post_once(*args, **kwargs)
+            except errors.NonceError:
+                continue
+            except messages.Error as error:
+                if error.code != "badNonce":
+                    raise
+        return self._post_once(*args, **kwargs)
+
+    def _patiently(self, send: Any) -> requests.Response:
+        for tries_left in reversed(range(BUSY_TRIES)):
+            try:
+                answer: requests.Response = send()
+                return answer
+            except BusyResponse as busy:
+                wait = retry_after(busy.response, datetime.now(timezone.utc))
+                if wait > PATIENCE or not tries_left:
+                    raise _later(busy.response, wait) from None
+                time.sleep(wait.total_seconds())
+        raise AssertionError("the last try returns or raises")
+
+
+def retry_after(response: requests.Response, now: datetime, default: float = 5) -> timedelta:
+    """Return how long the CA asks to wait (RFC 9110 section 10.2.3), never less than nothing."""
+    text = response.headers.get("Retry-After", "")
+    try:
+        return timedelta(seconds=max(0, int(text)))
+    except ValueError:
+        pass
+    try:
+        return max(timedelta(0), parsedate_to_datetime(text) - now)
+    except (ValueError, TypeError):
+        return timedelta(seconds=default)
+
+
+def _later(response: requests.Response, wait: timedelta) -> CaBusyError:
+    try:
+        detail = str(response.json().get("detail", ""))
+    except (ValueError, AttributeError):
+        detail = ""
+    when = datetime.now(timezone.utc) + wait
+    return CaBusyError(
+        f"the CA says not now (HTTP {response.status_code}{', ' if detail else ''}{detail}); "
+        f"come back after {when:%Y-%m-%d %H:%M:%S} UTC",
+        "nothing is lost: the same command later continues",
+    )
+
+
+def _date(response: requests.Response) -> datetime | None:
+    try:
+        return parsedate_to_datetime(response.headers["Date"])
+    except (KeyError, ValueError, TypeError):
+        return None

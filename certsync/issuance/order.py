@@ -1,0 +1,231 @@
+"""One order at the CA, kept on disk while it is open, so that a cut-off run loses nothing.
+
+`pending/NAME/` holds the private key and the signing request from before the order is placed, and
+the order's URL from right after. The next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from acme import challenges, client, errors, messages
+
+from certsync import certificate
+from certsync.certificate import PrivateKey
+from certsync.errors import CaError, CertsyncError
+from certsync.fleet import Fleet
+from certsync.issuance import problem
+from certsync.issuance.network import retry_after
+from certsync.issuance.problem import told
+from certsync.issuance.webroot import present
+from certsync.store import remove_folder, write_whole
+
+DEADLINE = timedelta(minutes=5)
+"""How long the CA may take to validate, and again to sign."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """The files of an open order."""
+
+    folder: Path
+
+    @property
+    def key(self) -> Path:
+        """The new certificate's private key."""
+        return self.folder / "privkey.pem"
+
+    @property
+    def csr(self) -> Path:
+        """The signing request."""
+        return self.folder / "csr.pem"
+
+    @property
+    def order(self) -> Path:
+        """The order's URL, and what it was for."""
+        return self.folder / "order.json"
+
+    def prepare(self, fleet: Fleet) -> None:
+        """Have a key and a request for what the fleet file asks for now."""
+        wanted = {
+            "directory": fleet.authority.directory,
+            "names": list(fleet.names),
+            "key_type": fleet.key_type.value,
+        }
+        if self._facts("wanted.json") == wanted and self.key.exists() and self.csr.exists():
+            return
+        remove_folder(self.folder)
+        key = certificate.make_key(fleet.key_type)
+        write_whole(self.key, certificate.key_pem(key), mode=0o600)
+        write_whole(self.csr, certificate.make_csr(key, fleet.names), mode=0o600)
+        write_whole(self.folder / "wanted.json", json.dumps(wanted).encode(), mode=0o600)
+
+    def url(self) -> str:
+        """Return the open order's URL, or nothing."""
+        return str(self._facts("order.json").get("url", ""))
+
+    def remember(self, url: str) -> None:
+        """Write down the URL of the order just placed."""
+        write_whole(self.order, json.dumps({"url": url}).encode(), mode=0o600)
+
+    def forget_order(self) -> None:
+        """Forget an order that came to nothing; key and request can be used again."""
+        self.order.unlink(missing_ok=True)
+
+    def private_key(self) -> PrivateKey:
+        """Return the key."""
+        return certificate.load_key(self.key.read_bytes())
+
+    def _facts(self, name: str) -> dict[str, object]:
+        try:
+            data = json.loads((self.folder / name).read_text())
+        except (OSError, ValueError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
+
+def place(acme: client.ClientV2, pending: Pending) -> messages.OrderResource:
+    """Return the order that is still open from an earlier run, or a new one.
+
+    Raises:
+        CaError: the CA refuses.
+        CaBusyError: it says when to come back.
+    """
+    csr = pending.csr.read_bytes()
+    order = _open_order(acme, pending, csr)
+    if order is None:
+        with told("placing the order"):
+            order = acme.new_order(csr)
+        pending.remember(order.uri)
+    return order
+
+
+def _open_order(
+    acme: client.ClientV2, pending: Pending, csr: bytes
+) -> messages.OrderResource | None:
+    url = pending.url()
+    if not url:
+        return None
+    try:
+        with told("looking at the order of an earlier run"):
+            body = _look(acme, url)
+            polled = [acme.poll(_authorization(each)) for each in body.authorizations]
+    except CaError:
+        # Gone, or another account's: a new order takes its place.
+        body = None
+    if body is None or body.status == messages.STATUS_INVALID:
+        pending.forget_order()
+        return None
+    found = [authorization for authorization, _response in polled]
+    return messages.OrderResource(body=body, uri=url, authorizations=found, csr_pem=csr)
+
+
+def _look(acme: client.ClientV2, url: str) -> messages.Order:
+    # The library has no public way to look at an order again.
+    return messages.Order.from_json(acme._post_as_get(url).json())  # noqa: SLF001
+
+
+def _authorization(url: str) -> messages.AuthorizationResource:
+    return messages.AuthorizationResource(uri=url, body=messages.Authorization())
+
+
+def is_over(acme: client.ClientV2, url: str) -> bool:
+    """Return whether an order can no longer be finished."""
+    try:
+        with told("looking at the order again"):
+            return bool(_look(acme, url).status == messages.STATUS_INVALID)
+    except CaError:
+        return False
+
+
+def validate(acme: client.ClientV2, order: messages.OrderResource, webroot: Path) -> None:
+    """Answer the challenges of all authorizations that are not valid yet, and wait for the CA.
+
+    Raises:
+        CaError: a validation failed, or took longer than ``DEADLINE``.
+    """
+    waiting = [each for each in order.authorizations if each.body.status == messages.STATUS_PENDING]
+    chosen = {each.uri: _http_01(each) for each in waiting}
+    answers = {}
+    for uri, challenge in chosen.items():
+        answers[uri] = challenge.response_and_validation(acme.net.key)
+    files = {
+        chosen[uri].chall.encode("token"): validation
+        for uri, (_response, validation) in answers.items()
+    }
+    with present(webroot, files), told("validating the names"):
+        for uri, (response, _validation) in answers.items():
+            acme.answer_challenge(chosen[uri], response)
+        _await_all(acme, waiting)
+    failed = [each for each in order.authorizations if each not in waiting and not _is_valid(each)]
+    if failed:
+        raise _validation_failed(failed)
+
+
+def _is_valid(authorization: messages.AuthorizationResource) -> bool:
+    return bool(authorization.body.status == messages.STATUS_VALID)
+
+
+def _http_01(authorization: messages.AuthorizationResource) -> messages.ChallengeBody:
+    for challenge in authorization.body.challenges:
+        if isinstance(challenge.chall, challenges.HTTP01):
+            return challenge
+    name = authorization.body.identifier.value
+    raise CaError(f"the CA offers no http-01 challenge for {name}", "is it a wildcard name?")
+
+
+def _await_all(acme: client.ClientV2, waiting: list[messages.AuthorizationResource]) -> None:
+    end = datetime.now(timezone.utc) + DEADLINE
+    left, failed = list(waiting), []
+    while left:
+        authorization, response = acme.poll(left[0])
+        if authorization.body.status != messages.STATUS_PENDING:
+            left.pop(0)
+            if not _is_valid(authorization):
+                failed.append(authorization)
+            continue
+        now = datetime.now(timezone.utc)
+        if now > end:
+            raise errors.TimeoutError
+        time.sleep(min(retry_after(response, now, default=1), timedelta(seconds=30)).total_seconds())
+    if failed:
+        raise _validation_failed(failed)
+
+
+def _validation_failed(failed: list[messages.AuthorizationResource]) -> CertsyncError:
+    parts, hint = [], ""
+    for authorization in failed:
+        for challenge in authorization.body.challenges:
+            if challenge.error is not None:
+                name = authorization.body.identifier.value
+                parts.append(f"{name}: {problem.describe(challenge.error)}")
+                hint = problem.HINTS.get(problem.kind(challenge.error), hint)
+    told_by_ca = "; ".join(parts) or "it does not say why"
+    return CaError(f"the CA could not validate, {told_by_ca}", hint)
+
+
+def finalize(acme: client.ClientV2, order: messages.OrderResource) -> str:
+    """Hand in the signing request and return the full chain, PEM, as the CA sent it.
+
+    Raises:
+        CaError: the CA refuses to sign.
+    """
+    # The library compares with a naive local time.
+    deadline = datetime.now() + DEADLINE  # noqa: DTZ005
+    with told("signing the certificate"):
+        if order.body.status in (messages.STATUS_PENDING, messages.STATUS_READY):
+            _begin(acme, order)
+        return str(acme.poll_finalization(order, deadline).fullchain_pem)
+
+
+def _begin(acme: client.ClientV2, order: messages.OrderResource) -> None:
+    try:
+        acme.begin_finalization(order)
+    except messages.Error as error:
+        # The order follows its last authorization a moment later; polling finalizes it then.
+        if error.code != "orderNotReady":
+            raise

@@ -1,0 +1,86 @@
+"""Ask a backend which certificate it serves: a TLS handshake with its own address.
+
+Only the standard library, so that the hourly run stays cheap. What was seen is judged by `proof`.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+
+SECONDS = 5.0
+"""How long one handshake may take."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a handshake showed."""
+
+    chain: tuple[bytes, ...]
+    """Certificates as sent, DER, leaf first."""
+
+    refusal: str
+    """Why a client that trusts the roots would refuse it; empty: it would not."""
+
+
+@dataclass(frozen=True)
+class Unreachable:
+    """No handshake came about, and why."""
+
+    why: str
+
+
+def probe(
+    address: str, port: int, server_name: str, roots: str, seconds: float = SECONDS
+) -> Served | Unreachable:
+    """Return what is served at an address for a server name, verified against ``roots``.
+
+    A handshake that a client would refuse is made again without verifying, to see what is there.
+
+    Raises:
+        OSError: the file ``roots`` cannot be read.
+    """
+    strict = ssl.create_default_context(cafile=roots)
+    try:
+        return Served(_handshake(strict, address, port, server_name, seconds), "")
+    except ssl.SSLCertVerificationError as error:
+        refusal = error.verify_message or "it is not trusted"
+    except (OSError, ssl.SSLError) as error:
+        return Unreachable(_why(error))
+    loose = ssl.create_default_context()
+    loose.check_hostname = False
+    loose.verify_mode = ssl.CERT_NONE
+    try:
+        return Served(_handshake(loose, address, port, server_name, seconds), refusal)
+    except (OSError, ssl.SSLError) as error:
+        return Unreachable(_why(error))
+
+
+def _handshake(
+    context: ssl.SSLContext, address: str, port: int, server_name: str, seconds: float
+) -> tuple[bytes, ...]:
+    with (
+        socket.create_connection((address, port), timeout=seconds) as plain,
+        context.wrap_socket(plain, server_hostname=server_name) as tls,
+    ):
+        return _chain(tls)
+
+
+def _chain(tls: ssl.SSLSocket) -> tuple[bytes, ...]:
+    public = getattr(tls, "get_unverified_chain", None)
+    if public is not None:
+        return tuple(public())
+    # Python 3.10 to 3.12 have it one level below; 3.13 made it public.
+    inner = tls._sslobj.get_unverified_chain()  # type: ignore[attr-defined]  # noqa: SLF001
+    return tuple(ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in inner)
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS handshake ({error.reason or error})"
+    return error.strerror or str(error)

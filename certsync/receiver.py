@@ -1,0 +1,499 @@
+#!/usr/bin/python3 -IS
+# Written by certsync; changes here are lost at the next deploy.
+"""Root's program on every backend: check a generation, make it the live one, say which it is.
+
+It is installed as one file and needs the standard library and openssl(1) alone. On a replica the
+unprivileged receiving user starts it through sudo, and its standard input is hostile: a line is
+`VERB NAME NUMBER`, each matched against a fixed pattern. On the issuer root starts the same
+program, so that a certificate is activated in one way everywhere. Verbs that only root may use are
+given as arguments, which the sudo rule does not allow.
+
+Each line is answered by one line of JSON: `{"ok": true, …}` or `{"ok": false, "why": …}`.
+"""
+
+import calendar
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pwd
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import syslog
+import tempfile
+import time
+from pathlib import Path
+
+SCHEMA = 1
+PEM_FILES = ("privkey.pem", "cert.pem", "chain.pem", "fullchain.pem")
+MANIFEST = "manifest.json"
+FILES = (*PEM_FILES, MANIFEST)
+LARGEST = 64 * 1024
+CLOCK_TOLERANCE = 300
+"""Seconds that a certificate may be from the future: the issuer's clock is not ours."""
+
+HOME = Path("/etc/certsync")
+INBOX = Path("/var/lib/certsync-receive/inbox")
+LOCK = Path("/run/certsync-receiver.lock")
+RECEIVING_USER = "certsync"
+NGINX = "/usr/sbin/nginx"
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
+NUMBER = re.compile(r"[0-9]{4}", re.ASCII)
+PLACEHOLDER = "0000"
+
+
+class Refused(Exception):
+    """What was asked for is not done, and why."""
+
+
+def archive(name: str) -> Path:
+    """Return the folder of all generations of a lineage."""
+    return HOME / "archive" / name
+
+
+def live(name: str) -> Path:
+    """Return the link that nginx reads a lineage's files through."""
+    return HOME / "live" / name
+
+
+def run(*argv: str, text: str = "", seconds: int = 60) -> str:
+    """Run a command and return what it printed on standard output, or refuse with its error."""
+    environment = {"PATH": PATH, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            argv, input=text, capture_output=True, text=True, timeout=seconds, env=environment
+        )
+    except subprocess.TimeoutExpired:
+        raise Refused(f"{argv[0]} took longer than {seconds} s") from None
+    if done.returncode != 0:
+        told = (done.stderr or done.stdout).strip().splitlines()
+        raise Refused(f"{' '.join(argv[:2])}: {'; '.join(told[-3:])[-500:]}")
+    return done.stdout
+
+
+# Reading the inbox
+
+
+@contextlib.contextmanager
+def rights_of(user: str):
+    """Work with an unprivileged user's rights on the file system inside the block."""
+    entry = pwd.getpwnam(user)
+    groups, group = os.getgroups(), os.getegid()
+    os.setgroups([])
+    os.setegid(entry.pw_gid)
+    os.seteuid(entry.pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
+def read_inbox(inbox: Path) -> dict:
+    """Return the five files' contents, read as the receiving user could read them itself.
+
+    A symbolic link, a FIFO, a device or a second hard link gains nothing: each is refused.
+    """
+    with rights_of(RECEIVING_USER):
+        folder = os.open(inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            return {name: read_regular(name, folder) for name in FILES}
+        finally:
+            os.close(folder)
+
+
+def read_regular(name: str, folder: int) -> bytes:
+    """Return the contents of a plain file of at most ``LARGEST`` bytes."""
+    try:
+        # Non-blocking, or opening a FIFO would wait for a writer for ever.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+        handle = os.open(name, flags, dir_fd=folder)
+    except OSError as error:
+        raise Refused(f"inbox: {name}: {error.strerror}") from None
+    with os.fdopen(handle, "rb") as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
+            raise Refused(f"inbox: {name} is no plain file")
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise Refused(f"inbox: {name} is larger than {LARGEST} bytes")
+    return content
+
+
+def empty_inbox(inbox: Path) -> None:
+    """Remove what is in the inbox, with the receiving user's rights."""
+    with rights_of(RECEIVING_USER), contextlib.suppress(OSError):
+        for entry in os.scandir(inbox):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+
+
+# Looking at a generation
+
+
+def digest(content: bytes) -> str:
+    """Return the SHA-256 in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_manifest(folder: Path) -> dict:
+    """Return a generation's manifest."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        schema, sums = manifest["schema"], manifest["files"]
+        if not isinstance(schema, int) or not isinstance(sums, dict):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refused(f"{folder}: no readable manifest ({type(error).__name__})") from None
+    if schema > SCHEMA:
+        raise Refused(f"the manifest has schema {schema}, this receiver reads {SCHEMA}: deploy again")
+    return manifest
+
+
+def verify_sums(folder: Path) -> dict:
+    """Return the manifest of a generation whose files are what it says they are."""
+    manifest = read_manifest(folder)
+    for name in PEM_FILES:
+        try:
+            content = (folder / name).read_bytes()
+        except OSError as error:
+            raise Refused(f"{folder.name}: {name}: {error.strerror}") from None
+        if digest(content) != manifest["files"].get(name):
+            raise Refused(f"{folder.name}: {name} is not what the manifest says (SHA-256 differs)")
+    return manifest
+
+
+def verify(folder: Path, name: str, number: str, now: float) -> None:
+    """Refuse a generation unless it is whole, fits together and is good for ``name`` now."""
+    manifest = verify_sums(folder)
+    if (manifest.get("lineage"), manifest.get("number")) != (name, number):
+        raise Refused(f"the manifest is not that of {name} {number}")
+    verify_pair(folder)
+    verify_chain(folder)
+    verify_names(folder, name, manifest)
+    verify_dates(folder, now)
+
+
+def verify_pair(folder: Path) -> None:
+    """Refuse a key that is not the certificate's."""
+    key = run("openssl", "pkey", "-in", str(folder / "privkey.pem"), "-pubout")
+    leaf = run("openssl", "x509", "-in", str(folder / "cert.pem"), "-noout", "-pubkey")
+    if key != leaf:
+        raise Refused(f"{folder.name}: the private key does not belong to the certificate")
+
+
+def verify_chain(folder: Path) -> None:
+    """Refuse a full chain that is not leaf and chain, or a leaf the chain did not sign."""
+    parts = [(folder / name).read_bytes() for name in ("cert.pem", "chain.pem", "fullchain.pem")]
+    if parts[0] + parts[1] != parts[2]:
+        raise Refused(f"{folder.name}: fullchain.pem is not cert.pem and chain.pem")
+    if parts[1]:
+        # Dates are looked at apart from this, and the root is not on this host.
+        run("openssl", "verify", "-no_check_time", "-partial_chain", "-trusted",
+            str(folder / "chain.pem"), str(folder / "cert.pem"))  # fmt: skip
+
+
+def verify_names(folder: Path, name: str, manifest: dict) -> None:
+    """Refuse a certificate whose names are not the manifest's, the lineage's among them."""
+    told = run("openssl", "x509", "-in", str(folder / "cert.pem"), "-noout",
+               "-ext", "subjectAltName")  # fmt: skip
+    names = sorted(re.findall(r"DNS:([^,\s]+)", told))
+    if names != sorted(manifest.get("names", [])) or name not in names:
+        raise Refused(f"{folder.name}: the certificate is for {', '.join(names) or 'no name'}")
+
+
+def verify_dates(folder: Path, now: float) -> None:
+    """Refuse a certificate that has expired or is not valid yet."""
+    told = run("openssl", "x509", "-in", str(folder / "cert.pem"), "-noout",
+               "-startdate", "-enddate")  # fmt: skip
+    begin, end = (parse_date(line.split("=", 1)[1]) for line in told.strip().splitlines())
+    if now >= end:
+        raise Refused(f"{folder.name}: the certificate has expired; is this host's clock right?")
+    if now + CLOCK_TOLERANCE < begin:
+        raise Refused(f"{folder.name}: not valid yet; is this host's clock right?")
+
+
+def parse_date(text: str) -> float:
+    """Return the seconds since 1970 of openssl's `Nov 21 03:28:21 2026 GMT`."""
+    return calendar.timegm(time.strptime(text, "%b %d %H:%M:%S %Y GMT"))
+
+
+# Writing
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's entries outlive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder that only root can look into, and those above it below ``HOME``."""
+    if folder != HOME:
+        make_folder(folder.parent)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o755 if folder == HOME else 0o700)
+        sync_folder(folder.parent)
+    return folder
+
+
+def write_generation(files: dict, name: str, number: str) -> Path:
+    """Write the files into a new folder of ``staging`` and return it, all of it on disk."""
+    staging = make_folder(HOME / "staging")
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-{number}.", dir=staging))
+    for file, content in files.items():
+        handle = os.open(folder / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as sink:
+            sink.write(content)
+            sink.flush()
+            os.fsync(sink.fileno())
+    sync_folder(folder)
+    return folder
+
+
+def keep(folder: Path, name: str, number: str) -> None:
+    """Move a checked generation into the archive, whole."""
+    target = make_folder(archive(name)) / number
+    if target.exists():
+        # Only one that does not verify is ever replaced; see `check`.
+        target.rename(tempfile.mkdtemp(prefix="broken.", dir=HOME / "staging") + "/was")
+    folder.rename(target)
+    sync_folder(target.parent)
+
+
+def clear_staging() -> None:
+    """Remove what an interrupted run left."""
+    for left in (HOME / "staging").glob("*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def point(name: str, number: str) -> None:
+    """Let the live link point to a generation, in one rename."""
+    link = live(name)
+    make_folder(link.parent)
+    new = link.with_name(f".{name}.new")
+    with contextlib.suppress(FileNotFoundError):
+        new.unlink()
+    new.symlink_to(f"../archive/{name}/{number}")
+    os.replace(new, link)
+    sync_folder(link.parent)
+
+
+# Verbs
+
+
+def current_number(name: str) -> str:
+    """Return the number of the live generation, or nothing."""
+    try:
+        return Path(os.readlink(live(name))).name
+    except OSError:
+        return ""
+
+
+def current(name: str, _number: str = "") -> dict:
+    """Tell the live generation, and those that are whole by the sum of their manifests."""
+    manifests = {
+        folder.name: whole_manifest(folder) for folder in sorted(archive(name).glob("[0-9]" * 4))
+    }
+    sums = {number: digest(text) for number, text in manifests.items() if text is not None}
+    return {"current": current_number(name), "generations": sums}
+
+
+def check(name: str, number: str) -> dict:
+    """Check a generation where it will be used, taking it from the inbox if it is there."""
+    if number == PLACEHOLDER:
+        raise Refused("generation 0000 is each backend's own")
+    clear_staging()
+    there = archive(name) / number
+    if (INBOX / MANIFEST).exists():
+        folder = write_generation(read_inbox(INBOX), name, number)
+        try:
+            take(folder, there, name, number)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            empty_inbox(INBOX)
+    if not there.is_dir():
+        raise Refused(f"generation {number} has not been received")
+    verify(there, name, number, time.time())
+    try_nginx(there, name)
+    return {"checked": number}
+
+
+def take(folder: Path, there: Path, name: str, number: str) -> None:
+    """Check a staged copy and keep it, unless the same one is kept already."""
+    verify(folder, name, number, time.time())
+    kept = whole_manifest(there)
+    if kept is None:
+        try_nginx(folder, name)
+        keep(folder, name, number)
+    elif kept != (folder / MANIFEST).read_bytes():
+        raise Refused(f"another generation {number} is kept here")
+
+
+def whole_manifest(folder: Path):
+    """Return the manifest's bytes of a generation that is whole, or nothing."""
+    with contextlib.suppress(Refused):
+        verify_sums(folder)
+        return (folder / MANIFEST).read_bytes()
+    return None
+
+
+def try_nginx(folder: Path, name: str) -> None:
+    """Test nginx's whole configuration as it would be with this generation live.
+
+    In a mount namespace of its own the folder lies over the live one, so that nothing changes for
+    the running server.
+    """
+    script = 'mount --bind "$1" "$2" && exec "$3" -t -q'
+    try:
+        over = live(name).resolve(strict=True)
+    except OSError:
+        raise Refused(f"{live(name)} is not there: deploy again") from None
+    run("unshare", "--mount", "sh", "-c", script, "sh", str(folder), str(over), NGINX)
+
+
+def activate(name: str, number: str) -> dict:
+    """Make a kept generation the live one and let nginx read it; go back if nginx will not."""
+    folder = archive(name) / number
+    if number == PLACEHOLDER:
+        raise Refused("generation 0000 is only ever where a backend starts from")
+    verify(folder, name, number, time.time())
+    before = current_number(name)
+    point(name, number)
+    try:
+        reload_nginx()
+    except Refused:
+        if before and before != number:
+            point(name, before)
+            with contextlib.suppress(Refused):
+                reload_nginx()
+        raise
+    return {"current": number, "before": before}
+
+
+def reload_nginx() -> None:
+    """Test the configuration, then reload nginx, or start it if it is not running."""
+    run(NGINX, "-t", "-q")
+    run("systemctl", "reload-or-restart", "nginx.service")
+
+
+# Verbs of root alone
+
+
+def placeholder(name: str, *names: str) -> dict:
+    """Make the self-signed generation 0000, so that nginx can start before the first issue."""
+    if current_number(name):
+        return {"current": current_number(name), "changed": False}
+    clear_staging()
+    alternatives = ",".join(f"DNS:{each}" for each in (name, *names))
+    work = write_generation({}, name, PLACEHOLDER)
+    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+        "-nodes", "-days", "3650", "-subj", "/CN=certsync placeholder",
+        "-addext", f"subjectAltName={alternatives}",
+        "-keyout", str(work / "privkey.pem"), "-out", str(work / "cert.pem"))  # fmt: skip
+    files = {file: (work / file).read_bytes() for file in ("privkey.pem", "cert.pem")}
+    shutil.rmtree(work)
+    files.update({"chain.pem": b"", "fullchain.pem": files["cert.pem"]})
+    manifest = {
+        "schema": SCHEMA, "lineage": name, "number": PLACEHOLDER, "names": [name, *names],
+        "files": {file: digest(content) for file, content in files.items()},
+    }  # fmt: skip
+    files[MANIFEST] = json.dumps(manifest, indent=1).encode()
+    keep(write_generation(files, name, PLACEHOLDER), name, PLACEHOLDER)
+    point(name, PLACEHOLDER)
+    return {"current": PLACEHOLDER, "changed": True}
+
+
+def boot() -> dict:
+    """Before nginx starts, let each live link point to a generation that is whole."""
+    fell_back = {}
+    for folder in sorted((HOME / "archive").glob("*")):
+        name = folder.name
+        try:
+            verify_sums(folder / (current_number(name) or PLACEHOLDER))
+            verify_pair(folder / (current_number(name) or PLACEHOLDER))
+        except Refused as refused:
+            fell_back[name] = {"to": fall_back(name), "why": str(refused)}
+    return {"fell_back": fell_back}
+
+
+def fall_back(name: str) -> str:
+    """Let the live link point to the newest whole generation before the live one."""
+    broken = current_number(name)
+    for folder in sorted(archive(name).glob("[0-9]" * 4), reverse=True):
+        if broken and folder.name >= broken:
+            continue
+        with contextlib.suppress(Refused):
+            verify_sums(folder)
+            verify_pair(folder)
+            point(name, folder.name)
+            return folder.name
+    raise Refused(f"{name}: no generation on this host is whole")
+
+
+# The two ways in
+
+FROM_INPUT = {"current": current, "check": check, "activate": activate}
+FROM_ARGUMENTS = {"placeholder": placeholder, "boot": boot}
+
+
+def answer(line: str) -> dict:
+    """Do what one line of standard input asks for."""
+    words = line.split(" ")
+    verb, name = words[0], words[1] if len(words) > 1 else ""
+    number = words[2] if len(words) > 2 else PLACEHOLDER
+    if verb not in FROM_INPUT or len(words) > 3:
+        raise Refused("no such verb")
+    if not NAME.fullmatch(name) or ".." in name or not NUMBER.fullmatch(number):
+        raise Refused("no such name or number")
+    return FROM_INPUT[verb](name, number)
+
+
+def told(work, *arguments: str) -> dict:
+    """Return what ``work`` answers, or why it refused; both go to the system's log."""
+    try:
+        result = {"ok": True, **work(*arguments)}
+    except Refused as refused:
+        result = {"ok": False, "why": str(refused)}
+    except OSError as error:
+        result = {"ok": False, "why": f"{error.filename or 'a file'}: {error.strerror}"}
+    asked = " ".join(arguments)[:300].encode("ascii", "backslashreplace").decode()
+    if not asked.startswith("current ") or not result["ok"]:
+        level = syslog.LOG_NOTICE if result["ok"] else syslog.LOG_WARNING
+        syslog.syslog(level, f"{asked!r}: {result.get('why', 'done')}")
+    return result
+
+
+def main(arguments: list) -> int:
+    """Serve the verbs on standard input, or the one given as arguments by root."""
+    os.umask(0o077)
+    syslog.openlog("certsync-receiver", facility=syslog.LOG_AUTH)
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if arguments:
+            result = told(FROM_ARGUMENTS[arguments[0]], *arguments[1:])
+            print(json.dumps(result))
+            return 0 if result["ok"] else 1
+        good = True
+        # A line is short; whoever sends more is cut off.
+        for line in iter(lambda: sys.stdin.readline(400), ""):
+            result = told(answer, line.rstrip("\n"))
+            good = good and result["ok"]
+            print(json.dumps(result), flush=True)
+        return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

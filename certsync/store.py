@@ -1,0 +1,235 @@
+"""The issuer's disk: every path, and the only reading and writing of generations.
+
+A generation is written whole into `staging` and renamed into the archive; what is made live goes
+through the receiver, the same program as on every other backend.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from certsync import receiver
+from certsync.certificate import Certificate
+from certsync.errors import StoreError
+from certsync.fleet import Fleet
+from certsync.generation import Manifest, number_text
+
+STATE_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where everything is on the issuer. ``root`` is root's alone."""
+
+    root: Path = receiver.HOME
+    state: Path = Path("/var/lib/certsync")
+
+    # Paths
+
+    @property
+    def fleet_file(self) -> Path:
+        """The rendered fleet."""
+        return self.root / "fleet.json"
+
+    @property
+    def marker(self) -> Path:
+        """The file that says: this host is the issuer."""
+        return self.root / "issuer"
+
+    @property
+    def directory_bundle(self) -> Path:
+        """What verifies the CA's own HTTPS, where the fleet file names one."""
+        return self.root / "directory-bundle.pem"
+
+    @property
+    def roots(self) -> Path:
+        """What verifies issued certificates, where the fleet file names one."""
+        return self.root / "roots.pem"
+
+    @property
+    def webroot(self) -> Path:
+        """The folder from which nginx serves challenge files."""
+        return self.state / "webroot"
+
+    @property
+    def proof_file(self) -> Path:
+        """The last proof of each backend."""
+        return self.state / "proof.json"
+
+    def account(self, directory: str) -> Path:
+        """Return the folder of the account at a CA."""
+        return self.root / "accounts" / hashlib.sha256(directory.encode()).hexdigest()[:16]
+
+    def pending(self, lineage: str) -> Path:
+        """Return the folder of an order that is not finished."""
+        return self.root / "pending" / lineage
+
+    def archive(self, lineage: str) -> Path:
+        """Return the folder of all generations."""
+        return self.root / "archive" / lineage
+
+    def live(self, lineage: str) -> Path:
+        """Return the link to the current generation."""
+        return self.root / "live" / lineage
+
+    # Reading
+
+    def fleet(self) -> Fleet:
+        """Return the rendered fleet.
+
+        Raises:
+            StoreError: this host is not an issuer, or the file cannot be read.
+        """
+        try:
+            return Fleet.from_json(self.fleet_file.read_text())
+        except FileNotFoundError:
+            raise StoreError(
+                f"{self.fleet_file} is not there: this host is no issuer",
+                "run this on the fleet's issuer, or `certsync deploy FLEET` from your machine",
+            ) from None
+        except PermissionError:
+            raise StoreError(f"{self.fleet_file} is root's", "run it with sudo") from None
+
+    def current(self, lineage: str) -> int | None:
+        """Return the number that the live link points to; None: there is no link."""
+        try:
+            return int(Path(os.readlink(self.live(lineage))).name)
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def manifests(self, lineage: str) -> dict[int, Manifest]:
+        """Return the manifests of all generations but the placeholder, by number.
+
+        Raises:
+            StoreError: one cannot be read.
+        """
+        found = {}
+        for folder in sorted(self.archive(lineage).glob("[0-9]" * 4)):
+            if folder.name != receiver.PLACEHOLDER:
+                path = folder / receiver.MANIFEST
+                found[int(folder.name)] = Manifest.from_json(self._read(path), str(path))
+        return found
+
+    def files(self, lineage: str, number: int) -> dict[str, bytes]:
+        """Return the five files of a generation."""
+        folder = self.archive(lineage) / number_text(number)
+        return {name: self._read(folder / name) for name in receiver.FILES}
+
+    def withdrawn(self, lineage: str) -> frozenset[int]:
+        """Return the numbers that were rolled back and must not be activated again."""
+        state = self.read_state(self.state / f"withdrawn-{lineage}.json")
+        return frozenset(state.get("numbers", []))
+
+    def read_state(self, path: Path) -> dict[str, Any]:
+        """Return a state file's content; empty if it is not there.
+
+        Raises:
+            StoreError: it is of a newer schema, or broken.
+        """
+        try:
+            data: dict[str, Any] = json.loads(path.read_text())
+            schema = data["schema"]
+        except FileNotFoundError:
+            return {}
+        except (ValueError, KeyError, TypeError):
+            raise StoreError(f"{path} is broken", f"look at it, then remove {path}") from None
+        if schema > STATE_SCHEMA:
+            raise StoreError(
+                f"{path} has schema {schema}, and this certsync reads {STATE_SCHEMA}",
+                "a newer certsync has been here: deploy that one again",
+            )
+        return data
+
+    # Writing
+
+    def write_state(self, path: Path, data: dict[str, Any]) -> None:
+        """Write a state file whole."""
+        text = json.dumps({"schema": STATE_SCHEMA, **data}, indent=1)
+        write_whole(path, text.encode(), mode=0o600)
+
+    def keep(self, manifest: Manifest, key: bytes, certificate: Certificate) -> None:
+        """Write a new generation into the archive, whole and on disk. It is not live yet.
+
+        Raises:
+            StoreError: the disk refuses, or the number is taken.
+        """
+        files = generation_files(key, certificate)
+        files[receiver.MANIFEST] = manifest.to_json()
+        target = self.archive(manifest.lineage) / number_text(manifest.number)
+        if target.exists():
+            raise StoreError(f"{target} is there already")
+        try:
+            receiver.keep(
+                receiver.write_generation(files, manifest.lineage, target.name),
+                manifest.lineage,
+                target.name,
+            )
+        except OSError as error:
+            raise StoreError(f"{target} cannot be written: {error.strerror}") from None
+
+    def prove_writable(self) -> None:
+        """Write, read back and remove a file, before an order is spent on a full disk.
+
+        Raises:
+            StoreError: that did not work.
+        """
+        noise = os.urandom(64 * 1024)
+        for folder in (self.root, self.state):
+            probe = folder / ".writable"
+            try:
+                write_whole(probe, noise, mode=0o600)
+                same = probe.read_bytes() == noise
+                probe.unlink()
+            except OSError as error:
+                raise StoreError(
+                    f"{folder} cannot be written: {error.strerror}",
+                    "is the disk full, or mounted read-only? df -h shows it",
+                ) from None
+            if not same:
+                raise StoreError(f"{folder} does not give back what was written to it")
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}") from None
+
+
+def generation_files(key: bytes, certificate: Certificate) -> dict[str, bytes]:
+    """Return the four PEM files of a generation by name."""
+    leaf, chain = certificate.leaf_pem.encode(), certificate.chain_pem.encode()
+    return {"privkey.pem": key, "cert.pem": leaf, "chain.pem": chain, "fullchain.pem": leaf + chain}
+
+
+def sums(files: dict[str, bytes]) -> dict[str, str]:
+    """Return the SHA-256, in hex, of each file."""
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+def write_whole(path: Path, content: bytes, *, mode: int) -> None:
+    """Replace a file in one rename, so that a reader sees the old or the new one, on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as sink:
+            os.fchmod(sink.fileno(), mode)
+            sink.write(content)
+            sink.flush()
+            os.fsync(sink.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    receiver.sync_folder(path.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder and what is in it; nothing happens if it is not there."""
+    shutil.rmtree(folder, ignore_errors=True)
