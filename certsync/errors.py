@@ -3,7 +3,8 @@
     CertsyncError                  exit 1   something failed
     ├── FleetFileError             exit 2   the fleet file has mistakes, all of them listed
     ├── RefusedError               exit 1   somebody else's server: nothing was changed
-    ├── HostError                  exit 1   a host cannot be reached, or a command on it fails
+    ├── HostError                  exit 1   something run on a host, or here, fails
+    │   └── UnreachableError                the host cannot be reached at all: it has no vote
     ├── StoreError                 exit 1   certificates on disk are not what they should be
     ├── ClockError                 exit 1   this machine's clock is too far from the CA's
     ├── CanaryError                exit 1   a challenge would not reach the issuer
@@ -68,7 +69,11 @@ class RefusedError(CertsyncError):
 
 
 class HostError(CertsyncError):
-    """A host cannot be reached, or what was run on it failed."""
+    """What was run on a host, or on this machine, failed."""
+
+
+class UnreachableError(HostError):
+    """A host cannot be reached."""
 
 
 class StoreError(CertsyncError):

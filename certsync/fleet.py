@@ -76,6 +76,10 @@ class Machine:
     ssh_key: str = ""
     """The operator's private key file, absolute; empty: what OpenSSH finds by itself."""
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what `json.dumps` takes; `pyinfra NAME.py debug-inventory` asks for this."""
+        return asdict(self)
+
 
 @dataclass(frozen=True)
 class Authority:

@@ -47,3 +47,16 @@ def _member(before: bool, proof: Proof | None) -> bool:
     if proof.verdict is Verdict.BEHIND:
         return before
     return proof.verdict is Verdict.IN_SYNC
+
+
+def read(configuration: str) -> Gate:
+    """Return what a haproxy.cfg that we wrote says; anything else says nothing."""
+    rule, members, section = False, {}, ""
+    for line in configuration.splitlines():
+        words = line.split()
+        if line[:1] not in ("", " ", "#") and words:
+            section = " ".join(words[:2])
+            rule = rule or section == "frontend tls"
+        elif section == "backend tls" and words[:1] == ["server"]:
+            members[words[1]] = "disabled" not in words[3:]
+    return Gate(rule, members)

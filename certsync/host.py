@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from certsync.errors import HostError
+from certsync.errors import HostError, UnreachableError
 from certsync.fleet import Machine
 
 CONNECT_SECONDS = 10
@@ -81,13 +81,15 @@ def run(
     return Completed(done.returncode, done.stdout, done.stderr)
 
 
-def ssh_reason(name: str, stderr: str) -> HostError:
+def ssh_reason(name: str, stderr: str) -> UnreachableError:
     """Return the error for a host that OpenSSH could not get a command to, from its words."""
     for words, meaning, hint in REASONS:
         if words in stderr:
-            return HostError(f"{name}: {meaning}", hint)
+            return UnreachableError(f"{name}: {meaning}", hint)
     lines = [line for line in stderr.strip().splitlines() if line.strip()]
-    return HostError(f"{name}: {lines[-1] if lines else 'SSH failed without a word'}")
+    return UnreachableError(
+        f"{name}: {lines[-1] if lines else 'SSH failed without a word'}"
+    )
 
 
 def ssh_argv(machine: Machine, known_hosts: str) -> list[str]:

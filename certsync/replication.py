@@ -31,6 +31,9 @@ AT_ONCE = 16
 
 RECEIVE_SECONDS = 90
 
+RSYNC_LOST_CONNECTION = (12, 30, 255)
+"""rsync(1)'s exit values for a connection that ended or fell silent, and ssh(1)'s own."""
+
 Answer = dict[str, Any]
 Result = TypeVar("Result")
 
@@ -76,7 +79,7 @@ class Backend:
         try:
             answer = self.ask("current", lineage, 0)
         except HostError as error:
-            return Standing(self.name, reached=False, why=_without_name(self.name, error.message))
+            return self.unheard(error)
         if not answer["ok"]:
             return Standing(self.name, reached=False, why=str(answer.get("why")))
         return Standing(
@@ -85,6 +88,10 @@ class Backend:
             current=str(answer.get("current", "")),
             generations=dict(answer.get("generations", {})),
         )
+
+    def unheard(self, error: HostError) -> Standing:
+        """Return the standing of a backend that could not be asked."""
+        return Standing(self.name, reached=False, why=error.message.removeprefix(f"{self.name}: "))
 
     def push(self, outbox: Path) -> None:
         """Send the outbox's files to a replica's inbox with rsync.
@@ -95,12 +102,12 @@ class Backend:
         transport = " ".join(self._ssh(destination=False))
         argv = [
             # The modification time says nothing about a key's content, so it is always sent.
-            "rsync", "--ignore-times", "--no-s", "--timeout=60", "-e", transport,
+            "rsync", "--ignore-times", "--no-s", "-e", transport,
             *(str(outbox / name) for name in receiver.FILES),
             f"{_bracketed(self.machine.private_address)}::inbox/",
         ]  # fmt: skip
         done = host.run(argv, seconds=RECEIVE_SECONDS, user=PUSHING_USER)
-        if done.status == 255:
+        if done.status in RSYNC_LOST_CONNECTION:
             raise host.ssh_reason(self.name, done.stderr)
         if done.status != 0:
             raise HostError(f"{self.name}: rsync failed ({done.status}): {done.last_words}")
@@ -151,6 +158,15 @@ def each(
         return list(zip(among, pool.map(guarded, among), strict=True))
 
 
+def open_runtime() -> None:
+    """Have the folder, in memory, where the pushing user keeps its open connections."""
+    RUNTIME.mkdir(mode=0o755, exist_ok=True)
+    RUNTIME.chmod(0o755)
+    sockets = RUNTIME / "ssh"
+    sockets.mkdir(mode=0o700, exist_ok=True)
+    shutil.chown(sockets, PUSHING_USER, PUSHING_USER)
+
+
 @contextmanager
 def outbox(files: dict[str, bytes], number: int) -> Iterator[Path]:
     """Have the generation's files where only root and the pushing user can read them.
@@ -158,12 +174,8 @@ def outbox(files: dict[str, bytes], number: int) -> Iterator[Path]:
     In memory, root's, read-only for the pushing user, and gone after the block.
     """
     shutil.rmtree(RUNTIME / "outbox", ignore_errors=True)
+    open_runtime()
     group = PUSHING_USER
-    RUNTIME.mkdir(mode=0o755, exist_ok=True)
-    RUNTIME.chmod(0o755)
-    sockets = RUNTIME / "ssh"
-    sockets.mkdir(mode=0o700, exist_ok=True)
-    shutil.chown(sockets, PUSHING_USER, group)
     folder = RUNTIME / "outbox" / number_text(number)
     folder.parent.mkdir(mode=0o710)
     shutil.chown(folder.parent, "root", group)
@@ -186,6 +198,3 @@ def outbox(files: dict[str, bytes], number: int) -> Iterator[Path]:
 def _bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
-
-def _without_name(name: str, message: str) -> str:
-    return message.removeprefix(f"{name}: ")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from certsync.generation import number_text
@@ -25,33 +25,66 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """A backend that was reached and did not accept the generation."""
+class Plan:
+    """What has to be done so that one generation is live everywhere."""
 
-    name: str
-    why: str
+    number: int
+    push: tuple[str, ...]
+    """Backends that lack it, or whose copy is damaged."""
+
+    activate: tuple[str, ...]
+    """Backends that do not use it, or do not serve it though their link says so."""
+
+    unreached: Mapping[str, str]
+    """Backends that cannot be asked, and why."""
+
+    def steps(self) -> list[str]:
+        """Return what is to be done, in words; nothing: all is well."""
+        generation = number_text(self.number)
+        steps = [f"{name}: not reached: {why}" for name, why in self.unreached.items()]
+        steps += [f"{name}: push generation {generation}" for name in self.push]
+        return steps + [f"{name}: activate generation {generation}" for name in self.activate]
 
 
-def must_push(standing: Standing, number: int, manifest_sum: str) -> bool:
-    """Return whether a backend lacks the generation, or holds another of the same number."""
-    return standing.reached and standing.generations.get(number_text(number)) != manifest_sum
+def plan(
+    number: int,
+    manifest_sum: str,
+    standings: Sequence[Standing],
+    issuer: str,
+    not_serving: Collection[str],
+) -> Plan:
+    """Return what is to be done.
+
+    ``manifest_sum`` is the SHA-256 of the generation's manifest on the issuer; ``not_serving`` are
+    the backends that were seen to serve something else.
+    """
+    generation = number_text(number)
+    reached = [each for each in standings if each.reached]
+    push = tuple(
+        each.name
+        for each in reached
+        if each.name != issuer and each.generations.get(generation) != manifest_sum
+    )
+    activate = tuple(
+        each.name
+        for each in reached
+        if each.current != generation or each.name in push or each.name in not_serving
+    )
+    unreached = {each.name: each.why for each in standings if not each.reached}
+    return Plan(number, push, activate, unreached)
 
 
-def must_activate(standing: Standing, number: int) -> bool:
-    """Return whether a backend's live link points elsewhere."""
-    return standing.reached and standing.current != number_text(number)
-
-
-def veto(issuer: str, reached: Sequence[str], refused: Sequence[Refusal]) -> str:
+def veto(issuer: str, reached: int, refused: Mapping[str, str]) -> str:
     """Return why nothing may be activated; empty: go on.
+
+    ``reached`` counts the backends that could be asked, ``refused`` says who refuses, and why.
 
     Only the issuer's own refusal, or more than half of three or more backends reached, stops a
     generation: one bad replica never holds back the others. Who cannot be reached has no vote.
     """
-    by_name = {each.name: each.why for each in refused}
-    if issuer in by_name:
-        return f"{issuer}, the issuer, refuses it: {by_name[issuer]}"
-    if len(reached) >= 3 and len(by_name) * 2 > len(reached):
-        told = "; ".join(f"{name}: {why}" for name, why in sorted(by_name.items()))
-        return f"{len(by_name)} of {len(reached)} backends refuse it: {told}"
+    if issuer in refused:
+        return f"{issuer}, the issuer, refuses it: {refused[issuer]}"
+    if reached >= 3 and len(refused) * 2 > reached:
+        told = "; ".join(f"{name}: {why}" for name, why in sorted(refused.items()))
+        return f"{len(refused)} of {reached} backends refuse it: {told}"
     return ""

@@ -54,6 +54,9 @@ def obtain(
     if warning := clock_finding(network.ca_date, datetime.now(timezone.utc)):
         tell(warning)
     pending = Pending(store.pending(fleet.lineage))
+    if pending.is_of(store.manifests(fleet.lineage).values()):
+        # A run was cut off after it kept the certificate: its key is used already.
+        forget(fleet, store)
     pending.prepare(fleet)
     tell(f"ordering a certificate for {', '.join(fleet.names)}")
     order = place(acme, pending)

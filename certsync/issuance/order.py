@@ -6,8 +6,10 @@ the order's URL from right after. The next run goes on from there.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -18,6 +20,7 @@ from certsync import certificate
 from certsync.certificate import PrivateKey
 from certsync.errors import CaError, CertsyncError
 from certsync.fleet import Fleet
+from certsync.generation import Manifest
 from certsync.issuance import problem
 from certsync.issuance.network import retry_after
 from certsync.issuance.problem import told
@@ -63,6 +66,13 @@ class Pending:
         write_whole(self.key, certificate.key_pem(key), mode=0o600)
         write_whole(self.csr, certificate.make_csr(key, fleet.names), mode=0o600)
         write_whole(self.folder / "wanted.json", json.dumps(wanted).encode(), mode=0o600)
+
+    def is_of(self, manifests: Iterable[Manifest]) -> bool:
+        """Return whether the key kept here is one that a generation has."""
+        if not self.key.exists():
+            return False
+        key_sum = hashlib.sha256(self.key.read_bytes()).hexdigest()
+        return any(each.files["privkey.pem"] == key_sum for each in manifests)
 
     def url(self) -> str:
         """Return the open order's URL, or nothing."""

@@ -94,8 +94,14 @@ def told(doing: str) -> Iterator[None]:
 
 
 def _reason(failed: Exception) -> str:
-    inner: object = failed
-    while isinstance(inner, Exception) and inner.args and isinstance(inner.args[0], Exception):
-        inner = getattr(inner.args[0], "reason", None) or inner.args[0]
-    text = " ".join(str(inner).split())
+    inner: Exception = failed
+    # requests wraps urllib3, which wraps the one that knows.
+    while nested := _nested(inner):
+        inner = nested
+    text = " ".join((getattr(inner, "verify_message", "") or str(inner)).split())
     return (text or type(failed).__name__)[:300]
+
+
+def _nested(error: Exception) -> Exception | None:
+    found = getattr(error, "reason", None) or (error.args[0] if error.args else None)
+    return found if isinstance(found, Exception) else None

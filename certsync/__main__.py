@@ -1,0 +1,5 @@
+"""`python -m certsync`."""
+
+from certsync.cli import main
+
+main()

@@ -1,0 +1,215 @@
+"""The command line: what each verb takes. A verb's libraries are loaded only when it is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import click
+
+from certsync import __version__, console
+from certsync.errors import CertsyncError, FleetFileError, WrongError
+from certsync.store import Store
+
+FLEET = click.argument("fleet", type=click.Path(path_type=Path), metavar="FLEET")
+TOKEN = click.option("--lock-token", default="", hidden=True)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result for programs.")
+DRY = click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="certsync", message="%(prog)s %(version)s")
+def cli() -> None:
+    """One certificate for every server behind a TLS passthrough balancer.
+
+    \b
+    On your machine, with a fleet file:
+      certsync init fleet.toml      write one, then edit it
+      certsync check fleet.toml     look for mistakes
+      certsync deploy fleet.toml    do the whole road
+      certsync status fleet.toml    see what every backend serves
+    """
+
+
+def now() -> datetime:
+    """Return the time; the only clock that decisions are given."""
+    return datetime.now(timezone.utc)
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path), default=Path("fleet.toml"))
+def init(path: Path) -> None:
+    """Write a commented fleet file to PATH (fleet.toml)."""
+    from certsync.commands import init as verb
+
+    console.result(verb.init(path))
+
+
+@cli.command()
+@FLEET
+@click.option("--online", is_flag=True, help="Look at the hosts and at DNS too.")
+def check(fleet: Path, online: bool) -> None:
+    """Look for mistakes in FLEET, and with --online on its hosts."""
+    from certsync.commands import check as verb
+
+    console.result(verb.check(fleet))
+    if online:
+        from certsync.commands import check_online
+
+        findings = check_online.check_online(fleet, now(), console.tell)
+        for finding in findings:
+            console.result(finding.text())
+        if any(finding.stops for finding in findings):
+            raise WrongError("the fleet is not ready to be deployed")
+        console.result("every host is ready")
+
+
+@cli.command()
+@FLEET
+@DRY
+@click.option("--adopt-nginx", is_flag=True, help="Take over nginx sites that are not ours.")
+@click.option("--adopt-haproxy", is_flag=True, help="Take over a haproxy.cfg that is not ours.")
+def deploy(fleet: Path, dry_run: bool, adopt_nginx: bool, adopt_haproxy: bool) -> None:
+    """Do the whole road for FLEET: nginx, balancer, certificate, replicas, proof, passthrough."""
+    from certsync.commands import deploy as verb
+
+    options = verb.Options(dry_run, adopt_nginx=adopt_nginx, adopt_haproxy=adopt_haproxy)
+    verb.deploy(fleet, options, now)
+
+
+@cli.command()
+@FLEET
+@AS_JSON
+def status(fleet: Path, as_json: bool) -> None:
+    """Probe every backend of FLEET now, and show what each one serves."""
+    from certsync.commands import status as verb
+
+    shown = verb.status(fleet, now())
+    if as_json:
+        console.result_json(shown.to_json())
+    else:
+        console.result(shown.text())
+    if shown.findings:
+        raise WrongError("; ".join(shown.findings), shown.hint)
+
+
+@cli.command()
+@click.argument("wish", type=click.Choice(["on", "off"]))
+@FLEET
+def passthrough(wish: str, fleet: Path) -> None:
+    """Wish for the passthrough rule in FLEET, on or off; the next deploy carries it out."""
+    from certsync.commands import passthrough as verb
+
+    console.result(verb.passthrough(fleet, on=wish == "on"))
+
+
+@cli.command()
+@DRY
+@AS_JSON
+@TOKEN
+def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
+    """On the issuer: order a certificate, if one is due."""
+    from certsync.commands import issue as verb
+    from certsync.commands.session import on_issuer, require_root
+
+    store = Store()
+    if dry_run:
+        require_root()
+        due = verb.outlook(store, now()).due
+        _tell_outlook([due.why] if due else [], as_json, "an order would be made: ")
+        return
+    with on_issuer(store, "issue", lock_token, now()):
+        if verb.issue(store, now(), console.tell) is None:
+            console.tell("a valid certificate for these names is there: nothing to order")
+
+
+@cli.command()
+@DRY
+@AS_JSON
+@TOKEN
+def replicate(dry_run: bool, as_json: bool, lock_token: str) -> None:
+    """On the issuer: bring the newest generation to every backend, and prove it."""
+    from certsync.commands import replicate as verb
+    from certsync.commands.session import on_issuer, require_root
+
+    store = Store()
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.outlook(store, now()).steps, as_json, "")
+        return
+    with on_issuer(store, "replicate", lock_token, now()):
+        verb.replicate(store, now(), console.tell)
+
+
+@cli.command()
+@AS_JSON
+def prove(as_json: bool) -> None:
+    """On the issuer: probe every backend, and show what each one serves."""
+    from certsync import report
+    from certsync.commands import prove as verb
+    from certsync.commands.session import require_root
+
+    require_root()
+    seen = verb.prove(Store(), now())
+    if as_json:
+        console.result_json(seen.to_json())
+    else:
+        rows = [report.row(proof, "", seen.at) for proof in (*seen.proofs, *seen.through)]
+        console.result(report.table(rows))
+    if not seen.all_in_sync:
+        raise WrongError("not every backend serves the current generation")
+
+
+@cli.command("fetch-wheels", hidden=True)
+@click.argument("python")
+@click.argument("machine")
+@click.argument("libc")
+def fetch_wheels(python: str, machine: str, libc: str) -> None:
+    """Fetch what installs certsync on an issuer, for a deploy that will have no route out.
+
+    PYTHON (3.13), MACHINE (x86_64) and LIBC (2.41) are the issuer's.
+    """
+    from certsync import wheels
+
+    brought = wheels.bring(wheels.Target(python, machine, libc))
+    console.tell(f"{len(brought)} wheels for Python {python} on {machine} are at hand")
+
+
+def _tell_outlook(steps: list[str], as_json: bool, before: str) -> None:
+    if as_json:
+        console.result_json({"steps": steps})
+    else:
+        console.result("\n".join(f"{before}{step}" for step in steps) or "nothing to do")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line and end with its exit status."""
+    sys.exit(run(lambda: cli.main(args=argv, prog_name="certsync", standalone_mode=False)))
+
+
+def run(work: Callable[[], Any]) -> int:
+    """Do the work and return the exit status, with every error told as people read it."""
+    try:
+        work()
+    except FleetFileError as error:
+        from certsync.fleet_file import describe
+
+        console.tell(describe(error))
+        return error.exit_status
+    except CertsyncError as error:
+        console.fail(error)
+        return error.exit_status
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        console.tell("interrupted: the same command continues")
+        return 130
+    except BrokenPipeError:
+        return 1
+    return 0

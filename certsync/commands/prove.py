@@ -1,0 +1,62 @@
+"""`certsync prove`, on the issuer: probe every backend now, and say what each one serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from certsync import proving
+from certsync.commands.session import last_runs
+from certsync.fleet import Fleet
+from certsync.generation import number_text
+from certsync.proof import Proof, Verdict
+from certsync.store import Store
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the issuer saw."""
+
+    fleet: Fleet
+    current: str
+    """The number of the current generation; empty before the first issue."""
+
+    proofs: list[Proof]
+    through: list[Proof]
+    """What each balancer's own address shows, where the passthrough rule is wished for."""
+
+    runs: dict[str, Any]
+    at: datetime
+
+    @property
+    def all_in_sync(self) -> bool:
+        """Whether every backend serves the current generation."""
+        return all(proof.verdict is Verdict.IN_SYNC for proof in self.proofs)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what `json.dumps` takes."""
+        return {
+            "lineage": self.fleet.lineage,
+            "current": self.current,
+            "at": self.at.isoformat(),
+            "proofs": [proof.to_json() for proof in self.proofs],
+            "through": [proof.to_json() for proof in self.through],
+            "runs": self.runs,
+        }
+
+
+def prove(store: Store, now: datetime, *, write: bool = False) -> Seen:
+    """Return what every backend serves; ``write`` keeps it as the last proof.
+
+    Raises:
+        StoreError: this host is no issuer, or its store cannot be read.
+    """
+    fleet = store.fleet()
+    wanted = proving.expected(fleet, store)
+    proofs = proving.prove(fleet.backends, fleet, wanted, now)
+    through = proving.prove(fleet.balancers, fleet, wanted, now) if fleet.passthrough else []
+    if write:
+        proving.save(store, wanted, proofs, now)
+    current = number_text(wanted.current.number) if wanted.current else ""
+    return Seen(fleet, current, proofs, through, last_runs(store), now)

@@ -1,0 +1,41 @@
+"""The only place that prints. The rules:
+
+stdout is the result, what was asked for; stderr is the narration. An error is one `error:` line,
+then `hint:` lines: no capital, no full stop. No colour codes into a pipe. A secret never comes
+here: what is told is made of names, numbers, fingerprints and other people's error texts.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from certsync.errors import CertsyncError
+
+
+def result(text: str) -> None:
+    """Print what was asked for."""
+    print(text, flush=True)
+
+
+def result_json(data: Any) -> None:
+    """Print what was asked for, for programs."""
+    print(json.dumps(data, indent=2), flush=True)
+
+
+def tell(text: str) -> None:
+    """Narrate what is being done."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """Tell what a person should look at, and goes on all the same."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def fail(error: CertsyncError) -> None:
+    """Print an error and its hint."""
+    print(f"error: {error.message}", file=sys.stderr, flush=True)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr, flush=True)

@@ -1,0 +1,231 @@
+"""What stands on a host before certsync touches it, and whether it is somebody else's. Pure.
+
+`SCRIPT` is run as root, by `check --online` and by the deploys alike; `parse` reads what it
+printed. Each line is a word and its values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from certsync.fleet import Fleet, Machine, SiteKind
+
+MARK = "Written by certsync"
+"""In the first line of every file we write."""
+
+SCRIPT = r"""
+. /etc/os-release; echo "os $ID $VERSION_ID"
+echo "arch $(uname -m)"
+echo "time $(date +%s)"
+if command -v python3 >/dev/null; then
+  echo "python $(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+fi
+for port in 80 443; do
+  ss -Hltnp "sport = :$port" | sed -n \
+    -e 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/listener '$port' \1 \2/p;t' \
+    -e 's/.*/listener '$port' ? 0/p'
+done
+origin() {
+  if head -n 1 "$1" 2>/dev/null | grep -q 'Written by certsync'; then echo ours; return; fi
+  sum=$(md5sum < "$1" | cut -d' ' -f1)
+  if dpkg-query -W -f='${Conffiles}\n' "$2" 2>/dev/null | grep -q " $1 $sum"
+  then echo distribution; else echo foreign; fi
+}
+if [ -e /etc/haproxy/haproxy.cfg ]; then
+  echo "haproxy $(origin /etc/haproxy/haproxy.cfg haproxy)"
+fi
+for site in /etc/nginx/sites-enabled/* /etc/nginx/conf.d/*.conf; do
+  [ -e "$site" ] && echo "nginx $(origin "$(readlink -f "$site")" nginx-common) $site"
+done
+if [ -f /etc/certsync/issuer ]; then echo issuer; fi
+if [ -f /etc/certsync/machines ]; then sed 's/^/known /' /etc/certsync/machines; fi
+if command -v ufw >/dev/null; then
+  ufw status | sed -n -e '1s/Status: /ufw /p' -e 's/^\([^ ]*\) .*LIMIT.*/limit \1/p'
+fi
+exit 0
+"""
+
+SUPPORTED = {("debian", "12"), ("debian", "13")}
+BY_READING = {("ubuntu", "22.04"), ("ubuntu", "24.04"), ("ubuntu", "26.04")}
+OLDEST_PYTHON = (3, 10)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A program that holds a port."""
+
+    port: int
+    program: str
+    """Its name; `?` where the kernel does not say."""
+
+    process: int
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a host is like."""
+
+    os: tuple[str, str] = ("", "")
+    arch: str = ""
+    time: int = 0
+    """The host's clock, in seconds since 1970."""
+
+    python: tuple[int, ...] = ()
+    listeners: tuple[Listener, ...] = ()
+    haproxy: str = ""
+    """`ours`, `distribution` or `foreign`; empty: no haproxy.cfg."""
+
+    nginx_sites: tuple[tuple[str, str], ...] = ()
+    """Origin and path of each enabled site."""
+
+    issuer: bool = False
+    known_machines: tuple[str, ...] = ()
+    """On an issuer: the machines of the fleet it was deployed with."""
+
+    ufw: str = ""
+    """`active` or `inactive`; empty: not installed."""
+
+    limited: tuple[str, ...] = ()
+    """What UFW has a `limit` rule on."""
+
+
+def parse(lines: Sequence[str]) -> Surroundings:
+    """Return what the script's output says."""
+    words = [line.split(" ") for line in lines if line]
+    first = {word[0]: word[1:] for word in reversed(words)}
+    os_id, os_version = (*first.get("os", []), "", "")[:2]
+    return Surroundings(
+        os=(os_id, os_version),
+        arch=_first(first, "arch"),
+        time=int(_first(first, "time") or 0),
+        python=tuple(int(part) for part in _first(first, "python").split(".") if part),
+        listeners=tuple(
+            dict.fromkeys(
+                Listener(int(word[1]), word[2], int(word[3]))
+                for word in words
+                if word[0] == "listener"
+            )
+        ),
+        haproxy=_first(first, "haproxy"),
+        nginx_sites=tuple((word[1], " ".join(word[2:])) for word in words if word[0] == "nginx"),
+        issuer="issuer" in first,
+        known_machines=tuple(word[1] for word in words if word[0] == "known"),
+        ufw=_first(first, "ufw"),
+        limited=tuple(word[1] for word in words if word[0] == "limit"),
+    )
+
+
+def _first(words: dict[str, list[str]], key: str) -> str:
+    values = words.get(key)
+    return values[0] if values else ""
+
+
+@dataclass(frozen=True)
+class Adopt:
+    """Whose files a person has said may be taken over, a dated copy kept."""
+
+    nginx: bool = False
+    haproxy: bool = False
+
+
+@dataclass(frozen=True)
+class Objection:
+    """Why a host must not be deployed to."""
+
+    host: str
+    what: str
+    hint: str = field(default="")
+
+
+def objections(
+    fleet: Fleet, machine: Machine, seen: Surroundings, adopt: Adopt
+) -> list[Objection]:
+    """Return why this host is somebody else's, or not fit; empty: go on."""
+    backend = machine in fleet.backends
+    found = _of_ports(machine, seen, "nginx" if backend else "haproxy")
+    found += _of_nginx(fleet, machine, seen, adopt) if backend else []
+    found += [] if backend else _of_haproxy(machine, seen, adopt)
+    return found + _of_issuer(fleet, machine, seen)
+
+
+def _of_ports(machine: Machine, seen: Surroundings, allowed: str) -> list[Objection]:
+    programs: dict[tuple[str, int], list[int]] = {}
+    for each in seen.listeners:
+        if each.program != allowed:
+            programs.setdefault((each.program, each.process), []).append(each.port)
+    return [
+        Objection(
+            machine.name,
+            f"port {' and '.join(str(port) for port in sorted(set(ports)))} is held by "
+            f"{'an unknown program' if program == '?' else f'{program} (process {process})'}",
+            f"stop and disable it, or take {machine.name} out of the fleet file",
+        )
+        for (program, process), ports in programs.items()
+    ]
+
+
+def _of_nginx(
+    fleet: Fleet, machine: Machine, seen: Surroundings, adopt: Adopt
+) -> list[Objection]:
+    if adopt.nginx or fleet.site.kind is SiteKind.UNMANAGED:
+        return []
+    return [
+        Objection(
+            machine.name,
+            f"{path} is an nginx site that certsync did not write",
+            'keep it with site.kind = "unmanaged", or have it put aside with --adopt-nginx',
+        )
+        for origin, path in seen.nginx_sites
+        if origin == "foreign"
+    ]
+
+
+def _of_haproxy(machine: Machine, seen: Surroundings, adopt: Adopt) -> list[Objection]:
+    if seen.haproxy != "foreign" or adopt.haproxy:
+        return []
+    return [
+        Objection(
+            machine.name,
+            "/etc/haproxy/haproxy.cfg is neither the distribution's nor certsync's",
+            "have it put aside, a dated copy kept, with --adopt-haproxy",
+        )
+    ]
+
+
+def _of_issuer(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Objection]:
+    found = []
+    if seen.issuer and machine.name != fleet.issuer_name:
+        found.append(
+            Objection(
+                machine.name,
+                f"it is this fleet's issuer, and the fleet file names {fleet.issuer_name}",
+                f"put issuer = \"{machine.name}\" back, or move the role with `certsync promote`",
+            )
+        )
+    names = {each.name for each in fleet.machines}
+    gone = [name for name in seen.known_machines if name not in names]
+    if gone and machine.name == fleet.issuer_name:
+        found.append(
+            Objection(
+                machine.name,
+                f"the issuer knows {', '.join(gone)}, and the fleet file does not",
+                "pull the newer fleet file, or take it out with `certsync remove-backend`",
+            )
+        )
+    if machine.name == fleet.issuer_name and seen.python and seen.python < OLDEST_PYTHON:
+        version = ".".join(str(part) for part in seen.python)
+        found.append(
+            Objection(machine.name, f"the issuer has Python {version}", "it needs 3.10 or newer")
+        )
+    return found
+
+
+def describe(found: Sequence[Objection]) -> str:
+    """Return the objections as lines, each with its hint."""
+    lines = []
+    for each in found:
+        lines.append(f"{each.host}: {each.what}")
+        if each.hint:
+            lines.append(f"  hint: {each.hint}")
+    return "\n".join(lines)

@@ -1,0 +1,111 @@
+"""Probe every backend and keep what was seen: the proof that deploys, gates and people read."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import sleep
+from typing import Any
+
+from certsync.errors import StoreError
+from certsync.fleet import SYSTEM_ROOTS, Fleet, Machine
+from certsync.generation import Manifest, number_text
+from certsync.probe import probe
+from certsync.proof import Proof, Verdict, judge
+from certsync.store import Store
+
+AT_ONCE = 16
+TLS_PORT = 443
+PATIENCE = timedelta(seconds=10)
+"""How long a reload may take: it returns before nginx's new workers serve."""
+
+PEM_BLOCK = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What every backend should serve."""
+
+    current: Manifest | None
+    chain: tuple[bytes, ...]
+    """The current generation's certificates, DER, leaf first."""
+
+    manifests: tuple[Manifest, ...]
+    roots: str
+
+
+def expected(fleet: Fleet, store: Store) -> Expected:
+    """Return what every backend should serve, from what the issuer's live link points to.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    manifests = store.manifests(fleet.lineage)
+    current = manifests.get(store.current(fleet.lineage) or 0)
+    roots = str(store.roots) if fleet.authority.roots else SYSTEM_ROOTS
+    chain: tuple[bytes, ...] = ()
+    if current is not None:
+        pem = store.files(fleet.lineage, current.number)["fullchain.pem"].decode()
+        chain = tuple(ssl.PEM_cert_to_DER_cert(block) for block in PEM_BLOCK.findall(pem))
+    return Expected(current, chain, tuple(manifests.values()), roots)
+
+
+def prove(
+    hosts: Sequence[Machine], fleet: Fleet, wanted: Expected, now: datetime
+) -> list[Proof]:
+    """Return the verdict on each host, by its private address, many at once.
+
+    Raises:
+        StoreError: the roots to verify against cannot be read.
+    """
+
+    def look(machine: Machine) -> Proof:
+        seen = probe(machine.private_address, TLS_PORT, fleet.lineage, wanted.roots)
+        return judge(
+            machine.name, seen, wanted.chain, wanted.manifests, wanted.current, now
+        )
+
+    try:
+        ssl.create_default_context(cafile=wanted.roots)
+    except OSError as error:
+        raise StoreError(
+            f"{wanted.roots}: {error.strerror or error}", "is ca.roots in the fleet file right?"
+        ) from None
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(look, hosts))
+
+
+def prove_patiently(
+    hosts: Sequence[Machine], fleet: Fleet, wanted: Expected, now: datetime
+) -> list[Proof]:
+    """Return the verdicts, asking again for a while those that a reload is still under way on."""
+    proofs = {proof.name: proof for proof in prove(hosts, fleet, wanted, now)}
+    waited = timedelta(0)
+    pause = timedelta(seconds=0.1)
+    while waited < PATIENCE:
+        late = [host for host in hosts if proofs[host.name].verdict in _PASSING]
+        if not late:
+            break
+        sleep(pause.total_seconds())
+        waited += pause
+        pause = min(pause * 2, timedelta(seconds=2))
+        proofs.update({proof.name: proof for proof in prove(late, fleet, wanted, now)})
+    return [proofs[host.name] for host in hosts]
+
+
+_PASSING = (Verdict.BEHIND, Verdict.WRONG)
+
+
+def save(store: Store, wanted: Expected, proofs: Sequence[Proof], now: datetime) -> None:
+    """Write down what was seen, and when."""
+    current = number_text(wanted.current.number) if wanted.current else ""
+    data: dict[str, Any] = {
+        "at": now.isoformat(),
+        "current": current,
+        "proofs": [proof.to_json() for proof in proofs],
+    }
+    store.write_state(store.proof_file, data)

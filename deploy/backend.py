@@ -1,0 +1,98 @@
+"""Every backend: nginx with the placeholder certificate, the receiver, the challenge location."""
+
+from __future__ import annotations
+
+import shlex
+
+from pyinfra import host
+from pyinfra.api import deploy
+from pyinfra.operations import files, server, systemd
+
+from certsync import receiver, templates
+from certsync.fleet import Fleet, Machine, SiteKind, WebAccess
+from deploy.facts import Lines
+from deploy.operations import firewall_allows, nginx_configured, packages_present, ran, written
+
+PROGRAM = "/usr/local/lib/certsync/receiver"
+HTTP2_DIRECTIVE_SINCE = (1, 25, 1)
+
+
+@deploy("Backends: packages")
+def packages(fleet: Fleet, machine: Machine) -> None:
+    """Install what a backend needs from the distribution."""
+    wanted = ["nginx", "rsync", "openssl", "sudo", "python3", "ca-certificates"]
+    if machine == fleet.issuer:
+        wanted += ["python3-venv", "cron", "openssh-client"]
+    packages_present(name="Install nginx and what carries certificates", packages=wanted)
+
+
+@deploy("Backends: receiver and nginx")
+def configure(fleet: Fleet, machine: Machine) -> None:
+    """Have nginx serve the site, with the placeholder until a certificate is there."""
+    files.directory(name="Folder of the programs", path="/usr/local/lib/certsync", mode="755")
+    source = templates.PACKAGE / "receiver.py"
+    written(name="Receiver", path=PROGRAM, content=source.read_text(), mode="755")
+    unit = "/etc/systemd/system/certsync-verify.service"
+    text = templates.road() / "templates/replica/certsync-verify.service"
+    verify = written(name="Verification at boot", path=unit, content=text.read_text())
+    systemd.service(
+        name="Verify certificates before nginx starts",
+        service="certsync-verify.service",
+        enabled=True,
+        running=None,
+        daemon_reload=True,
+        _if=verify.did_change,
+    )
+    lineage = shlex.quote(fleet.lineage)
+    ran(
+        name="Placeholder certificate, generation 0000",
+        command=f"{PROGRAM} placeholder {' '.join(shlex.quote(name) for name in fleet.names)}",
+        unless=f"test -L {receiver.HOME}/live/{lineage}",
+    )
+    _site(fleet, machine)
+    _web_access(fleet, machine)
+
+
+def _site(fleet: Fleet, machine: Machine) -> None:
+    files.directory(name="Folder of our own pages", path="/var/lib/certsync-site", mode="755")
+    if fleet.site.test_page:
+        written(
+            name="Test page",
+            path="/var/lib/certsync-site/lb.html",
+            content=templates.test_page(fleet, machine),
+        )
+    sites = {}
+    if fleet.site.kind is not SiteKind.UNMANAGED:
+        sites = {templates.site_name(fleet): True, "default": False}
+    nginx_configured(
+        name="nginx",
+        wanted=lambda: templates.nginx(
+            fleet, machine, http2_directive=_has_http2_directive()
+        ),
+        sites=sites,
+    )
+
+
+def _has_http2_directive() -> bool:
+    script = "nginx -v 2>&1 | sed -n 's,.*nginx/\\([0-9.]*\\).*,\\1,p'"
+    versions = host.get_fact(Lines, script=script)
+    if not versions:
+        return False
+    return tuple(int(part) for part in versions[0].split(".")) >= HTTP2_DIRECTIVE_SINCE
+
+
+def _web_access(fleet: Fleet, machine: Machine) -> None:
+    if fleet.firewall.web_access is WebAccess.ANYWHERE:
+        rules = ["allow 'Nginx Full'"]
+    else:
+        allowed = {each.private_address: "80,443" for each in (*fleet.balancers, fleet.issuer)}
+        if machine == fleet.issuer:
+            allowed |= {each.private_address: "80" for each in fleet.replicas}
+        allowed.pop(machine.private_address, None)
+        rules = [
+            f"allow from {address} to any port {ports} proto tcp"
+            for address, ports in allowed.items()
+        ]
+    firewall_allows(
+        name="Firewall", rules=rules, enable=fleet.firewall.enable, ssh_port=machine.ssh_port
+    )

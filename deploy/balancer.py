@@ -1,0 +1,63 @@
+"""Every balancer: HAProxy, passing TLS on unopened, with no certificate's key on the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyinfra import host
+from pyinfra.api import deploy
+from pyinfra.operations import files
+
+from certsync import gate, templates
+from certsync.fleet import Fleet, Machine
+from certsync.gate import Gate
+from certsync.proof import Proof
+from deploy.facts import Text
+from deploy.operations import (
+    firewall_allows,
+    haproxy_configured,
+    packages_present,
+    ran_when,
+    written,
+)
+
+CONFIGURATION = "/etc/haproxy/haproxy.cfg"
+DROP_IN = "/etc/systemd/system/haproxy.service.d"
+
+
+@deploy("Balancers: packages")
+def packages() -> None:
+    """Install HAProxy from the distribution."""
+    packages_present(
+        name="Install HAProxy", packages=["haproxy", "socat", "ca-certificates", "sudo"]
+    )
+
+
+@deploy("Balancers: port 80")
+def configure(fleet: Fleet, machine: Machine) -> None:
+    """Have port 80 lead to every backend; of port 443, what an earlier run has decided."""
+    source = templates.road() / "templates/haproxy/reload.conf"
+    files.directory(name="Folder of the reload's drop-in", path=DROP_IN, mode="755")
+    drop_in = written(
+        name="Reload that keeps the servers' states",
+        path=f"{DROP_IN}/certsync.conf",
+        content=source.read_text(),
+    )
+    ran_when(name="systemd reads it", command="systemctl daemon-reload", needed=drop_in.did_change)
+    if fleet.authority.roots:
+        roots = Path(fleet.authority.roots).read_text()
+        written(name="Roots for the health check", path=templates.BALANCER_ROOTS, content=roots)
+    haproxy_configured(
+        name="haproxy.cfg", content=lambda: templates.haproxy(fleet, decided(fleet, {}))
+    )
+    firewall_allows(
+        name="Firewall", rules=["allow 80/tcp", "allow 443/tcp"], enable=fleet.firewall.enable,
+        ssh_port=machine.ssh_port,
+    )  # fmt: skip
+
+
+def decided(fleet: Fleet, proofs: dict[str, Proof]) -> Gate:
+    """Return what the gate should be, from what the balancer has and what has been proven."""
+    before = gate.read(host.get_fact(Text, path=CONFIGURATION))
+    names = [machine.name for machine in fleet.backends]
+    return gate.decide(fleet.passthrough, names, before, proofs)

@@ -1,0 +1,158 @@
+"""The issuer: certsync in a virtual environment of its own, and what its pushes need."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import FileUploadCommand, StringCommand, deploy, operation
+from pyinfra.operations import files, server
+
+from certsync import replication, templates, wheels
+from certsync.errors import CertsyncError
+from certsync.fleet import Fleet, Machine
+from certsync.look import MARK
+from certsync.store import Store
+from deploy.facts import Lines, Text
+from deploy.operations import failing, ran, written
+from deploy.replica import host_keys
+
+OPT = "/opt/certsync"
+PUSH = str(replication.PUSH_HOME)
+USER = replication.PUSHING_USER
+STORE = Store()
+
+
+@deploy("Issuer: certsync and push key")
+def configure(fleet: Fleet, replicas: list[Any]) -> None:
+    """Have everything on the issuer that ordering and pushing need."""
+    installed(name="certsync in its own virtual environment")
+    files.link(
+        name="certsync on the path", path="/usr/local/bin/certsync",
+        target=f"{OPT}/current/bin/certsync",
+    )  # fmt: skip
+    files.directory(name="State", path=str(STORE.state), mode="755")
+    for folder in ("", "/.well-known", "/.well-known/acme-challenge"):
+        files.directory(name=f"Webroot{folder}", path=f"{STORE.webroot}{folder}", mode="755")
+    _push_user(fleet, replicas)
+    _rendered_fleet(fleet)
+
+
+def _push_user(fleet: Fleet, replicas: list[Any]) -> None:
+    server.user(
+        name="Pushing user", user=USER, system=True, home=PUSH, shell="/usr/sbin/nologin",
+        ensure_home=False,
+    )  # fmt: skip
+    files.directory(name="Its home, root's", path=PUSH, user="root", group=USER, mode="750")
+    ran(
+        name="Push key",
+        command=f"ssh-keygen -q -t ed25519 -N '' -C 'certsync push' -f {PUSH}/id_ed25519 "
+        f"&& chgrp {USER} {PUSH}/id_ed25519 && chmod 640 {PUSH}/id_ed25519",
+        unless=f"test -s {PUSH}/id_ed25519",
+    )
+    written(
+        name="Pinned host keys of the replicas",
+        path=f"{PUSH}/known_hosts",
+        content=lambda: known_hosts(fleet, replicas),
+    )
+
+
+def known_hosts(fleet: Fleet, replicas: list[Any]) -> str:
+    """Return the replicas' host keys; of one that is not reached in this run, those known before."""
+    reached = {each.name: each for each in replicas if each.connected}
+    before = host.get_fact(Text, path=f"{PUSH}/known_hosts").splitlines()
+    lines = [f"# {templates.HEADER}"]
+    for machine in fleet.replicas:
+        address = _as_known(machine)
+        if machine.name in reached:
+            lines += [f"{address} {' '.join(key.split()[:2])}"
+                      for key in host_keys(reached[machine.name])]  # fmt: skip
+        else:
+            lines += [line for line in before if line.startswith(f"{address} ")]
+    return "\n".join(lines) + "\n"
+
+
+def _as_known(machine: Machine) -> str:
+    if machine.ssh_port == 22:
+        return machine.private_address
+    return f"[{machine.private_address}]:{machine.ssh_port}"
+
+
+def _rendered_fleet(fleet: Fleet) -> None:
+    authority = fleet.authority
+    for name, source, target in (
+        ("Roots of the CA's HTTPS", authority.directory_bundle, STORE.directory_bundle),
+        ("Roots of issued certificates", authority.roots, STORE.roots),
+    ):
+        if source:
+            written(name=name, path=str(target), content=Path(source).read_text())
+    # Nothing that only the operator's machine has a use for goes to the issuer.
+    data = fleet.to_json()
+    for machine in (*data["backends"], *data["balancers"]):
+        machine["ssh_key"] = ""
+    data["known_hosts"] = ""
+    text = json.dumps(data, indent=1, default=str) + "\n"
+    written(name="Rendered fleet", path=str(STORE.fleet_file), content=text, mode="600")
+    machines = "".join(f"{machine.name}\n" for machine in fleet.machines)
+    written(name="Known machines", path=f"{STORE.root}/machines", content=machines, mode="600")
+    written(
+        name="Marker of the issuer",
+        path=str(STORE.marker),
+        content=f"# {MARK}: this host is the issuer of {fleet.lineage}\n",
+        mode="600",
+    )
+
+
+@operation()
+def installed() -> Iterator[Any]:
+    """Have this certsync installed from wheels we bring, tried before the link switches to it."""
+    release = wheels.release()
+    folder = f"{OPT}/{release}"
+    current = host.get_fact(Lines, script=f"readlink {OPT}/current")
+    python = host.get_fact(Lines, script=f"{OPT}/current/bin/certsync --version && echo works")
+    if current == [release] and "works" in python:
+        host.noop(f"certsync {release} is installed")
+        return
+    yield StringCommand(f"mkdir -p {OPT} && rm -rf {folder} {folder}.wheels")
+    yield StringCommand(f"mkdir {folder}.wheels")
+    try:
+        brought = wheels.bring(_target())
+    except CertsyncError as error:
+        yield failing(f"{error.message}\nhint: {error.hint}")
+        return
+    for wheel in brought:
+        path = f"{folder}.wheels/{wheel.name}"
+        yield FileUploadCommand(
+            str(wheel), path, remote_temp_filename=host.get_temp_filename(path)
+        )
+    yield StringCommand(
+        f"python3 -m venv {folder} && {folder}/bin/pip install -q --no-index "
+        f"--disable-pip-version-check --no-compile {folder}.wheels/*.whl "
+        f"&& rm -rf {folder}.wheels"
+    )
+    # It must start and load what it will need at night, before anything calls it.
+    yield StringCommand(
+        f"{folder}/bin/certsync --version && {folder}/bin/python -m compileall -q {folder}/lib "
+        f"&& {folder}/bin/python -c {shlex.quote('import certsync.issuance')}"
+    )
+    yield StringCommand(f"ln -sfn {release} {OPT}/.current && mv -T {OPT}/.current {OPT}/current")
+    keep = shlex.quote(release)
+    yield StringCommand(
+        f"cd {OPT} && ls -1t | grep -v -x -e current -e {keep} | tail -n +2 | xargs -r rm -rf"
+    )
+
+
+def _target() -> wheels.Target:
+    script = (
+        "python3 -c 'import platform, sys, os; "
+        'print("%d.%d" % sys.version_info[:2], platform.machine(), '
+        'os.confstr("CS_GNU_LIBC_VERSION").split()[1])\''
+    )
+    words = host.get_fact(Lines, script=script)[0].split()
+    return wheels.Target(python=words[0], machine=words[1], libc=words[2])
+
+

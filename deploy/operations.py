@@ -1,0 +1,189 @@
+"""Operations that pyinfra does not have: each yields nothing where nothing is to be done.
+
+Contents are callables where they depend on what the run itself makes: pyinfra then asks for them
+when the operation executes, not when the run is prepared.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import FileUploadCommand, StringCommand, operation
+from pyinfra.operations import files
+
+from deploy.facts import Lines, Text
+
+Commands = Iterator[Any]
+CANDIDATE = "/run/certsync-candidate"
+"""Where a configuration is tested before it takes the running one's place."""
+
+APT = (
+    "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "
+    "-o Dpkg::Options::=--force-confold"
+)
+WAIT_FOR_CLOUD_INIT = (
+    "if command -v cloud-init >/dev/null; then timeout 300 cloud-init status --wait || :; fi"
+)
+
+
+@operation()
+def phase() -> Commands:
+    """Wait until every host is here: pyinfra orders operations within a host, not between them."""
+    yield from ()
+
+
+def failing(text: str) -> StringCommand:
+    """Return a command that does nothing but fail with these words.
+
+    An exception would end the run for all hosts; a failed command ends it for this one.
+    """
+    return StringCommand(f"printf '%s\\n' {shlex.quote(text)} >&2; exit 1")
+
+
+@operation()
+def packages_present(packages: Sequence[str]) -> Commands:
+    """Have Debian packages installed; the package lists are only updated when one is missing."""
+    query = "dpkg-query -W -f='${Package} ${Status}\\n' " + " ".join(packages)
+    present = {
+        line.split()[0] for line in host.get_fact(Lines, script=query) if "install ok" in line
+    }
+    missing = [package for package in packages if package not in present]
+    if not missing:
+        host.noop(f"{', '.join(packages)}: installed")
+        return
+    yield StringCommand(WAIT_FOR_CLOUD_INIT)
+    yield StringCommand(f"{APT} update")
+    yield StringCommand(f"{APT} install --no-install-recommends {' '.join(missing)}")
+
+
+@operation()
+def written(
+    path: str, content: str | Callable[[], str], mode: str = "644", group: str = "root"
+) -> Commands:
+    """Have a file with this content; an empty one asks for nothing."""
+    text = content if isinstance(content, str) else content()
+    if not text:
+        host.noop(f"{path}: nothing to write yet")
+        return
+    yield from files.put._inner(
+        src=StringIO(text), dest=path, mode=mode, user="root", group=group
+    )
+
+
+@operation()
+def ran(command: str, unless: str) -> Commands:
+    """Run a command unless another one, which only reads, exits 0."""
+    if host.get_fact(Lines, script=f"{unless} >/dev/null && echo done") == ["done"]:
+        host.noop(f"not needed: {command}")
+        return
+    yield StringCommand(command)
+
+
+@operation()
+def ran_when(command: str, needed: Callable[[], bool]) -> Commands:
+    """Run a command if ``needed`` says so when it is this operation's turn."""
+    if needed():
+        yield StringCommand(command)
+
+
+@operation()
+def sudo_rule(path: str, rule: str) -> Commands:
+    """Have a sudo rule, checked by visudo before it counts: a broken one locks everybody out."""
+    if host.get_fact(Text, path=path) == rule:
+        host.noop(f"{path}: as it should be")
+        return
+    candidate = f"{CANDIDATE}.sudo"
+    yield from _upload(rule, candidate)
+    yield StringCommand(
+        f"chmod 440 {candidate} && chown root:root {candidate} && visudo -cqf {candidate} "
+        f"&& mv {candidate} {path}"
+    )
+
+
+@operation()
+def nginx_configured(
+    wanted: Callable[[], Mapping[str, str]], sites: Mapping[str, bool]
+) -> Commands:
+    """Have these files below /etc/nginx, tested together with all others before they count.
+
+    ``wanted`` gives paths and texts; ``sites`` the names in sites-enabled to whether they should
+    be there.
+    """
+    yield from _nginx_configured(wanted(), sites)
+
+
+def _nginx_configured(wanted: Mapping[str, str], sites: Mapping[str, bool]) -> Commands:
+    texts = {path: host.get_fact(Text, path=f"/etc/nginx/{path}") for path in wanted}
+    changed = [path for path, text in wanted.items() if texts[path] != text]
+    enabled = host.get_fact(Lines, script="ls /etc/nginx/sites-enabled")
+    switched = [name for name, wish in sites.items() if (name in enabled) != wish]
+    if not changed and not switched:
+        host.noop("nginx is configured")
+        return
+    yield StringCommand(f"rm -rf {CANDIDATE} && mkdir -m 700 {CANDIDATE}")
+    for number, path in enumerate(changed):
+        yield from _upload(wanted[path], f"{CANDIDATE}/{number}")
+    steps = ["set -e", "apply() {"]
+    for number, path in enumerate(changed):
+        target = f"/etc/nginx/{path}"
+        steps.append(f"install -D -m 644 {CANDIDATE}/{number} {target}")
+    for name in switched:
+        link = f"/etc/nginx/sites-enabled/{name}"
+        steps.append(f"ln -s ../sites-available/{name} {link}" if sites[name] else f"rm -f {link}")
+    # First on a copy laid over the real folder, in a mount namespace of this shell alone.
+    steps += [
+        "}",
+        f'if [ "$1" = try ]; then cp -a /etc/nginx {CANDIDATE}/nginx; '
+        f"mount --bind {CANDIDATE}/nginx /etc/nginx; fi",
+        "apply",
+        "nginx -t -q",
+        'if [ "$1" != try ]; then systemctl enable -q nginx; '
+        "systemctl reload-or-restart nginx; fi",
+    ]
+    script = shlex.quote("\n".join(steps))
+    yield StringCommand(f"unshare --mount sh -c {script} apply try")
+    yield StringCommand(f"sh -c {script} apply real")
+    yield StringCommand(f"rm -rf {CANDIDATE}")
+
+
+@operation()
+def haproxy_configured(content: Callable[[], str]) -> Commands:
+    """Have this haproxy.cfg, tested before it counts, and reloaded without dropping a connection."""
+    path = "/etc/haproxy/haproxy.cfg"
+    text = content()
+    if host.get_fact(Text, path=path) == text:
+        host.noop("haproxy is configured")
+        return
+    candidate = "/etc/haproxy/.certsync-candidate.cfg"
+    yield from _upload(text, candidate)
+    yield StringCommand(
+        f"chmod 644 {candidate} && chown root:root {candidate} && haproxy -c -q -f {candidate} "
+        f"|| {{ rm -f {candidate}; exit 1; }}"
+    )
+    yield StringCommand(f"mv {candidate} {path}")
+    yield StringCommand("systemctl enable -q haproxy && systemctl reload-or-restart haproxy")
+
+
+@operation()
+def firewall_allows(rules: Sequence[str], *, enable: bool, ssh_port: int) -> Commands:
+    """Have UFW's rules, where UFW is present; nothing that is there is loosened or removed."""
+    status = host.get_fact(Lines, script="ufw status | sed -n 's/^Status: //p'")
+    if not status:
+        host.noop("no UFW on this host")
+        return
+    added = host.get_fact(Lines, script="ufw show added")
+    for rule in rules:
+        if f"ufw {rule}" not in added:
+            yield StringCommand(f"ufw {rule}")
+    if enable and status == ["inactive"]:
+        yield StringCommand(f"ufw allow {ssh_port}/tcp && ufw --force enable")
+
+
+def _upload(text: str, path: str) -> Commands:
+    yield FileUploadCommand(
+        StringIO(text), path, remote_temp_filename=host.get_temp_filename(path)
+    )

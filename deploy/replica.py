@@ -1,0 +1,67 @@
+"""Every replica: the unprivileged user whose one key may push a certificate, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyinfra.api import deploy
+from pyinfra.operations import files, server
+
+from certsync import receiver, templates
+from certsync.fleet import Fleet
+from deploy.backend import PROGRAM
+from deploy.facts import Lines, Text
+from deploy.operations import sudo_rule, written
+
+GATE = "/usr/local/lib/certsync/gate"
+HOME = str(receiver.INBOX.parent)
+KEYS = f"{HOME}/.ssh/authorized_keys"
+USER = receiver.RECEIVING_USER
+
+
+@deploy("Replicas: receiving user")
+def configure(fleet: Fleet, issuer: Any) -> None:
+    """Have the user, the gate its key is forced through, and the sudo rule for the receiver.
+
+    ``issuer`` is pyinfra's host, asked for the push key when it is there.
+    """
+    server.user(
+        name="Receiving user", user=USER, system=True, home=HOME, shell="/bin/sh",
+        ensure_home=False,
+    )  # fmt: skip
+    for name, path in (("Home", HOME), ("SSH folder", f"{HOME}/.ssh")):
+        files.directory(name=f"{name}, root's", path=path, user="root", group="root", mode="755")
+    files.directory(
+        name="Inbox", path=str(receiver.INBOX), user=USER, group=USER, mode="700"
+    )
+    for name in ("gate", "rsyncd.conf"):
+        text = (templates.road() / "templates/replica" / name).read_text()
+        mode = "755" if name == "gate" else "644"
+        written(name=name, path=f"/usr/local/lib/certsync/{name}", content=text, mode=mode)
+    rule = f'# {templates.HEADER}\n{USER} ALL=(root) NOPASSWD: {PROGRAM} ""\n'
+    sudo_rule(name="Sudo rule", path="/etc/sudoers.d/certsync-receive", rule=rule)
+    written(
+        name="The issuer's push key",
+        path=KEYS,
+        content=lambda: key_line(fleet, push_key(issuer)),
+    )
+
+
+def push_key(issuer: Any) -> str:
+    """Return the issuer's public push key; empty if the issuer is not reached in this run."""
+    if not issuer.connected:
+        return ""
+    return str(issuer.get_fact(Text, path="/var/lib/certsync-push/id_ed25519.pub")).strip()
+
+
+def key_line(fleet: Fleet, key: str) -> str:
+    """Return the file that lets the push key in, from the issuer's address, to the gate alone."""
+    if not key:
+        return ""
+    source = fleet.issuer.private_address
+    return f'# {templates.HEADER}\nrestrict,from="{source}",command="{GATE}" {key}\n'
+
+
+def host_keys(replica: Any) -> list[str]:
+    """Return a host's public SSH keys, read over our own authenticated connection."""
+    return list(replica.get_fact(Lines, script="cat /etc/ssh/ssh_host_*_key.pub"))

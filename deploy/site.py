@@ -1,0 +1,62 @@
+"""The whole road in one run, from empty hosts to passthrough:
+
+pyinfra -y inventory/NAME.py deploy/site.py
+
+`certsync deploy inventory/NAME.toml` runs this too, and adds the fleet lock, progress and a table.
+"""
+
+from pyinfra import host, inventory, state
+
+from certsync.look import Adopt
+from deploy import backend, balancer, issuer, passthrough, progress, replica, road
+from deploy.operations import phase
+from deploy.preflight import refuse_foreign_servers
+
+fleet, machine = host.data.fleet, host.data.machine
+adopt = Adopt(
+    nginx=bool(host.data.get("adopt_nginx")), haproxy=bool(host.data.get("adopt_haproxy"))
+)
+issuing_host = inventory.get_host(fleet.issuer.name)
+replica_hosts = [inventory.get_host(each.name) for each in fleet.replicas]
+
+progress.report(state)
+refuse_foreign_servers(state, fleet, adopt)
+
+phase(name="Phase 1 of 6: packages")
+
+if machine in fleet.backends:
+    backend.packages(fleet, machine)
+
+if machine in fleet.balancers:
+    balancer.packages()
+
+phase(name="Phase 2 of 6: nginx on every backend, port 80 on the balancer")
+
+if machine in fleet.backends:
+    backend.configure(fleet, machine)
+
+if machine in fleet.balancers:
+    balancer.configure(fleet, machine)
+
+if machine == fleet.issuer:
+    issuer.configure(fleet, replica_hosts)
+
+phase(name="Phase 3 of 6: the way from the issuer to the replicas")
+
+if machine in fleet.replicas:
+    replica.configure(fleet, issuing_host)
+
+phase(name="Phase 4 of 6: the certificate")
+
+if machine == fleet.issuer:
+    road.issue()
+
+phase(name="Phase 5 of 6: replication and proof")
+
+if machine == fleet.issuer:
+    road.replicate()
+
+phase(name="Phase 6 of 6: passthrough, for what has been proven")
+
+if machine in fleet.balancers:
+    passthrough.gate(fleet, issuing_host)
