@@ -138,8 +138,8 @@ def on(
 class Child:
     """A program that goes on while we do, with a line of its output to wait for."""
 
-    def __init__(self, argv: Sequence[str], first: str) -> None:
-        """Start it and hand it ``first`` on standard input, which then stays open."""
+    def __init__(self, argv: Sequence[str]) -> None:
+        """Start it, with its standard input held open until `end`."""
         self._process = subprocess.Popen(
             list(argv),
             stdin=subprocess.PIPE,
@@ -147,9 +147,6 @@ class Child:
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert self._process.stdin is not None
-        self._process.stdin.write(first)
-        self._process.stdin.flush()
 
     def line(self) -> str:
         """Return the next line it prints; empty at its end."""

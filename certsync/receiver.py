@@ -117,10 +117,11 @@ def read_regular(name: str, folder: int) -> bytes:
         handle = os.open(name, flags, dir_fd=folder)
     except OSError as error:
         raise Refused(f"inbox: {name}: {error.strerror}") from None
+    facts = os.fstat(handle)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
+        os.close(handle)
+        raise Refused(f"inbox: {name} is no plain file")
     with os.fdopen(handle, "rb") as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
-            raise Refused(f"inbox: {name} is no plain file")
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise Refused(f"inbox: {name} is larger than {LARGEST} bytes")

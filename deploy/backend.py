@@ -10,8 +10,15 @@ from pyinfra.operations import files, server, systemd
 
 from certsync import receiver, templates
 from certsync.fleet import Fleet, Machine, SiteKind, WebAccess
-from deploy.facts import Lines
-from deploy.operations import firewall_allows, nginx_configured, packages_present, ran, written
+from deploy.facts import Lines, Standing
+from deploy.operations import (
+    firewall_allows,
+    nginx_configured,
+    packages_present,
+    put_aside,
+    ran,
+    written,
+)
 
 PROGRAM = "/usr/local/lib/certsync/receiver"
 HTTP2_DIRECTIVE_SINCE = (1, 25, 1)
@@ -61,6 +68,8 @@ def _site(fleet: Fleet, machine: Machine) -> None:
             path="/var/lib/certsync-site/lb.html",
             content=templates.test_page(fleet, machine),
         )
+    if host.data.get("adopt_nginx"):
+        put_aside(name="Put other sites aside", paths=_foreign_sites, remove=True)
     sites = {}
     if fleet.site.kind is not SiteKind.UNMANAGED:
         sites = {templates.site_name(fleet): True, "default": False}
@@ -71,6 +80,11 @@ def _site(fleet: Fleet, machine: Machine) -> None:
         ),
         sites=sites,
     )
+
+
+def _foreign_sites() -> list[str]:
+    seen = host.get_fact(Standing)
+    return [path for origin, path in seen.nginx_sites if origin == "foreign"]
 
 
 def _has_http2_directive() -> bool:

@@ -12,11 +12,12 @@ from certsync import gate, templates
 from certsync.fleet import Fleet, Machine
 from certsync.gate import Gate
 from certsync.proof import Proof
-from deploy.facts import Text
+from deploy.facts import Standing, Text
 from deploy.operations import (
     firewall_allows,
     haproxy_configured,
     packages_present,
+    put_aside,
     ran_when,
     written,
 )
@@ -43,10 +44,12 @@ def configure(fleet: Fleet, machine: Machine) -> None:
         path=f"{DROP_IN}/certsync.conf",
         content=source.read_text(),
     )
-    ran_when(name="systemd reads it", command="systemctl daemon-reload", needed=drop_in.did_change)
+    ran_when(name="systemd reads it", command="systemctl daemon-reload", needed=lambda: drop_in.changed)
     if fleet.authority.roots:
         roots = Path(fleet.authority.roots).read_text()
         written(name="Roots for the health check", path=templates.BALANCER_ROOTS, content=roots)
+    if host.data.get("adopt_haproxy"):
+        put_aside(name="Put another haproxy.cfg aside", paths=_foreign_file, remove=False)
     haproxy_configured(
         name="haproxy.cfg", content=lambda: templates.haproxy(fleet, decided(fleet, {}))
     )
@@ -54,6 +57,10 @@ def configure(fleet: Fleet, machine: Machine) -> None:
         name="Firewall", rules=["allow 80/tcp", "allow 443/tcp"], enable=fleet.firewall.enable,
         ssh_port=machine.ssh_port,
     )  # fmt: skip
+
+
+def _foreign_file() -> list[str]:
+    return [CONFIGURATION] if host.get_fact(Standing).haproxy == "foreign" else []
 
 
 def decided(fleet: Fleet, proofs: dict[str, Proof]) -> Gate:

@@ -21,6 +21,18 @@ Commands = Iterator[Any]
 CANDIDATE = "/run/certsync-candidate"
 """Where a configuration is tested before it takes the running one's place."""
 
+MEMBERS_ARE_UP = """\
+for try in $(seq 50); do
+  sleep 0.2
+  echo show stat | socat -t 5 - /run/haproxy/admin.sock | awk -F, '
+    $1 == "tls" && $2 != "BACKEND" && $18 ~ /^DOWN/ { down = 1 } END { exit down }' && break
+done
+exit 0"""
+"""A member just admitted has to pass two checks first. One that stays down is the status's to tell."""
+
+BACKUPS = "/var/backups/certsync"
+"""Where somebody else's files go that a person has said may be taken over."""
+
 APT = (
     "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "
     "-o Dpkg::Options::=--force-confold"
@@ -166,6 +178,20 @@ def haproxy_configured(content: Callable[[], str]) -> Commands:
     )
     yield StringCommand(f"mv {candidate} {path}")
     yield StringCommand("systemctl enable -q haproxy && systemctl reload-or-restart haproxy")
+    yield StringCommand(MEMBERS_ARE_UP)
+
+
+@operation()
+def put_aside(paths: Callable[[], Sequence[str]], *, remove: bool) -> Commands:
+    """Keep a dated copy of files that are not ours, before they are replaced or taken out."""
+    for path in paths():
+        old = shlex.quote(path)
+        folder = f"{BACKUPS}/$(date +%Y%m%d-%H%M%S)"
+        yield StringCommand(
+            f"mkdir -p -m 700 {BACKUPS} && mkdir -p {folder} && cp -aL --parents {old} {folder}/"
+        )
+        if remove:
+            yield StringCommand(f"rm {old}")
 
 
 @operation()

@@ -36,20 +36,16 @@ class Progress(BaseStateCallback):
             event("start", host=host.name, name=_name(state, op_hash))
 
     @staticmethod
-    def operation_host_success(
-        state: State, host: Any, op_hash: str, retry_count: int = 0
-    ) -> None:
-        """An operation has ended well on a host."""
-        del retry_count
-        event("success", host=host.name, name=_name(state, op_hash))
-
-    @staticmethod
-    def operation_host_error(
-        state: State, host: Any, op_hash: str, retry_count: int = 0, max_retries: int = 0
-    ) -> None:
-        """An operation has failed on a host, which gets no further ones."""
-        del retry_count, max_retries
-        event("error", host=host.name, name=_name(state, op_hash))
+    def operation_end(state: State, op_hash: str) -> None:
+        """An operation has ended on all its hosts; only now is it known what it changed."""
+        for host in state.inventory:
+            data = state.ops[host].get(op_hash)
+            if data is None or not data.operation_meta.is_complete():
+                continue
+            meta = data.operation_meta
+            kind = "error" if meta.did_error() else "success"
+            name = _name(state, op_hash)
+            event(kind, host=host.name, name=name, changed=meta.did_change())
 
 
 def _name(state: State, op_hash: str) -> str:

@@ -1,0 +1,111 @@
+"""`certsync check --online`: look at every host and at DNS, before anything is deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from certsync import dns, host, look
+from certsync.errors import HostError
+from certsync.fleet import Fleet, Machine
+from certsync.fleet_file import read_fleet
+from certsync.look import Adopt, Surroundings
+
+AT_ONCE = 16
+CLOCK_SECONDS = 300
+"""How far a host's clock may be from this machine's."""
+
+
+@dataclass(frozen=True)
+class OnlineFinding:
+    """Something a deploy would trip over, or a person should know."""
+
+    where: str
+    message: str
+    hint: str = ""
+    stops: bool = True
+
+    def text(self) -> str:
+        """Return it as a person reads it."""
+        kind = "" if self.stops else "note: "
+        hint = f"\n  hint: {self.hint}" if self.hint else ""
+        return f"{kind}{self.where}: {self.message}{hint}"
+
+
+def check_online(path: Path, now: datetime, tell: Callable[[str], None]) -> list[OnlineFinding]:
+    """Return what is wrong on the hosts of a fleet file, and with its names' records.
+
+    Raises:
+        FleetFileError: the file has mistakes.
+    """
+    fleet = read_fleet(path)
+    tell(f"looking at {len(fleet.machines)} hosts and {len(fleet.names)} names")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        of_hosts = pool.map(lambda machine: _look_at(fleet, machine, now), fleet.machines)
+        found = [finding for findings in of_hosts for finding in findings]
+        answers = dict(zip(fleet.names, pool.map(dns.look_up, fleet.names), strict=True))
+    return found + of_names(fleet, answers)
+
+
+def _look_at(fleet: Fleet, machine: Machine, now: datetime) -> list[OnlineFinding]:
+    try:
+        done = host.on(machine, fleet.known_hosts, look.SCRIPT)
+    except HostError as error:
+        message = error.message.removeprefix(f"{machine.name}: ")
+        return [OnlineFinding(machine.name, message, error.hint)]
+    return of_host(fleet, machine, look.parse(done.stdout.splitlines()), now)
+
+
+def of_host(
+    fleet: Fleet, machine: Machine, seen: Surroundings, now: datetime
+) -> list[OnlineFinding]:
+    """Return what is wrong with a host, from what was seen there."""
+    found = [
+        OnlineFinding(each.host, each.what, each.hint)
+        for each in look.objections(fleet, machine, seen, Adopt())
+    ]
+    if seen.os not in look.SUPPORTED | look.BY_READING:
+        found.append(
+            OnlineFinding(
+                machine.name,
+                f"it runs {' '.join(seen.os)}, which certsync does not know",
+                "Debian 12 or 13, Ubuntu 22.04, 24.04 or 26.04",
+            )
+        )
+    off = seen.time - now.timestamp()
+    if abs(off) > CLOCK_SECONDS:
+        side = "ahead of" if off > 0 else "behind"
+        message = f"its clock is {abs(off) / 60:.0f} minutes {side} this machine's"
+        found.append(OnlineFinding(machine.name, message, "timedatectl set-ntp true"))
+    if machine == fleet.issuer and not seen.python:
+        found.append(OnlineFinding(machine.name, "the issuer has no python3", "apt install python3"))
+    return found + _of_limit(fleet, machine, seen)
+
+
+def _of_limit(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[OnlineFinding]:
+    ssh = {"OpenSSH", "SSH", "22", "ssh"} if machine.ssh_port == 22 else set()
+    ssh |= {str(machine.ssh_port), f"{machine.ssh_port}/tcp"}
+    if machine not in fleet.replicas or not ssh & set(seen.limited):
+        return []
+    return [
+        OnlineFinding(
+            machine.name,
+            "UFW has a `limit` rule on SSH: pushes that come close together would be refused",
+            f"let the issuer in before it: ufw insert 1 allow from "
+            f"{fleet.issuer.private_address} to any port {machine.ssh_port} proto tcp",
+        )
+    ]
+
+
+def of_names(fleet: Fleet, answers: dict[str, tuple[str, ...]]) -> list[OnlineFinding]:
+    """Return what is wrong with the names' records; a missing one is only told."""
+    records = "; ".join(dns.records(fleet))
+    return [
+        OnlineFinding(
+            "DNS", each.message, f"set: {records}" if each.stops else "", stops=each.stops
+        )
+        for each in dns.findings(fleet, answers)
+    ]

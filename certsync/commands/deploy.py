@@ -1,0 +1,109 @@
+"""`certsync deploy`: the whole road, seen while it is walked, and a table at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from certsync import console, fleet_lock, progress
+from certsync.commands import status
+from certsync.commands.status import Status
+from certsync.errors import CertsyncError, HostError, LaterError, RefusedError, RolloutError
+from certsync.fleet import Fleet
+from certsync.fleet_file import read_fleet
+from certsync.progress import Outcome
+from certsync.pyinfra_run import Run
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person can ask of a deploy."""
+
+    dry_run: bool = False
+    adopt_nginx: bool = False
+    adopt_haproxy: bool = False
+
+    def data(self) -> dict[str, str]:
+        """Return them as pyinfra's host data."""
+        wishes = {"adopt_nginx": self.adopt_nginx, "adopt_haproxy": self.adopt_haproxy}
+        return {key: "true" for key, value in wishes.items() if value}
+
+
+def deploy(path: Path, options: Options, now: Callable[[], datetime]) -> None:
+    """Walk the road for a fleet file, printing as it goes and the table at its end.
+
+    Raises:
+        FleetFileError: it has mistakes.
+        RefusedError: a host is somebody else's; nothing was changed.
+        LockHeldError: another run changes the fleet.
+        LaterError: the road is open up to the certificate; the same command continues.
+        RolloutError: a host could not be deployed, or does not serve the certificate.
+    """
+    fleet = read_fleet(path)
+    if options.dry_run:
+        _rehearse(fleet, path, options)
+        return
+    before = now()
+    with ExitStack() as stack:
+        token = stack.enter_context(fleet_lock.held(fleet, "deploy"))
+        run = Run(path, dry=False, data=options.data(), token=token)
+        stack.callback(run.stop)
+        outcome = progress.follow(fleet, run)
+    shown = status.status(path, now())
+    _conclude(fleet, outcome, run, shown, since=before)
+
+
+def _rehearse(fleet: Fleet, path: Path, options: Options) -> None:
+    run = Run(path, dry=True, data=options.data(), token="")  # noqa: S106  no lock, no secret
+    outcome = progress.follow(fleet, run)
+    _raise_what_stopped(run, outcome)
+    console.result("\n".join(progress.changes_announced(run.output)))
+    console.tell("dry run: nothing was changed, and nothing was asked of the CA")
+    if outcome.unreached:
+        raise HostError(f"not reached over SSH: {', '.join(outcome.unreached)}")
+
+
+def _conclude(
+    fleet: Fleet, outcome: Outcome, run: Run, shown: Status, since: datetime
+) -> None:
+    _raise_what_stopped(run, outcome)
+    console.result(shown.text())
+    console.tell(f"{outcome.changed} changes")
+    if later := _told_later(shown, since):
+        raise later
+    failed = [f"{name}: {_why(run, name)}" for name in outcome.unreached]
+    failed += [f"{name}: {what}: {_why(run, name)}" for name, what in outcome.failed.items()]
+    if failed or shown.findings:
+        raise RolloutError(
+            "; ".join([*failed, *shown.findings]),
+            "the rest of the fleet is in service; when this is mended, run the same command again",
+        )
+    if fleet.passthrough:
+        page = "lb.html" if fleet.site.test_page else ""
+        console.result(f"open https://{fleet.lineage}/{page}")
+    else:
+        console.result("passthrough is off by the fleet file: certsync passthrough on FLEET")
+
+
+def _raise_what_stopped(run: Run, outcome: Outcome) -> None:
+    if outcome.refused:
+        raise RefusedError(f"nothing was changed on any host:\n{outcome.refused}")
+    if run.status != 0 and not outcome.failed and not outcome.unreached:
+        words = [line for line in run.output if line.strip()]
+        raise CertsyncError(f"pyinfra stopped: {' '.join(words[-6:])[-800:]}")
+
+
+def _told_later(shown: Status, since: datetime) -> LaterError | None:
+    last = shown.runs.get("issue", {})
+    if last.get("exit") == LaterError.exit_status and str(last.get("at")) >= since.isoformat():
+        return LaterError(str(last["error"]), str(last["hint"]))
+    return None
+
+
+def _why(run: Run, name: str) -> str:
+    told = run.said_of(name)
+    errors = [line.removeprefix("error: ") for line in told if line.startswith("error: ")]
+    return (errors or told or ["no reason was given"])[0]

@@ -1,0 +1,145 @@
+"""`certsync status`: probe every backend now, from the issuer and through the balancer from here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from certsync import balancers, host, proving, report
+from certsync.errors import HostError
+from certsync.fleet import SYSTEM_ROOTS, Fleet
+from certsync.fleet_file import read_fleet
+from certsync.probe import probe
+from certsync.proof import Proof, Verdict, judge
+from certsync.report import Row
+
+PROVE = "/opt/certsync/current/bin/certsync prove --json"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What was seen, and what is wrong with it."""
+
+    fleet: Fleet
+    rows: list[Row]
+    findings: list[str]
+    """In words; empty: all in sync."""
+
+    runs: dict[str, Any]
+    """How the issuer's last runs ended, by verb."""
+
+    seen_from: str
+    hint: str
+
+    def text(self) -> str:
+        """Return what a person reads."""
+        lines = [report.table(self.rows)]
+        if self.seen_from != self.fleet.issuer_name:
+            lines.append("seen from this machine alone: the issuer cannot be asked")
+        if note := report.trust_note(self.fleet):
+            lines.append(note)
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what `json.dumps` takes."""
+        return {
+            "lineage": self.fleet.lineage,
+            "seen_from": self.seen_from,
+            "publicly_trusted": self.fleet.authority.publicly_trusted,
+            "rows": [row.to_json() for row in self.rows],
+            "findings": self.findings,
+            "runs": self.runs,
+        }
+
+
+def status(path: Path, now: datetime) -> Status:
+    """Return what every backend serves, and what every public address shows from here.
+
+    Raises:
+        FleetFileError: the fleet file has mistakes.
+    """
+    fleet = read_fleet(path)
+    findings: list[str] = []
+    try:
+        answer = _ask_issuer(fleet)
+        proofs = [Proof.from_json(each) for each in answer["proofs"]]
+        seen_from = fleet.issuer_name
+    except HostError as error:
+        answer = {}
+        proofs = _from_here(fleet, now)
+        seen_from = "here"
+        findings.append(error.message)
+    through = _through(fleet, proofs, now) if fleet.passthrough else []
+    pools, unasked = _pools(fleet)
+    rows = [report.row(each, pools.get(each.name, "-"), now) for each in proofs]
+    rows += [report.row(each, "-", now) for each in through]
+    findings += unasked + _findings(fleet, rows)
+    hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"
+    return Status(fleet, rows, findings, answer.get("runs", {}), seen_from, hint)
+
+
+def _ask_issuer(fleet: Fleet) -> dict[str, Any]:
+    done = host.on(fleet.issuer, fleet.known_hosts, PROVE)
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise HostError(
+            f"{fleet.issuer_name}: certsync does not answer there: {done.last_words}",
+        ) from None
+    return answer
+
+
+def _from_here(fleet: Fleet, now: datetime) -> list[Proof]:
+    """Return what the backends show this machine, by the addresses that it reaches them by."""
+    wanted = proving.Expected(None, (), (), _roots(fleet))
+    machines = [replace(each, private_address=each.address) for each in fleet.backends]
+    return proving.prove(machines, fleet, wanted, now)
+
+
+def _through(fleet: Fleet, proofs: list[Proof], now: datetime) -> list[Proof]:
+    """Return what each public address shows from here: as good as what the backends were proven."""
+    proven = {proof.fingerprint: proof for proof in proofs if proof.verdict is Verdict.IN_SYNC}
+    found = []
+    for address in fleet.public_addresses:
+        seen = probe(address, proving.TLS_PORT, fleet.lineage, _roots(fleet))
+        judged = judge(address, seen, (), (), None, now)
+        same = proven.get(judged.fingerprint)
+        if judged.verdict is Verdict.BEHIND and same is not None:
+            judged = replace(same, name=address)
+        elif judged.verdict is Verdict.BEHIND:
+            judged = replace(judged, why="it shows another certificate than the backends")
+        found.append(judged)
+    return found
+
+
+def _roots(fleet: Fleet) -> str:
+    return fleet.authority.roots or SYSTEM_ROOTS
+
+
+def _pools(fleet: Fleet) -> tuple[dict[str, str], list[str]]:
+    """Return each backend's word by all balancers together, and who could not be asked."""
+    answers = balancers.pools(fleet)
+    unasked = [each.message for each in answers.values() if isinstance(each, HostError)]
+    heard = {name: each for name, each in answers.items() if isinstance(each, dict)}
+    words = {}
+    for machine in fleet.backends:
+        said = {name: each[machine.name] for name, each in heard.items() if machine.name in each}
+        if said:
+            words[machine.name] = report.pool_words(said)
+    return words, unasked
+
+
+def _findings(fleet: Fleet, rows: list[Row]) -> list[str]:
+    found = []
+    for row in rows:
+        if row.good:
+            continue
+        if row.pool not in ("yes", "-", "") and fleet.passthrough and not row.finding:
+            found.append(f"{row.name}: not in the pool: {row.pool}")
+        elif row.finding:
+            found.append(f"{row.name}: {row.finding}")
+    return found
+

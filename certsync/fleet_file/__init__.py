@@ -1,0 +1,152 @@
+"""Reads a fleet file: the whole of it is checked, and all of its mistakes are told at once.
+
+`schema` says which keys there are; `rules`, `hosts` and `paths` what each
+value may be; and `whole` what has to be there and fit together.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.container import Container
+from tomlkit.exceptions import KeyAlreadyPresent, TOMLKitError
+from tomlkit.items import Table
+
+from certsync.fleet_file import whole
+from certsync.errors import FleetFileError, Mistake
+from certsync.fleet import (
+    Authority,
+    Balancing,
+    Firewall,
+    Fleet,
+    KeyType,
+    Machine,
+    OnCertificateFailure,
+    Site,
+    SiteKind,
+    WebAccess,
+)
+from certsync.fleet_file.mistakes import dotted, from_parser
+from certsync.fleet_file.paths import reason
+from certsync.fleet_file.schema import MachineTable
+from certsync.fleet_file.tables import Tables
+
+
+def read_fleet(path: Path) -> Fleet:
+    """Return the fleet that this file says.
+
+    Raises:
+        FleetFileError: it cannot be read, or has mistakes.
+    """
+    return parse_fleet(_text(path), str(path), path.parent)
+
+
+def parse_fleet(text: str, path: str, folder: Path) -> Fleet:
+    """Return the fleet that the text of a fleet file says.
+
+    Args:
+        text: what the file says.
+        path: what messages call the file.
+        folder: where relative paths in it start.
+
+    Raises:
+        FleetFileError: it has mistakes.
+    """
+    try:
+        data = _data(text)
+    except TOMLKitError as error:
+        raise FleetFileError(path, [from_parser(error, text)]) from None
+    tables = Tables(folder)
+    tables.read(data)
+    mistakes = [*tables.mistakes, *whole.check(tables)]
+    if mistakes:
+        raise FleetFileError(path, mistakes)
+    return _fleet(tables)
+
+
+def describe(error: FleetFileError) -> str:
+    """Return what a person reads about a fleet file's mistakes, each with its hint below."""
+    lines = [f"error: {error.message}"]
+    for mistake in error.mistakes:
+        lines.append(f"  {mistake.place}: {mistake.message}")
+        if mistake.hint:
+            lines.append(f"    hint: {mistake.hint}")
+    return "\n".join(lines)
+
+
+def _text(path: Path) -> str:
+    try:
+        # Some editors put a byte order mark in front, which is no part of the text.
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        found = Mistake("file", "is not there", f"`certsync init {shlex.quote(str(path))}`")
+    except IsADirectoryError:
+        inside = shlex.quote(str(path / "fleet.toml"))
+        found = Mistake("file", "is a folder", f"name a file in it, or `certsync init {inside}`")
+    except OSError as error:
+        hint = "name a file that you can read, or write one with `certsync init`"
+        found = Mistake("file", f"cannot be read: {reason(error)}", hint)
+    except UnicodeDecodeError as error:
+        hint = "save it as UTF-8, or write a new one with `certsync init`"
+        found = Mistake("file", f"is not UTF-8 text, see byte {error.start + 1}", hint)
+    raise FleetFileError(str(path), [found])
+
+
+def _data(text: str) -> dict[str, Any]:
+    document = tomlkit.parse(text)
+    # TOML forbids a table twice, but tomlkit joins the two when other tables lie between them:
+    # one machine would vanish without a word.
+    for header, times in Counter(_headers(document)).items():
+        if times > 1:
+            raise KeyAlreadyPresent(header)
+    return document.unwrap()
+
+
+def _headers(container: Container, above: str = "") -> Iterator[str]:
+    for key, item in container.body:
+        if key and isinstance(item, Table):
+            place = f"{above}.{dotted(key.key)}" if above else dotted(key.key)
+            if not item.is_super_table():
+                yield place
+            yield from _headers(item.value, place)
+
+
+def _fleet(tables: Tables) -> Fleet:
+    top, ca, site = tables.top, tables.ca, tables.site
+    return Fleet(
+        names=tuple(top.names),
+        public_addresses=tuple(top.public_addresses),
+        authority=Authority(ca.directory, ca.contact, ca.directory_bundle, ca.roots),
+        backends=_machines(tables.backends, tables),
+        balancers=_machines(tables.balancers, tables),
+        issuer_name=top.issuer or next(iter(tables.backends)),
+        passthrough=top.passthrough,
+        key_type=KeyType(tables.certificate.key_type),
+        site=Site(SiteKind(site.kind), site.root, site.upstream, site.test_page),
+        firewall=Firewall(tables.firewall.enable, WebAccess(tables.firewall.web_access)),
+        balancing=Balancing(
+            tables.balancing.health_path,
+            OnCertificateFailure(tables.balancing.on_certificate_failure),
+        ),
+        known_hosts=tables.ssh.known_hosts,
+    )
+
+
+def _machines(machines: dict[str, MachineTable], tables: Tables) -> tuple[Machine, ...]:
+    ssh = tables.ssh
+    return tuple(
+        Machine(
+            name,
+            machine.address,
+            machine.private_address or machine.address,
+            machine.ssh_user or ssh.user,
+            machine.ssh_port or ssh.port,
+            machine.ssh_key or ssh.key,
+        )
+        for name, machine in machines.items()
+    )

@@ -1,0 +1,113 @@
+"""What each single value of a fleet file may be; names and addresses are in `hosts`.
+
+Each rule takes the value as written and returns it as the fleet keeps it. The values end up in
+nginx's and HAProxy's configuration, in authorized_keys and on command lines, so a rule refuses
+whatever would have to be escaped there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
+from enum import Enum
+
+LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
+
+UNSAFE_IN_ROOT = set("\"'`;{}$\\")
+UNSAFE_IN_HEALTH_PATH = UNSAFE_IN_ROOT | {"#"}
+"""HAProxy starts a comment at a `#`, also within a word."""
+
+
+class UnfitError(ValueError):
+    """A value that its rule refuses, with what to write instead."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+def quoted(value: str) -> str:
+    """Return a value as messages show it: in quotes, on one line, of bearable length."""
+    shown = value if len(value) <= 80 else value[:79] + "…"
+    plain = (char if char.isprintable() else ascii(char)[1:-1] for char in shown)
+    return f'"{"".join(plain)}"'
+
+
+def did_you_mean(word: str, known: list[str], *, quote: str) -> str:
+    """Return a hint that names the known word most like this one; empty if none is."""
+    close = get_close_matches(word, known, n=1)
+    return f"did you mean {quote}{close[0]}{quote}?" if close else ""
+
+
+def one_of(kind: type[Enum]) -> Callable[[str], str]:
+    """Return the rule that a value is one of this enumeration's."""
+    known = [str(member.value) for member in kind]
+
+    def rule(value: str) -> str:
+        if value in known:
+            return value
+        hint = did_you_mean(value, known, quote='"') or f"write one of: {', '.join(known)}"
+        raise UnfitError(f"unknown value {quoted(value)}", hint)
+
+    return rule
+
+
+def port(value: int) -> int:
+    """Return a TCP port's number."""
+    if not 1 <= value <= 65535:
+        raise UnfitError("no port has this number", "ports are 1 to 65535")
+    return value
+
+
+def machine_name(value: str) -> str:
+    """Return a machine's name in the fleet."""
+    if not LABEL.fullmatch(value):
+        raise UnfitError(
+            f"{quoted(value)} is no machine name",
+            "use a-z, 0-9 and inner hyphens, 63 characters at most",
+        )
+    return value
+
+
+def user_name(value: str) -> str:
+    """Return a user's name (POSIX.1-2017 section 3.437, no longer than Linux takes)."""
+    if not USER.fullmatch(value):
+        raise UnfitError(
+            f"{quoted(value)} is no user name",
+            "use letters, digits, dots, underscores and inner hyphens, 32 characters at most",
+        )
+    return value
+
+
+def site_root(value: str) -> str:
+    """Return the absolute folder of a static site."""
+    if not value.startswith("/"):
+        raise UnfitError(
+            f"{quoted(value)} is not absolute", 'start it with a slash: "/var/www/html"'
+        )
+    if any(not char.isprintable() or char.isspace() or char in UNSAFE_IN_ROOT for char in value):
+        raise UnfitError(
+            f"{quoted(value)} has characters that nginx reads as its own",
+            "leave out white space, quotes and ; { } $ \\",
+        )
+    folders = [part for part in value.split("/") if part]
+    if not folders or {".", ".."} & set(folders):
+        raise UnfitError(
+            f"{quoted(value)} is no folder to serve", 'name one outright: "/var/www/html"'
+        )
+    return "/" + "/".join(folders)
+
+
+def health_path(value: str) -> str:
+    """Return the path that health checks ask for."""
+    if not value.startswith("/"):
+        raise UnfitError(f"{quoted(value)} is no path", 'start it with a slash: "/health"')
+    if any(not "!" <= char <= "~" or char in UNSAFE_IN_HEALTH_PATH for char in value):
+        raise UnfitError(
+            f"{quoted(value)} has characters that a health check cannot ask for",
+            "use ASCII and leave out white space, quotes and ; { } $ # \\",
+        )
+    return value

@@ -1,0 +1,7 @@
+"""The fleet of the TOML file beside this one, as pyinfra's inventory."""
+
+from pathlib import Path
+
+from certsync.inventory import groups
+
+backends, issuer, replicas, balancers = groups(Path(__file__).with_suffix(".toml"))

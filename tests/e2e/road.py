@@ -1,0 +1,147 @@
+"""The language of the end-to-end tests: a fleet on a lab, and looking at it from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab import Lab, Machine
+from lab.world import CHECKOUT
+
+NAME = "passthrough.example.com"
+LINEAGE = f"/etc/certsync/archive/{NAME}"
+LIVE = f"/etc/certsync/live/{NAME}"
+ISSUE = "certsync issue"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def everything(self) -> str:
+        """All that it printed."""
+        return f"{self.stdout}\n{self.stderr}"
+
+
+class Road:
+    """A fleet file for a lab, and what an operator does with it."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.lab = lab
+        self.folder = folder
+        self.fleet_file = folder / "lab.toml"
+        text = (CHECKOUT / "inventory/lab.toml").read_text()
+        self.fleet_file.write_text(text.replace("/run/certsync-lab/lab/", f"{lab.folder}/"))
+        inventory = folder / "lab.py"
+        inventory.write_text((CHECKOUT / "inventory/lab.py").read_text())
+
+    # What an operator does
+
+    def operator(self, *argv: str, seconds: float = 300) -> Ended:
+        """Run a command on the operator's machine."""
+        words = [*self.lab.operator_argv(), *argv]
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        print("$", " ".join(argv))
+        done = subprocess.run(
+            words,
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            env={**os.environ, "PATH": path},
+        )
+        print(done.stdout, done.stderr, f"exit {done.returncode}", sep="\n")
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def certsync(self, verb: str, *options: str) -> Ended:
+        """Run one of the operator's commands on the fleet file."""
+        return self.operator("certsync", verb, str(self.fleet_file), *options)
+
+    def deploy(self, *options: str) -> Ended:
+        """Deploy the fleet."""
+        return self.certsync("deploy", *options)
+
+    def status(self) -> dict[str, Any]:
+        """Return what `certsync status --json` says."""
+        answer: dict[str, Any] = json.loads(self.certsync("status", "--json").stdout)
+        return answer
+
+    def edit(self, before: str, after: str) -> None:
+        """Change the fleet file, as a person with an editor."""
+        text = self.fleet_file.read_text()
+        assert before in text
+        self.fleet_file.write_text(text.replace(before, after))
+
+    # What is seen from outside
+
+    @property
+    def issuer(self) -> Machine:
+        """The host that orders."""
+        return self.lab.backends[0]
+
+    @property
+    def replicas(self) -> list[Machine]:
+        """The other backends."""
+        return self.lab.backends[1:]
+
+    def shown_by(self, address: str) -> str:
+        """Return the PEM of the leaf that openssl gets from an address."""
+        bracketed = f"[{address}]" if ":" in address else address
+        done = self.operator(
+            "sh", "-c",
+            f"openssl s_client -connect {bracketed}:443 -servername {NAME} < /dev/null "
+            "| openssl x509",
+        )  # fmt: skip
+        return done.stdout
+
+    def page(self) -> str:
+        """Return the name of the backend whose test page comes through the balancer."""
+        done = self.operator(
+            "curl", "-sS", "--fail", "--max-time", "10", "--capath", "/dev/null",
+            "--cacert", str(self.lab.ca.roots), f"https://{NAME}/lb.html",
+        )  # fmt: skip
+        found = re.search(r"backend-\d+", done.stdout)
+        return found.group() if found else ""
+
+    def pages(self, count: int = 6) -> set[str]:
+        """Return the backends that answer so many requests."""
+        return {self.page() for _ in range(count)}
+
+    def current(self, machine: Machine) -> str:
+        """Return the number of the generation that a backend's live link points to."""
+        return Path(os.readlink(machine.root / LIVE.lstrip("/"))).name
+
+    def haproxy_cfg(self) -> str:
+        """Return the balancer's configuration."""
+        return (self.lab.balancer.root / "etc/haproxy/haproxy.cfg").read_text()
+
+    def logged(self, machine: Machine, words: str) -> bool:
+        """Return whether a host's journal has a line with these words."""
+        return words in machine.sh("journalctl --no-pager -q -n 400")
+
+
+STATE = (
+    "find /etc /srv /opt /var/lib/certsync /var/lib/certsync-push /var/lib/certsync-receive "
+    "/var/lib/certsync-site /usr/local /var/lib/haproxy -xdev ! -type d "
+    r"-exec stat -c '%n %a %U %Y' {} + -exec sha256sum {} + 2>/dev/null | sort; "
+    "dpkg-query -W; ls -d /run/certsync* 2>/dev/null | grep -v '^/run/certsync.lock$'; "
+    "systemctl show -p ActiveEnterTimestamp,ExecMainPID nginx haproxy 2>/dev/null"
+)
+"""What must be the same before and after a dry run."""
+
+
+def state(lab: Lab) -> dict[str, str]:
+    """Return all that a dry run must not change, host by host."""
+    hosts = [lab.balancer, *lab.backends]
+    return {machine.name: machine.sh(STATE, timeout=60) for machine in hosts}

@@ -1,0 +1,138 @@
+"""What a deploy looks at before it changes or orders anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab import Lab
+from tests.e2e.conftest import BringUp
+from tests.e2e.road import NAME, Road, state
+
+
+@pytest.fixture(scope="module")
+def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+    """Return a fleet that nothing has been deployed to."""
+    with bring_up(Lab("before")) as lab:
+        lab.ca.restart({"PEBBLE_AUTHZREUSE": "0"})
+        yield Road(lab, tmp_path_factory.mktemp("before"))
+
+
+def test_a_dry_run_on_an_empty_fleet_changes_nothing(road: Road) -> None:
+    before = state(road.lab)
+    ended = road.deploy("--dry-run")
+    assert ended.status == 0, ended.everything
+    assert "backend-01" in ended.stdout
+    assert state(road.lab) == before
+    assert road.lab.ca.orders() == 0
+
+
+def test_check_online_finds_every_host_ready(road: Road) -> None:
+    ended = road.certsync("check", "--online")
+    assert ended.status == 0, ended.everything
+    assert "every host is ready" in ended.stdout
+
+
+def test_servers_of_somebody_else_are_refused_by_name_before_any_change(road: Road) -> None:
+    second, third = road.replicas
+    balancer = road.lab.balancer
+    second.sh("apt-get install -y -q apache2 && systemctl start apache2")
+    third.sh("apt-get install -y -q nginx && echo 'server { listen 8080; }' > "
+             "/etc/nginx/sites-enabled/theirs")  # fmt: skip
+    balancer.sh("apt-get install -y -q haproxy && echo '# mine' >> /etc/haproxy/haproxy.cfg")
+    before = state(road.lab)
+    ended = road.deploy()
+    assert ended.status == 1
+    assert "error: nothing was changed on any host:" in ended.stderr
+    assert "backend-02: port 80 is held by apache2 (process " in ended.stderr
+    assert (
+        "backend-03: /etc/nginx/sites-enabled/theirs is an nginx site that certsync did not write"
+        in ended.stderr
+    )
+    assert (
+        "balancer: /etc/haproxy/haproxy.cfg is neither the distribution's nor certsync's"
+        in ended.stderr
+    )
+    assert state(road.lab) == before
+    checked = road.certsync("check", "--online")
+    assert checked.status == 3
+    assert "backend-02: port 80 is held by apache2" in checked.stdout
+
+
+def test_names_that_do_not_lead_to_the_balancer_stop_before_the_order(road: Road) -> None:
+    second = road.replicas[0]
+    second.sh("systemctl disable --now apache2")
+    road.lab.ca.set_address(NAME, ipv4=[second.address], ipv6=[])
+    ended = road.deploy("--adopt-nginx", "--adopt-haproxy")
+    assert ended.status == 75, ended.everything
+    assert "leads to 203.0.113.12, which is backend-02: it must lead to the balancer" in (
+        ended.stderr
+    )
+    for record in ("A 203.0.113.10", "AAAA 2001:db8:113::10"):
+        assert f"{NAME}. {record}" in ended.stderr
+    assert road.lab.ca.orders() == 0
+    # Port 80 is finished: the challenge location answers through the balancer.
+    asked = road.operator("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}",
+                          f"http://{road.lab.balancer.address}/.well-known/acme-challenge/x")  # fmt: skip
+    assert asked.stdout == "404"
+
+
+def test_what_was_taken_over_is_kept_with_its_date(road: Road) -> None:
+    kept = road.replicas[1].sh("find /var/backups/certsync -name theirs")
+    assert kept.strip().endswith("/etc/nginx/sites-enabled/theirs")
+    kept = road.lab.balancer.sh("grep -rl '^# mine' /var/backups/certsync")
+    assert kept.strip().endswith("/etc/haproxy/haproxy.cfg")
+
+
+def test_a_replica_that_loses_challenges_stops_the_first_order_before_it_is_made(
+    road: Road,
+) -> None:
+    road.lab.ca.set_address(NAME, ipv4=[road.lab.balancer.address],
+                            ipv6=[road.lab.balancer.address6])  # fmt: skip
+    broken = road.replicas[0]
+    broken.sh(
+        "sed -i 's,proxy_pass .*,return 200 lost;,' /etc/nginx/snippets/certsync-challenge.conf "
+        "&& systemctl reload nginx && sleep 1"
+    )
+    status, output = road.issuer.attempt("certsync issue")
+    assert status == 1
+    assert "error: a challenge would be lost, so nothing was ordered: backend-02 " in output
+    assert "answers something else ('lost')" in output
+    assert "hint: /.well-known/acme-challenge/ on port 80 of each backend" in output
+    assert road.lab.ca.orders() == 0
+
+
+def test_the_next_deploy_mends_it_and_goes_all_the_way(road: Road) -> None:
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    assert road.pages() == {machine.name for machine in road.lab.backends}
+
+
+def test_a_fleet_file_that_lacks_a_machine_is_refused(road: Road) -> None:
+    whole = road.fleet_file.read_text()
+    road.edit('[backends.backend-03]\naddress = "203.0.113.13"\n', "")
+    ended = road.deploy()
+    road.fleet_file.write_text(whole)
+    assert ended.status == 1
+    assert "backend-01: the issuer knows backend-03, and the fleet file does not" in ended.stderr
+
+
+def test_a_fleet_file_that_names_another_issuer_is_refused(road: Road) -> None:
+    road.edit('issuer = "backend-01"', 'issuer = "backend-02"')
+    ended = road.deploy()
+    road.edit('issuer = "backend-02"', 'issuer = "backend-01"')
+    assert ended.status == 1
+    assert "backend-01: it is this fleet's issuer, and the fleet file names backend-02" in (
+        ended.stderr
+    )
+
+
+def test_passthrough_can_be_switched_off_and_on(road: Road) -> None:
+    assert road.operator("certsync", "passthrough", "off", str(road.fleet_file)).status == 0
+    assert road.deploy().status == 0
+    assert "frontend tls" not in road.haproxy_cfg()
+    assert road.page() == ""
+    assert road.operator("certsync", "passthrough", "on", str(road.fleet_file)).status == 0
+    assert road.deploy().status == 0
+    assert road.pages() == {machine.name for machine in road.lab.backends}

@@ -1,0 +1,102 @@
+"""Hosts that are off, probes that do not get through, disks that are full: the rest goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab import Lab
+from tests.e2e.conftest import BringUp
+from tests.e2e.road import NAME, Road
+
+
+@pytest.fixture(scope="module")
+def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+    """Return a fleet whose last backend is switched off before the first deploy."""
+    with bring_up(Lab("outage")) as lab:
+        yield Road(lab, tmp_path_factory.mktemp("outage"))
+
+
+def test_a_backend_that_is_off_is_named_and_the_others_go_into_service(road: Road) -> None:
+    off = road.replicas[-1]
+    off.power_off()
+    ended = road.deploy()
+    assert ended.status == 1
+    assert f"{off.name}: " in ended.stderr.split("error: ")[1]
+    assert road.pages() == {"backend-01", "backend-02"}
+    status = road.certsync("status")
+    assert status.status == 3
+    assert f"{off.name}: no answer" in status.stderr or "No route" in status.stderr
+
+
+def test_one_more_deploy_heals_it_when_it_is_back(road: Road) -> None:
+    back = road.replicas[-1]
+    back.boot()
+    back.wait()
+    orders = road.lab.ca.orders()
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    assert road.pages() == {machine.name for machine in road.lab.backends}
+    assert road.lab.ca.orders() == orders
+
+
+def test_with_the_probes_cut_off_the_rule_and_the_pool_stay_as_they_are(road: Road) -> None:
+    before = road.haproxy_cfg()
+    road.issuer.sh("iptables -I OUTPUT -p tcp --dport 443 -j DROP")
+    try:
+        ended = road.deploy()
+    finally:
+        road.issuer.sh("iptables -D OUTPUT -p tcp --dport 443 -j DROP")
+    assert ended.status == 1
+    assert "backend-02" in ended.stderr
+    assert road.haproxy_cfg() == before
+    assert road.pages() == {machine.name for machine in road.lab.backends}
+
+
+def test_a_full_disk_on_a_replica_refuses_a_new_generation_and_the_old_one_is_served(
+    road: Road,
+) -> None:
+    replica = road.replicas[0]
+    before = road.shown_by(replica.address)
+    # Its inbox is on a file system of its own that is full.
+    replica.sh(
+        "mount -t tmpfs -o size=64k,uid=certsync,gid=certsync,mode=700 full "
+        "/var/lib/certsync-receive/inbox && "
+        "dd if=/dev/zero of=/var/lib/certsync-receive/inbox/.fill bs=1k 2>/dev/null || :"
+    )
+    try:
+        road.edit("[ca]\n", '[certificate]\nkey_type = "ecdsa-p384"\n\n[ca]\n')
+        ended = road.deploy()
+    finally:
+        replica.sh("umount /var/lib/certsync-receive/inbox")
+    assert ended.status == 1
+    assert f"{replica.name}: " in ended.stderr
+    assert road.shown_by(replica.address) == before
+    assert road.current(road.issuer) == "0002"
+    assert NAME in road.fleet_file.read_text()
+
+
+def test_the_next_deploy_brings_the_replica_up_to_the_others(road: Road) -> None:
+    orders = road.lab.ca.orders()
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    assert {road.current(machine) for machine in road.lab.backends} == {"0002"}
+    assert road.lab.ca.orders() == orders
+
+
+def test_a_second_operator_is_told_who_holds_the_lock(road: Road) -> None:
+    holder = road.issuer.sh(
+        "nohup python3 -c 'import sys; sys.path.insert(0, sys.argv[1]); "
+        "import os; os.environ.clear(); "
+        "from certsync import lock; import time; "
+        'exec("with lock.hold(\\"somebody else\\"): time.sleep(60)")\' '
+        "/opt/certsync/current/lib/python3*/site-packages >/dev/null 2>&1 & echo $!; sleep 1"
+    ).strip()
+    try:
+        ended = road.deploy()
+    finally:
+        road.issuer.sh(f"kill {holder}")
+    assert ended.status == 75
+    assert "error: somebody else holds the fleet lock, for " in ended.stderr
+    assert "hint: wait for it, then run the same command again" in ended.stderr

@@ -1,0 +1,176 @@
+"""The main job on real hosts: one certificate, proven on every backend, passed through unopened."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import Lab
+from lab.image import SUITES
+from tests.e2e.conftest import BringUp
+from tests.e2e.road import LINEAGE, NAME, Road, state
+
+
+@pytest.fixture(scope="module", params=SUITES[::-1])
+def road(
+    request: pytest.FixtureRequest, bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Road]:
+    """Return a fleet that `certsync deploy` has deployed on each suite."""
+    with bring_up(Lab("road", suite=request.param)) as lab:
+        lab.ca.restart({"PEBBLE_AUTHZREUSE": "0"})
+        road = Road(lab, tmp_path_factory.mktemp("road"))
+        ended = road.deploy()
+        assert ended.status == 0, ended.everything
+        assert f"open https://{NAME}/lb.html" in ended.stdout
+        yield road
+
+
+def test_every_backend_and_the_balancer_show_the_same_leaf(road: Road) -> None:
+    balancer = road.lab.balancer
+    addresses = [machine.address for machine in road.lab.backends]
+    addresses += [balancer.address, balancer.address6]
+    leaves = {road.shown_by(address) for address in addresses}
+    assert len(leaves) == 1
+    assert "BEGIN CERTIFICATE" in leaves.pop()
+
+
+def test_different_backends_answer_by_the_domain_name_over_one_trusted_certificate(
+    road: Road,
+) -> None:
+    assert road.pages() == {machine.name for machine in road.lab.backends}
+
+
+def test_status_shows_one_generation_in_sync_and_all_in_the_pool(road: Road) -> None:
+    ended = road.certsync("status")
+    assert ended.status == 0
+    lines = ended.stdout.splitlines()
+    assert lines[0].split() == ["backend", "generation", "served", "days", "left", "in", "pool"]
+    rows = [line.split() for line in lines[1:4]]
+    assert [row[0] for row in rows] == [machine.name for machine in road.lab.backends]
+    assert {row[1] for row in rows} == {"0001"}
+    assert len({row[2] for row in rows}) == 1
+    assert {row[4] for row in rows} == {"yes"}
+    assert "not publicly trusted" in ended.stdout
+
+
+def test_status_for_programs_says_the_same(road: Road) -> None:
+    answer = road.status()
+    assert answer["findings"] == []
+    assert answer["publicly_trusted"] is False
+    assert all(row["good"] for row in answer["rows"])
+
+
+def test_no_private_key_of_any_generation_is_on_the_balancer(road: Road) -> None:
+    publics = set()
+    for machine in road.lab.backends:
+        keys = machine.sh(f"ls {LINEAGE}/*/privkey.pem").split()
+        publics |= {machine.sh(f"openssl pkey -in {key} -pubout") for key in keys}
+    balancer = road.lab.balancer
+    with_keys = balancer.sh(
+        "find / /run /tmp -xdev -type f -size -1024k "
+        "-exec grep -lE -- '-----BEGIN [A-Z ]*PRIVATE KEY-----' {} + 2>/dev/null || :"
+    ).split()
+    found = {
+        balancer.attempt(f"openssl pkey -in {path} -pubout 2>/dev/null", timeout=30)[1]
+        for path in with_keys
+    }
+    assert len(publics) == 1 + len(road.lab.backends)  # one generation, and a placeholder each
+    assert not publics & found
+
+
+def test_the_challenges_went_through_the_balancer_to_more_than_one_backend(road: Road) -> None:
+    asked = [
+        machine.name
+        for machine in road.lab.backends
+        if "/.well-known/acme-challenge/" in _without_canary(machine.sh(
+            f"grep ' {road.lab.balancer.address} \\|^{road.lab.balancer.address} ' "
+            "/var/log/nginx/access.log || :"
+        ))
+    ]  # fmt: skip
+    assert len(asked) >= 2
+
+
+def _without_canary(log: str) -> str:
+    return "\n".join(line for line in log.splitlines() if "certsync-canary" not in line)
+
+
+def test_challenge_files_are_gone(road: Road) -> None:
+    folder = "/var/lib/certsync/webroot/.well-known/acme-challenge"
+    assert road.issuer.sh(f"ls -A {folder}") == ""
+    assert road.issuer.sh("ls -A /etc/certsync/pending 2>/dev/null || :") == ""
+
+
+def test_a_second_deploy_changes_nothing_and_orders_nothing(road: Road) -> None:
+    orders = road.lab.ca.orders()
+    assert orders >= 1
+    ended = road.deploy()
+    assert ended.status == 0
+    assert "\n0 changes\n" in ended.stderr
+    assert road.lab.ca.orders() == orders
+    assert road.current(road.issuer) == "0001"
+
+
+def test_a_dry_run_on_a_finished_fleet_changes_nothing(road: Road) -> None:
+    orders, before = road.lab.ca.orders(), state(road.lab)
+    ended = road.deploy("--dry-run")
+    assert ended.status == 0
+    assert "nothing was changed" in ended.stderr
+    assert state(road.lab) == before
+    assert road.lab.ca.orders() == orders
+
+
+def test_generations_are_roots_alone(road: Road) -> None:
+    for machine in road.lab.backends:
+        listing = machine.sh("stat -c '%U %a' /etc/certsync /etc/certsync/archive/*/0001/*")
+        assert set(listing.splitlines()) == {"root 700", "root 600"}
+
+
+def test_the_pushing_user_can_read_the_push_key_and_no_certificate_key(road: Road) -> None:
+    run = "setpriv --reuid certsync-push --regid certsync-push --clear-groups"
+    status, _ = road.issuer.attempt(f"{run} cat /var/lib/certsync-push/id_ed25519")
+    assert status == 0
+    status, _ = road.issuer.attempt(f"{run} cat {LINEAGE}/0001/privkey.pem")
+    assert status != 0
+
+
+def test_the_operators_machine_keeps_no_key_of_the_fleet(road: Road, tmp_path: Path) -> None:
+    key = road.issuer.sh(f"cat {LINEAGE}/0001/privkey.pem")
+    secret = re.sub(r"-----[A-Z ]+-----|\s", "", key)[:40]
+    places = [str(road.folder), str(Path.home() / ".cache/certsync"), str(tmp_path)]
+    found = subprocess.run(["grep", "-rlF", secret, *places], capture_output=True, text=True)
+    assert found.stdout == ""
+
+
+def test_a_placeholder_is_left_alone_and_never_served(road: Road) -> None:
+    for machine in road.lab.backends:
+        assert machine.sh("ls /etc/certsync/archive/*/0000/manifest.json")
+        assert road.current(machine) == "0001"
+
+
+def test_a_rebooted_replica_serves_the_same_generation(road: Road) -> None:
+    replica = road.replicas[-1]
+    before = road.shown_by(replica.address)
+    replica.power_off()
+    replica.boot()
+    replica.wait()
+    assert road.shown_by(replica.address) == before
+
+
+def test_a_damaged_generation_is_found_at_boot_and_healed_by_the_next_deploy(road: Road) -> None:
+    replica = road.replicas[-1]
+    replica.sh(f"truncate -s 10 {LINEAGE}/0001/privkey.pem")
+    replica.power_off()
+    replica.boot()
+    replica.wait()
+    assert road.current(replica) == "0000"
+    assert replica.sh("systemctl is-active nginx") == "active\n"
+    status = road.certsync("status")
+    assert status.status == 3
+    assert f"{replica.name}: it serves a certificate not made here" in status.stderr
+    assert road.deploy().status == 0
+    assert road.current(replica) == "0001"
+    assert road.certsync("status").status == 0

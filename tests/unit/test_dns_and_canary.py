@@ -1,0 +1,99 @@
+"""Do the names lead to the fleet, and would a challenge arrive?"""
+
+from __future__ import annotations
+
+import pytest
+
+from certsync.canary import Sighting, judge
+from certsync.dns import findings, records
+from tests.unit.fake_fleet import NAME, fleet
+
+FLEET = fleet()
+V4, V6 = FLEET.public_addresses
+
+
+@pytest.mark.parametrize(
+    ("found", "message", "stops"),
+    [
+        ((V4, V6), None, False),
+        ((V4, "2001:db8:113:0::10"), None, False),
+        ((), f"{NAME} has no A or AAAA record", True),
+        ((V4,), f"{NAME} has no AAAA record {V6}", False),
+        (
+            ("203.0.113.12",),
+            f"{NAME} leads to 203.0.113.12, which is backend-02: it must lead to the balancer",
+            True,
+        ),
+        (
+            (V4, "192.0.2.1"),
+            f"{NAME} leads to 192.0.2.1, which is not a public address of the fleet",
+            True,
+        ),
+    ],
+)
+def test_records_are_compared_with_the_public_addresses(
+    found: tuple[str, ...], message: str | None, stops: bool
+) -> None:
+    seen = [(each.message, each.stops) for each in findings(FLEET, {NAME: found})]
+    assert seen == ([] if message is None else [(message, stops)])
+
+
+def test_the_records_to_set_are_exact() -> None:
+    assert records(FLEET) == [f"{NAME}. A 203.0.113.10", f"{NAME}. AAAA 2001:db8:113::10"]
+
+
+def seen(where: str, *, reached: bool = True, good: bool = True, answer: str = "HTTP 404") -> object:
+    public = where in FLEET.public_addresses
+    return Sighting(where, where, public, reached, seen=reached and good, answer=answer)
+
+
+ALL = [seen(host.name) for host in FLEET.backends] + [seen(V4), seen(V6)]
+
+
+def changed(*other: object) -> list[object]:
+    names = {each.where: each for each in other}  # type: ignore[attr-defined]
+    return [names.get(each.where, each) for each in ALL]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("sightings", "misses", "told"),
+    [
+        pytest.param(ALL, (), (), id="all see it"),
+        pytest.param(
+            changed(seen("backend-02", good=False)),
+            ("backend-02 (backend-02): answers HTTP 404",),
+            (),
+            id="a replica that loses challenges stops",
+        ),
+        pytest.param(
+            changed(seen("backend-02", reached=False, answer="timed out")),
+            (),
+            ("backend-02 (backend-02): not reached on port 80: timed out",),
+            id="a backend out of reach is told",
+        ),
+        pytest.param(
+            changed(seen(V6, reached=False, answer="refused")),
+            (f"{V6}: not reached: refused",),
+            (),
+            id="one family that does not arrive stops",
+        ),
+        pytest.param(
+            changed(seen(V4, reached=False, answer="x"), seen(V6, reached=False, answer="x")),
+            (),
+            (f"{V4}: not reached from the issuer: x", f"{V6}: not reached from the issuer: x"),
+            id="no hairpin NAT is told",
+        ),
+    ],
+)
+def test_what_sightings_mean(
+    sightings: list[Sighting], misses: tuple[str, ...], told: tuple[str, ...]
+) -> None:
+    judgement = judge(FLEET, sightings)
+    assert (judgement.misses, judgement.told) == (misses, told)
+
+
+def test_with_no_backend_at_all_in_reach_nothing_is_ordered() -> None:
+    nobody = [seen(host.name, reached=False) for host in FLEET.backends]
+    assert judge(FLEET, nobody).misses == (  # type: ignore[arg-type]
+        "backend-01: no backend shows the challenge folder",
+    )

@@ -1,0 +1,128 @@
+"""The rendered fleet: what the issuer reads of it, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from certsync.errors import StoreError
+from certsync.fleet import (
+    LETSENCRYPT,
+    LETSENCRYPT_STAGING,
+    SCHEMA,
+    Authority,
+    Balancing,
+    Firewall,
+    Fleet,
+    KeyType,
+    Machine,
+    OnCertificateFailure,
+    Site,
+    SiteKind,
+    WebAccess,
+)
+
+SMALL = Fleet(
+    names=("www.example.com", "example.com"),
+    public_addresses=("203.0.113.10", "2001:db8::10"),
+    authority=Authority(LETSENCRYPT),
+    backends=(
+        Machine("backend-01", "203.0.113.11", "10.0.0.11"),
+        Machine("backend-02", "203.0.113.12", "10.0.0.12"),
+        Machine("backend-03", "203.0.113.13", "10.0.0.13"),
+    ),
+    balancers=(Machine("balancer-01", "203.0.113.10", "10.0.0.10"),),
+    issuer_name="backend-02",
+)
+FULL = Fleet(
+    names=("www.example.com",),
+    public_addresses=("203.0.113.10",),
+    authority=Authority("https://ca.example.com/", "a@example.com", "/ca.pem", "/roots.pem"),
+    backends=(Machine("a", "a.example.com", "10.0.0.1", "admin", 2222, "/home/me/id"),),
+    balancers=(Machine("b", "203.0.113.10", "203.0.113.10", "admin", 2223, "/home/me/id-b"),),
+    issuer_name="a",
+    passthrough=False,
+    key_type=KeyType.RSA_4096,
+    site=Site(SiteKind.PROXY, "/srv/www", "127.0.0.1:3000", test_page=True),
+    firewall=Firewall(enable=True, web_access=WebAccess.BALANCERS),
+    balancing=Balancing("/health", OnCertificateFailure.REFUSE),
+    known_hosts="/home/me/known_hosts",
+)
+
+
+@pytest.mark.parametrize("fleet", [pytest.param(SMALL, id="small"), pytest.param(FULL, id="full")])
+def test_a_rendered_fleet_is_read_back_as_it_was(fleet: Fleet) -> None:
+    assert Fleet.from_json(json.dumps(fleet.to_json())) == fleet
+
+
+def test_what_is_read_back_has_choices_and_not_just_words() -> None:
+    fleet = Fleet.from_json(json.dumps(FULL.to_json()))
+    assert fleet.key_type is KeyType.RSA_4096
+    assert fleet.site.kind is SiteKind.PROXY
+    assert fleet.firewall.web_access is WebAccess.BALANCERS
+    assert fleet.balancing.on_certificate_failure is OnCertificateFailure.REFUSE
+
+
+def test_a_rendered_fleet_of_a_newer_schema_is_refused() -> None:
+    text = json.dumps({**SMALL.to_json(), "schema": SCHEMA + 1, "colour": "blue"})
+    with pytest.raises(StoreError) as caught:
+        Fleet.from_json(text)
+    assert caught.value.message == "the rendered fleet has schema 2, and this certsync reads 1"
+    assert caught.value.hint == "deploy with the newer certsync again"
+
+
+def changed(**changes: object) -> str:
+    return json.dumps({**SMALL.to_json(), **changes})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("{", id="cut off"),
+        pytest.param("[]", id="a list"),
+        pytest.param("{}", id="without a schema"),
+        pytest.param('{"schema": 1}', id="schema alone"),
+        pytest.param(changed(schema="one"), id="a schema that is no number"),
+        pytest.param(changed(backends=[{"name": "a"}]), id="half a machine"),
+        pytest.param(changed(backends=["a"]), id="a word for a machine"),
+        pytest.param(changed(key_type="dsa"), id="unknown key type"),
+        pytest.param(changed(site={"kind": "static", "colour": "blue"}), id="unknown key"),
+        pytest.param(changed(firewall=None), id="nothing for a table"),
+    ],
+)
+def test_garbage_in_place_of_a_rendered_fleet_is_refused(text: str) -> None:
+    with pytest.raises(StoreError) as caught:
+        Fleet.from_json(text)
+    assert caught.value.message.startswith("the rendered fleet cannot be read: ")
+    assert caught.value.hint == "run `certsync deploy` again"
+
+
+def test_the_first_name_names_the_lineage() -> None:
+    assert SMALL.lineage == "www.example.com"
+
+
+def test_replicas_are_all_backends_but_the_issuer() -> None:
+    assert SMALL.issuer.name == "backend-02"
+    assert [machine.name for machine in SMALL.replicas] == ["backend-01", "backend-03"]
+
+
+def test_machines_are_backends_and_then_balancers() -> None:
+    names = ["backend-01", "backend-02", "backend-03", "balancer-01"]
+    assert [machine.name for machine in SMALL.machines] == names
+
+
+@pytest.mark.parametrize(
+    ("authority", "trusted"),
+    [
+        pytest.param(Authority(LETSENCRYPT), True, id="let's encrypt"),
+        pytest.param(Authority(LETSENCRYPT_STAGING), False, id="staging"),
+        pytest.param(Authority("https://ca.example.com/", roots="/r.pem"), False, id="own roots"),
+        pytest.param(Authority("https://ca.example.com/"), True, id="another public CA"),
+    ],
+)
+def test_only_a_ca_with_the_systems_roots_is_publicly_trusted(
+    authority: Authority, trusted: bool
+) -> None:
+    assert authority.publicly_trusted is trusted

@@ -1,0 +1,1080 @@
+"""The fleet file: what a good one means, and the exact words about every mistake in a bad one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from certsync.errors import FleetFileError, Mistake
+from certsync.fleet import (
+    DEFAULT_HEALTH_PATH,
+    LETSENCRYPT,
+    LETSENCRYPT_STAGING,
+    Authority,
+    Balancing,
+    Firewall,
+    Fleet,
+    KeyType,
+    Machine,
+    OnCertificateFailure,
+    Site,
+    SiteKind,
+    WebAccess,
+)
+from certsync.fleet_file import describe, parse_fleet, read_fleet
+
+ROOT = """\
+-----BEGIN CERTIFICATE-----
+MIHQMIGDoAMCAQICAQEwBQYDK2VwMBExDzANBgNVBAMMBmEgcm9vdDAgFw0yMDAx
+MDEwMDAwMDBaGA8yMTIwMDEwMTAwMDAwMFowETEPMA0GA1UEAwwGYSByb290MCow
+BQYDK2VwAyEAzbh4gzTPktazmI5yABuXZ/PVf5ifUD6oufYYguiH4eAwBQYDK2Vw
+A0EAyOJ3Gyt8D73xa6mIWkBIcnPTXU/RIbFrr/vO4UfApIC3oGjduslptGWz/S4W
+FSXmqrUliwecLjljsUAUPigCAA==
+-----END CERTIFICATE-----
+"""
+"""A self-signed certificate whose private key is nowhere."""
+
+TOP = """\
+names = ["www.example.com"]
+public_addresses = ["203.0.113.10"]
+"""
+CA = """\
+[ca]
+agree_to_terms = true
+"""
+BALANCER = """\
+[balancers.balancer-01]
+address = "203.0.113.10"
+"""
+BACKEND_01 = """\
+[backends.backend-01]
+address = "203.0.113.11"
+"""
+BACKEND_02 = """\
+[backends.backend-02]
+address = "203.0.113.12"
+"""
+GOOD = TOP + CA + BALANCER + BACKEND_01 + BACKEND_02
+
+
+def mistakes(text: str, folder: Path = Path("/nowhere")) -> list[Mistake]:
+    with pytest.raises(FleetFileError) as caught:
+        parse_fleet(text, "fleet.toml", folder)
+    return caught.value.mistakes
+
+
+def fleet_of(text: str, folder: Path = Path("/nowhere")) -> Fleet:
+    return parse_fleet(text, "fleet.toml", folder)
+
+
+def with_top(line: str) -> str:
+    """Return the good text with this line at its top, instead of the one with the same key."""
+    key = line.split(" = ", maxsplit=1)[0]
+    kept = [other for other in TOP.splitlines() if not other.startswith(f"{key} =")]
+    return "\n".join([line, *kept, ""]) + CA + BALANCER + BACKEND_01 + BACKEND_02
+
+
+def with_table(table: str) -> str:
+    return GOOD + table + "\n"
+
+
+def with_ca(*lines: str) -> str:
+    return GOOD.replace(CA, "\n".join(("[ca]", *lines, "")))
+
+
+def with_balancer(*lines: str) -> str:
+    return GOOD.replace(BALANCER, "\n".join(("[balancers.balancer-01]", *lines, "")))
+
+
+# A good file
+
+
+def test_a_fleet_file_without_options_gets_the_defaults() -> None:
+    assert fleet_of(GOOD) == Fleet(
+        names=("www.example.com",),
+        public_addresses=("203.0.113.10",),
+        authority=Authority(LETSENCRYPT),
+        backends=(
+            Machine("backend-01", "203.0.113.11", "203.0.113.11"),
+            Machine("backend-02", "203.0.113.12", "203.0.113.12"),
+        ),
+        balancers=(Machine("balancer-01", "203.0.113.10", "203.0.113.10"),),
+        issuer_name="backend-01",
+    )
+
+
+def test_every_option_of_a_fleet_file_arrives(tmp_path: Path) -> None:
+    for name in ("https.pem", "roots.pem"):
+        (tmp_path / name).write_text(ROOT)
+    for name in ("id", "id-b", "known_hosts"):
+        (tmp_path / name).touch()
+    text = """
+        names = ["www.example.com", "xn--bcher-kva.example.com"]
+        public_addresses = ["203.0.113.10", "2001:DB8:0::10"]
+        issuer = "b"
+        passthrough = false
+        [ca]
+        directory = "https://[2001:db8::3]:14000/dir"
+        agree_to_terms = true
+        contact = "web.master+tls@example.com"
+        directory_bundle = "https.pem"
+        roots = "roots.pem"
+        [certificate]
+        key_type = "rsa-3072"
+        [ssh]
+        user = "admin"
+        port = 2222
+        key = "id"
+        known_hosts = "known_hosts"
+        [site]
+        kind = "proxy"
+        upstream = "[::1]:3000"
+        test_page = true
+        [firewall]
+        enable = true
+        web_access = "balancers"
+        [balancing]
+        health_path = "/health?full=1"
+        on_certificate_failure = "refuse"
+        [balancers.lb]
+        address = "lb.example.com"
+        private_address = "10.0.0.10"
+        [backends.a]
+        address = "203.0.113.11"
+        [backends.b]
+        address = "2001:db8::12"
+        private_address = "fd00::12"
+        ssh_user = "root"
+        ssh_port = 22
+        ssh_key = "id-b"
+    """
+    own_key = str(tmp_path / "id")
+    assert fleet_of(text, tmp_path) == Fleet(
+        names=("www.example.com", "xn--bcher-kva.example.com"),
+        public_addresses=("203.0.113.10", "2001:db8::10"),
+        authority=Authority(
+            "https://[2001:db8::3]:14000/dir",
+            "web.master+tls@example.com",
+            str(tmp_path / "https.pem"),
+            str(tmp_path / "roots.pem"),
+        ),
+        backends=(
+            Machine("a", "203.0.113.11", "203.0.113.11", "admin", 2222, own_key),
+            Machine("b", "2001:db8::12", "fd00::12", "root", 22, str(tmp_path / "id-b")),
+        ),
+        balancers=(Machine("lb", "lb.example.com", "10.0.0.10", "admin", 2222, own_key),),
+        issuer_name="b",
+        passthrough=False,
+        key_type=KeyType.RSA_3072,
+        site=Site(SiteKind.PROXY, upstream="[::1]:3000", test_page=True),
+        firewall=Firewall(enable=True, web_access=WebAccess.BALANCERS),
+        balancing=Balancing("/health?full=1", OnCertificateFailure.REFUSE),
+        known_hosts=str(tmp_path / "known_hosts"),
+    )
+
+
+def test_machines_keep_the_order_of_the_file_also_across_other_tables() -> None:
+    text = TOP + BACKEND_02 + CA + BACKEND_01 + BALANCER + '[backends.9]\naddress = "203.0.113.9"\n'
+    assert [host.name for host in fleet_of(text).backends] == ["backend-02", "backend-01", "9"]
+    assert fleet_of(text).issuer_name == "backend-02"
+
+
+def test_machines_may_be_written_as_inline_tables() -> None:
+    inline = '[backends]\nbackend-01 = { address = "203.0.113.11" }\n' + BACKEND_02
+    assert fleet_of(TOP + CA + BALANCER + inline) == fleet_of(GOOD)
+
+
+def test_staging_is_a_directory_that_comes_with_its_roots(tmp_path: Path) -> None:
+    (tmp_path / "roots.pem").write_text(ROOT * 2)
+    lines = ('directory = "letsencrypt-staging"', "agree_to_terms = true", 'roots = "roots.pem"')
+    authority = fleet_of(with_ca(*lines), tmp_path).authority
+    assert authority == Authority(LETSENCRYPT_STAGING, roots=str(tmp_path / "roots.pem"))
+    assert not authority.publicly_trusted
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "id").touch()
+    assert fleet_of(with_table('[ssh]\nkey = "~/id"')).backends[0].ssh_key == str(tmp_path / "id")
+
+
+def test_the_root_of_a_static_site_is_kept_without_spare_slashes() -> None:
+    assert fleet_of(with_table('[site]\nroot = "/srv//www/"')).site.root == "/srv/www"
+
+
+def test_the_health_path_is_answered_by_nginx_unless_another_is_named() -> None:
+    assert fleet_of(GOOD).balancing.health_path == DEFAULT_HEALTH_PATH
+
+
+# Mistakes, one at a time
+
+NOT_TOML = "a value is a quoted string, a number, true, false or a [list]"
+HOST_NAME = "labels of a-z, 0-9 and inner hyphens, 63 characters at most, joined by dots"
+MACHINE_NAME = "use a-z, 0-9 and inner hyphens, 63 characters at most"
+HOST_ADDRESS = "write an address by which other hosts reach it"
+OWN_ADDRESS = "give every machine addresses of its own"
+OWN_NAME = "give every machine a name of its own"
+TERMS = (
+    "read the CA's terms of service (https://letsencrypt.org/repository/)"
+    " and write agree_to_terms = true"
+)
+DIRECTORY = 'write "letsencrypt", "letsencrypt-staging" or a directory\'s https:// URL'
+DIRECTORY_URL = 'write one like "https://ca.example.com/acme/directory"'
+LOOPBACK = 'start it with "127.0.0.1:", "[::1]:" or "localhost:"'
+HOST_AND_PORT = 'write one like "127.0.0.1:3000"'
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message", "hint"),
+    [
+        pytest.param(
+            "names = [www.example.com]\n", "line 1",
+            "not TOML: unexpected character: 'w' (column 9)", NOT_TOML, id="no quotes",
+        ),
+        pytest.param(
+            TOP + "[ca\n", "line 3",
+            "not TOML: unexpected character: '\\n' (column 3)", NOT_TOML, id="open bracket",
+        ),
+        pytest.param(
+            'names = [\n"www.example.com"', "line 2",
+            "not TOML: unexpected end of file", NOT_TOML, id="open list",
+        ),
+        pytest.param(
+            'issuer = "a"\nissuer = "b"\n', "line 2",
+            "`issuer` is there twice", "keep one of them", id="key twice",
+        ),
+        pytest.param(
+            GOOD + "ssh_port = 22\nssh_user = 'root'\n\"ssh_port\" = 23\n", "line 13",
+            '`"ssh_port"` is there twice', "keep one of them", id="key twice in a table",
+        ),
+        pytest.param(
+            GOOD + BACKEND_02, "line 11",
+            "[backends.backend-02] is there twice", "keep one of them", id="table twice",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_toml_is_told_with_its_line(text: str, place: str, message: str, hint: str) -> None:
+    assert mistakes(text) == [Mistake(place, message, hint)]
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "hint"),
+    [
+        pytest.param(with_top("name = 1"), "name", "did you mean `names`?", id="top"),
+        pytest.param(
+            GOOD.replace(BACKEND_02, BACKEND_02 + "ssh-port = 1\n"),
+            "backends.backend-02.ssh-port", "did you mean `ssh_port`?", id="machine",
+        ),
+        pytest.param(
+            with_ca("agree_to_terms = true", "passthrough = true"), "ca.passthrough",
+            "it belongs at the top of the file, above the first [table]", id="too far down",
+        ),
+        pytest.param(
+            with_top("test_page = true"), "test_page", "it belongs in [site]", id="too high"
+        ),
+        pytest.param(
+            with_table("[firewall]\nqqq = 1"), "firewall.qqq",
+            "known here: enable, web_access", id="like no other",
+        ),
+        pytest.param(
+            with_table('[firewall]\n"a b\\n" = 1'), 'firewall."a b\\n"',
+            "known here: enable, web_access", id="not even a plain word",
+        ),
+        pytest.param(
+            with_table('[firewall]\n"" = 1'), 'firewall.""',
+            "known here: enable, web_access", id="empty",
+        ),
+        pytest.param(with_table("[sites]"), "sites", "did you mean `site`?", id="table"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_is_a_mistake_and_the_hint_says_what_was_meant(
+    text: str, place: str, hint: str
+) -> None:
+    assert mistakes(text) == [Mistake(place, "unknown key", hint)]
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message", "hint"),
+    [
+        pytest.param(
+            with_table("[ssh]\nuser = 5"), "ssh.user",
+            "must be a string, not a whole number", "write it in quotes", id="string",
+        ),
+        pytest.param(
+            with_table('[ssh]\nport = "22"'), "ssh.port",
+            "must be a whole number, not a string", "write it without quotes and fraction",
+            id="number in quotes",
+        ),
+        pytest.param(
+            with_table("[ssh]\nport = 22.0"), "ssh.port",
+            "must be a whole number, not a fraction", "write it without quotes and fraction",
+            id="fraction",
+        ),
+        pytest.param(
+            with_table("[ssh]\nport = true"), "ssh.port",
+            "must be a whole number, not true or false", "write it without quotes and fraction",
+            id="boolean is no number",
+        ),
+        pytest.param(
+            with_top('passthrough = "yes"'), "passthrough",
+            "must be true or false, not a string", "write it without quotes", id="boolean",
+        ),
+        pytest.param(
+            with_top('names = "www.example.com"'), "names",
+            "must be a list, not a string", 'write it in brackets: ["..."]', id="list",
+        ),
+        pytest.param(
+            with_top('names = ["www.example.com", 2020-01-01]'), "names",
+            "entry 2 must be a string, not a date", "write it in quotes", id="entry of a list",
+        ),
+        pytest.param(
+            with_top("site = 10:00:00"), "site",
+            "must be a table, not a time", "write [site]", id="table",
+        ),
+        pytest.param(
+            GOOD.replace("[backends.backend-02]", "[backends]"), "backends.address",
+            "must be a table, not a string", "write [backends.NAME] above its keys",
+            id="machine without a name",
+        ),
+        pytest.param(
+            TOP + CA + BALANCER + BACKEND_01.replace("[backends.backend-01]", "[[backends]]"),
+            "backends",
+            "must be a table, not a list", "write [backends.NAME] above its keys",
+            id="list of machines",
+        ),
+    ],
+)  # fmt: skip
+def test_a_value_of_the_wrong_type_is_a_mistake(
+    text: str, place: str, message: str, hint: str
+) -> None:
+    assert mistakes(text) == [Mistake(place, message, hint)]
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        pytest.param(
+            "*.example.com", '"*.example.com" is a wildcard, and http-01 cannot prove one',
+            "list each name by itself", id="wildcard",
+        ),
+        pytest.param(
+            "203.0.113.5", '"203.0.113.5" is an IP address, not a name',
+            "write the DNS name that leads to it", id="IP address",
+        ),
+        pytest.param(
+            "bücher.example", '"bücher.example" is not written in ASCII',
+            'write it in punycode: "xn--..."', id="internationalised",
+        ),
+        pytest.param(
+            "WWW.Example.com", '"WWW.Example.com" has capital letters',
+            'write "www.example.com"', id="capital letters",
+        ),
+        pytest.param(
+            "localhost", '"localhost" is one label only',
+            'write the whole name: "www.example.com"', id="one label",
+        ),
+        pytest.param("", '"" is no host name', HOST_NAME, id="empty"),
+        pytest.param("a_b.example.com", '"a_b.example.com" is no host name', HOST_NAME, id="_"),
+        pytest.param("-a.example.com", '"-a.example.com" is no host name', HOST_NAME, id="hyphen"),
+        pytest.param("example.com.", '"example.com." is no host name', HOST_NAME, id="last dot"),
+        pytest.param(
+            "a;b.example.com", '"a;b.example.com" is no host name', HOST_NAME, id="semicolon"
+        ),
+        pytest.param(
+            "www.example.com\\n", '"www.example.com\\n" is no host name', HOST_NAME, id="line end"
+        ),
+        pytest.param(
+            "203.0.113.500", '"203.0.113.500" is no host name', HOST_NAME, id="mistyped address"
+        ),
+        pytest.param(
+            f"{'a' * 64}.example.com", f'"{"a" * 64}.example.com" is no host name', HOST_NAME,
+            id="long label",
+        ),
+        pytest.param(
+            "a." * 125 + "com.x", f'"{"a." * 39}a…" is 255 characters long',
+            "a name has 253 at most", id="long name",
+        ),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_no_host_name_is_a_mistake(name: str, message: str, hint: str) -> None:
+    assert mistakes(with_top(f'names = ["{name}"]')) == [Mistake("names", message, hint)]
+
+
+def test_a_wildcard_name_is_a_mistake_because_http_01_cannot_prove_it() -> None:
+    (mistake,) = mistakes(with_top('names = ["*.example.com"]'))
+    assert "http-01 cannot prove" in mistake.message
+
+
+def test_a_name_of_253_characters_is_the_longest() -> None:
+    name = "a." * 125 + "com"
+    assert len(name) == 253
+    assert fleet_of(with_top(f'names = ["{name}"]')).names == (name,)
+
+
+def test_the_same_name_twice_is_a_mistake_told_once() -> None:
+    names = '["a.example.com", "b.example.com", "a.example.com", "a.example.com"]'
+    assert mistakes(with_top(f"names = {names}")) == [
+        Mistake("names", '"a.example.com" is listed twice', "keep one of them")
+    ]
+
+
+def test_a_hundred_names_fit_a_certificate_and_one_more_is_a_mistake() -> None:
+    names = [f"n{number}.example.com" for number in range(101)]
+    assert len(fleet_of(with_top(f"names = {names[:100]}")).names) == 100
+    assert mistakes(with_top(f"names = {names}")) == [
+        Mistake("names", "101 names are too many for one certificate", "a CA signs 100 at most")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message", "hint"),
+    [
+        pytest.param(
+            with_top("names = []"), "names", "needs at least one name",
+            'what the certificate is for: names = ["www.example.com"]', id="names",
+        ),
+        pytest.param(
+            with_top("public_addresses = []"), "public_addresses", "needs at least one address",
+            'what DNS shows: public_addresses = ["203.0.113.10"]', id="public_addresses",
+        ),
+        pytest.param(
+            TOP + CA + BACKEND_01, "balancers", "needs at least one machine",
+            "write [balancers.NAME] and its address", id="balancers",
+        ),
+        pytest.param(
+            TOP + CA + BALANCER, "backends", "needs at least one machine",
+            "write [backends.NAME] and its address", id="backends",
+        ),
+    ],
+)  # fmt: skip
+def test_an_empty_list_is_a_mistake(text: str, place: str, message: str, hint: str) -> None:
+    assert mistakes(text) == [Mistake(place, message, hint)]
+
+
+def test_an_empty_file_lacks_all_that_a_fleet_needs() -> None:
+    places = ["names", "public_addresses", "balancers", "backends", "ca.agree_to_terms"]
+    assert [mistake.place for mistake in mistakes("")] == places
+
+
+@pytest.mark.parametrize(
+    ("address", "message", "hint"),
+    [
+        pytest.param("127.0.0.1", '"127.0.0.1" is a loopback address', HOST_ADDRESS, id="v4 loop"),
+        pytest.param("::1", '"::1" is a loopback address', HOST_ADDRESS, id="v6 loopback"),
+        pytest.param("0.0.0.0", '"0.0.0.0" is the unspecified address', HOST_ADDRESS, id="v4 any"),
+        pytest.param("::", '"::" is the unspecified address', HOST_ADDRESS, id="v6 any"),
+        pytest.param("224.0.0.1", '"224.0.0.1" is a multicast address', HOST_ADDRESS, id="multi"),
+        pytest.param("ff02::1", '"ff02::1" is a multicast address', HOST_ADDRESS, id="v6 multi"),
+        pytest.param(
+            "255.255.255.255", '"255.255.255.255" is a reserved address', HOST_ADDRESS,
+            id="broadcast",
+        ),
+        pytest.param("fe80::1", '"fe80::1" is a link-local address', HOST_ADDRESS, id="link-local"),
+        pytest.param(
+            "::ffff:203.0.113.1", '"::ffff:203.0.113.1" is 203.0.113.1 in IPv6 form', HOST_ADDRESS,
+            id="mapped",
+        ),
+        pytest.param(
+            "2001:db8::1%a;b", '"2001:db8::1%a;b" is no IP address',
+            'write one like "203.0.113.10" or "2001:db8::10"', id="zone",
+        ),
+        pytest.param(
+            "www.example.com", '"www.example.com" is no IP address',
+            'write one like "203.0.113.10" or "2001:db8::10"', id="name",
+        ),
+    ],
+)  # fmt: skip
+def test_an_address_that_no_other_host_could_reach_is_a_mistake(
+    address: str, message: str, hint: str
+) -> None:
+    for text, place in (
+        (with_top(f'public_addresses = ["{address}"]'), "public_addresses"),
+        (
+            with_balancer('address = "lb.example.com"', f'private_address = "{address}"'),
+            "balancers.balancer-01.private_address",
+        ),
+    ):
+        assert mistakes(text) == [Mistake(place, message, hint)]
+
+
+def test_the_same_public_address_twice_is_a_mistake_in_any_spelling() -> None:
+    assert mistakes(with_top('public_addresses = ["2001:db8::1", "2001:DB8:0::1"]')) == [
+        Mistake("public_addresses", '"2001:db8::1" is listed twice', "keep one of them")
+    ]
+
+
+# The CA
+
+
+@pytest.mark.parametrize(
+    ("directory", "message", "hint"),
+    [
+        pytest.param(
+            "letsencrypt-stagin", '"letsencrypt-stagin" is no CA that certsync knows',
+            'did you mean "letsencrypt-staging"?', id="mistyped",
+        ),
+        pytest.param("zerossl", '"zerossl" is no CA that certsync knows', DIRECTORY, id="unknown"),
+        pytest.param(
+            "http://ca.example.com/dir", '"http://ca.example.com/dir" is no CA that certsync knows',
+            DIRECTORY, id="no TLS",
+        ),
+        pytest.param("https://", '"https://" is no URL of a directory', DIRECTORY_URL, id="empty"),
+        pytest.param(
+            "https://ca.example.com:99999/dir",
+            '"https://ca.example.com:99999/dir" is no URL of a directory', DIRECTORY_URL,
+            id="port",
+        ),
+        pytest.param(
+            "https://me:secret@ca.example.com/",
+            '"https://me:secret@ca.example.com/" is no URL of a directory', DIRECTORY_URL,
+            id="password",
+        ),
+        pytest.param(
+            "https://ca.example.com/a b", '"https://ca.example.com/a b" is no URL of a directory',
+            DIRECTORY_URL, id="space",
+        ),
+        pytest.param(
+            "https://[::1/dir", '"https://[::1/dir" is no URL of a directory', DIRECTORY_URL,
+            id="bracket",
+        ),
+    ],
+)  # fmt: skip
+def test_an_unknown_directory_is_a_mistake(directory: str, message: str, hint: str) -> None:
+    text = with_ca(f'directory = "{directory}"', "agree_to_terms = true")
+    assert mistakes(text) == [Mistake("ca.directory", message, hint)]
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        pytest.param(TOP + BALANCER + BACKEND_01, TERMS, id="no table"),
+        pytest.param(with_ca("agree_to_terms = false"), TERMS, id="false"),
+        pytest.param(
+            with_ca('directory = "https://ca.example.com/dir"'),
+            "read the CA's terms of service and write agree_to_terms = true", id="another CA",
+        ),
+    ],
+)  # fmt: skip
+def test_missing_agreement_to_the_terms_is_a_mistake(text: str, hint: str) -> None:
+    assert mistakes(text) == [Mistake("ca.agree_to_terms", "must be true", hint)]
+
+
+def test_staging_without_its_roots_is_a_mistake_that_says_where_they_are() -> None:
+    text = with_ca('directory = "letsencrypt-staging"', "agree_to_terms = true")
+    assert mistakes(text) == [
+        Mistake(
+            "ca.roots",
+            "is missing, and no system trusts the staging CA",
+            "fetch the staging roots named on Let's Encrypt's page \"Staging Environment\""
+            " (https://letsencrypt.org/docs/staging-environment/) and name the file here",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "contact",
+    ["admin", "mailto:admin@example.com", "admin@localhost", "a b@example.com", "a@b.example?c=d"],
+)
+def test_a_contact_that_is_no_e_mail_address_is_a_mistake(contact: str) -> None:
+    text = with_ca("agree_to_terms = true", f'contact = "{contact}"')
+    assert mistakes(text) == [
+        Mistake(
+            "ca.contact",
+            f'"{contact}" is no e-mail address',
+            'write it bare: "admin@example.com"',
+        )
+    ]
+
+
+def test_roots_that_are_not_there_are_a_mistake(tmp_path: Path) -> None:
+    text = with_ca("agree_to_terms = true", 'roots = "roots.pem"')
+    assert mistakes(text, tmp_path) == [
+        Mistake(
+            "ca.roots",
+            f'there is no file "{tmp_path}/roots.pem"',
+            "a relative path starts at the fleet file's folder",
+        )
+    ]
+
+
+def test_a_folder_in_place_of_roots_is_a_mistake(tmp_path: Path) -> None:
+    text = with_ca("agree_to_terms = true", 'roots = "."')
+    assert mistakes(text, tmp_path) == [
+        Mistake("ca.roots", f'"{tmp_path}" is a folder', "name a file")
+    ]
+
+
+def test_roots_without_a_certificate_are_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "roots.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n")
+    text = with_ca("agree_to_terms = true", 'roots = "roots.pem"')
+    assert mistakes(text, tmp_path) == [
+        Mistake(
+            "ca.roots",
+            f'"{tmp_path}/roots.pem" holds no PEM certificate',
+            "it needs -----BEGIN CERTIFICATE----- and what follows",
+        )
+    ]
+
+
+def test_roots_with_a_private_key_are_a_mistake_because_they_are_copied_to_balancers(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "roots.pem").write_text(f"{ROOT}-----BEGIN EC PRIVATE KEY-----\n")
+    text = with_ca("agree_to_terms = true", 'directory_bundle = "roots.pem"')
+    assert mistakes(text, tmp_path) == [
+        Mistake(
+            "ca.directory_bundle",
+            f'"{tmp_path}/roots.pem" holds a private key',
+            "name a file that holds only certificates",
+        )
+    ]
+
+
+def test_a_path_that_the_system_cannot_look_at_is_a_mistake(tmp_path: Path) -> None:
+    text = with_ca("agree_to_terms = true", f'roots = "{"a" * 300}"')
+    (mistake,) = mistakes(text, tmp_path)
+    assert mistake.place == "ca.roots"
+    assert mistake.message.endswith("cannot be read: file name too long")
+
+
+# SSH
+
+
+def test_a_key_at_a_path_that_openssh_would_split_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "my key").touch()
+    assert mistakes(with_table('[ssh]\nkey = "my key"'), tmp_path) == [
+        Mistake(
+            "ssh.key",
+            f'"{tmp_path}/my key" has characters that OpenSSH reads as its own',
+            "move it to a path without white space, quotes and ; $ % \\",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "message", "hint"),
+    [
+        pytest.param(
+            "port = 0", "ssh.port", "no port has this number", "ports are 1 to 65535", id="port 0"
+        ),
+        pytest.param(
+            "port = 65536", "ssh.port", "no port has this number", "ports are 1 to 65535",
+            id="high port",
+        ),
+        pytest.param(
+            'user = "a b"', "ssh.user", '"a b" is no user name',
+            "use letters, digits, dots, underscores and inner hyphens, 32 characters at most",
+            id="user",
+        ),
+        pytest.param(
+            'user = "-oProxyCommand=x"', "ssh.user", '"-oProxyCommand=x" is no user name',
+            "use letters, digits, dots, underscores and inner hyphens, 32 characters at most",
+            id="an option instead of a user",
+        ),
+        pytest.param('key = ""', "ssh.key", '"" is no path of a file', "", id="no path"),
+        pytest.param(
+            'known_hosts = "a\\u0000"', "ssh.known_hosts", '"a\\x00" is no path of a file', "",
+            id="null character",
+        ),
+        pytest.param(
+            'known_hosts = "~nobody-of-this-name/a"', "ssh.known_hosts",
+            '"~nobody-of-this-name/a" is in the home of nobody here', "", id="home",
+        ),
+    ],
+)  # fmt: skip
+def test_ssh_options_that_ssh_would_not_take_are_mistakes(
+    line: str, place: str, message: str, hint: str
+) -> None:
+    assert mistakes(with_table(f"[ssh]\n{line}")) == [Mistake(place, message, hint)]
+
+
+# Site, firewall, balancing
+
+
+@pytest.mark.parametrize(
+    ("table", "place", "message", "hint"),
+    [
+        pytest.param(
+            '[certificate]\nkey_type = "rsa2048"', "certificate.key_type",
+            'unknown value "rsa2048"', 'did you mean "rsa-2048"?', id="key type",
+        ),
+        pytest.param(
+            '[site]\nkind = "php"', "site.kind",
+            'unknown value "php"', "write one of: static, proxy, unmanaged", id="kind of site",
+        ),
+        pytest.param(
+            '[firewall]\nweb_access = "nobody"', "firewall.web_access",
+            'unknown value "nobody"', "write one of: anywhere, balancers", id="web access",
+        ),
+        pytest.param(
+            '[balancing]\non_certificate_failure = "ignore"', "balancing.on_certificate_failure",
+            'unknown value "ignore"', "write one of: serve, refuse", id="certificate failure",
+        ),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_none_of_those_known_is_a_mistake(
+    table: str, place: str, message: str, hint: str
+) -> None:
+    assert mistakes(with_table(table)) == [Mistake(place, message, hint)]
+
+
+@pytest.mark.parametrize(
+    ("table", "place", "message", "hint"),
+    [
+        pytest.param(
+            '[site]\nkind = "proxy"', "site.upstream", "is missing",
+            'where the application listens on each backend: upstream = "127.0.0.1:3000"',
+            id="proxy to nowhere",
+        ),
+        pytest.param(
+            '[site]\nupstream = "127.0.0.1:3000"', "site.upstream",
+            'has no use when kind is "static"', 'remove it, or write kind = "proxy"',
+            id="static with upstream",
+        ),
+        pytest.param(
+            '[site]\nkind = "unmanaged"\nroot = "/srv"', "site.root",
+            'has no use when kind is "unmanaged"', 'remove it, or write kind = "static"',
+            id="unmanaged with root",
+        ),
+        pytest.param(
+            '[site]\nkind = "unmanaged"\ntest_page = true', "site.test_page",
+            'has no use when kind is "unmanaged"',
+            'remove it, or write kind = "static" or "proxy"', id="unmanaged with test page",
+        ),
+    ],
+)  # fmt: skip
+def test_a_site_takes_what_its_kind_uses_and_nothing_else(
+    table: str, place: str, message: str, hint: str
+) -> None:
+    assert mistakes(with_table(table)) == [Mistake(place, message, hint)]
+
+
+@pytest.mark.parametrize(
+    ("upstream", "message", "hint"),
+    [
+        pytest.param(
+            "10.0.0.5:80", '"10.0.0.5:80" is not on the backend itself', LOOPBACK, id="elsewhere"
+        ),
+        pytest.param(
+            "app.example.com:80", '"app.example.com:80" is not on the backend itself', LOOPBACK,
+            id="name",
+        ),
+        pytest.param("::1:80", '"::1:80" is not on the backend itself', LOOPBACK, id="no brackets"),
+        pytest.param(
+            "[::1%a;b]:80", '"[::1%a;b]:80" is not on the backend itself', LOOPBACK, id="zone"
+        ),
+        pytest.param("localhost", '"localhost" is no host and port', HOST_AND_PORT, id="no port"),
+        pytest.param(
+            "127.0.0.1:65536", '"127.0.0.1:65536" is no host and port', HOST_AND_PORT, id="port"
+        ),
+        pytest.param(":3000", '":3000" is no host and port', HOST_AND_PORT, id="no host"),
+    ],
+)  # fmt: skip
+def test_an_upstream_is_a_port_on_the_backend_itself(
+    upstream: str, message: str, hint: str
+) -> None:
+    table = f'[site]\nkind = "proxy"\nupstream = "{upstream}"'
+    assert mistakes(with_table(table)) == [Mistake("site.upstream", message, hint)]
+
+
+@pytest.mark.parametrize(
+    "upstream", ["127.0.0.1:3000", "127.1.2.3:1", "[::1]:8", "localhost:65535"]
+)
+def test_an_upstream_may_be_any_loopback_address(upstream: str) -> None:
+    text = with_table(f'[site]\nkind = "proxy"\nupstream = "{upstream}"')
+    assert fleet_of(text).site.upstream == upstream
+
+
+@pytest.mark.parametrize("character", [" ", "\\t", '\\"', "'", ";", "{", "}", "$", "\\\\", "\\n"])
+def test_a_root_that_nginx_would_misread_is_a_mistake(character: str) -> None:
+    (mistake,) = mistakes(with_table(f'[site]\nroot = "/srv/{character}www"'))
+    assert mistake.place == "site.root"
+    assert mistake.message.endswith("has characters that nginx reads as its own")
+    assert mistake.hint == "leave out white space, quotes and ; { } $ \\"
+
+
+@pytest.mark.parametrize(
+    ("root", "message", "hint"),
+    [
+        pytest.param(
+            "www", '"www" is not absolute', 'start it with a slash: "/var/www/html"', id="relative"
+        ),
+        pytest.param(
+            "/", '"/" is no folder to serve', 'name one outright: "/var/www/html"', id="all"
+        ),
+        pytest.param(
+            "/srv/../etc", '"/srv/../etc" is no folder to serve',
+            'name one outright: "/var/www/html"', id="upwards",
+        ),
+    ],
+)  # fmt: skip
+def test_a_root_is_an_absolute_folder(root: str, message: str, hint: str) -> None:
+    text = with_table(f'[site]\nroot = "{root}"')
+    assert mistakes(text) == [Mistake("site.root", message, hint)]
+
+
+@pytest.mark.parametrize(
+    "character", [" ", '\\"', "'", "{", "}", ";", "#", "$", "\\\\", "ü", "\\n"]
+)
+def test_a_health_path_that_haproxy_would_misread_is_a_mistake(character: str) -> None:
+    (mistake,) = mistakes(with_table(f'[balancing]\nhealth_path = "/{character}"'))
+    assert mistake.place == "balancing.health_path"
+    assert mistake.message.endswith("has characters that a health check cannot ask for")
+    assert mistake.hint == "use ASCII and leave out white space, quotes and ; { } $ # \\"
+
+
+def test_a_health_path_starts_with_a_slash() -> None:
+    assert mistakes(with_table('[balancing]\nhealth_path = "health"')) == [
+        Mistake(
+            "balancing.health_path",
+            '"health" is no path',
+            'start it with a slash: "/health"',
+        )
+    ]
+
+
+# Machines
+
+
+def test_an_issuer_that_is_no_backend_is_a_mistake_and_the_hint_lists_the_backends() -> None:
+    assert mistakes(with_top('issuer = "balancer-01"')) == [
+        Mistake("issuer", '"balancer-01" is no backend', "write one of: backend-01, backend-02")
+    ]
+
+
+@pytest.mark.parametrize("name", ["Web-1", "web_1", "-web", "web-", '"a b"', "w" * 64, '""'])
+def test_a_machine_name_that_is_no_host_label_is_a_mistake(name: str) -> None:
+    text = with_table(f'[backends.{name}]\naddress = "203.0.113.13"')
+    bare = name.strip('"')
+    (mistake,) = mistakes(text)
+    assert mistake.message == f'"{bare}" is no machine name'
+    assert mistake.hint == MACHINE_NAME
+
+
+def test_one_name_for_a_balancer_and_a_backend_is_a_mistake() -> None:
+    text = with_table('[backends.balancer-01]\naddress = "203.0.113.13"')
+    assert mistakes(text) == [
+        Mistake("backends.balancer-01", "is the name of a balancer too", OWN_NAME)
+    ]
+
+
+def test_the_same_machine_twice_is_a_mistake_also_when_other_tables_lie_between() -> None:
+    # tomlkit lets this pass, and makes one machine of the two.
+    again = '[backends."backend-01"]\nssh_port = 2222\n'
+    text = TOP + BACKEND_01 + CA + BALANCER + BACKEND_02 + again
+    assert mistakes(text) == [
+        Mistake("line 11", '[backends."backend-01"] is there twice', "keep one of them")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "place", "message"),
+    [
+        pytest.param(
+            'address = "203.0.113.10"', "backends.backend-03.address",
+            '"203.0.113.10" is balancers.balancer-01.address too', id="address",
+        ),
+        pytest.param(
+            'address = "c.example.com"\nprivate_address = "203.0.113.12"',
+            "backends.backend-03.private_address",
+            '"203.0.113.12" is backends.backend-02.address too', id="private address",
+        ),
+    ],
+)  # fmt: skip
+def test_the_same_address_on_two_machines_is_a_mistake(
+    lines: str, place: str, message: str
+) -> None:
+    text = with_table(f"[backends.backend-03]\n{lines}")
+    assert mistakes(text) == [Mistake(place, message, OWN_ADDRESS)]
+
+
+def test_the_same_host_name_on_two_machines_is_a_mistake() -> None:
+    machine = '[backends.{0}]\naddress = "c.example.com"\nprivate_address = "10.0.0.{1}"\n'
+    text = GOOD + machine.format("c", 1) + machine.format("d", 2)
+    assert mistakes(text) == [
+        Mistake("backends.d.address", '"c.example.com" is backends.c.address too', OWN_ADDRESS)
+    ]
+
+
+def test_one_machine_may_have_the_same_address_for_everybody() -> None:
+    text = with_balancer('address = "203.0.113.10"', 'private_address = "203.0.113.10"')
+    assert fleet_of(text) == fleet_of(GOOD)
+
+
+def test_a_machine_without_an_address_is_a_mistake() -> None:
+    assert mistakes(with_balancer()) == [
+        Mistake(
+            "balancers.balancer-01.address",
+            "is missing",
+            'where SSH reaches it: address = "203.0.113.11"',
+        )
+    ]
+
+
+def test_a_machine_known_by_name_needs_a_private_address() -> None:
+    assert mistakes(with_balancer('address = "lb.example.com"')) == [
+        Mistake(
+            "balancers.balancer-01.private_address",
+            "is missing, and the address is a name",
+            "the IP address by which the fleet's own hosts reach it",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("address", "message", "hint"),
+    [
+        pytest.param(
+            "203.0.113.300", '"203.0.113.300" is neither an IP address nor a host name',
+            'write one like "203.0.113.11" or "web-1.example.com"', id="mistyped",
+        ),
+        pytest.param(
+            "-oProxyCommand=x", '"-oProxyCommand=x" has capital letters',
+            'write "-oproxycommand=x"', id="an option",
+        ),
+        pytest.param("127.0.0.1", '"127.0.0.1" is a loopback address', HOST_ADDRESS, id="loopback"),
+    ],
+)  # fmt: skip
+def test_a_machine_address_that_ssh_could_not_use_is_a_mistake(
+    address: str, message: str, hint: str
+) -> None:
+    place = "balancers.balancer-01.address"
+    text = with_balancer(f'address = "{address}"')
+    assert mistakes(text) == [Mistake(place, message, hint)]
+
+
+# All at once
+
+
+def test_all_mistakes_are_told_at_once_and_none_hides_another() -> None:
+    text = """
+        names = ["*.example.com", "a.example.com", "a.example.com"]
+        public_addresses = ["203.0.113.10"]
+        issuer = "backend-9"
+        [ca]
+        agree_to_terms = false
+        contact = 5
+        [balancers.lb]
+        address = "203.0.113.10"
+        ssh_port = "22"
+        [backends.backend-01]
+        address = "203.0.113.10"
+        adress = "203.0.113.11"
+    """
+    assert [(mistake.place, mistake.message) for mistake in mistakes(text)] == [
+        ("names", '"*.example.com" is a wildcard, and http-01 cannot prove one'),
+        ("ca.contact", "must be a string, not a whole number"),
+        ("balancers.lb.ssh_port", "must be a whole number, not a string"),
+        ("backends.backend-01.adress", "unknown key"),
+        ("names", '"a.example.com" is listed twice'),
+        ("issuer", '"backend-9" is no backend'),
+        ("ca.agree_to_terms", "must be true"),
+        ("backends.backend-01.address", '"203.0.113.10" is balancers.lb.address too'),
+    ]
+
+
+def test_a_value_at_fault_is_not_also_told_to_be_missing() -> None:
+    text = """
+        names = ["*.example.com"]
+        public_addresses = "203.0.113.10"
+        [ca]
+        agree_to_terms = "yes"
+        directory = "letsencrypt-staging"
+        roots = 5
+        [site]
+        kind = "prox"
+        upstream = "127.0.0.1:3000"
+        [balancers.lb]
+        address = 5
+        [backends.a]
+        address = "a.example.com"
+        private_address = "b.example.com"
+    """
+    assert [mistake.place for mistake in mistakes(text)] == [
+        "names",
+        "public_addresses",
+        "ca.agree_to_terms",
+        "ca.roots",
+        "site.kind",
+        "balancers.lb.address",
+        "backends.a.private_address",
+    ]
+
+
+def test_mistakes_are_described_line_by_line_with_their_hints() -> None:
+    error = FleetFileError(
+        "inventory/x.toml",
+        [
+            Mistake("backends.backend-02.adress", "unknown key", "did you mean `address`?"),
+            Mistake("ssh.key", '"" is no path of a file'),
+        ],
+    )
+    assert describe(error) == (
+        "error: inventory/x.toml has 2 mistakes\n"
+        "  backends.backend-02.adress: unknown key\n"
+        "    hint: did you mean `address`?\n"
+        '  ssh.key: "" is no path of a file'
+    )
+
+
+# The file itself
+
+
+def read_mistake(path: Path) -> Mistake:
+    with pytest.raises(FleetFileError) as caught:
+        read_fleet(path)
+    assert caught.value.path == str(path)
+    (mistake,) = caught.value.mistakes
+    return mistake
+
+
+def test_a_fleet_file_is_read_with_its_folder_as_the_start_of_paths(tmp_path: Path) -> None:
+    (tmp_path / "id").touch()
+    (tmp_path / "fleet.toml").write_text(with_table('[ssh]\nkey = "id"'))
+    assert read_fleet(tmp_path / "fleet.toml").backends[0].ssh_key == str(tmp_path / "id")
+
+
+def test_paths_are_absolute_also_when_the_fleet_file_is_named_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("id").touch()
+    Path("fleet.toml").write_text(with_table('[ssh]\nkey = "id"'))
+    assert read_fleet(Path("fleet.toml")).backends[0].ssh_key == str(tmp_path / "id")
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_mistakes(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert read_fleet(path) == fleet_of(GOOD)
+
+
+def test_a_missing_fleet_file_is_a_mistake_with_the_command_that_writes_one(tmp_path: Path) -> None:
+    path = tmp_path / "my fleet.toml"
+    assert read_mistake(path) == Mistake("file", "is not there", f"`certsync init '{path}'`")
+
+
+def test_a_folder_is_no_fleet_file(tmp_path: Path) -> None:
+    assert read_mistake(tmp_path) == Mistake(
+        "file", "is a folder", f"name a file in it, or `certsync init {tmp_path}/fleet.toml`"
+    )
+
+
+def test_a_fleet_file_that_cannot_be_read_is_a_mistake_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert read_mistake(tmp_path / "file" / "fleet.toml") == Mistake(
+        "file",
+        "cannot be read: not a directory",
+        "name a file that you can read, or write one with `certsync init`",
+    )
+
+
+def test_a_fleet_file_that_is_not_utf_8_is_a_mistake_with_the_place(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_bytes("# Bücher".encode("latin-1"))
+    assert read_mistake(path) == Mistake(
+        "file",
+        "is not UTF-8 text, see byte 4",
+        "save it as UTF-8, or write a new one with `certsync init`",
+    )

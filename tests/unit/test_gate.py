@@ -1,0 +1,99 @@
+"""The gate: proof admits, silence changes nothing, and the last member stays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from certsync import templates
+from certsync.fleet import Authority, Balancing, OnCertificateFailure
+from certsync.gate import Gate, decide, read
+from certsync.proof import Proof, Verdict
+from tests.unit.fake_fleet import DIRECTORY, fleet, machine
+
+NAMES = ("backend-01", "backend-02")
+IN = dict.fromkeys(NAMES, True)
+OUT = dict.fromkeys(NAMES, False)
+
+
+def proofs(**verdicts: Verdict) -> dict[str, Proof]:
+    names = {key.replace("_", "-"): verdict for key, verdict in verdicts.items()}
+    return {name: Proof(name, verdict, "", "", "", "") for name, verdict in names.items()}
+
+
+def test_a_member_is_admitted_and_the_rule_turned_on_by_proof() -> None:
+    seen = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.UNREACHABLE)
+    gate = decide(wish=True, backends=NAMES, before=Gate(False, {}), proofs=seen)
+    assert gate == Gate(True, {"backend-01": True, "backend-02": False})
+
+
+def test_without_any_proof_nothing_is_turned_on() -> None:
+    assert decide(wish=True, backends=NAMES, before=Gate(False, {}), proofs={}) == Gate(False, OUT)
+
+
+@pytest.mark.parametrize("verdict", [None, Verdict.UNREACHABLE, Verdict.BEHIND])
+def test_a_member_stays_where_no_client_would_refuse_it(verdict: Verdict | None) -> None:
+    seen = proofs(backend_01=verdict, backend_02=verdict) if verdict else {}
+    assert decide(wish=True, backends=NAMES, before=Gate(True, IN), proofs=seen) == Gate(True, IN)
+
+
+def test_a_member_that_clients_would_refuse_is_taken_out() -> None:
+    seen = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.WRONG)
+    gate = decide(wish=True, backends=NAMES, before=Gate(True, IN), proofs=seen)
+    assert gate.admitted == ("backend-01",)
+
+
+def test_the_last_member_is_never_taken_out() -> None:
+    seen = proofs(backend_01=Verdict.WRONG, backend_02=Verdict.WRONG)
+    gate = decide(wish=True, backends=NAMES, before=Gate(True, IN), proofs=seen)
+    assert gate.admitted == ("backend-01",)
+    assert gate.rule
+
+
+def test_one_that_was_never_proven_is_not_admitted_for_being_reached() -> None:
+    seen = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.BEHIND)
+    gate = decide(wish=True, backends=NAMES, before=Gate(False, OUT), proofs=seen)
+    assert gate.admitted == ("backend-01",)
+
+
+def test_the_wish_turns_the_rule_off_and_keeps_the_members() -> None:
+    gate = decide(wish=False, backends=NAMES, before=Gate(True, IN), proofs={})
+    assert gate == Gate(False, IN)
+
+
+def test_a_backend_that_left_the_fleet_is_no_member() -> None:
+    before = Gate(True, {**IN, "backend-09": True})
+    assert "backend-09" not in decide(True, NAMES, before, {}).members
+
+
+@pytest.mark.parametrize("rule", [True, False])
+@pytest.mark.parametrize("members", [IN, OUT, {"backend-01": True, "backend-02": False}])
+@pytest.mark.parametrize("failure", list(OnCertificateFailure))
+def test_what_is_written_into_haproxy_cfg_is_read_back(
+    rule: bool, members: dict[str, bool], failure: OnCertificateFailure
+) -> None:
+    gate = Gate(rule, members)
+    made = fleet(2, balancing=Balancing(on_certificate_failure=failure))
+    assert read(templates.haproxy(made, gate)) == gate
+
+
+@pytest.mark.parametrize("text", ["", "frontend web\n  bind :80\nbackend web\n  server a 1.2.3.4\n"])
+def test_somebody_elses_configuration_says_nothing(text: str) -> None:
+    assert read(text) == Gate(False, {})
+
+
+def test_the_check_verifies_names_dates_and_roots_and_never_resumes() -> None:
+    made = fleet(1, authority=Authority(DIRECTORY, roots="/roots.pem"))
+    text = templates.haproxy(made, Gate(True, {"backend-01": True}))
+    assert (
+        "check check-ssl no-ssl-reuse check-sni passthrough.example.com verify required "
+        "ca-file /etc/haproxy/certsync-roots.pem" in text
+    )
+
+
+def test_an_ipv6_member_is_written_in_brackets() -> None:
+    six = machine("backend-01", 11, private_address="2001:db8::11")
+    made = replace(fleet(1), backends=(six,))
+    text = templates.haproxy(made, Gate(True, {"backend-01": True}))
+    assert "server backend-01 [2001:db8::11]:443\n" in text

@@ -1,0 +1,52 @@
+"""Which generation should be live, and what a manifest says."""
+
+from __future__ import annotations
+
+import pytest
+
+from certsync.errors import StoreError
+from certsync.generation import Manifest, next_number, number_text, target
+from tests.unit.fake_fleet import manifest
+
+
+@pytest.mark.parametrize(
+    ("numbers", "withdrawn", "current", "wanted"),
+    [
+        pytest.param([], [], None, None, id="before the first issue"),
+        pytest.param([], [], 0, None, id="the placeholder is no generation"),
+        pytest.param([1], [], 0, 1, id="the first one"),
+        pytest.param([1, 2], [], 1, 2, id="one that an interrupted run made is finished"),
+        pytest.param([1, 2], [2], 1, 1, id="one that was rolled back stays back"),
+        pytest.param([1, 2, 3], [2], 1, 3, id="the one after it is taken"),
+        pytest.param([1, 2], [2], 2, 2, id="what is live is kept when all before it is older"),
+    ],
+)
+def test_target(
+    numbers: list[int], withdrawn: list[int], current: int | None, wanted: int | None
+) -> None:
+    assert target(numbers, withdrawn, current) == wanted
+
+
+def test_numbers_begin_at_one_and_are_written_with_four_digits() -> None:
+    assert next_number([]) == 1
+    assert next_number([1, 7]) == 8
+    assert number_text(7) == "0007"
+
+
+def test_a_manifest_is_read_as_it_was_written() -> None:
+    before = manifest(3)
+    assert Manifest.from_json(before.to_json(), "there") == before
+
+
+def test_a_newer_manifest_is_refused_with_its_number() -> None:
+    text = manifest().to_json().replace(b'"schema": 1', b'"schema": 9')
+    with pytest.raises(StoreError) as caught:
+        Manifest.from_json(text, "/there/manifest.json")
+    assert caught.value.message == "/there/manifest.json has schema 9, and this certsync reads 1"
+    assert caught.value.hint == "a newer certsync has been here: deploy that one again"
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"schema": 1}', b"\xff"])
+def test_what_is_no_manifest_is_told_with_its_place(text: bytes) -> None:
+    with pytest.raises(StoreError, match=r"^/there is no manifest: "):
+        Manifest.from_json(text, "/there")

@@ -1,0 +1,154 @@
+"""The edges: what OpenSSH says, in words; the fleet lock; the balancer's statistics; wheels."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from certsync import host, lock, wheels
+from certsync.balancers import members
+from certsync.errors import HostError, UnreachableError
+from certsync.report import pool_words
+from tests.unit.fake_fleet import machine
+
+
+@pytest.mark.parametrize(
+    ("stderr", "message"),
+    [
+        ("ssh: connect to host x port 22: Connection timed out", "it does not answer"),
+        ("ssh: connect to host x port 22: Connection refused", "nothing listens for SSH"),
+        ("ssh: connect to host x port 22: No route to host", "there is no route to it"),
+        ("ssh: Could not resolve hostname x: Name", "its name cannot be looked up"),
+        ("Host key verification failed.", "its SSH host key is not known here"),
+        (
+            "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
+            "its SSH host key is not the pinned one",
+        ),
+        ("admin@x: Permission denied (publickey).", "it does not accept the SSH key"),
+        ("Connection closed by 203.0.113.12 port 22", "it closed the connection"),
+        ("something new\nentirely", "entirely"),
+        ("", "SSH failed without a word"),
+    ],
+)
+def test_what_openssh_says_is_told_with_the_host_and_its_meaning(
+    stderr: str, message: str
+) -> None:
+    error = host.ssh_reason("backend-02", stderr)
+    assert isinstance(error, UnreachableError)
+    assert error.message == f"backend-02: {message}"
+
+
+def test_a_program_that_is_not_there_is_named() -> None:
+    with pytest.raises(HostError) as caught:
+        host.run(["certsync-no-such-program"])
+    assert caught.value.message == "certsync-no-such-program is not installed on this machine"
+
+
+def test_a_program_that_hangs_is_ended() -> None:
+    with pytest.raises(HostError) as caught:
+        host.run(["sleep", "30"], seconds=0.1)
+    assert caught.value.message == "sleep took longer than 0.1 s"
+
+
+def test_root_needs_no_sudo_and_others_do() -> None:
+    assert host.as_root(machine("a", 1), "id") == "id"
+    assert host.as_root(machine("a", 1, ssh_user="admin"), "id; who") == "sudo -n sh -c 'id; who'"
+
+
+def test_the_operators_ssh_asks_nothing_and_trusts_nobody_new() -> None:
+    argv = host.ssh_argv(machine("a", 1, ssh_key="/k", ssh_port=2222), "/known")
+    assert argv[-1] == "203.0.113.1"
+    assert {"BatchMode=yes", "StrictHostKeyChecking=yes", "UserKnownHostsFile=/known"} <= set(argv)
+    assert argv[argv.index("-p") + 1] == "2222"
+
+
+@pytest.fixture
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the lock into a folder of the test's own."""
+    monkeypatch.setattr(lock, "LOCK", str(tmp_path / "lock"))
+    monkeypatch.setattr(lock, "HOLDER", str(tmp_path / "holder"))
+
+
+@pytest.mark.usefixtures("own_lock")
+def test_a_second_comer_is_told_who_holds_the_lock() -> None:
+    with lock.hold("the first"), pytest.raises(lock.Held) as caught, lock.hold("the second"):
+        pass
+    assert str(caught.value) == "the first holds the fleet lock, for 0 s"
+
+
+@pytest.mark.usefixtures("own_lock")
+def test_what_a_holder_starts_presents_its_token() -> None:
+    with lock.hold("the first") as token, lock.hold("its child", token) as same:
+        assert same == token
+    with lock.hold("the first"), pytest.raises(lock.Held), lock.hold("another", "guessed"):
+        pass
+
+
+@pytest.mark.usefixtures("own_lock")
+def test_the_lock_is_free_after_its_holder() -> None:
+    with lock.hold("the first"):
+        pass
+    with lock.hold("the second"):
+        pass
+
+
+def test_how_long_a_lock_is_held_is_told() -> None:
+    assert lock.describe({"who": "x", "since": 100}, 190) == "x holds the fleet lock, for 1 min"
+    assert lock.describe({}, 0) == "another run holds the fleet lock"
+
+
+HEADER = "# pxname,svname,status,check_desc,last_chk,\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "word"),
+    [
+        ("UP", "", "yes"),
+        ("UP 1/2", "", "yes"),
+        ("MAINT", "", "disabled"),
+        ("DOWN", "SSL handshake failure", "down: SSL handshake failure"),
+        ("DOWN 1/2", "", "down: Layer6 invalid response"),
+    ],
+)
+def test_a_members_state_is_one_word_and_its_reason(status: str, reason: str, word: str) -> None:
+    line = f"tls,backend-01,{status},Layer6 invalid response,{reason},\n"
+    other = "http,backend-01,DOWN,,,\ntls,BACKEND,UP,,,\n"
+    assert members(f"{HEADER}{line}{other}# rule on\n") == {"backend-01": word}
+
+
+def test_while_the_rule_is_off_nobody_is_in_the_pool() -> None:
+    assert members(f"{HEADER}tls,backend-01,UP,,,\n# rule off\n") == {"backend-01": "rule off"}
+
+
+def test_balancers_that_disagree_are_each_named() -> None:
+    assert pool_words({"a": "yes", "b": "yes"}) == "yes"
+    assert pool_words({"b": "disabled", "a": "yes"}) == "a: yes, b: disabled"
+
+
+def test_our_wheel_is_the_same_each_time_and_can_be_imported(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.whl", tmp_path / "b.whl"
+    wheels.write_wheel(first)
+    wheels.write_wheel(second)
+    assert first.read_bytes() == second.read_bytes()
+    names = zipfile.ZipFile(first).namelist()
+    assert "certsync/receiver.py" in names
+    assert not [name for name in names if "deploy/" in name or "templates/" in name]
+    shown = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(first)!r}); "
+         "import certsync.schedule as s; print(s.__file__)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert str(first) in shown.stdout
+
+
+def test_wheels_are_fetched_for_the_issuers_python_and_machine_with_hashes(tmp_path: Path) -> None:
+    argv = wheels.pip_arguments(wheels.Target("3.13", "aarch64", "2.41"), tmp_path)
+    assert "--require-hashes" in argv
+    assert "cp313" in argv
+    assert "manylinux_2_41_aarch64" in argv
+    assert "manylinux_2_17_aarch64" in argv
+    assert not [word for word in argv if "x86_64" in word]

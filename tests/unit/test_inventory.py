@@ -1,0 +1,138 @@
+"""What pyinfra is told about a fleet, through files that it runs by path."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from certsync.errors import FleetFileError
+from certsync.fleet import Fleet, Machine
+from certsync.fleet_file import read_fleet
+from certsync.inventory import groups
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+FLEET = """\
+names = ["www.example.com"]
+public_addresses = ["203.0.113.10"]
+issuer = "backend-02"
+[ca]
+agree_to_terms = true
+[balancers.balancer-01]
+address = "203.0.113.10"
+[backends.backend-01]
+address = "b1.example.com"
+private_address = "10.0.0.1"
+ssh_user = "admin"
+ssh_port = 2222
+[backends.backend-02]
+address = "203.0.113.12"
+"""
+
+
+@pytest.fixture
+def fleet_file(tmp_path: Path) -> Path:
+    path = tmp_path / "fleet.toml"
+    path.write_text(FLEET)
+    return path
+
+
+def execute(path: Path) -> dict[str, Any]:
+    """Run an inventory file as pyinfra does, with `__file__` and nothing else set."""
+    names: dict[str, Any] = {"__file__": str(path)}
+    exec(compile(path.read_text(), path, "exec"), names)
+    return names
+
+
+def test_the_four_groups_have_their_machines_in_the_files_order(fleet_file: Path) -> None:
+    names = [[name for name, _ in group] for group in groups(fleet_file)]
+    assert names == [["backend-01", "backend-02"], ["backend-02"], ["backend-01"], ["balancer-01"]]
+
+
+def test_a_host_comes_with_what_pyinfra_needs_to_reach_it(fleet_file: Path) -> None:
+    fleet = read_fleet(fleet_file)
+    backends, *_ = groups(fleet_file)
+    assert dict(backends)["backend-01"] == {
+        "ssh_hostname": "b1.example.com",
+        "ssh_user": "admin",
+        "ssh_port": 2222,
+        "ssh_strict_host_key_checking": "yes",
+        "_sudo": True,
+        "fleet": fleet,
+        "machine": Machine("backend-01", "b1.example.com", "10.0.0.1", "admin", 2222),
+    }
+
+
+def test_root_needs_no_sudo(fleet_file: Path) -> None:
+    _, issuer, *_ = groups(fleet_file)
+    assert dict(issuer)["backend-02"]["_sudo"] is False
+
+
+def test_key_and_known_hosts_are_told_when_the_fleet_file_names_them(fleet_file: Path) -> None:
+    for name in ("id", "known_hosts"):
+        (fleet_file.parent / name).touch()
+    fleet_file.write_text(f'{FLEET}[ssh]\nkey = "id"\nknown_hosts = "known_hosts"\n')
+    *_, balancers = groups(fleet_file)
+    data = dict(balancers)["balancer-01"]
+    assert data["ssh_key"] == str(fleet_file.parent / "id")
+    assert data["ssh_known_hosts_file"] == str(fleet_file.parent / "known_hosts")
+
+
+def test_what_a_host_comes_with_can_be_shown_by_pyinfra(fleet_file: Path) -> None:
+    def shown(value: Fleet | Machine) -> dict[str, Any]:
+        return value.to_json()
+
+    for group in groups(fleet_file):
+        assert json.dumps(group, default=shown)
+
+
+def test_a_fleet_file_with_mistakes_ends_pyinfra_with_all_of_them(fleet_file: Path) -> None:
+    fleet_file.write_text(FLEET.replace("agree_to_terms", "agree_terms"))
+    with pytest.raises(SystemExit) as caught:
+        groups(fleet_file)
+    assert str(caught.value) == (
+        f"error: {fleet_file} has 2 mistakes\n"
+        "  ca.agree_terms: unknown key\n"
+        "    hint: did you mean `agree_to_terms`?\n"
+        "  ca.agree_to_terms: must be true\n"
+        "    hint: read the CA's terms of service (https://letsencrypt.org/repository/)"
+        " and write agree_to_terms = true"
+    )
+
+
+def test_the_inventory_files_are_one_and_the_same() -> None:
+    inventory = CHECKOUT / "inventory"
+    assert (inventory / "example.py").read_bytes() == (inventory / "lab.py").read_bytes()
+
+
+def test_an_inventory_file_finds_the_fleet_file_beside_it(fleet_file: Path) -> None:
+    inventory = fleet_file.with_suffix(".py")
+    inventory.write_bytes((CHECKOUT / "inventory/example.py").read_bytes())
+    names = execute(inventory)
+    found = {name for name, value in names.items() if isinstance(value, (list, tuple))}
+    assert found == {"backends", "issuer", "replicas", "balancers"}
+    assert names["balancers"][0][0] == "balancer-01"
+
+
+def test_the_labs_fleet_file_lacks_only_what_a_running_lab_writes() -> None:
+    try:
+        read_fleet(CHECKOUT / "inventory/lab.toml")
+    except FleetFileError as error:
+        written = {mistake.message.partition('"')[2] for mistake in error.mistakes}
+        assert all(path.startswith("/run/certsync-lab/lab/") for path in written)
+
+
+def test_reading_a_fleet_loads_nothing_of_pyinfra(fleet_file: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from certsync.inventory import groups\n"
+        "groups(Path(sys.argv[1]))\n"
+        "print([name for name in sys.modules if name.startswith('pyinfra')])"
+    )
+    command = [sys.executable, "-c", code, str(fleet_file)]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

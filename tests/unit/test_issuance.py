@@ -1,0 +1,193 @@
+"""What the CA says, in words; and what is kept of an order that is cut off."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+import requests
+from acme import errors, messages
+
+from certsync.errors import CaBusyError, CaError, ClockError
+from certsync.fleet import KeyType
+from certsync.issuance.account import account_key
+from certsync.issuance.network import retry_after
+from certsync.issuance.obtain import clock_finding
+from certsync.issuance.order import Pending
+from certsync.issuance.problem import told
+from certsync.issuance.webroot import challenge_folder, present
+from certsync.store import sums
+from tests.unit.fake_fleet import NOW, fleet, manifest
+
+ACME = "urn:ietf:params:acme:error:"
+
+
+def test_a_problem_is_told_with_its_detail_its_subproblems_and_a_hint() -> None:
+    problem = messages.Error.from_json(
+        {
+            "type": f"{ACME}rejectedIdentifier",
+            "detail": "Some names were rejected",
+            "subproblems": [
+                {
+                    "type": f"{ACME}malformed",
+                    "detail": "no public suffix",
+                    "identifier": {"type": "dns", "value": "a.test"},
+                }
+            ],
+        }
+    )
+    with pytest.raises(CaError) as caught, told("placing the order"):
+        raise problem
+    assert caught.value.message == (
+        "the CA refused, placing the order: Some names were rejected; a.test: no public suffix "
+        "(rejectedIdentifier)"
+    )
+    assert caught.value.hint == "the CA does not sign for this name; is it spelled right?"
+
+
+def test_a_rate_limit_means_later() -> None:
+    problem = messages.Error.from_json({"type": f"{ACME}rateLimited", "detail": "too many"})
+    with pytest.raises(CaBusyError) as caught, told("placing the order"):
+        raise problem
+    assert caught.value.exit_status == 75
+    assert caught.value.message == "the CA limits how often, placing the order: too many"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            requests.exceptions.ConnectionError("refused"),
+            "the CA cannot be reached, asking: refused",
+        ),
+        (requests.exceptions.ReadTimeout("slow"), "the CA cannot be reached, asking: slow"),
+        (
+            requests.exceptions.SSLError("self-signed"),
+            "the CA's own certificate is not trusted, asking: self-signed",
+        ),
+        (errors.ClientError("odd"), "the CA answered something that is no ACME, asking: odd"),
+        (KeyError("newOrder"), "the CA answered something that is no ACME, asking: 'newOrder'"),
+        (errors.TimeoutError(), "the CA took too long, asking"),
+    ],
+)
+def test_foreign_errors_are_translated_where_they_enter(error: Exception, message: str) -> None:
+    with pytest.raises(CaError) as caught, told("asking"):
+        raise error
+    assert caught.value.message == message
+    assert caught.value.hint
+
+
+def every(error: type[Exception]) -> set[type[Exception]]:
+    return {error}.union(*(every(each) for each in error.__subclasses__()))
+
+
+TOLD_WITH_THEIR_PROBLEM = {messages.Error, errors.IssuanceError}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    sorted(every(errors.Error) - TOLD_WITH_THEIR_PROBLEM, key=lambda each: each.__qualname__),
+    ids=lambda kind: kind.__qualname__,
+)
+def test_no_error_of_the_acme_library_gets_past_the_border(kind: type[Exception]) -> None:
+    # Their constructors all differ; what matters is the class.
+    bare = type("Bare", (kind,), {"__init__": lambda _self: None, "__str__": lambda _self: "x"})
+    with pytest.raises(CaError), told("asking"):
+        raise bare
+
+
+def answer(**headers: str) -> requests.Response:
+    response = requests.Response()
+    response.headers.update({key.replace("_", "-"): value for key, value in headers.items()})
+    return response
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("120", 120),
+        ("-5", 0),
+        ("Sat, 21 Nov 2026 12:01:00 GMT", 60),
+        ("Sat, 21 Nov 2026 11:00:00 GMT", 0),
+        ("soon", 5),
+    ],
+)
+def test_retry_after_is_read_in_both_its_forms(header: str, seconds: float) -> None:
+    assert retry_after(answer(Retry_After=header), NOW) == timedelta(seconds=seconds)
+
+
+def test_without_retry_after_a_default_is_waited() -> None:
+    assert retry_after(answer(), NOW, default=1) == timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("off", "text"),
+    [
+        (timedelta(minutes=4), ""),
+        (timedelta(minutes=-6), "the issuer's clock is 6 minutes behind the CA's"),
+        (timedelta(minutes=59), "the issuer's clock is 59 minutes ahead of the CA's"),
+    ],
+)
+def test_a_clock_that_is_off_is_told(off: timedelta, text: str) -> None:
+    assert clock_finding(NOW, NOW + off) == text
+
+
+def test_a_clock_that_is_far_off_stops_the_order() -> None:
+    with pytest.raises(ClockError) as caught:
+        clock_finding(NOW, NOW + timedelta(days=365))
+    assert caught.value.message == "the issuer's clock is 525600 minutes ahead of the CA's"
+    assert caught.value.hint == "set the clock (timedatectl set-ntp true), then try again"
+
+
+def test_a_ca_without_a_date_is_believed() -> None:
+    assert clock_finding(None, datetime.now(timezone.utc)) == ""
+
+
+def test_an_open_order_keeps_its_key_while_the_wish_is_the_same(tmp_path: Path) -> None:
+    pending = Pending(tmp_path / "pending")
+    pending.prepare(fleet())
+    pending.remember("https://ca.example/order/1")
+    key = pending.key.read_bytes()
+    assert pending.key.stat().st_mode & 0o777 == 0o600
+    pending.prepare(fleet())
+    assert (pending.key.read_bytes(), pending.url()) == (key, "https://ca.example/order/1")
+
+
+def test_another_wish_begins_anew(tmp_path: Path) -> None:
+    pending = Pending(tmp_path / "pending")
+    pending.prepare(fleet())
+    pending.remember("https://ca.example/order/1")
+    key = pending.key.read_bytes()
+    pending.prepare(fleet(key_type=KeyType.ECDSA_P384))
+    assert pending.url() == ""
+    assert pending.key.read_bytes() != key
+
+
+def test_a_key_that_a_generation_has_is_never_ordered_with_again(tmp_path: Path) -> None:
+    pending = Pending(tmp_path / "pending")
+    assert not pending.is_of([manifest(1)])
+    pending.prepare(fleet())
+    assert not pending.is_of([manifest(1)])
+    files = sums({"privkey.pem": pending.key.read_bytes()})
+    assert pending.is_of([manifest(1, files=files)])
+
+
+def test_challenge_files_are_readable_by_the_web_server_and_gone_in_every_ending(
+    tmp_path: Path,
+) -> None:
+    folder = challenge_folder(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "left-by-a-killed-run").write_text("x")
+    with pytest.raises(RuntimeError), present(tmp_path, {"token": "answer"}):
+        assert [path.name for path in folder.iterdir()] == ["token"]
+        assert (folder / "token").read_text() == "answer"
+        assert (folder / "token").stat().st_mode & 0o777 == 0o644
+        raise RuntimeError
+    assert list(folder.iterdir()) == []
+
+
+def test_the_account_key_is_made_once_and_is_roots_alone(tmp_path: Path) -> None:
+    first = account_key(tmp_path / "account")
+    assert account_key(tmp_path / "account") == first
+    assert (tmp_path / "account/key.pem").stat().st_mode & 0o777 == 0o600

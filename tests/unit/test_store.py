@@ -1,0 +1,124 @@
+"""The issuer's disk: generations are written whole, state is never half written."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from certsync import receiver
+from certsync.certificate import belongs, key_pem, load_key, make_csr, make_key, parse_chain
+from certsync.errors import StoreError
+from certsync.fleet import KeyType
+from certsync.store import Store, generation_files, sums, write_whole
+from tests.unit.fake_fleet import NAME, fleet, manifest
+from tests.unit.test_receiver import make_pair
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Return a store in a folder of its own."""
+    monkeypatch.setattr(receiver, "HOME", tmp_path / "etc")
+    receiver.make_folder(tmp_path / "etc")
+    (tmp_path / "state").mkdir()
+    return Store(tmp_path / "etc", tmp_path / "state")
+
+
+def test_a_kept_generation_is_whole_and_verified_by_the_receiver(
+    store: Store, tmp_path: Path
+) -> None:
+    make_pair(tmp_path)
+    key = (tmp_path / "privkey.pem").read_bytes()
+    certificate = parse_chain((tmp_path / "cert.pem").read_text())
+    files = sums(generation_files(key, certificate))
+    store.keep(manifest(1, files=files), key, certificate)
+    assert store.manifests(NAME)[1].files == files
+    receiver.verify_sums(store.archive(NAME) / "0001")
+    assert belongs(load_key(key), certificate)
+    with pytest.raises(StoreError, match="0001 is there already"):
+        store.keep(manifest(1, files=files), key, certificate)
+
+
+def test_no_link_is_no_current_generation(store: Store) -> None:
+    assert store.current(NAME) is None
+    receiver.point(NAME, "0003")
+    assert store.current(NAME) == 3
+
+
+def test_a_host_that_is_no_issuer_is_told_so(store: Store) -> None:
+    with pytest.raises(StoreError) as caught:
+        store.fleet()
+    assert caught.value.message.endswith("fleet.json is not there: this host is no issuer")
+    assert "certsync deploy FLEET" in caught.value.hint
+
+
+def test_the_rendered_fleet_is_read(store: Store) -> None:
+    store.fleet_file.write_text(json.dumps(fleet().to_json()))
+    assert store.fleet() == fleet()
+
+
+def test_state_of_a_newer_schema_is_refused_and_left_alone(store: Store) -> None:
+    path = store.state / "runs.json"
+    path.write_text('{"schema": 7}')
+    with pytest.raises(StoreError) as caught:
+        store.read_state(path)
+    assert caught.value.message == f"{path} has schema 7, and this certsync reads 1"
+    assert path.read_text() == '{"schema": 7}'
+
+
+def test_broken_state_is_told_with_its_place(store: Store) -> None:
+    path = store.state / "runs.json"
+    path.write_text("{")
+    with pytest.raises(StoreError) as caught:
+        store.read_state(path)
+    assert caught.value.message == f"{path} is broken"
+    assert caught.value.hint == f"look at it, then remove {path}"
+
+
+def test_a_file_is_replaced_whole_with_its_mode_and_nothing_is_left_beside_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    write_whole(path, b"new", mode=0o640)
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o640)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_store_that_cannot_be_written_is_found_before_an_order_is_spent(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.prove_writable()
+
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError) as caught:
+        store.prove_writable()
+    assert caught.value.message == f"{store.root} cannot be written: No space left on device"
+    assert "df -h" in caught.value.hint
+    assert os.listdir(store.root) == []
+
+
+@pytest.mark.parametrize("kind", [KeyType.ECDSA_P256, KeyType.ECDSA_P384, KeyType.RSA_2048])
+def test_a_key_of_each_kind_signs_a_request_for_all_names(kind: KeyType) -> None:
+    key = make_key(kind)
+    assert load_key(key_pem(key)).public_key() == key.public_key()
+    csr = make_csr(key, (NAME, f"www.{NAME}"))
+    assert csr.startswith(b"-----BEGIN CERTIFICATE REQUEST-----")
+    assert isinstance(key, ec.EllipticCurvePrivateKey) == kind.value.startswith("ecdsa")
+
+
+def test_a_first_name_too_long_for_a_common_name_is_left_out_of_the_subject() -> None:
+    long = "a" * 60 + ".example.com"
+    assert make_csr(make_key(KeyType.ECDSA_P256), (long,))
+
+
+@pytest.mark.parametrize("text", ["", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----"])
+def test_what_is_no_chain_is_told(text: str) -> None:
+    with pytest.raises(StoreError, match=r"^this is no certificate chain"):
+        parse_chain(text)
