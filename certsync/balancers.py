@@ -1,4 +1,4 @@
-"""What the balancers say of their members, read through HAProxy's runtime socket. Parsing is pure."""
+"""What the balancers say of their members, read through HAProxy's runtime socket."""
 
 from __future__ import annotations
 

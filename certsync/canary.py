@@ -64,9 +64,7 @@ def look(fleet: Fleet, webroot: Path) -> list[Sighting]:
         return [job.result() for job in jobs]
 
 
-def _ask(
-    where: str, address: str, public: bool, name: str, token: str, content: str
-) -> Sighting:
+def _ask(where: str, address: str, public: bool, name: str, token: str, content: str) -> Sighting:
     connection = http.client.HTTPConnection(address, 80, timeout=SECONDS)
     try:
         connection.request("GET", f"/{WELL_KNOWN}/{token}", headers={"Host": name})
@@ -103,7 +101,9 @@ def judge(fleet: Fleet, sightings: Sequence[Sighting]) -> Judgement:
         if not each.reached
     ]
     misses += [
-        f"{each.address}: answers {each.answer}" for each in public if each.reached and not each.seen
+        f"{each.address}: answers {each.answer}"
+        for each in public
+        if each.reached and not each.seen
     ]
     missed = [each for each in public if not each.reached]
     if len(missed) < len(public):

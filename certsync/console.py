@@ -1,4 +1,4 @@
-"""The only place that prints. The rules:
+"""The only place that prints, and its rules.
 
 stdout is the result, what was asked for; stderr is the narration. An error is one `error:` line,
 then `hint:` lines: no capital, no full stop. No colour codes into a pipe. A secret never comes

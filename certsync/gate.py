@@ -24,9 +24,7 @@ class Gate:
         return tuple(name for name, inside in self.members.items() if inside)
 
 
-def decide(
-    wish: bool, backends: Sequence[str], before: Gate, proofs: Mapping[str, Proof]
-) -> Gate:
+def decide(wish: bool, backends: Sequence[str], before: Gate, proofs: Mapping[str, Proof]) -> Gate:
     """Return what the gate should be.
 
     ``before`` is what the balancer has now; ``proofs`` may lack a backend, or be empty when the

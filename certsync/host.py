@@ -87,9 +87,7 @@ def ssh_reason(name: str, stderr: str) -> UnreachableError:
         if words in stderr:
             return UnreachableError(f"{name}: {meaning}", hint)
     lines = [line for line in stderr.strip().splitlines() if line.strip()]
-    return UnreachableError(
-        f"{name}: {lines[-1] if lines else 'SSH failed without a word'}"
-    )
+    return UnreachableError(f"{name}: {lines[-1] if lines else 'SSH failed without a word'}")
 
 
 def ssh_argv(machine: Machine, known_hosts: str) -> list[str]:
@@ -130,7 +128,7 @@ def on(
     if done.status != 0 and done.stderr.startswith("sudo:"):
         raise HostError(
             f"{machine.name}: {machine.ssh_user} cannot become root: {done.last_words}",
-            f"allow it: echo '{machine.ssh_user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/operator",
+            f"allow it: '{machine.ssh_user} ALL=(ALL) NOPASSWD: ALL' in /etc/sudoers.d/operator",
         )
     return done
 

@@ -39,9 +39,8 @@ def describe(holder: dict, now: float) -> str:
 
 def read_holder() -> dict:
     """Return what the holder wrote, or nothing."""
-    with contextlib.suppress(OSError, ValueError):
-        with open(HOLDER) as file:
-            return dict(json.load(file))
+    with contextlib.suppress(OSError, ValueError), open(HOLDER) as file:
+        return dict(json.load(file))
     return {}
 
 

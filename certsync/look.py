@@ -138,9 +138,7 @@ class Objection:
     hint: str = field(default="")
 
 
-def objections(
-    fleet: Fleet, machine: Machine, seen: Surroundings, adopt: Adopt
-) -> list[Objection]:
+def objections(fleet: Fleet, machine: Machine, seen: Surroundings, adopt: Adopt) -> list[Objection]:
     """Return why this host is somebody else's, or not fit; empty: go on."""
     backend = machine in fleet.backends
     found = _of_ports(machine, seen, "nginx" if backend else "haproxy")
@@ -165,9 +163,7 @@ def _of_ports(machine: Machine, seen: Surroundings, allowed: str) -> list[Object
     ]
 
 
-def _of_nginx(
-    fleet: Fleet, machine: Machine, seen: Surroundings, adopt: Adopt
-) -> list[Objection]:
+def _of_nginx(fleet: Fleet, machine: Machine, seen: Surroundings, adopt: Adopt) -> list[Objection]:
     if adopt.nginx or fleet.site.kind is SiteKind.UNMANAGED:
         return []
     return [
@@ -200,7 +196,7 @@ def _of_issuer(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Objec
             Objection(
                 machine.name,
                 f"it is this fleet's issuer, and the fleet file names {fleet.issuer_name}",
-                f"put issuer = \"{machine.name}\" back, or move the role with `certsync promote`",
+                f'put issuer = "{machine.name}" back, or move the role with `certsync promote`',
             )
         )
     names = {each.name for each in fleet.machines}

@@ -1,4 +1,4 @@
-"""What a probe means: the verdict on one backend, pure, and the same for status, gate and rollout."""
+"""What a probe means: the verdict on one backend, the same for status, gate and rollout. Pure."""
 
 from __future__ import annotations
 

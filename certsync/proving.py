@@ -54,9 +54,7 @@ def expected(fleet: Fleet, store: Store) -> Expected:
     return Expected(current, chain, tuple(manifests.values()), roots)
 
 
-def prove(
-    hosts: Sequence[Machine], fleet: Fleet, wanted: Expected, now: datetime
-) -> list[Proof]:
+def prove(hosts: Sequence[Machine], fleet: Fleet, wanted: Expected, now: datetime) -> list[Proof]:
     """Return the verdict on each host, by its private address, many at once.
 
     Raises:
@@ -65,9 +63,7 @@ def prove(
 
     def look(machine: Machine) -> Proof:
         seen = probe(machine.private_address, TLS_PORT, fleet.lineage, wanted.roots)
-        return judge(
-            machine.name, seen, wanted.chain, wanted.manifests, wanted.current, now
-        )
+        return judge(machine.name, seen, wanted.chain, wanted.manifests, wanted.current, now)
 
     try:
         ssl.create_default_context(cafile=wanted.roots)

@@ -26,6 +26,7 @@ import sys
 import syslog
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 SCHEMA = 1
@@ -156,7 +157,9 @@ def read_manifest(folder: Path) -> dict:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refused(f"{folder}: no readable manifest ({type(error).__name__})") from None
     if schema > SCHEMA:
-        raise Refused(f"the manifest has schema {schema}, this receiver reads {SCHEMA}: deploy again")
+        raise Refused(
+            f"the manifest has schema {schema}, this receiver reads {SCHEMA}: deploy again"
+        )
     return manifest
 
 
@@ -446,8 +449,12 @@ def fall_back(name: str) -> str:
 
 # The two ways in
 
-FROM_INPUT = {"current": current, "check": check, "activate": activate}
-FROM_ARGUMENTS = {"placeholder": placeholder, "boot": boot}
+FROM_INPUT: dict[str, Callable[..., dict]] = {
+    "current": current,
+    "check": check,
+    "activate": activate,
+}
+FROM_ARGUMENTS: dict[str, Callable[..., dict]] = {"placeholder": placeholder, "boot": boot}
 
 
 def answer(line: str) -> dict:
@@ -462,7 +469,7 @@ def answer(line: str) -> dict:
     return FROM_INPUT[verb](name, number)
 
 
-def told(work, *arguments: str) -> dict:
+def told(work: Callable[..., dict], *arguments: str) -> dict:
     """Return what ``work`` answers, or why it refused; both go to the system's log."""
     try:
         result = {"ok": True, **work(*arguments)}

@@ -197,4 +197,3 @@ def outbox(files: dict[str, bytes], number: int) -> Iterator[Path]:
 
 def _bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
-

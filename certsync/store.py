@@ -100,7 +100,7 @@ class Store:
     def current(self, lineage: str) -> int | None:
         """Return the number that the live link points to; None: there is no link."""
         try:
-            return int(Path(os.readlink(self.live(lineage))).name)
+            return int(self.live(lineage).readlink().name)
         except (FileNotFoundError, ValueError):
             return None
 

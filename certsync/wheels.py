@@ -132,4 +132,3 @@ def write_wheel(path: Path) -> None:
 def _record(content: bytes) -> str:
     digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
     return f"sha256={digest},{len(content)}"
-

@@ -6,7 +6,7 @@ import shlex
 
 from pyinfra import host
 from pyinfra.api import deploy
-from pyinfra.operations import files, server, systemd
+from pyinfra.operations import files, systemd
 
 from certsync import receiver, templates
 from certsync.fleet import Fleet, Machine, SiteKind, WebAccess
@@ -75,9 +75,7 @@ def _site(fleet: Fleet, machine: Machine) -> None:
         sites = {templates.site_name(fleet): True, "default": False}
     nginx_configured(
         name="nginx",
-        wanted=lambda: templates.nginx(
-            fleet, machine, http2_directive=_has_http2_directive()
-        ),
+        wanted=lambda: templates.nginx(fleet, machine, http2_directive=_has_http2_directive()),
         sites=sites,
     )
 

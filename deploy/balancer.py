@@ -44,7 +44,9 @@ def configure(fleet: Fleet, machine: Machine) -> None:
         path=f"{DROP_IN}/certsync.conf",
         content=source.read_text(),
     )
-    ran_when(name="systemd reads it", command="systemctl daemon-reload", needed=lambda: drop_in.changed)
+    ran_when(
+        name="systemd reads it", command="systemctl daemon-reload", needed=lambda: drop_in.changed
+    )
     if fleet.authority.roots:
         roots = Path(fleet.authority.roots).read_text()
         written(name="Roots for the health check", path=templates.BALANCER_ROOTS, content=roots)

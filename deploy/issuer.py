@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def _push_user(fleet: Fleet, replicas: list[Any]) -> None:
 
 
 def known_hosts(fleet: Fleet, replicas: list[Any]) -> str:
-    """Return the replicas' host keys; of one that is not reached in this run, those known before."""
+    """Return the replicas' host keys; of one not reached in this run, those known before."""
     reached = {each.name: each for each in replicas if each.connected}
     before = host.get_fact(Text, path=f"{PUSH}/known_hosts").splitlines()
     lines = [f"# {templates.HEADER}"]
@@ -108,7 +108,7 @@ def _rendered_fleet(fleet: Fleet) -> None:
 
 
 @operation()
-def installed() -> Iterator[Any]:
+def installed() -> Generator[Any, None, None]:
     """Have this certsync installed from wheels we bring, tried before the link switches to it."""
     release = wheels.release()
     folder = f"{OPT}/{release}"
@@ -126,9 +126,7 @@ def installed() -> Iterator[Any]:
         return
     for wheel in brought:
         path = f"{folder}.wheels/{wheel.name}"
-        yield FileUploadCommand(
-            str(wheel), path, remote_temp_filename=host.get_temp_filename(path)
-        )
+        yield FileUploadCommand(str(wheel), path, remote_temp_filename=host.get_temp_filename(path))
     yield StringCommand(
         f"python3 -m venv {folder} && {folder}/bin/pip install -q --no-index "
         f"--disable-pip-version-check --no-compile {folder}.wheels/*.whl "
@@ -154,5 +152,3 @@ def _target() -> wheels.Target:
     )
     words = host.get_fact(Lines, script=script)[0].split()
     return wheels.Target(python=words[0], machine=words[1], libc=words[2])
-
-

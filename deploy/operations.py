@@ -7,7 +7,7 @@ when the operation executes, not when the run is prepared.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
@@ -17,7 +17,7 @@ from pyinfra.operations import files
 
 from deploy.facts import Lines, Text
 
-Commands = Iterator[Any]
+Commands = Generator[Any, None, None]
 CANDIDATE = "/run/certsync-candidate"
 """Where a configuration is tested before it takes the running one's place."""
 
@@ -28,7 +28,7 @@ for try in $(seq 50); do
     $1 == "tls" && $2 != "BACKEND" && $18 ~ /^DOWN/ { down = 1 } END { exit down }' && break
 done
 exit 0"""
-"""A member just admitted has to pass two checks first. One that stays down is the status's to tell."""
+"""A member just admitted has to pass two checks. One that stays down is the status's to tell."""
 
 BACKUPS = "/var/backups/certsync"
 """Where somebody else's files go that a person has said may be taken over."""
@@ -81,9 +81,7 @@ def written(
     if not text:
         host.noop(f"{path}: nothing to write yet")
         return
-    yield from files.put._inner(
-        src=StringIO(text), dest=path, mode=mode, user="root", group=group
-    )
+    yield from files.put._inner(src=StringIO(text), dest=path, mode=mode, user="root", group=group)
 
 
 @operation()
@@ -149,12 +147,12 @@ def _nginx_configured(wanted: Mapping[str, str], sites: Mapping[str, bool]) -> C
     # First on a copy laid over the real folder, in a mount namespace of this shell alone.
     steps += [
         "}",
-        f'if [ "$1" = try ]; then cp -a /etc/nginx {CANDIDATE}/nginx; '
-        f"mount --bind {CANDIDATE}/nginx /etc/nginx; fi",
+        'if [ "$1" = try ]; then',
+        f"cp -a /etc/nginx {CANDIDATE}/nginx; mount --bind {CANDIDATE}/nginx /etc/nginx",
+        "fi",
         "apply",
         "nginx -t -q",
-        'if [ "$1" != try ]; then systemctl enable -q nginx; '
-        "systemctl reload-or-restart nginx; fi",
+        'if [ "$1" != try ]; then systemctl enable -q nginx; systemctl reload-or-restart nginx; fi',
     ]
     script = shlex.quote("\n".join(steps))
     yield StringCommand(f"unshare --mount sh -c {script} apply try")
@@ -164,7 +162,7 @@ def _nginx_configured(wanted: Mapping[str, str], sites: Mapping[str, bool]) -> C
 
 @operation()
 def haproxy_configured(content: Callable[[], str]) -> Commands:
-    """Have this haproxy.cfg, tested before it counts, and reloaded without dropping a connection."""
+    """Have this haproxy.cfg, tested before it counts; the reload drops no connection."""
     path = "/etc/haproxy/haproxy.cfg"
     text = content()
     if host.get_fact(Text, path=path) == text:
@@ -210,6 +208,4 @@ def firewall_allows(rules: Sequence[str], *, enable: bool, ssh_port: int) -> Com
 
 
 def _upload(text: str, path: str) -> Commands:
-    yield FileUploadCommand(
-        StringIO(text), path, remote_temp_filename=host.get_temp_filename(path)
-    )
+    yield FileUploadCommand(StringIO(text), path, remote_temp_filename=host.get_temp_filename(path))

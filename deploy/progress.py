@@ -56,6 +56,6 @@ def report(state: State) -> None:
     """Pass on what happens from here, once a run."""
     if any(isinstance(handler, Progress) for handler in state.callback_handlers):
         return
-    state.add_callback_handler(Progress())
+    state.add_callback_handler(Progress())  # type: ignore[no-untyped-call]  # pyinfra's own
     reached = {host.name for host in state.activated_hosts}
     event("unreached", hosts=[host.name for host in state.inventory if host.name not in reached])

@@ -31,9 +31,7 @@ def configure(fleet: Fleet, issuer: Any) -> None:
     )  # fmt: skip
     for name, path in (("Home", HOME), ("SSH folder", f"{HOME}/.ssh")):
         files.directory(name=f"{name}, root's", path=path, user="root", group="root", mode="755")
-    files.directory(
-        name="Inbox", path=str(receiver.INBOX), user=USER, group=USER, mode="700"
-    )
+    files.directory(name="Inbox", path=str(receiver.INBOX), user=USER, group=USER, mode="700")
     for name in ("gate", "rsyncd.conf"):
         text = (templates.road() / "templates/replica" / name).read_text()
         mode = "755" if name == "gate" else "644"

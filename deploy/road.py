@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from pyinfra import host
@@ -28,7 +28,7 @@ def replicate() -> None:
 
 
 @operation()
-def issuer_command(verb: str) -> Iterator[Any]:
+def issuer_command(verb: str) -> Generator[Any, None, None]:
     """Run one of certsync's commands on the issuer, unless it says that nothing is to be done."""
     answer = host.get_fact(Answer, verb=f"{verb} --dry-run")
     if answer and not answer["steps"]:

@@ -7,6 +7,7 @@ issues certificates, new at each start of Pebble and read from its management po
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,7 +97,7 @@ class CertificateAuthority:
         environment: dict[str, str] | None = None,
         profiles: dict[str, dict[str, object]] | None = None,
     ) -> None:
-        """Start Pebble anew, with new roots and no memory of accounts, and other habits if given."""
+        """Start Pebble anew: new roots, no memory of accounts, and other habits if given."""
         self._write_config({**self.defaults, **(environment or {})}, profiles or PROFILES)
         self.machine.sh("systemctl restart pebble")
         self.fetch_roots()
@@ -151,19 +152,22 @@ class CertificateAuthority:
         key, root = folder / "https-ca.key", self.bundle
         new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         run(["openssl", "req", "-x509", *new_key, "-keyout", key, "-out", root, "-days", "30",
-             "-subj", "/CN=certsync lab: HTTPS of the CA host"])  # fmt: skip
+             "-subj", "/CN=certsync lab: HTTPS of the CA host",
+             "-addext", "keyUsage=critical,keyCertSign"])  # fmt: skip
         run(["openssl", "req", "-x509", *new_key, "-keyout", folder / "https.key",
              "-out", folder / "https.pem", "-days", "30", "-subj", "/CN=lab CA host",
              "-CA", root, "-CAkey", key, "-addext", f"subjectAltName=IP:{address}",
              "-addext", "basicConstraints=critical,CA:FALSE"])  # fmt: skip
 
     def _ask(
-        self, port: int, path: str, body: dict[str, object] | None = None, *, tls: bool = False
+        self, port: int, path: str, body: Mapping[str, object] | None = None, *, tls: bool = False
     ) -> str:
         scheme = "https" if tls else "http"
-        argv = ["ip", "netns", "exec", network.namespace(self.machine.lab, "operator"),
-                "curl", "-sS", "--max-time", "5", "--retry", "20", "--retry-delay", "1",
-                "--retry-connrefused", "--cacert", self.bundle]  # fmt: skip
+        operator = network.namespace(self.machine.lab, "operator")
+        argv: list[str | Path] = [
+            "ip", "netns", "exec", operator, "curl", "-sS", "--max-time", "5", "--retry", "20",
+            "--retry-delay", "1", "--retry-connrefused", "--cacert", self.bundle,
+        ]  # fmt: skip
         if body is not None:
             argv += ["-d", json.dumps(body)]
         return run([*argv, f"{scheme}://{self.machine.address}:{port}{path}"])

@@ -59,9 +59,7 @@ def names(prefix: str) -> list[str]:
 def processes(name: str) -> set[int]:
     """Return the ids of all processes in the group and below it."""
     return {
-        int(word)
-        for folder in _folders([name])
-        for word in _read(folder / "cgroup.procs").split()
+        int(word) for folder in _folders([name]) for word in _read(folder / "cgroup.procs").split()
     }
 
 

@@ -138,7 +138,7 @@ def _build(suite: str, root: Path) -> None:
     watch(
         ["mmdebstrap", "--variant=minbase", "--mode=root", f"--include={INSTALLED}",
          f"--keyring={keyring_folder()}", "--skip=cleanup/apt/lists",
-         f"--customize-hook=sh {hook} \"$1\"", suite, unfinished,
+         f'--customize-hook=sh {hook} "$1"', suite, unfinished,
          f"deb {debian_mirror()} {suite} main"],
         label=f"building the {suite} image",
         log=log,

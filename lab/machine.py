@@ -15,6 +15,9 @@ from lab.errors import LabError
 from lab.shell import attempt, run
 
 USER = "admin"
+EXPORTS = Path("/run/systemd/nspawn/unix-export")
+"""Where newer systemd-nspawns mount a folder for each host. One that is killed leaves its mount,
+and the next one refuses to start over it."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class Machine:
         for folder in (upper, work, self.root):
             folder.mkdir(parents=True)
         run(["mount", "-t", "overlay", f"certsync-lab-{self.group}",
-             "-o", f"lowerdir={self.image},upperdir={upper},workdir={work}", self.root])  # fmt: skip
+             "-o", f"lowerdir={self.image},upperdir={upper},workdir={work}",
+             self.root])  # fmt: skip
         etc = self.root / "etc"
         (etc / "hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {self.name}\n")
         (etc / "resolv.conf").write_text(f"nameserver {network.IPV4}{network.CA}\n")
@@ -126,6 +130,8 @@ class Machine:
             except ProcessLookupError:
                 continue
         cgroup.remove(self.group)
+        if (export := EXPORTS / f"{self.lab}-{self.name}").is_mount():
+            run(["umount", export])
 
     def cut(self) -> None:
         """Pull its network cable."""

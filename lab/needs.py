@@ -16,6 +16,7 @@ PACKAGES = {
     "ssh-keygen": "openssh-client",
     "rsync": "rsync",
     "ip": "iproute2",
+    "sysctl": "procps",
     "openssl": "openssl",
     "curl": "curl",
 }

@@ -13,7 +13,9 @@ def main(name: str) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sys.stdin.buffer.read()
-    Lab(name).down()
+    lab = Lab(name)
+    if lab.belongs_here():
+        lab.down()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from lab import cgroup, needs, network
 from lab.ca import CertificateAuthority
 from lab.errors import LabError
 from lab.image import DEFAULT_SUITE, image, image_path, pebble
-from lab.machine import Machine
+from lab.machine import EXPORTS, Machine
 from lab.shell import attempt, run, say
 
 RUN = Path("/run/certsync-lab")
@@ -32,9 +31,7 @@ INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 class Lab:
     """A lab by name. As a context manager it is up inside, and gone after, whatever happens."""
 
-    def __init__(
-        self, name: str = "lab", *, backends: int = 3, suite: str = DEFAULT_SUITE
-    ) -> None:
+    def __init__(self, name: str = "lab", *, backends: int = 3, suite: str = DEFAULT_SUITE) -> None:
         if not name.isalnum() or len(name) > 12:
             raise LabError(f"no name for a lab: {name!r}", "use at most 12 letters and digits")
         if not 1 <= backends <= MOST_BACKENDS:
@@ -115,6 +112,11 @@ class Lab:
         with self._lock():
             self._sweep()
 
+    def belongs_here(self) -> bool:
+        """Return whether no other checkout has brought this lab up."""
+        facts = self.folder / "lab.json"
+        return not facts.exists() or json.loads(facts.read_text())["checkout"] == str(CHECKOUT)
+
     def __enter__(self) -> Lab:
         needs.require()
         image(self.suite)
@@ -128,6 +130,8 @@ class Lab:
         try:
             self.up()
         except BaseException:
+            # `up` leaves nothing of its own, and what is there may be another checkout's.
+            self._reaper.kill()
             self._release()
             raise
         return self
@@ -176,18 +180,21 @@ class Lab:
         if not path.exists():
             return False
         facts = json.loads(path.read_text())
-        alive = all(machine.running() for machine in self.machines)
-        if alive and facts["checkout"] != str(CHECKOUT):
+        # Any host of it counts: of another checkout's lab, or of a smaller one, some may be off.
+        groups = cgroup.names(f"{self.name}.")
+        if not any(cgroup.processes(group) for group in groups):
+            return False
+        if facts["checkout"] != str(CHECKOUT):
             raise LabError(
                 f"lab {self.name} is up and belongs to the checkout {facts['checkout']}",
                 "take it down there with `lab/lab down`, or use another name with --name",
             )
-        if alive and facts != self._facts(root):
+        if facts != self._facts(root):
             raise LabError(
                 f"lab {self.name} is up with {facts['backends']} backends on {facts['suite']}",
                 "lab/lab down, then up again",
             )
-        return alive
+        return all(machine.running() for machine in self.machines)
 
     def _facts(self, root: Path) -> dict[str, object]:
         return {
@@ -245,7 +252,8 @@ class Lab:
         """Remove what any earlier run of this lab left, however it ended."""
         for group in cgroup.names(f"{self.name}."):
             cgroup.remove(group)
-        for target in reversed(_mounts_below(self.folder)):
+        mounts = [*_mounts(f"{self.folder}/"), *_mounts(f"{EXPORTS}/{self.name}-")]
+        for target in reversed(mounts):
             if not attempt(["umount", target]):
                 run(["umount", "--lazy", target])
         network.remove(self.name)
@@ -259,8 +267,6 @@ class Lab:
             raise LabError(f"{self.folder} cannot be removed", f"rm -r {self.folder}")
 
 
-def _mounts_below(folder: Path) -> Sequence[str]:
+def _mounts(prefix: str) -> Sequence[str]:
     targets = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    return [target for target in targets if target.startswith(f"{folder}/")]
-
-
+    return [target for target in targets if target.startswith(prefix)]

@@ -81,7 +81,9 @@ def of_host(
         message = f"its clock is {abs(off) / 60:.0f} minutes {side} this machine's"
         found.append(OnlineFinding(machine.name, message, "timedatectl set-ntp true"))
     if machine == fleet.issuer and not seen.python:
-        found.append(OnlineFinding(machine.name, "the issuer has no python3", "apt install python3"))
+        found.append(
+            OnlineFinding(machine.name, "the issuer has no python3", "apt install python3")
+        )
     return found + _of_limit(fleet, machine, seen)
 
 

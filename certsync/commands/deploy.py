@@ -57,7 +57,7 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime]) -> None:
 
 
 def _rehearse(fleet: Fleet, path: Path, options: Options) -> None:
-    run = Run(path, dry=True, data=options.data(), token="")  # noqa: S106  no lock, no secret
+    run = Run(path, dry=True, data=options.data(), token="")
     outcome = progress.follow(fleet, run)
     _raise_what_stopped(run, outcome)
     console.result("\n".join(progress.changes_announced(run.output)))
@@ -66,9 +66,7 @@ def _rehearse(fleet: Fleet, path: Path, options: Options) -> None:
         raise HostError(f"not reached over SSH: {', '.join(outcome.unreached)}")
 
 
-def _conclude(
-    fleet: Fleet, outcome: Outcome, run: Run, shown: Status, since: datetime
-) -> None:
+def _conclude(fleet: Fleet, outcome: Outcome, run: Run, shown: Status, since: datetime) -> None:
     _raise_what_stopped(run, outcome)
     console.result(shown.text())
     console.tell(f"{outcome.changed} changes")

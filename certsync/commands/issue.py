@@ -1,4 +1,4 @@
-"""`certsync issue`, on the issuer: have a certificate in the archive for what the fleet asks for."""
+"""`certsync issue`, on the issuer: have a certificate for what the fleet asks for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`certsync status`: probe every backend now, from the issuer and through the balancer from here."""
+"""`certsync status`: probe every backend now, and the public addresses from here."""
 
 from __future__ import annotations
 
@@ -142,4 +142,3 @@ def _findings(fleet: Fleet, rows: list[Row]) -> list[str]:
         elif row.finding:
             found.append(f"{row.name}: {row.finding}")
     return found
-

@@ -17,7 +17,6 @@ from tomlkit.container import Container
 from tomlkit.exceptions import KeyAlreadyPresent, TOMLKitError
 from tomlkit.items import Table
 
-from certsync.fleet_file import whole
 from certsync.errors import FleetFileError, Mistake
 from certsync.fleet import (
     Authority,
@@ -31,6 +30,7 @@ from certsync.fleet import (
     SiteKind,
     WebAccess,
 )
+from certsync.fleet_file import whole
 from certsync.fleet_file.mistakes import dotted, from_parser
 from certsync.fleet_file.paths import reason
 from certsync.fleet_file.schema import MachineTable

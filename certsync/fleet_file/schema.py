@@ -110,9 +110,7 @@ class FirewallTable(Table):
 class BalancingTable(Table):
     """`[balancing]`."""
 
-    health_path: Annotated[str, AfterValidator(rules.health_path)] = (
-        fleet.Balancing.health_path
-    )
+    health_path: Annotated[str, AfterValidator(rules.health_path)] = fleet.Balancing.health_path
     on_certificate_failure: Annotated[
         str, AfterValidator(rules.one_of(fleet.OnCertificateFailure))
     ] = fleet.Balancing.on_certificate_failure.value

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from certsync.fleet_file import schema as schema
 from certsync.errors import Mistake
+from certsync.fleet_file import schema
 from certsync.fleet_file.mistakes import dotted, from_pydantic, without
 
 AnyTable = TypeVar("AnyTable", bound=schema.Table)

@@ -34,9 +34,7 @@ class Issued:
     """The URL of the account that ordered it."""
 
 
-def obtain(
-    fleet: Fleet, store: Store, now: datetime, tell: Callable[[str], None]
-) -> Issued:
+def obtain(fleet: Fleet, store: Store, now: datetime, tell: Callable[[str], None]) -> Issued:
     """Order a certificate for all of the fleet's names, going on with an open order first.
 
     ``tell`` gets a line of narration for each step. The pending files stay until `forget` is
@@ -70,7 +68,8 @@ def obtain(
         raise
     issued = certificate.parse_chain(fullchain)
     _check(issued, pending, fleet, now)
-    return Issued(pending.key.read_bytes(), issued, str(network.account.uri))
+    account = network.account.uri if network.account else ""
+    return Issued(pending.key.read_bytes(), issued, str(account))
 
 
 def forget(fleet: Fleet, store: Store) -> None:

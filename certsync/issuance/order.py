@@ -201,7 +201,9 @@ def _await_all(acme: client.ClientV2, waiting: list[messages.AuthorizationResour
         now = datetime.now(timezone.utc)
         if now > end:
             raise errors.TimeoutError
-        time.sleep(min(retry_after(response, now, default=1), timedelta(seconds=30)).total_seconds())
+        time.sleep(
+            min(retry_after(response, now, default=1), timedelta(seconds=30)).total_seconds()
+        )
     if failed:
         raise _validation_failed(failed)
 

@@ -120,7 +120,7 @@ class Road:
 
     def current(self, machine: Machine) -> str:
         """Return the number of the generation that a backend's live link points to."""
-        return Path(os.readlink(machine.root / LIVE.lstrip("/"))).name
+        return (machine.root / LIVE.lstrip("/")).readlink().name
 
     def haproxy_cfg(self) -> str:
         """Return the balancer's configuration."""

@@ -73,8 +73,8 @@ def test_names_that_do_not_lead_to_the_balancer_stop_before_the_order(road: Road
         assert f"{NAME}. {record}" in ended.stderr
     assert road.lab.ca.orders() == 0
     # Port 80 is finished: the challenge location answers through the balancer.
-    asked = road.operator("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}",
-                          f"http://{road.lab.balancer.address}/.well-known/acme-challenge/x")  # fmt: skip
+    url = f"http://{road.lab.balancer.address}/.well-known/acme-challenge/x"
+    asked = road.operator("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", url)
     assert asked.stdout == "404"
 
 

@@ -42,7 +42,9 @@ def test_the_records_to_set_are_exact() -> None:
     assert records(FLEET) == [f"{NAME}. A 203.0.113.10", f"{NAME}. AAAA 2001:db8:113::10"]
 
 
-def seen(where: str, *, reached: bool = True, good: bool = True, answer: str = "HTTP 404") -> object:
+def seen(
+    where: str, *, reached: bool = True, good: bool = True, answer: str = "HTTP 404"
+) -> object:
     public = where in FLEET.public_addresses
     return Sighting(where, where, public, reached, seen=reached and good, answer=answer)
 

@@ -78,7 +78,9 @@ def test_what_is_written_into_haproxy_cfg_is_read_back(
     assert read(templates.haproxy(made, gate)) == gate
 
 
-@pytest.mark.parametrize("text", ["", "frontend web\n  bind :80\nbackend web\n  server a 1.2.3.4\n"])
+@pytest.mark.parametrize(
+    "text", ["", "frontend web\n  bind :80\nbackend web\n  server a 1.2.3.4\n"]
+)
 def test_somebody_elses_configuration_says_nothing(text: str) -> None:
     assert read(text) == Gate(False, {})
 

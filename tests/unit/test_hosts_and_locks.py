@@ -34,9 +34,7 @@ from tests.unit.fake_fleet import machine
         ("", "SSH failed without a word"),
     ],
 )
-def test_what_openssh_says_is_told_with_the_host_and_its_meaning(
-    stderr: str, message: str
-) -> None:
+def test_what_openssh_says_is_told_with_the_host_and_its_meaning(stderr: str, message: str) -> None:
     error = host.ssh_reason("backend-02", stderr)
     assert isinstance(error, UnreachableError)
     assert error.message == f"backend-02: {message}"
@@ -137,11 +135,11 @@ def test_our_wheel_is_the_same_each_time_and_can_be_imported(tmp_path: Path) -> 
     names = zipfile.ZipFile(first).namelist()
     assert "certsync/receiver.py" in names
     assert not [name for name in names if "deploy/" in name or "templates/" in name]
-    shown = subprocess.run(
-        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(first)!r}); "
-         "import certsync.schedule as s; print(s.__file__)"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    program = (
+        f"import sys; sys.path.insert(0, {str(first)!r}); "
+        "import certsync.schedule; print(certsync.schedule.__file__)"
+    )
+    shown = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True)
     assert str(first) in shown.stdout
 
 

@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def make_pair(folder: Path, *, days: int = 30, name: str = NAME) -> None:
     )  # fmt: skip
 
 
-def seal(folder: Path, number: str = "0001", **changes: object) -> Path:
+def seal(folder: Path, number: str = "0001", **changes: Any) -> Path:
     """Write the rest of a generation around a key and a certificate."""
     (folder / "chain.pem").write_bytes(b"")
     (folder / "fullchain.pem").write_bytes((folder / "cert.pem").read_bytes())
@@ -42,7 +43,7 @@ def seal(folder: Path, number: str = "0001", **changes: object) -> Path:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the receiver a home of its own."""
     monkeypatch.setattr(receiver, "HOME", tmp_path / "certsync")
     monkeypatch.setattr(receiver, "INBOX", tmp_path / "inbox")
@@ -58,6 +59,10 @@ def generation(tmp_path: Path) -> Path:
     return seal(folder)
 
 
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 def verify(folder: Path, number: str = "0001", now: float | None = None) -> None:
     receiver.verify(folder, NAME, number, time.time() if now is None else now)
 
@@ -69,7 +74,7 @@ def test_a_good_generation_is_accepted(generation: Path) -> None:
 def test_a_truncated_file_is_refused(generation: Path) -> None:
     with (generation / "privkey.pem").open("r+b") as file:
         file.truncate(20)
-    with pytest.raises(Refused, match="privkey.pem is not what the manifest says"):
+    with pytest.raises(Refused, match=r"privkey\.pem is not what the manifest says"):
         verify(generation)
 
 
@@ -123,7 +128,7 @@ def test_a_full_chain_that_is_not_leaf_and_chain_is_refused(generation: Path) ->
     ],
 )
 def test_a_manifest_that_is_not_this_generations_is_refused(
-    generation: Path, changes: dict[str, object], words: str
+    generation: Path, changes: dict[str, Any], words: str
 ) -> None:
     seal(generation, **changes)
     with pytest.raises(Refused, match=words):
@@ -156,8 +161,8 @@ def test_a_hostile_line_is_refused(home: Path, line: str, why: str) -> None:
 def test_the_live_link_is_relative_and_replaced_in_one_rename(home: Path) -> None:
     receiver.point(NAME, "0001")
     receiver.point(NAME, "0002")
-    assert os.readlink(home / "live" / NAME) == f"../archive/{NAME}/0002"
-    assert os.listdir(home / "live") == [NAME]
+    assert (home / "live" / NAME).readlink() == Path(f"../archive/{NAME}/0002")
+    assert names(home / "live") == [NAME]
 
 
 def test_the_placeholder_is_made_once_and_is_a_whole_generation(home: Path) -> None:
@@ -169,7 +174,7 @@ def test_the_placeholder_is_made_once_and_is_a_whole_generation(home: Path) -> N
     assert receiver.placeholder(NAME) == {"current": "0000", "changed": False}
     assert (folder / "privkey.pem").read_bytes() == key
     assert (folder / "privkey.pem").stat().st_mode & 0o777 == 0o600
-    assert os.listdir(home / "staging") == []
+    assert names(home / "staging") == []
 
 
 def test_boot_falls_back_from_a_damaged_generation_to_the_last_whole_one(
@@ -207,7 +212,7 @@ def test_a_plain_file_of_the_largest_size_is_read_and_one_byte_more_is_not(tmp_p
 def test_what_is_no_plain_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
     target, path = tmp_path / "target", tmp_path / "file"
     target.write_text("secret")
-    makers = {
+    makers: dict[str, Callable[[], object]] = {
         "symlink": lambda: path.symlink_to(target),
         "hard link": lambda: path.hardlink_to(target),
         "fifo": lambda: os.mkfifo(path),
@@ -216,13 +221,13 @@ def test_what_is_no_plain_file_is_refused_at_once(tmp_path: Path, kind: str) -> 
     }
     makers[kind]()
     folder = os.open(tmp_path, os.O_RDONLY)
-    with pytest.raises(Refused, match="^inbox: file"):
+    with pytest.raises(Refused, match=r"^inbox: file"):
         receiver.read_regular("file", folder)
     os.close(folder)
 
 
 def test_what_an_interrupted_run_staged_is_cleared(home: Path) -> None:
     receiver.write_generation({"cert.pem": b"x"}, NAME, "0001")
-    assert os.listdir(home / "staging") != []
+    assert names(home / "staging") != []
     receiver.clear_staging()
-    assert os.listdir(home / "staging") == []
+    assert names(home / "staging") == []

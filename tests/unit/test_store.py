@@ -85,7 +85,7 @@ def test_a_file_is_replaced_whole_with_its_mode_and_nothing_is_left_beside_it(
     path.write_text("old")
     write_whole(path, b"new", mode=0o640)
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o640)
-    assert os.listdir(tmp_path) == ["file"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_store_that_cannot_be_written_is_found_before_an_order_is_spent(
@@ -101,7 +101,7 @@ def test_a_store_that_cannot_be_written_is_found_before_an_order_is_spent(
         store.prove_writable()
     assert caught.value.message == f"{store.root} cannot be written: No space left on device"
     assert "df -h" in caught.value.hint
-    assert os.listdir(store.root) == []
+    assert list(store.root.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", [KeyType.ECDSA_P256, KeyType.ECDSA_P384, KeyType.RSA_2048])
