@@ -5,6 +5,7 @@ pyinfra runs `inventory/NAME.py`, which calls this; nothing of pyinfra is loaded
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,15 @@ def groups(path: Path) -> tuple[Group, Group, Group, Group]:
     except FleetFileError as error:
         # pyinfra shows any other exception as a traceback of the inventory file.
         raise SystemExit(describe(error)) from None
+    fleet_sum = hashlib.sha256(path.read_bytes()).hexdigest()
     members = (fleet.backends, (fleet.issuer,), fleet.replicas, fleet.balancers)
     backends, issuer, replicas, balancers = (
-        [(machine.name, _data(machine, fleet)) for machine in group] for group in members
+        [(machine.name, _data(machine, fleet, fleet_sum)) for machine in group] for group in members
     )
     return backends, issuer, replicas, balancers
 
 
-def _data(machine: Machine, fleet: Fleet) -> dict[str, Any]:
+def _data(machine: Machine, fleet: Fleet, fleet_sum: str) -> dict[str, Any]:
     data: dict[str, Any] = {
         "ssh_hostname": machine.address,
         "ssh_user": machine.ssh_user,
@@ -41,6 +43,7 @@ def _data(machine: Machine, fleet: Fleet) -> dict[str, Any]:
         "ssh_strict_host_key_checking": "yes",
         "_sudo": machine.ssh_user != "root",
         "fleet": fleet,
+        "fleet_sum": fleet_sum,
         "machine": machine,
     }
     if machine.ssh_key:

@@ -39,6 +39,11 @@ class Store:
         return self.root / "fleet.json"
 
     @property
+    def origin(self) -> Path:
+        """The fleet file it was rendered from: SHA-256, when and by whom."""
+        return self.root / "fleet-origin.json"
+
+    @property
     def marker(self) -> Path:
         """The file that says: this host is the issuer."""
         return self.root / "issuer"

@@ -21,6 +21,7 @@ from deploy.operations import (
 )
 
 PROGRAM = "/usr/local/lib/certsync/receiver"
+EVERYBODY = "allow 'Nginx Full'"
 HTTP2_DIRECTIVE_SINCE = (1, 25, 1)
 
 
@@ -95,16 +96,21 @@ def _has_http2_directive() -> bool:
 
 def _web_access(fleet: Fleet, machine: Machine) -> None:
     if fleet.firewall.web_access is WebAccess.ANYWHERE:
-        rules = ["allow 'Nginx Full'"]
+        rules, wider = [EVERYBODY], list[str]()
     else:
         allowed = {each.private_address: "80,443" for each in (*fleet.balancers, fleet.issuer)}
         if machine == fleet.issuer:
             allowed |= {each.private_address: "80" for each in fleet.replicas}
         allowed.pop(machine.private_address, None)
+        wider = [EVERYBODY]
         rules = [
             f"allow from {address} to any port {ports} proto tcp"
             for address, ports in allowed.items()
         ]
     firewall_allows(
-        name="Firewall", rules=rules, enable=fleet.firewall.enable, ssh_port=machine.ssh_port
+        name="Firewall",
+        rules=rules,
+        instead_of=wider,
+        enable=fleet.firewall.enable,
+        ssh_port=machine.ssh_port,
     )

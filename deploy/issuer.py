@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import shlex
+import socket
 from collections.abc import Generator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +100,12 @@ def _rendered_fleet(fleet: Fleet) -> None:
     data["known_hosts"] = ""
     text = json.dumps(data, indent=1, default=str) + "\n"
     written(name="Rendered fleet", path=str(STORE.fleet_file), content=text, mode="600")
+    written(
+        name="Where it comes from",
+        path=str(STORE.origin),
+        content=lambda: origin(host.data.fleet_sum, host.get_fact(Text, path=str(STORE.origin))),
+        mode="600",
+    )
     machines = "".join(f"{machine.name}\n" for machine in fleet.machines)
     written(name="Known machines", path=f"{STORE.root}/machines", content=machines, mode="600")
     written(
@@ -105,6 +114,19 @@ def _rendered_fleet(fleet: Fleet) -> None:
         content=f"# {MARK}: this host is the issuer of {fleet.lineage}\n",
         mode="600",
     )
+
+
+def origin(fleet_sum: str, before: str) -> str:
+    """Return the note of which fleet file was deployed, and when and by whom it first was."""
+    if fleet_sum in before:
+        return before
+    note = {
+        "schema": 1,
+        "sha256": fleet_sum,
+        "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "by": f"{getpass.getuser()}@{socket.gethostname()}",
+    }
+    return json.dumps(note, indent=1) + "\n"
 
 
 @operation()

@@ -193,8 +193,13 @@ def put_aside(paths: Callable[[], Sequence[str]], *, remove: bool) -> Commands:
 
 
 @operation()
-def firewall_allows(rules: Sequence[str], *, enable: bool, ssh_port: int) -> Commands:
-    """Have UFW's rules, where UFW is present; nothing that is there is loosened or removed."""
+def firewall_allows(
+    rules: Sequence[str], *, instead_of: Sequence[str] = (), enable: bool, ssh_port: int
+) -> Commands:
+    """Have UFW's rules, where UFW is present; nothing else that is there is loosened or removed.
+
+    ``instead_of`` are wider rules that another wish of the fleet file has asked for before.
+    """
     status = host.get_fact(Lines, script="ufw status | sed -n 's/^Status: //p'")
     if not status:
         host.noop("no UFW on this host")
@@ -203,6 +208,9 @@ def firewall_allows(rules: Sequence[str], *, enable: bool, ssh_port: int) -> Com
     for rule in rules:
         if f"ufw {rule}" not in added:
             yield StringCommand(f"ufw {rule}")
+    for rule in instead_of:
+        if f"ufw {rule}" in added:
+            yield StringCommand(f"ufw delete {rule}")
     if enable and status == ["inactive"]:
         yield StringCommand(f"ufw allow {ssh_port}/tcp && ufw --force enable")
 

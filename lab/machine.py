@@ -75,6 +75,7 @@ class Machine:
 
     def boot(self, *binds: str) -> None:
         """Start it; return at once. ``binds`` are read-only `--bind-ro` arguments."""
+        self.join()
         entries = " ".join(str(path) for path in cgroup.make(self.group))
         nspawn = [
             "systemd-nspawn", "-q", "--register=no", "--keep-unit", "--resolv-conf=off",
@@ -120,7 +121,7 @@ class Machine:
             if time.monotonic() > end:
                 self.kill()
             time.sleep(0.1)
-        cgroup.remove(self.group)
+        self._ended()
 
     def kill(self) -> None:
         """Take its power away, as when a plug is pulled."""
@@ -129,7 +130,12 @@ class Machine:
                 os.kill(process, signal.SIGKILL)
             except ProcessLookupError:
                 continue
+        self._ended()
+
+    def _ended(self) -> None:
         cgroup.remove(self.group)
+        # A machine without power does not answer; its namespace alone would still refuse.
+        self.cut()
         if (export := EXPORTS / f"{self.lab}-{self.name}").is_mount():
             run(["umount", export])
 

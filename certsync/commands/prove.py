@@ -27,6 +27,9 @@ class Seen:
     """What each balancer's own address shows, where the passthrough rule is wished for."""
 
     runs: dict[str, Any]
+    origin: dict[str, Any]
+    """The fleet file that was deployed: its SHA-256, when and by whom."""
+
     at: datetime
 
     @property
@@ -43,6 +46,7 @@ class Seen:
             "proofs": [proof.to_json() for proof in self.proofs],
             "through": [proof.to_json() for proof in self.through],
             "runs": self.runs,
+            "origin": self.origin,
         }
 
 
@@ -59,4 +63,5 @@ def prove(store: Store, now: datetime, *, write: bool = False) -> Seen:
     if write:
         proving.save(store, wanted, proofs, now)
     current = number_text(wanted.current.number) if wanted.current else ""
-    return Seen(fleet, current, proofs, through, last_runs(store), now)
+    origin = store.read_state(store.origin)
+    return Seen(fleet, current, proofs, through, last_runs(store), origin, now)

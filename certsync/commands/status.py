@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -32,6 +33,9 @@ class Status:
     """How the issuer's last runs ended, by verb."""
 
     seen_from: str
+    note: str
+    """That another fleet file was deployed than this one; empty: it was this one."""
+
     hint: str
 
     def text(self) -> str:
@@ -39,8 +43,7 @@ class Status:
         lines = [report.table(self.rows)]
         if self.seen_from != self.fleet.issuer_name:
             lines.append("seen from this machine alone: the issuer cannot be asked")
-        if note := report.trust_note(self.fleet):
-            lines.append(note)
+        lines += [note for note in (self.note, report.trust_note(self.fleet)) if note]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -52,6 +55,7 @@ class Status:
             "rows": [row.to_json() for row in self.rows],
             "findings": self.findings,
             "runs": self.runs,
+            "note": self.note,
         }
 
 
@@ -78,7 +82,18 @@ def status(path: Path, now: datetime) -> Status:
     rows += [report.row(each, "-", now) for each in through]
     findings += unasked + _findings(fleet, rows)
     hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"
-    return Status(fleet, rows, findings, answer.get("runs", {}), seen_from, hint)
+    note = _other_file(path, answer.get("origin", {}))
+    return Status(fleet, rows, findings, answer.get("runs", {}), seen_from, note, hint)
+
+
+def _other_file(path: Path, origin: dict[str, Any]) -> str:
+    own = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not origin or origin["sha256"] == own:
+        return ""
+    return (
+        f"the fleet was deployed from another version of {path.name}, on {origin['at']} by "
+        f"{origin['by']}: deploy this one, or pull the newer"
+    )
 
 
 def _ask_issuer(fleet: Fleet) -> dict[str, Any]:
@@ -96,7 +111,11 @@ def _from_here(fleet: Fleet, now: datetime) -> list[Proof]:
     """Return what the backends show this machine, by the addresses that it reaches them by."""
     wanted = proving.Expected(None, (), (), _roots(fleet))
     machines = [replace(each, private_address=each.address) for each in fleet.backends]
-    return proving.prove(machines, fleet, wanted, now)
+    uncompared = "clients trust it; which generation it is, only the issuer can tell"
+    return [
+        replace(proof, why=uncompared) if proof.verdict is Verdict.BEHIND else proof
+        for proof in proving.prove(machines, fleet, wanted, now)
+    ]
 
 
 def _through(fleet: Fleet, proofs: list[Proof], now: datetime) -> list[Proof]:

@@ -100,7 +100,7 @@ class Road:
         bracketed = f"[{address}]" if ":" in address else address
         done = self.operator(
             "sh", "-c",
-            f"openssl s_client -connect {bracketed}:443 -servername {NAME} < /dev/null "
+            f"timeout 10 openssl s_client -connect {bracketed}:443 -servername {NAME} < /dev/null "
             "| openssl x509",
         )  # fmt: skip
         return done.stdout

@@ -128,6 +128,14 @@ def test_a_fleet_file_that_names_another_issuer_is_refused(road: Road) -> None:
     )
 
 
+def test_status_says_when_another_fleet_file_was_deployed(road: Road) -> None:
+    road.edit("passthrough = true", "passthrough = true  # a comment of somebody else's")
+    said = road.certsync("status").stdout
+    road.edit("  # a comment of somebody else's", "")
+    assert "the fleet was deployed from another version of lab.toml, on " in said
+    assert "another version" not in road.certsync("status").stdout
+
+
 def test_passthrough_can_be_switched_off_and_on(road: Road) -> None:
     assert road.operator("certsync", "passthrough", "off", str(road.fleet_file)).status == 0
     assert road.deploy().status == 0

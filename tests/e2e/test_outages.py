@@ -27,7 +27,7 @@ def test_a_backend_that_is_off_is_named_and_the_others_go_into_service(road: Roa
     assert road.pages() == {"backend-01", "backend-02"}
     status = road.certsync("status")
     assert status.status == 3
-    assert f"{off.name}: no answer" in status.stderr or "No route" in status.stderr
+    assert f"error: {off.name}: No route to host" in status.stderr
 
 
 def test_one_more_deploy_heals_it_when_it_is_back(road: Road) -> None:
@@ -83,6 +83,18 @@ def test_the_next_deploy_brings_the_replica_up_to_the_others(road: Road) -> None
     assert ended.status == 0, ended.everything
     assert {road.current(machine) for machine in road.lab.backends} == {"0002"}
     assert road.lab.ca.orders() == orders
+
+
+def test_with_the_issuer_out_of_reach_status_tells_what_is_seen_from_here(road: Road) -> None:
+    road.issuer.cut()
+    try:
+        ended = road.certsync("status")
+    finally:
+        road.issuer.join()
+    assert ended.status == 3
+    assert "seen from this machine alone: the issuer cannot be asked" in ended.stdout
+    assert "error: backend-01: there is no route to it" in ended.stderr
+    assert "backend-02" in ended.stdout
 
 
 def test_a_second_operator_is_told_who_holds_the_lock(road: Road) -> None:

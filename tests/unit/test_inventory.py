@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -64,6 +65,7 @@ def test_a_host_comes_with_what_pyinfra_needs_to_reach_it(fleet_file: Path) -> N
         "ssh_strict_host_key_checking": "yes",
         "_sudo": True,
         "fleet": fleet,
+        "fleet_sum": hashlib.sha256(fleet_file.read_bytes()).hexdigest(),
         "machine": Machine("backend-01", "b1.example.com", "10.0.0.1", "admin", 2222),
     }
 

@@ -1,0 +1,128 @@
+"""Other fleets than the tutorial's: a firewall, an application, another key, another SSH port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab import Lab
+from tests.e2e.conftest import BringUp
+from tests.e2e.road import NAME, Road
+
+APPLICATION = """\
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Echo(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+        for key in ("Host", "X-Forwarded-Proto"):
+            self.wfile.write(f"{key}={self.headers[key]}\\n".encode())
+HTTPServer(("127.0.0.1", 3000), Echo).serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+    """Return a fleet that differs from the tutorial's wherever the fleet file lets it."""
+    with bring_up(Lab("variants")) as lab:
+        road = Road(lab, tmp_path_factory.mktemp("variants"))
+        _run_application(road)
+        _move_ssh(road)
+        road.edit('kind = "static"', 'kind = "proxy"\nupstream = "127.0.0.1:3000"')
+        road.edit("[ca]\n", '[certificate]\nkey_type = "rsa-2048"\n\n[ca]\n')
+        road.edit("[site]\n", "[firewall]\nenable = true\n\n[site]\n")
+        ended = road.deploy()
+        assert ended.status == 0, ended.everything
+        yield road
+
+
+def _run_application(road: Road) -> None:
+    for machine in road.lab.backends:
+        (machine.root / "srv/application.py").write_text(APPLICATION)
+        machine.sh("systemd-run -q --unit=application /usr/bin/python3 /srv/application.py")
+
+
+def _move_ssh(road: Road) -> None:
+    replica = road.replicas[0]
+    # The lab itself goes on using 22.
+    replica.sh(
+        "ufw allow 22/tcp; printf 'Port 22\\nPort 2222\\n' > /etc/ssh/sshd_config.d/port.conf "
+        "&& systemctl restart ssh"
+    )
+    known = road.folder / "known_hosts"
+    lines = (road.lab.folder / "known_hosts").read_text().splitlines()
+    lines += [
+        line.replace(replica.address, f"[{replica.address}]:2222", 1)
+        for line in lines
+        if line.startswith(f"{replica.address} ")
+    ]
+    known.write_text("\n".join(lines) + "\n")
+    road.edit(f"{road.lab.folder}/known_hosts", str(known))
+    road.edit(f'address = "{replica.address}"', f'address = "{replica.address}"\nssh_port = 2222')
+
+
+def test_the_application_behind_is_told_the_name_and_that_it_was_https(road: Road) -> None:
+    got = road.operator(
+        "curl", "-sS", "--cacert", str(road.lab.ca.roots), f"https://{NAME}/anything"
+    )
+    assert got.stdout == f"Host={NAME}\nX-Forwarded-Proto=https\n"
+
+
+def test_the_certificate_has_the_key_that_was_asked_for(road: Road) -> None:
+    (road.folder / "leaf.pem").write_text(road.shown_by(road.lab.balancer.address))
+    shown = road.operator("openssl", "x509", "-in", str(road.folder / "leaf.pem"), "-text")
+    assert "Public-Key: (2048 bit)" in shown.stdout
+
+
+def test_a_firewall_that_is_switched_on_lets_the_web_and_ssh_in(road: Road) -> None:
+    for machine in (*road.lab.backends, road.lab.balancer):
+        assert "Status: active" in machine.sh("ufw status")
+    assert "BEGIN CERTIFICATE" in road.shown_by(road.replicas[0].address)
+
+
+def test_web_ports_of_the_backends_are_open_to_the_balancer_and_the_issuer_alone(
+    road: Road,
+) -> None:
+    replica, issuer = road.replicas[0], road.issuer
+    road.edit("[firewall]\nenable = true\n", '[firewall]\nweb_access = "balancers"\n')
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    probe = f"timeout 3 bash -c '< /dev/tcp/{replica.address}/443'"
+    assert road.lab.balancer.attempt(probe)[0] == 0
+    assert issuer.attempt(probe)[0] == 0
+    assert road.replicas[1].attempt(probe)[0] != 0
+    assert road.operator("sh", "-c", probe).status != 0
+    # A replica reaches the issuer's port 80, where it forwards challenges, and not its 443.
+    assert replica.attempt(f"timeout 3 bash -c '< /dev/tcp/{issuer.address}/80'")[0] == 0
+    assert replica.attempt(f"timeout 3 bash -c '< /dev/tcp/{issuer.address}/443'")[0] != 0
+
+
+def test_a_second_deploy_changes_nothing_here_either(road: Road) -> None:
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    assert "\n0 changes\n" in ended.stderr
+
+
+def test_a_replica_on_another_ssh_port_was_pushed_to_through_it(road: Road) -> None:
+    pinned = road.issuer.sh("cat /var/lib/certsync-push/known_hosts")
+    assert f"[{road.replicas[0].address}]:2222 ssh-ed25519 " in pinned
+    assert road.current(road.replicas[0]) == "0001"
+
+
+def test_an_unmanaged_site_takes_the_snippets_into_its_own_servers(road: Road) -> None:
+    site = (
+        "server { listen 80; listen 443 ssl; server_name " + NAME + "; "
+        f"include snippets/ssl-{NAME}.conf; include snippets/certsync-challenge.conf; "
+        "location / { return 200 'theirs\\n'; } }\n"
+    )
+    for machine in road.lab.backends:
+        enabled = machine.root / "etc/nginx/sites-enabled"
+        machine.sh(f"rm /etc/nginx/sites-enabled/certsync-{NAME}.conf")
+        (enabled / "theirs.conf").write_text(site)
+        machine.sh("nginx -t -q && systemctl reload nginx")
+    road.edit('kind = "proxy"\nupstream = "127.0.0.1:3000"\ntest_page = true',
+              'kind = "unmanaged"')  # fmt: skip
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    got = road.operator("curl", "-sS", "--cacert", str(road.lab.ca.roots), f"https://{NAME}/")
+    assert got.stdout == "theirs\n"
