@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -49,7 +50,8 @@ class Watch:
             self.end_phase()
             console.tell(event.name.removeprefix(PHASE))
         elif event.kind == "start":
-            self._doing[event.host] = event.name.split(" | ")[-1]
+            waiting = event.name.startswith(PHASE)
+            self._doing[event.host] = "" if waiting else event.name.split(" | ")[-1]
         elif event.kind in ("success", "error") and not event.name.startswith(PHASE):
             self._finish(event)
 
@@ -100,15 +102,29 @@ def _live(watch: Watch) -> AbstractContextManager[Any]:
 
 
 def changes_announced(output: Iterable[str]) -> list[str]:
-    """Return pyinfra's list of the changes it detects, from what it printed in a dry run."""
+    """Return what a dry run would do, phase by phase, from the table that pyinfra printed."""
     lines = list(output)
     starts = [index for index, line in enumerate(lines) if "Detected changes:" in line]
-    if not starts:
-        return ["no change was detected"]
-    found = []
-    for line in lines[starts[0] + 1 :]:
+    found, phase = [], ""
+    for line in lines[starts[0] + 2 :] if starts else []:
         if "Detected changes may not" in line:
             break
-        if line.strip():
-            found.append(line.rstrip())
-    return found
+        name, sure, perhaps = (*re.split(r"\s{2,}", line.strip()), "", "", "")[:3]
+        if name.startswith(PHASE):
+            phase = name.removeprefix(PHASE)
+            continue
+        what = name.split(" | ")[-1]
+        told = [f"    {what}: {_hosts(sure)}"] if _hosts(sure) else []
+        told += [f"    {what}, if what comes before it changes: {_hosts(perhaps)}"] * bool(
+            _hosts(perhaps)
+        )
+        if told and phase:
+            found.append(phase)
+            phase = ""
+        found += told
+    return found or ["nothing would be changed"]
+
+
+def _hosts(cell: str) -> str:
+    match = re.search(r"\((.*)\)", cell)
+    return match.group(1) if match else ""

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from certsync import console, fleet_lock, progress
 from certsync.commands import status
@@ -69,15 +70,17 @@ def _rehearse(fleet: Fleet, path: Path, options: Options) -> None:
 def _conclude(fleet: Fleet, outcome: Outcome, run: Run, shown: Status, since: datetime) -> None:
     _raise_what_stopped(run, outcome)
     console.result(shown.text())
-    console.tell(f"{outcome.changed} changes")
-    if later := _told_later(shown, since):
-        raise later
+    console.tell("1 change" if outcome.changed == 1 else f"{outcome.changed} changes")
+    ended = _last_error(shown, since)
+    if ended.get("exit") == LaterError.exit_status:
+        raise LaterError(str(ended["error"]), str(ended["hint"]))
     failed = [f"{name}: {_why(run, name)}" for name in outcome.unreached]
     failed += [f"{name}: {what}: {_why(run, name)}" for name, what in outcome.failed.items()]
     if failed or shown.findings:
         raise RolloutError(
             "; ".join([*failed, *shown.findings]),
-            "the rest of the fleet is in service; when this is mended, run the same command again",
+            ended.get("hint")
+            or "the rest of the fleet is in service; when this is mended, run the same command again",
         )
     if fleet.passthrough:
         page = "lb.html" if fleet.site.test_page else ""
@@ -94,11 +97,13 @@ def _raise_what_stopped(run: Run, outcome: Outcome) -> None:
         raise CertsyncError(f"pyinfra stopped: {' '.join(words[-6:])[-800:]}")
 
 
-def _told_later(shown: Status, since: datetime) -> LaterError | None:
-    last = shown.runs.get("issue", {})
-    if last.get("exit") == LaterError.exit_status and str(last.get("at")) >= since.isoformat():
-        return LaterError(str(last["error"]), str(last["hint"]))
-    return None
+def _last_error(shown: Status, since: datetime) -> dict[str, Any]:
+    """Return how the issuer's first failing step of this run ended, as it noted it itself."""
+    for verb in ("issue", "replicate"):
+        noted: dict[str, Any] = shown.runs.get(verb, {})
+        if noted.get("exit") and str(noted["at"]) >= since.isoformat():
+            return noted
+    return {}
 
 
 def _why(run: Run, name: str) -> str:

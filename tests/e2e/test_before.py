@@ -23,7 +23,8 @@ def test_a_dry_run_on_an_empty_fleet_changes_nothing(road: Road) -> None:
     before = state(road.lab)
     ended = road.deploy("--dry-run")
     assert ended.status == 0, ended.everything
-    assert "backend-01" in ended.stdout
+    assert "    Order the certificate: backend-01" in ended.stdout
+    assert "    Passthrough: balancer" in ended.stdout
     assert state(road.lab) == before
     assert road.lab.ca.orders() == 0
 
