@@ -18,6 +18,10 @@ from certsync.fleet_file import read_fleet
 from certsync.progress import Outcome
 from certsync.pyinfra_run import Run
 
+HINT = "the rest of the fleet is in service; when this is mended, run the same command again"
+ISSUER_STEPS = {"Order the certificate": "issue", "Replicate the certificate": "replicate"}
+"""Operation of deploy/road.py to the verb that it runs on the issuer."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -47,14 +51,13 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime]) -> None:
     if options.dry_run:
         _rehearse(fleet, path, options)
         return
-    before = now()
     with ExitStack() as stack:
         token = stack.enter_context(fleet_lock.held(fleet, "deploy"))
         run = Run(path, dry=False, data=options.data(), token=token)
         stack.callback(run.stop)
         outcome = progress.follow(fleet, run)
     shown = status.status(path, now())
-    _conclude(fleet, outcome, run, shown, since=before)
+    _conclude(fleet, outcome, run, shown)
 
 
 def _rehearse(fleet: Fleet, path: Path, options: Options) -> None:
@@ -67,20 +70,19 @@ def _rehearse(fleet: Fleet, path: Path, options: Options) -> None:
         raise HostError(f"not reached over SSH: {', '.join(outcome.unreached)}")
 
 
-def _conclude(fleet: Fleet, outcome: Outcome, run: Run, shown: Status, since: datetime) -> None:
+def _conclude(fleet: Fleet, outcome: Outcome, run: Run, shown: Status) -> None:
     _raise_what_stopped(run, outcome)
     console.result(shown.text())
     console.tell("1 change" if outcome.changed == 1 else f"{outcome.changed} changes")
-    ended = _last_error(shown, since)
-    if ended.get("exit") == LaterError.exit_status:
-        raise LaterError(str(ended["error"]), str(ended["hint"]))
+    noted = _noted(fleet, outcome, shown)
+    if noted.get("exit") == LaterError.exit_status:
+        raise LaterError(str(noted["error"]), str(noted["hint"]))
     failed = [f"{name}: {_why(run, name)}" for name in outcome.unreached]
     failed += [f"{name}: {what}: {_why(run, name)}" for name, what in outcome.failed.items()]
     if failed or shown.findings:
         raise RolloutError(
             "; ".join([*failed, *shown.findings]),
-            ended.get("hint")
-            or "the rest of the fleet is in service; when this is mended, run the same command again",
+            noted.get("hint") or HINT,
         )
     if fleet.passthrough:
         page = "lb.html" if fleet.site.test_page else ""
@@ -97,13 +99,11 @@ def _raise_what_stopped(run: Run, outcome: Outcome) -> None:
         raise CertsyncError(f"pyinfra stopped: {' '.join(words[-6:])[-800:]}")
 
 
-def _last_error(shown: Status, since: datetime) -> dict[str, Any]:
-    """Return how the issuer's first failing step of this run ended, as it noted it itself."""
-    for verb in ("issue", "replicate"):
-        noted: dict[str, Any] = shown.runs.get(verb, {})
-        if noted.get("exit") and str(noted["at"]) >= since.isoformat():
-            return noted
-    return {}
+def _noted(fleet: Fleet, outcome: Outcome, shown: Status) -> dict[str, Any]:
+    """Return how the issuer noted its own failed step, exit status, words and hint."""
+    verb = ISSUER_STEPS.get(outcome.failed.get(fleet.issuer_name, ""), "")
+    noted: dict[str, Any] = shown.runs.get(verb, {})
+    return noted
 
 
 def _why(run: Run, name: str) -> str:
