@@ -5,6 +5,7 @@ Only the standard library, so that the hourly run stays cheap. What was seen is 
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ class Unreachable:
     """No handshake came about, and why."""
 
     why: str
+    no_route: bool = False
+    """Whether this machine has no way out to such an address at all: it says nothing about it."""
 
 
 def probe(
@@ -49,7 +52,7 @@ def probe(
     except ssl.SSLCertVerificationError as error:
         refusal = error.verify_message or "it is not trusted"
     except (OSError, ssl.SSLError) as error:
-        return Unreachable(_why(error))
+        return Unreachable(_why(error), no_route=error.errno == errno.ENETUNREACH)
     loose = ssl.create_default_context()
     loose.check_hostname = False
     loose.verify_mode = ssl.CERT_NONE

@@ -13,7 +13,7 @@ from certsync import balancers, host, proving, report
 from certsync.errors import HostError
 from certsync.fleet import SYSTEM_ROOTS, Fleet
 from certsync.fleet_file import read_fleet
-from certsync.probe import probe
+from certsync.probe import Unreachable, probe
 from certsync.proof import Proof, Verdict, judge
 from certsync.report import Row
 
@@ -33,8 +33,8 @@ class Status:
     """How the issuer's last runs ended, by verb."""
 
     seen_from: str
-    note: str
-    """That another fleet file was deployed than this one; empty: it was this one."""
+    notes: list[str]
+    """What a person should know, and is no finding."""
 
     hint: str
 
@@ -43,7 +43,9 @@ class Status:
         lines = [report.table(self.rows)]
         if self.seen_from != self.fleet.issuer_name:
             lines.append("seen from this machine alone: the issuer cannot be asked")
-        lines += [note for note in (self.note, report.trust_note(self.fleet)) if note]
+        lines += self.notes
+        if trust := report.trust_note(self.fleet):
+            lines.append(trust)
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -55,7 +57,7 @@ class Status:
             "rows": [row.to_json() for row in self.rows],
             "findings": self.findings,
             "runs": self.runs,
-            "note": self.note,
+            "notes": self.notes,
         }
 
 
@@ -76,24 +78,24 @@ def status(path: Path, now: datetime) -> Status:
         proofs = _from_here(fleet, now)
         seen_from = "here"
         findings.append(error.message)
-    through = _through(fleet, proofs, now) if fleet.passthrough else []
+    through, notes = _through(fleet, proofs, now) if fleet.passthrough else ([], [])
     pools, unasked = _pools(fleet)
     rows = [report.row(each, pools.get(each.name, "-"), now) for each in proofs]
     rows += [report.row(each, "-", now) for each in through]
     findings += unasked + _findings(fleet, rows)
     hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"
-    note = _other_file(path, answer.get("origin", {}))
-    return Status(fleet, rows, findings, answer.get("runs", {}), seen_from, note, hint)
+    notes += _of_other_file(path, answer.get("origin", {}))
+    return Status(fleet, rows, findings, answer.get("runs", {}), seen_from, notes, hint)
 
 
-def _other_file(path: Path, origin: dict[str, Any]) -> str:
+def _of_other_file(path: Path, origin: dict[str, Any]) -> list[str]:
     own = hashlib.sha256(path.read_bytes()).hexdigest()
     if not origin or origin["sha256"] == own:
-        return ""
-    return (
+        return []
+    return [
         f"the fleet was deployed from another version of {path.name}, on {origin['at']} by "
         f"{origin['by']}: deploy this one, or pull the newer"
-    )
+    ]
 
 
 def _ask_issuer(fleet: Fleet) -> dict[str, Any]:
@@ -118,20 +120,27 @@ def _from_here(fleet: Fleet, now: datetime) -> list[Proof]:
     ]
 
 
-def _through(fleet: Fleet, proofs: list[Proof], now: datetime) -> list[Proof]:
-    """Return what each public address shows from here: as good as what the backends were proven."""
-    proven = {proof.fingerprint: proof for proof in proofs if proof.verdict is Verdict.IN_SYNC}
-    found = []
+def _through(fleet: Fleet, proofs: list[Proof], now: datetime) -> tuple[list[Proof], list[str]]:
+    """Return what each public address shows from here, and notes of those not to be seen from here.
+
+    An address is as good as the backend that serves the same.
+    """
+    trusted = (Verdict.IN_SYNC, Verdict.BEHIND)
+    served = {proof.fingerprint: proof for proof in proofs if proof.verdict in trusted}
+    found, notes = [], []
     for address in fleet.public_addresses:
         seen = probe(address, proving.TLS_PORT, fleet.lineage, _roots(fleet))
+        if isinstance(seen, Unreachable) and seen.no_route:
+            notes.append(f"{address}: not looked at, this machine has no route to it")
+            continue
         judged = judge(address, seen, (), (), None, now)
-        same = proven.get(judged.fingerprint)
+        same = served.get(judged.fingerprint)
         if judged.verdict is Verdict.BEHIND and same is not None:
             judged = replace(same, name=address)
         elif judged.verdict is Verdict.BEHIND:
             judged = replace(judged, why="it shows another certificate than the backends")
         found.append(judged)
-    return found
+    return found, notes
 
 
 def _roots(fleet: Fleet) -> str:
