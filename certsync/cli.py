@@ -174,8 +174,11 @@ def fetch_wheels(python: str, machine: str, libc: str) -> None:
     """
     from certsync import wheels
 
-    brought = wheels.bring(wheels.Target(python, machine, libc))
-    console.tell(f"{len(brought)} wheels for Python {python} on {machine} are at hand")
+    target = wheels.Target(python, machine, libc)
+    if not wheels.fetched(target):
+        console.tell(f"fetching the issuer's packages for Python {python} on {machine}")
+    brought = wheels.bring(target)
+    console.result(f"{len(brought)} wheels for Python {python} on {machine} are at hand")
 
 
 def _tell_outlook(steps: list[str], as_json: bool, before: str) -> None:

@@ -8,7 +8,8 @@
     ├── StoreError                 exit 1   certificates on disk are not what they should be
     ├── ClockError                 exit 1   this machine's clock is too far from the CA's
     ├── CanaryError                exit 1   a challenge would not reach the issuer
-    ├── CaError                    exit 1   the CA refuses, or cannot be talked to
+    ├── CaError                    exit 1   the CA refuses
+    │   └── CaSilentError                   it cannot be reached, or makes no sense
     ├── RolloutError               exit 1   a backend does not hold or serve the generation
     ├── WrongError                 exit 3   checked, and a backend serves something else
     └── LaterError                 exit 75  not now; the same command continues
@@ -89,7 +90,11 @@ class CanaryError(CertsyncError):
 
 
 class CaError(CertsyncError):
-    """The CA refuses, or cannot be talked to."""
+    """The CA refuses."""
+
+
+class CaSilentError(CaError):
+    """The CA cannot be reached, or answers nonsense; what it thinks of an order is not known."""
 
 
 class RolloutError(CertsyncError):

@@ -59,15 +59,19 @@ def release() -> str:
     return f"{__version__}-{total.hexdigest()[:12]}"
 
 
+def fetched(target: Target) -> bool:
+    """Return whether `bring` would fetch nothing."""
+    return (_folder(target) / "complete").exists()
+
+
 def bring(target: Target) -> list[Path]:
     """Return the wheels to install, certsync's own among them.
 
     Raises:
         HostError: pip cannot fetch the others.
     """
-    pins = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
-    folder = _cache() / f"{target.python}-{target.machine}-{target.libc}-{pins}"
-    if not (folder / "complete").exists():
+    folder = _folder(target)
+    if not fetched(target):
         folder.mkdir(parents=True, exist_ok=True)
         _fetch(target, folder)
         (folder / "complete").touch()
@@ -76,9 +80,11 @@ def bring(target: Target) -> list[Path]:
     return sorted(folder.glob("*.whl"))
 
 
-def _cache() -> Path:
+def _folder(target: Target) -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "certsync" / "wheels"
+    pins = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
+    name = f"{target.python}-{target.machine}-{target.libc}-{pins}"
+    return Path(base) / "certsync" / "wheels" / name
 
 
 def _fetch(target: Target, folder: Path) -> None:

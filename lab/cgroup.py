@@ -5,6 +5,7 @@ Also the certain way to end a host: what runs in its group is its own, whatever 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -33,8 +34,8 @@ def make(name: str) -> list[Path]:
     entries = []
     for top in hierarchies():
         group = top / PARENT / name
+        _make_folder(group)
         for folder in (top / PARENT, group):
-            folder.mkdir(exist_ok=True)
             # Version 1's cpuset takes no process before these two are set.
             for setting in ("cpuset.cpus", "cpuset.mems"):
                 own, above = folder / setting, folder.parent / setting
@@ -42,6 +43,14 @@ def make(name: str) -> list[Path]:
                     own.write_text(above.read_text())
         entries.append(group / "cgroup.procs")
     return entries
+
+
+def _make_folder(group: Path) -> None:
+    while not group.is_dir():
+        # The last lab to go takes the parent away; it may do so right between the two.
+        with contextlib.suppress(FileNotFoundError):
+            group.parent.mkdir(exist_ok=True)
+            group.mkdir(exist_ok=True)
 
 
 def names(prefix: str) -> list[str]:
@@ -82,9 +91,9 @@ def remove(name: str, deadline: float = 10) -> None:
     for folder in sorted(_folders([name]), key=lambda path: len(path.parts), reverse=True):
         _remove_folder(folder, end)
     for top in hierarchies():
-        parent = top / PARENT
-        if parent.is_dir() and not any(entry.is_dir() for entry in parent.iterdir()):
-            _remove_folder(parent, end)
+        # Another lab's groups may be in it, or come into it at this moment.
+        with contextlib.suppress(OSError):
+            (top / PARENT).rmdir()
 
 
 def _remove_folder(folder: Path, end: float) -> None:

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import LabError
@@ -20,7 +21,26 @@ from lab.mirror import debian_mirror, keyring_folder
 from lab.shell import run, say, watch
 
 CACHE = Path(os.environ.get("CERTSYNC_LAB_CACHE", "/var/cache/certsync-lab"))
-SUITES = ("bookworm", "trixie")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a suite's hosts run Python packages with, as `certsync fetch-wheels` takes it."""
+
+    python: str
+    """Major and minor."""
+
+    libc: str
+    """glibc's version."""
+
+
+RUNTIMES = {
+    "bookworm": Runtime(python="3.11", libc="2.36"),
+    "trixie": Runtime(python="3.13", libc="2.41"),
+}
+"""Suite to runtime. The lab has no route out, so what its issuers need is fetched before."""
+
+SUITES = tuple(RUNTIMES)
 DEFAULT_SUITE = "trixie"
 PEBBLE_SUITE = "forky"
 """Debian 12's and 13's Pebble knows no ARI and no profiles; this suite's 2.10 runs on both."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -22,6 +23,8 @@ def on_issuer(store: Store, verb: str, token: str, now: datetime) -> Iterator[No
         StoreError: this is not root.
     """
     require_root()
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _stop)
     who = f"certsync {verb} (process {os.getpid()} on the issuer)"
     try:
         with lock.hold(who, token):
@@ -33,6 +36,11 @@ def on_issuer(store: Store, verb: str, token: str, now: datetime) -> Iterator[No
             _note(store, verb, now, None)
     except lock.Held as held:
         raise LockHeldError(str(held), "wait for it, then run this again") from None
+
+
+def _stop(*_arguments: object) -> None:
+    # As Ctrl-C does, so that challenge files and copies of keys go away on the way out.
+    raise KeyboardInterrupt
 
 
 def require_root() -> None:

@@ -92,10 +92,11 @@ def _of_other_file(path: Path, origin: dict[str, Any]) -> list[str]:
     own = hashlib.sha256(path.read_bytes()).hexdigest()
     if not origin or origin["sha256"] == own:
         return []
-    return [
+    text = (
         f"the fleet was deployed from another version of {path.name}, on {origin['at']} by "
         f"{origin['by']}: deploy this one, or pull the newer"
-    ]
+    )
+    return [text]
 
 
 def _ask_issuer(fleet: Fleet) -> dict[str, Any]:

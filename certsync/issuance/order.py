@@ -18,7 +18,7 @@ from acme import challenges, client, errors, messages
 
 from certsync import certificate
 from certsync.certificate import PrivateKey
-from certsync.errors import CaError, CertsyncError
+from certsync.errors import CaError, CaSilentError, CertsyncError
 from certsync.fleet import Fleet
 from certsync.generation import Manifest
 from certsync.issuance import problem
@@ -106,7 +106,7 @@ def place(acme: client.ClientV2, pending: Pending) -> messages.OrderResource:
         CaBusyError: it says when to come back.
     """
     csr = pending.csr.read_bytes()
-    order = _open_order(acme, pending, csr)
+    order = open_order(acme, pending, csr)
     if order is None:
         with told("placing the order"):
             order = acme.new_order(csr)
@@ -114,9 +114,14 @@ def place(acme: client.ClientV2, pending: Pending) -> messages.OrderResource:
     return order
 
 
-def _open_order(
+def open_order(
     acme: client.ClientV2, pending: Pending, csr: bytes
 ) -> messages.OrderResource | None:
+    """Return the order of an earlier run if it can still be finished.
+
+    Raises:
+        CaSilentError: the CA cannot be asked; the order is kept.
+    """
     url = pending.url()
     if not url:
         return None
@@ -124,13 +129,21 @@ def _open_order(
         with told("looking at the order of an earlier run"):
             body = _look(acme, url)
             polled = [acme.poll(_authorization(each)) for each in body.authorizations]
+    except CaSilentError:
+        raise
     except CaError:
         # Gone, or another account's: a new order takes its place.
         body = None
-    if body is None or body.status == messages.STATUS_INVALID:
+        polled = []
+    found = [authorization for authorization, _response in polled]
+    open_still = (messages.STATUS_PENDING, messages.STATUS_VALID)
+    if (
+        body is None
+        or body.status == messages.STATUS_INVALID
+        or any(each.body.status not in open_still for each in found)
+    ):
         pending.forget_order()
         return None
-    found = [authorization for authorization, _response in polled]
     return messages.OrderResource(body=body, uri=url, authorizations=found, csr_pem=csr)
 
 

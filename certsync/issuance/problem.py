@@ -10,7 +10,7 @@ import josepy
 import requests
 from acme import errors, messages
 
-from certsync.errors import CaBusyError, CaError
+from certsync.errors import CaBusyError, CaError, CaSilentError
 
 HINTS = {
     "unauthorized": "what the CA fetched was not the challenge file: do all names lead to this "
@@ -63,7 +63,8 @@ def told(doing: str) -> Iterator[None]:
     """Translate whatever the libraries raise inside the block into one of our errors.
 
     Raises:
-        CaError: the CA refused, or could not be understood or reached.
+        CaError: the CA refused.
+        CaSilentError: it could not be reached or understood.
         CaBusyError: it said when to come back.
     """
     try:
@@ -73,21 +74,21 @@ def told(doing: str) -> Iterator[None]:
     except errors.IssuanceError as failed:
         raise refusal(failed.error, doing) from None
     except requests.exceptions.SSLError as failed:
-        raise CaError(
+        raise CaSilentError(
             f"the CA's own certificate is not trusted, {doing}: {_reason(failed)}",
             "a private CA's root goes into ca.directory_bundle of the fleet file",
         ) from None
     except requests.exceptions.RequestException as failed:
-        raise CaError(
+        raise CaSilentError(
             f"the CA cannot be reached, {doing}: {_reason(failed)}",
             "does the issuer have a way out to the CA on port 443?",
         ) from None
     except errors.TimeoutError:
-        raise CaError(
+        raise CaSilentError(
             f"the CA took too long, {doing}", "nothing is lost: the same command later continues"
         ) from None
     except (errors.Error, josepy.errors.Error, json.JSONDecodeError, KeyError) as failed:
-        raise CaError(
+        raise CaSilentError(
             f"the CA answered something that is no ACME, {doing}: {_reason(failed)}",
             "is ca.directory the URL of an ACME directory?",
         ) from None

@@ -58,6 +58,7 @@ class Road:
             cwd=CHECKOUT,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=seconds,
             env={**os.environ, "PATH": path},
         )

@@ -8,14 +8,16 @@ import pytest
 
 from lab import Lab
 from tests.e2e.conftest import BringUp
-from tests.e2e.road import NAME, Road, state
+from tests.e2e.road import LINEAGE, NAME, Road, state
 
 
 @pytest.fixture(scope="module")
 def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """Return a fleet that nothing has been deployed to."""
     with bring_up(Lab("before")) as lab:
-        lab.ca.restart({"PEBBLE_AUTHZREUSE": "0"})
+        # The CA takes some seconds to look, so that a run can be cut off while it does.
+        slow = {"PEBBLE_VA_NOSLEEP": "0", "PEBBLE_VA_SLEEPTIME": "6"}
+        lab.ca.restart({"PEBBLE_AUTHZREUSE": "0", **slow})
         yield Road(lab, tmp_path_factory.mktemp("before"))
 
 
@@ -104,9 +106,38 @@ def test_a_replica_that_loses_challenges_stops_the_first_order_before_it_is_made
     assert road.lab.ca.orders() == 0
 
 
-def test_the_next_deploy_mends_it_and_goes_all_the_way(road: Road) -> None:
+def test_a_killed_run_loses_no_order_and_one_that_is_ended_leaves_no_challenge_file(
+    road: Road,
+) -> None:
+    repair = "sed -i 's,return 200 lost;,proxy_pass http://203.0.113.11:80;,'"
+    road.replicas[0].sh(
+        f"{repair} /etc/nginx/snippets/certsync-challenge.conf && systemctl reload nginx && sleep 1"
+    )
+    webroot = "/var/lib/certsync/webroot/.well-known/acme-challenge"
+    begin = (
+        "certsync issue > /dev/null 2>&1 & issue=$!; "
+        f'until [ -s /etc/certsync/pending/{NAME}/order.json ] && [ -n "$(ls {webroot})" ]; '
+        "do kill -0 $issue || exit 1; sleep 0.05; done; "
+    )
+    road.issuer.sh(f"{begin} kill -9 $issue; wait $issue || :", timeout=60)
+    assert road.lab.ca.orders() == 1
+    road.issuer.sh("sleep 7")  # the CA has looked, and has found the files that were left
+    road.issuer.sh("certsync issue", timeout=60)
+    assert road.lab.ca.orders() == 1
+    assert road.issuer.sh(f"ls {webroot}") == ""
+    # Ended in order, a run takes its files away, and the CA then finds nothing.
+    road.issuer.sh(f"rm -r {LINEAGE}/0001")
+    stopped = f"{begin} kill $issue; wait $issue; ls {webroot}"
+    assert road.issuer.sh(stopped, timeout=60) == ""
+    assert road.lab.ca.orders() == 2
+    road.issuer.sh("sleep 7")
+
+
+def test_the_next_deploy_places_another_order_for_one_that_failed(road: Road) -> None:
     ended = road.deploy()
     assert ended.status == 0, ended.everything
+    assert road.lab.ca.orders() == 3
+    assert road.current(road.issuer) == "0001"
     assert road.pages() == {machine.name for machine in road.lab.backends}
 
 

@@ -9,12 +9,12 @@ import pytest
 import requests
 from acme import errors, messages
 
-from certsync.errors import CaBusyError, CaError, ClockError
+from certsync.errors import CaBusyError, CaError, CaSilentError, ClockError
 from certsync.fleet import KeyType
 from certsync.issuance.account import account_key
 from certsync.issuance.network import retry_after
 from certsync.issuance.obtain import clock_finding
-from certsync.issuance.order import Pending
+from certsync.issuance.order import Pending, open_order
 from certsync.issuance.problem import told
 from certsync.issuance.webroot import challenge_folder, present
 from certsync.store import sums
@@ -193,3 +193,28 @@ def test_the_account_key_is_made_once_and_is_roots_alone(tmp_path: Path) -> None
     first = account_key(tmp_path / "account")
     assert account_key(tmp_path / "account") == first
     assert (tmp_path / "account/key.pem").stat().st_mode & 0o777 == 0o600
+
+
+class SilentCa:
+    """A CA whose line breaks whatever it is asked."""
+
+    def _post_as_get(self, _url: str) -> object:
+        raise requests.exceptions.ConnectionError("reset")
+
+
+class ForgetfulCa:
+    """A CA that does not know the order."""
+
+    def _post_as_get(self, _url: str) -> object:
+        raise messages.Error.from_json({"type": f"{ACME}malformed", "detail": "no such order"})
+
+
+def test_an_open_order_outlives_a_ca_that_cannot_be_reached(tmp_path: Path) -> None:
+    pending = Pending(tmp_path / "pending")
+    pending.prepare(fleet())
+    pending.remember("https://ca.example/order/1")
+    with pytest.raises(CaSilentError):
+        open_order(SilentCa(), pending, b"")  # type: ignore[arg-type]  # it is asked one thing
+    assert pending.url() == "https://ca.example/order/1"
+    assert open_order(ForgetfulCa(), pending, b"") is None  # type: ignore[arg-type]  # the same
+    assert pending.url() == ""
