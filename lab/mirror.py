@@ -21,6 +21,19 @@ def debian_mirror() -> str:
     """
     if override := os.environ.get("CERTSYNC_LAB_MIRROR"):
         return override
+    if found := _configured():
+        return found
+    # An image of a machine often comes without apt's lists, and those name the origin.
+    run(["apt-get", "-qq", "update"], timeout=300)
+    if found := _configured():
+        return found
+    raise LabError(
+        "apt on this machine names no Debian mirror",
+        "on another distribution set CERTSYNC_LAB_MIRROR to a Debian mirror",
+    )
+
+
+def _configured() -> str:
     listing = run(
         ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(REPO_URI)|$(COMPONENT)",
          "Created-By: Packages"]
@@ -29,10 +42,7 @@ def debian_mirror() -> str:
         origin, uri, component = line.split("|")
         if origin == "Debian" and component == "main" and "security" not in uri:
             return uri
-    raise LabError(
-        "apt on this machine names no Debian mirror (or has never been updated)",
-        "run apt-get update; on another distribution set CERTSYNC_LAB_MIRROR to a Debian mirror",
-    )
+    return ""
 
 
 def keyring_folder() -> Path:
