@@ -45,10 +45,16 @@ def bracketed(address: str) -> str:
     return f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
 
 
-def haproxy(fleet: Fleet, gate: Gate) -> str:
-    """Return the balancer's haproxy.cfg."""
+def haproxy(fleet: Fleet, gate: Gate, roots_sum: str = "") -> str:
+    """Return the balancer's haproxy.cfg.
+
+    ``roots_sum`` is the SHA-256 of a roots file of the fleet's own: HAProxy reads the file when it
+    is reloaded, so the configuration changes with it.
+    """
     roots = BALANCER_ROOTS if fleet.authority.roots else SYSTEM_ROOTS
-    return render("haproxy/haproxy.cfg.j2", fleet=fleet, gate=gate, roots=roots)
+    return render(
+        "haproxy/haproxy.cfg.j2", fleet=fleet, gate=gate, roots=roots, roots_sum=roots_sum
+    )
 
 
 def nginx(fleet: Fleet, machine: Machine, *, http2_directive: bool) -> dict[str, str]:

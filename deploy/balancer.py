@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from pyinfra import host
@@ -10,7 +11,6 @@ from pyinfra.operations import files
 
 from certsync import gate, templates
 from certsync.fleet import Fleet, Machine
-from certsync.gate import Gate
 from certsync.proof import Proof
 from deploy.facts import Standing, Text
 from deploy.operations import (
@@ -52,9 +52,7 @@ def configure(fleet: Fleet, machine: Machine) -> None:
         written(name="Roots for the health check", path=templates.BALANCER_ROOTS, content=roots)
     if host.data.get("adopt_haproxy"):
         put_aside(name="Put another haproxy.cfg aside", paths=_foreign_file, remove=False)
-    haproxy_configured(
-        name="haproxy.cfg", content=lambda: templates.haproxy(fleet, decided(fleet, {}))
-    )
+    haproxy_configured(name="haproxy.cfg", content=lambda: configuration(fleet, {}))
     firewall_allows(
         name="Firewall", rules=["allow 80/tcp", "allow 443/tcp"], enable=fleet.firewall.enable,
         ssh_port=machine.ssh_port,
@@ -65,8 +63,11 @@ def _foreign_file() -> list[str]:
     return [CONFIGURATION] if host.get_fact(Standing).haproxy == "foreign" else []
 
 
-def decided(fleet: Fleet, proofs: dict[str, Proof]) -> Gate:
-    """Return what the gate should be, from what the balancer has and what has been proven."""
+def configuration(fleet: Fleet, proofs: dict[str, Proof]) -> str:
+    """Return haproxy.cfg as it should be, from what the balancer has and what has been proven."""
     before = gate.read(host.get_fact(Text, path=CONFIGURATION))
     names = [machine.name for machine in fleet.backends]
-    return gate.decide(fleet.passthrough, names, before, proofs)
+    decided = gate.decide(fleet.passthrough, names, before, proofs)
+    roots = fleet.authority.roots
+    roots_sum = hashlib.sha256(Path(roots).read_bytes()).hexdigest() if roots else ""
+    return templates.haproxy(fleet, decided, roots_sum)

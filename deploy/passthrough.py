@@ -6,10 +6,9 @@ from typing import Any
 
 from pyinfra.api import deploy
 
-from certsync import templates
 from certsync.fleet import Fleet
 from certsync.proof import Proof
-from deploy.balancer import decided
+from deploy.balancer import configuration
 from deploy.facts import Answer
 from deploy.operations import haproxy_configured
 
@@ -19,7 +18,7 @@ def gate(fleet: Fleet, issuer: Any) -> None:
     """Have the members that the issuer has just proven, and the rule if there is one."""
     haproxy_configured(
         name="Passthrough",
-        content=lambda: templates.haproxy(fleet, decided(fleet, proofs(issuer))),
+        content=lambda: configuration(fleet, proofs(issuer)),
     )
 
 

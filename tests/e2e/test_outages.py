@@ -85,6 +85,34 @@ def test_the_next_deploy_brings_the_replica_up_to_the_others(road: Road) -> None
     assert road.lab.ca.orders() == orders
 
 
+def fail_for_the_certificate(road: Road) -> None:
+    """Let every member's check fail: the balancer trusts another CA than the fleet's."""
+    other = "-days 1 -nodes -subj /CN=other -keyout /dev/null"
+    road.lab.balancer.sh(
+        f"openssl req -x509 -newkey rsa:2048 {other} -out /etc/haproxy/certsync-roots.pem "
+        "2>/dev/null && systemctl reload haproxy && sleep 4"
+    )
+
+
+def test_when_all_fail_for_the_certificate_they_share_traffic_goes_on(road: Road) -> None:
+    fail_for_the_certificate(road)
+    status = road.certsync("status")
+    assert status.status == 3
+    assert "backend-01: not in the pool: down: SSL handshake failure" in status.stderr
+    assert road.pages() == {machine.name for machine in road.lab.backends}
+
+
+def test_with_refuse_it_does_not_and_a_deploy_mends_it(road: Road) -> None:
+    road.edit("[site]\n", '[balancing]\non_certificate_failure = "refuse"\n\n[site]\n')
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    fail_for_the_certificate(road)
+    assert road.page() == ""
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    assert road.pages() == {machine.name for machine in road.lab.backends}
+
+
 def test_with_the_issuer_out_of_reach_status_tells_what_is_seen_from_here(road: Road) -> None:
     road.issuer.cut()
     try:

@@ -94,6 +94,12 @@ def test_the_check_verifies_names_dates_and_roots_and_never_resumes() -> None:
     )
 
 
+def test_other_roots_are_another_configuration_so_that_haproxy_reads_them() -> None:
+    made, gate = fleet(1), Gate(True, {"backend-01": True})
+    assert "\n# Roots with SHA-256 abc.\n" in templates.haproxy(made, gate, "abc")
+    assert "Roots with" not in templates.haproxy(made, gate)
+
+
 def test_an_ipv6_member_is_written_in_brackets() -> None:
     six = machine("backend-01", 11, private_address="2001:db8::11")
     made = replace(fleet(1), backends=(six,))
