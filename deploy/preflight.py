@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gevent.lock import RLock  # type: ignore[import-untyped]  # it has no stubs
+from gevent.lock import RLock
 from pyinfra.api import State
 from pyinfra.api.exceptions import PyinfraError
 
