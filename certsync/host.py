@@ -51,7 +51,12 @@ class Completed:
     def last_words(self) -> str:
         """The end of what it printed, standard error first."""
         lines = (self.stderr.strip() or self.stdout.strip()).splitlines()
-        return "; ".join(line.strip() for line in lines[-3:])[-500:]
+        return printable("; ".join(line.strip() for line in lines[-3:])[-500:])
+
+
+def printable(text: str) -> str:
+    """Return another machine's words as they can stand in a log or a terminal, and not too many."""
+    return "".join(each if each.isprintable() else "?" for each in text[:500])
 
 
 def run(
@@ -87,7 +92,9 @@ def ssh_reason(name: str, stderr: str) -> UnreachableError:
         if words in stderr:
             return UnreachableError(f"{name}: {meaning}", hint)
     lines = [line for line in stderr.strip().splitlines() if line.strip()]
-    return UnreachableError(f"{name}: {lines[-1] if lines else 'SSH failed without a word'}")
+    return UnreachableError(
+        f"{name}: {printable(lines[-1] if lines else 'SSH failed without a word')}"
+    )
 
 
 def ssh_argv(machine: Machine, known_hosts: str) -> list[str]:

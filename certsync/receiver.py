@@ -3,12 +3,12 @@
 """Root's program on every backend: check a generation, make it the live one, say which it is.
 
 It is installed as one file and needs the standard library and openssl(1) alone. On a replica the
-unprivileged receiving user starts it through sudo, and its standard input is hostile: a line is
+unprivileged receiving user starts it through sudo, and its standard input is hostile: one line
 `VERB NAME NUMBER`, each matched against a fixed pattern. On the issuer root starts the same
 program, so that a certificate is activated in one way everywhere. Verbs that only root may use are
 given as arguments, which the sudo rule does not allow.
 
-Each line is answered by one line of JSON: `{"ok": true, …}` or `{"ok": false, "why": …}`.
+The answer is one line of JSON: `{"ok": true, …}` or `{"ok": false, "why": …}`.
 """
 
 import calendar
@@ -20,6 +20,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -34,6 +35,12 @@ PEM_FILES = ("privkey.pem", "cert.pem", "chain.pem", "fullchain.pem")
 MANIFEST = "manifest.json"
 FILES = (*PEM_FILES, MANIFEST)
 LARGEST = 64 * 1024
+LONGEST_LINE = 300
+"""Characters of a line that are read: more than the longest one that means something has."""
+
+PATIENCE = 30
+"""Seconds that standard input may keep us waiting."""
+
 CLOCK_TOLERANCE = 300
 """Seconds that a certificate may be from the future: the issuer's clock is not ours."""
 
@@ -68,7 +75,13 @@ def run(*argv: str, text: str = "", seconds: int = 60) -> str:
     environment = {"PATH": PATH, "LC_ALL": "C"}
     try:
         done = subprocess.run(
-            argv, input=text, capture_output=True, text=True, timeout=seconds, env=environment
+            argv,
+            input=text,
+            capture_output=True,
+            encoding="utf-8",
+            errors="backslashreplace",
+            timeout=seconds,
+            env=environment,
         )
     except subprocess.TimeoutExpired:
         raise Refused(f"{argv[0]} took longer than {seconds} s") from None
@@ -84,7 +97,10 @@ def run(*argv: str, text: str = "", seconds: int = 60) -> str:
 @contextlib.contextmanager
 def rights_of(user: str):
     """Work with an unprivileged user's rights on the file system inside the block."""
-    entry = pwd.getpwnam(user)
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise Refused(f"there is no user {user} on this host: deploy again") from None
     groups, group = os.getgroups(), os.getegid()
     os.setgroups([])
     os.setegid(entry.pw_gid)
@@ -100,11 +116,14 @@ def rights_of(user: str):
 def read_inbox(inbox: Path) -> dict:
     """Return the five files' contents, read as the receiving user could read them itself.
 
+    Nothing, unless all five are there: a push that was interrupted has not been received.
     A symbolic link, a FIFO, a device or a second hard link gains nothing: each is refused.
     """
     with rights_of(RECEIVING_USER):
         folder = os.open(inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
+            if not set(FILES).issubset(os.listdir(folder)):
+                return {}
             return {name: read_regular(name, folder) for name in FILES}
         finally:
             os.close(folder)
@@ -131,12 +150,14 @@ def read_regular(name: str, folder: int) -> bytes:
 
 def empty_inbox(inbox: Path) -> None:
     """Remove what is in the inbox, with the receiving user's rights."""
-    with rights_of(RECEIVING_USER), contextlib.suppress(OSError):
-        for entry in os.scandir(inbox):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                os.unlink(entry.path)
+    with rights_of(RECEIVING_USER):
+        for entry in list(os.scandir(inbox)):
+            # One that will not go, of a depth that nobody can walk, must not protect the others.
+            with contextlib.suppress(OSError, RecursionError):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    os.unlink(entry.path)
 
 
 # Looking at a generation
@@ -154,7 +175,7 @@ def read_manifest(folder: Path) -> dict:
         schema, sums = manifest["schema"], manifest["files"]
         if not isinstance(schema, int) or not isinstance(sums, dict):
             raise TypeError
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Refused(f"{folder}: no readable manifest ({type(error).__name__})") from None
     if schema > SCHEMA:
         raise Refused(
@@ -189,7 +210,8 @@ def verify(folder: Path, name: str, number: str, now: float) -> None:
 
 def verify_pair(folder: Path) -> None:
     """Refuse a key that is not the certificate's."""
-    key = run("openssl", "pkey", "-in", str(folder / "privkey.pem"), "-pubout")
+    key = run("openssl", "pkey", "-in", str(folder / "privkey.pem"), "-passin", "pass:",
+              "-pubout")  # fmt: skip
     leaf = run("openssl", "x509", "-in", str(folder / "cert.pem"), "-noout", "-pubkey")
     if key != leaf:
         raise Refused(f"{folder.name}: the private key does not belong to the certificate")
@@ -244,11 +266,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> Path:
-    """Make a folder that only root can look into, and those above it below ``HOME``."""
+    """Make a folder that only root can look into, and those above it up to ``HOME``."""
     if folder != HOME:
         make_folder(folder.parent)
     with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o755 if folder == HOME else 0o700)
+        folder.mkdir(mode=0o700)
         sync_folder(folder.parent)
     return folder
 
@@ -257,13 +279,17 @@ def write_generation(files: dict, name: str, number: str) -> Path:
     """Write the files into a new folder of ``staging`` and return it, all of it on disk."""
     staging = make_folder(HOME / "staging")
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-{number}.", dir=staging))
-    for file, content in files.items():
-        handle = os.open(folder / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as sink:
-            sink.write(content)
-            sink.flush()
-            os.fsync(sink.fileno())
-    sync_folder(folder)
+    try:
+        for file, content in files.items():
+            handle = os.open(folder / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "wb") as sink:
+                sink.write(content)
+                sink.flush()
+                os.fsync(sink.fileno())
+        sync_folder(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder
 
 
@@ -321,12 +347,13 @@ def check(name: str, number: str) -> dict:
         raise Refused("generation 0000 is each backend's own")
     clear_staging()
     there = archive(name) / number
-    if (INBOX / MANIFEST).exists():
-        folder = write_generation(read_inbox(INBOX), name, number)
+    # Only a replica has an inbox. Its folder is root's, what is in it is not.
+    if INBOX.is_dir():
         try:
-            take(folder, there, name, number)
+            if files := read_inbox(INBOX):
+                take(write_generation(files, name, number), there, name, number)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            clear_staging()
             empty_inbox(INBOX)
     if not there.is_dir():
         raise Refused(f"generation {number} has not been received")
@@ -375,13 +402,13 @@ def activate(name: str, number: str) -> dict:
         raise Refused("generation 0000 is only ever where a backend starts from")
     verify(folder, name, number, time.time())
     before = current_number(name)
-    point(name, number)
     try:
+        point(name, number)
         reload_nginx()
-    except Refused:
+    except BaseException:
         if before and before != number:
             point(name, before)
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(Refused, OSError):
                 reload_nginx()
         raise
     return {"current": number, "before": before}
@@ -400,6 +427,15 @@ def placeholder(name: str, *names: str) -> dict:
     """Make the self-signed generation 0000, so that nginx can start before the first issue."""
     if current_number(name):
         return {"current": current_number(name), "changed": False}
+    make_placeholder(name, *names)
+    return {"current": PLACEHOLDER, "changed": True}
+
+
+def make_placeholder(name: str, *names: str) -> None:
+    """Make generation 0000, in the place of one that is damaged, and let the live link point to it.
+
+    Its key is this host's own, so it can be made anew at any time.
+    """
     clear_staging()
     alternatives = ",".join(f"DNS:{each}" for each in (name, *names))
     work = write_generation({}, name, PLACEHOLDER)
@@ -417,34 +453,41 @@ def placeholder(name: str, *names: str) -> dict:
     files[MANIFEST] = json.dumps(manifest, indent=1).encode()
     keep(write_generation(files, name, PLACEHOLDER), name, PLACEHOLDER)
     point(name, PLACEHOLDER)
-    return {"current": PLACEHOLDER, "changed": True}
 
 
 def boot() -> dict:
     """Before nginx starts, let each live link point to a generation that is whole."""
+    places = [*(HOME / "archive").glob("*"), *(HOME / "live").glob("*")]
     fell_back = {}
-    for folder in sorted((HOME / "archive").glob("*")):
-        name = folder.name
+    for name in sorted({path.name for path in places if NAME.fullmatch(path.name)}):
         try:
-            verify_sums(folder / (current_number(name) or PLACEHOLDER))
-            verify_pair(folder / (current_number(name) or PLACEHOLDER))
+            verify_whole(archive(name) / (current_number(name) or "no live link"))
         except Refused as refused:
             fell_back[name] = {"to": fall_back(name), "why": str(refused)}
     return {"fell_back": fell_back}
 
 
+def verify_whole(folder: Path) -> None:
+    """Refuse a generation that nginx could not start with, whatever the date is."""
+    verify_sums(folder)
+    verify_pair(folder)
+
+
 def fall_back(name: str) -> str:
-    """Let the live link point to the newest whole generation before the live one."""
+    """Let the live link point to the newest whole generation before the live one, and return it.
+
+    Without any, nginx starts with a new placeholder: port 80 and its challenges need it too.
+    """
     broken = current_number(name)
     for folder in sorted(archive(name).glob("[0-9]" * 4), reverse=True):
         if broken and folder.name >= broken:
             continue
         with contextlib.suppress(Refused):
-            verify_sums(folder)
-            verify_pair(folder)
+            verify_whole(folder)
             point(name, folder.name)
             return folder.name
-    raise Refused(f"{name}: no generation on this host is whole")
+    make_placeholder(name)
+    return PLACEHOLDER
 
 
 # The two ways in
@@ -474,33 +517,43 @@ def told(work: Callable[..., dict], *arguments: str) -> dict:
     try:
         result = {"ok": True, **work(*arguments)}
     except Refused as refused:
-        result = {"ok": False, "why": str(refused)}
+        result = {"ok": False, "why": plain(str(refused))}
     except OSError as error:
-        result = {"ok": False, "why": f"{error.filename or 'a file'}: {error.strerror}"}
-    asked = " ".join(arguments)[:300].encode("ascii", "backslashreplace").decode()
+        result = {"ok": False, "why": plain(f"{error.filename or 'a file'}: {error.strerror}")}
+    except Exception as error:  # noqa: BLE001  # whatever hostile input found ends in an answer
+        result = {"ok": False, "why": plain(f"unforeseen: {error!r}")}
+    asked = plain(" ".join(arguments))
     if not asked.startswith("current ") or not result["ok"]:
         level = syslog.LOG_NOTICE if result["ok"] else syslog.LOG_WARNING
-        syslog.syslog(level, f"{asked!r}: {result.get('why', 'done')}")
+        syslog.syslog(level, f"'{asked}': {result.get('why', 'done')}")
     return result
 
 
+def plain(text: str) -> str:
+    """Return text as it can stand in a log or a terminal: one line, printable, not long."""
+    return text[:600].encode("unicode_escape").decode()
+
+
+def read_line() -> str:
+    """Return the line on standard input; who sends a longer one, or none, is cut off."""
+    signal.alarm(PATIENCE)
+    line = sys.stdin.buffer.readline(LONGEST_LINE)
+    signal.alarm(0)
+    return line.decode("ascii", "backslashreplace").removesuffix("\n")
+
+
 def main(arguments: list) -> int:
-    """Serve the verbs on standard input, or the one given as arguments by root."""
+    """Do what the line on standard input asks for, or root with its arguments."""
     os.umask(0o077)
     syslog.openlog("certsync-receiver", facility=syslog.LOG_AUTH)
+    verb, *rest = arguments or ["", read_line()]
+    work = FROM_ARGUMENTS[verb] if verb else answer
+    # Locked only now: who keeps us waiting must not keep others out, nginx at boot least of all.
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if arguments:
-            result = told(FROM_ARGUMENTS[arguments[0]], *arguments[1:])
-            print(json.dumps(result))
-            return 0 if result["ok"] else 1
-        good = True
-        # A line is short; whoever sends more is cut off.
-        for line in iter(lambda: sys.stdin.readline(400), ""):
-            result = told(answer, line.rstrip("\n"))
-            good = good and result["ok"]
-            print(json.dumps(result), flush=True)
-        return 0 if good else 1
+        result = told(work, *rest)
+    print(json.dumps(result))
+    return 0 if result["ok"] else 1
 
 
 if __name__ == "__main__":

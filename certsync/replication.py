@@ -64,14 +64,12 @@ class Backend:
             done = host.run(argv, input=line, seconds=RECEIVE_SECONDS, user=PUSHING_USER)
             if done.status == 255:
                 raise host.ssh_reason(self.name, done.stderr)
-        try:
-            answer: Answer = json.loads(done.stdout)
-            answer["ok"]
-        except (ValueError, KeyError, TypeError):
+        answer = parsed(done.stdout)
+        if answer is None:
             raise HostError(
                 f"{self.name}: no receiver answers: {done.last_words or done.status}",
                 "run `certsync deploy` again",
-            ) from None
+            )
         return answer
 
     def standing(self, lineage: str) -> Standing:
@@ -81,12 +79,12 @@ class Backend:
         except HostError as error:
             return self.unheard(error)
         if not answer["ok"]:
-            return Standing(self.name, reached=False, why=str(answer.get("why")))
+            return Standing(self.name, reached=False, why=answer["why"])
         return Standing(
             self.name,
             reached=True,
             current=str(answer.get("current", "")),
-            generations=dict(answer.get("generations", {})),
+            generations=answer["generations"],
         )
 
     def unheard(self, error: HostError) -> Standing:
@@ -135,6 +133,20 @@ class Backend:
 
     def _destination(self) -> str:
         return self.machine.private_address
+
+
+def parsed(text: str) -> Answer | None:
+    """Return a receiver's answer; None: it is none. A replica may send us anything."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict) or not isinstance(data.get("ok"), bool):
+        return None
+    generations = data.get("generations", {})
+    if not isinstance(generations, dict):
+        return None
+    return {**data, "generations": generations, "why": host.printable(str(data.get("why", "")))}
 
 
 def backends(fleet: Fleet) -> list[Backend]:

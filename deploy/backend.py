@@ -6,7 +6,7 @@ import shlex
 
 from pyinfra import host
 from pyinfra.api import deploy
-from pyinfra.operations import files, systemd
+from pyinfra.operations import files
 
 from certsync import receiver, templates
 from certsync.fleet import Fleet, Machine, SiteKind, WebAccess
@@ -17,6 +17,7 @@ from deploy.operations import (
     packages_present,
     put_aside,
     ran,
+    ran_when,
     written,
 )
 
@@ -43,13 +44,15 @@ def configure(fleet: Fleet, machine: Machine) -> None:
     unit = "/etc/systemd/system/certsync-verify.service"
     text = templates.road() / "templates/replica/certsync-verify.service"
     verify = written(name="Verification at boot", path=unit, content=text.read_text())
-    systemd.service(
+    ran_when(
+        name="systemd reads it",
+        command="systemctl daemon-reload",
+        needed=lambda: verify.changed,
+    )
+    ran(
         name="Verify certificates before nginx starts",
-        service="certsync-verify.service",
-        enabled=True,
-        running=None,
-        daemon_reload=True,
-        _if=verify.did_change,
+        command="systemctl enable -q certsync-verify.service",
+        unless="systemctl is-enabled -q certsync-verify.service",
     )
     lineage = shlex.quote(fleet.lineage)
     ran(

@@ -14,6 +14,7 @@ from certsync.fleet import Fleet, Machine
 from certsync.proof import Proof
 from deploy.facts import Standing, Text
 from deploy.operations import (
+    MEMBERS_ARE_UP,
     firewall_allows,
     haproxy_configured,
     packages_present,
@@ -47,12 +48,22 @@ def configure(fleet: Fleet, machine: Machine) -> None:
     ran_when(
         name="systemd reads it", command="systemctl daemon-reload", needed=lambda: drop_in.changed
     )
-    if fleet.authority.roots:
-        roots = Path(fleet.authority.roots).read_text()
-        written(name="Roots for the health check", path=templates.BALANCER_ROOTS, content=roots)
+    source_roots = fleet.authority.roots
+    if source_roots:
+        roots = written(
+            name="Roots for the health check",
+            path=templates.BALANCER_ROOTS,
+            content=Path(source_roots).read_text(),
+        )
     if host.data.get("adopt_haproxy"):
         put_aside(name="Put another haproxy.cfg aside", paths=_foreign_file, remove=False)
     haproxy_configured(name="haproxy.cfg", content=lambda: configuration(fleet, {}))
+    if source_roots:
+        ran_when(
+            name="HAProxy reads other roots",
+            command=f"systemctl try-reload-or-restart haproxy\n{MEMBERS_ARE_UP}",
+            needed=lambda: roots.changed,
+        )
     firewall_allows(
         name="Firewall", rules=["allow 80/tcp", "allow 443/tcp"], enable=fleet.firewall.enable,
         ssh_port=machine.ssh_port,

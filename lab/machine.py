@@ -103,7 +103,9 @@ class Machine:
             LabError: it has not, after ``seconds``; the console's tail is in the message.
         """
         end = time.monotonic() + seconds
-        while not attempt([*self.ssh_argv(), "systemctl is-system-running --wait || :"]):
+        # Asked again and again, because systemctl's own --wait has been seen to miss the moment.
+        booted = "case $(systemctl is-system-running) in running|degraded) ;; *) exit 1 ;; esac"
+        while not attempt([*self.ssh_argv(), booted], timeout=10):
             if time.monotonic() > end:
                 tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
                 raise LabError(f"{self.name} does not answer on SSH after {seconds:g} s\n{tail}")

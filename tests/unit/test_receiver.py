@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import shutil
+import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +130,7 @@ def test_a_full_chain_that_is_not_leaf_and_chain_is_refused(generation: Path) ->
         ({"lineage": "other"}, f"the manifest is not that of {NAME} 0001"),
         ({"schema": 2}, "the manifest has schema 2, this receiver reads 1"),
         ({"files": []}, "no readable manifest"),
+        ({"schema": "1"}, "no readable manifest"),
     ],
 )
 def test_a_manifest_that_is_not_this_generations_is_refused(
@@ -132,6 +138,28 @@ def test_a_manifest_that_is_not_this_generations_is_refused(
 ) -> None:
     seal(generation, **changes)
     with pytest.raises(Refused, match=words):
+        verify(generation)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"null", b"[]", b"\xff\xfe{}", b"[" * 60000, b'{"a":' * 10000, b"9" * 60000],
+    ids=["nothing", "null", "list", "no UTF-8", "deep list", "deep object", "huge number"],
+)
+def test_a_manifest_that_is_none_is_refused(generation: Path, content: bytes) -> None:
+    (generation / receiver.MANIFEST).write_bytes(content)
+    with pytest.raises(Refused, match="no readable manifest"):
+        verify(generation)
+
+
+def test_a_key_behind_a_pass_phrase_is_refused_and_nobody_is_asked_for_it(
+    generation: Path,
+) -> None:
+    key, locked = generation / "privkey.pem", generation / "locked"
+    openssl("pkey", "-in", str(key), "-aes128", "-passout", "pass:secret", "-out", str(locked))
+    locked.rename(key)
+    seal(generation)
+    with pytest.raises(Refused, match="openssl pkey: "):
         verify(generation)
 
 
@@ -231,3 +259,206 @@ def test_what_an_interrupted_run_staged_is_cleared(home: Path) -> None:
     assert names(home / "staging") != []
     receiver.clear_staging()
     assert names(home / "staging") == []
+
+
+# The inbox
+
+
+@pytest.fixture
+def inbox(home: Path, generation: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an inbox with a good generation 0001, on a host where nginx likes everything."""
+    monkeypatch.setattr(receiver, "rights_of", contextlib.nullcontext)
+    monkeypatch.setattr(receiver, "try_nginx", lambda *_: None)
+    monkeypatch.setattr(receiver, "reload_nginx", lambda: None)
+    inbox = home.parent / "inbox"
+    shutil.copytree(generation, inbox)
+    return inbox
+
+
+def test_what_is_received_is_kept_and_the_inbox_is_empty_then(home: Path, inbox: Path) -> None:
+    assert receiver.check(NAME, "0001") == {"checked": "0001"}
+    assert names(inbox) == names(home / "staging") == []
+    receiver.verify_sums(home / "archive" / NAME / "0001")
+
+
+def test_what_is_refused_leaves_neither_inbox_nor_staging_behind(home: Path, inbox: Path) -> None:
+    (inbox / "privkey.pem").unlink()
+    os.mkfifo(inbox / "privkey.pem")
+    (inbox / "folder/in/folder").mkdir(parents=True)
+    with pytest.raises(Refused, match=r"^inbox: privkey\.pem is no plain file"):
+        receiver.check(NAME, "0001")
+    assert names(inbox) == []
+    assert not (home / "archive").exists()
+
+
+def test_an_interrupted_push_does_not_stop_a_generation_that_is_kept(inbox: Path) -> None:
+    receiver.check(NAME, "0001")
+    for name in ("cert.pem", receiver.MANIFEST):
+        (inbox / name).write_text("what the power cut left")
+    assert receiver.check(NAME, "0001") == {"checked": "0001"}
+    assert names(inbox) == []
+
+
+def test_another_generation_of_a_number_that_is_kept_is_refused(home: Path, inbox: Path) -> None:
+    receiver.check(NAME, "0001")
+    before = (home / "archive" / NAME / "0001" / "privkey.pem").read_bytes()
+    make_pair(inbox)
+    seal(inbox)
+    with pytest.raises(Refused, match="another generation 0001 is kept here"):
+        receiver.check(NAME, "0001")
+    assert (home / "archive" / NAME / "0001" / "privkey.pem").read_bytes() == before
+
+
+def test_a_damaged_copy_is_replaced_by_a_good_one_of_the_same_number(
+    home: Path, inbox: Path, generation: Path
+) -> None:
+    receiver.check(NAME, "0001")
+    (home / "archive" / NAME / "0001" / "cert.pem").write_text("")
+    shutil.copytree(generation, inbox, dirs_exist_ok=True)
+    receiver.check(NAME, "0001")
+    receiver.verify_sums(home / "archive" / NAME / "0001")
+    assert names(home / "staging") == []
+
+
+def test_a_full_disk_leaves_nothing_in_staging(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    receiver.HOME.mkdir()
+    (home / "staging").mkdir()
+    with pytest.raises(OSError, match="No space left"):
+        receiver.write_generation({"privkey.pem": b"secret"}, NAME, "0001")
+    assert names(home / "staging") == []
+
+
+@pytest.mark.usefixtures("inbox")
+@pytest.mark.parametrize("error", [Refused("nginx says no"), FileNotFoundError(2, "no", "nginx")])
+def test_the_link_goes_back_whatever_stops_the_reload(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    receiver.placeholder(NAME)
+    receiver.check(NAME, "0001")
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(receiver, "reload_nginx", fail)
+    with pytest.raises(type(error)):
+        receiver.activate(NAME, "0001")
+    assert receiver.current_number(NAME) == "0000"
+
+
+# Boot
+
+
+def test_boot_makes_a_placeholder_where_no_generation_is_whole(home: Path) -> None:
+    receiver.placeholder(NAME)
+    (home / "archive" / NAME / "0000" / "privkey.pem").write_text("")
+    assert receiver.boot()["fell_back"][NAME]["to"] == "0000"
+    receiver.verify_whole(home / "live" / NAME)
+
+
+@pytest.mark.parametrize("lost", ["live", "archive"])
+def test_boot_mends_a_lost_link_or_a_lost_archive(home: Path, generation: Path, lost: str) -> None:
+    receiver.placeholder(NAME)
+    receiver.keep(generation, NAME, "0001")
+    receiver.point(NAME, "0001")
+    shutil.rmtree(home / lost)
+    told = receiver.boot()["fell_back"]
+    assert told[NAME]["to"] == ("0001" if lost == "live" else "0000")
+    receiver.verify_whole(home / "live" / NAME)
+
+
+def test_one_lineage_without_a_whole_generation_does_not_hold_up_another(
+    home: Path, generation: Path
+) -> None:
+    receiver.placeholder("another.example.com")
+    (home / "archive/another.example.com/0000/cert.pem").unlink()
+    receiver.placeholder(NAME)
+    receiver.keep(generation, NAME, "0001")
+    receiver.point(NAME, "0001")
+    (home / "archive" / NAME / "0001" / "cert.pem").unlink()
+    assert set(receiver.boot()["fell_back"]) == {NAME, "another.example.com"}
+    receiver.verify_whole(home / "live" / NAME)
+
+
+# The program
+
+
+Program = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    """Start the receiver as a process, with a home of its own."""
+    setting = (
+        "import sys; from pathlib import Path; from certsync import receiver; "
+        f"receiver.HOME = Path({str(tmp_path / 'home')!r}); "
+        f"receiver.INBOX = Path({str(tmp_path / 'inbox')!r}); "
+        f"receiver.LOCK = Path({str(tmp_path / 'lock')!r}); "
+        "receiver.PATIENCE = 2; sys.exit(receiver.main(sys.argv[1:]))"
+    )
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", setting, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"\xff\xfe\n", b"check \0 0001\n", b"x" * 10_000_000, b"\n" * 1000],
+    ids=["nothing", "no text", "NUL", "a long line", "many lines"],
+)
+def test_whatever_is_sent_is_answered_in_one_line_of_json(program: Program, sent: bytes) -> None:
+    process = program()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(sent)  # type: ignore[union-attr]  # it is a pipe
+    answer = json.loads(process.communicate()[0])
+    assert answer["ok"] is False
+    assert answer["why"].startswith("no such ")
+    assert process.returncode == 1
+
+
+def test_what_follows_in_a_line_that_is_too_long_is_not_read_as_another(program: Program) -> None:
+    filler = b"x" * receiver.LONGEST_LINE
+    answers = [
+        program().communicate(filler[:length] + b"current example.com 0001\n")[0]
+        for length in (300, 400, 600)
+    ]
+    assert {answer.count(b"\n") for answer in answers} == {1}
+    assert not any(json.loads(answer)["ok"] for answer in answers)
+
+
+def test_who_sends_nothing_keeps_nobody_out_and_is_sent_away(program: Program) -> None:
+    idle = program()
+    assert json.loads(program("boot").communicate(timeout=20)[0])["ok"]
+    assert idle.wait(timeout=20) == -signal.SIGALRM
+
+
+def test_what_nobody_foresaw_is_an_answer_too(inbox: Path) -> None:
+    seal(inbox, names=[1, "a"])
+    answer = receiver.told(receiver.answer, f"check {NAME} 0001")
+    assert answer["ok"] is False
+    assert answer["why"].startswith("unforeseen: TypeError(")
+
+
+def test_a_refusal_is_one_printable_line() -> None:
+    def refuse() -> dict[str, Any]:
+        raise Refused("a\nb\x1b[31m\0" + "x" * 1000)
+
+    why = receiver.told(refuse)["why"]
+    assert why.startswith(r"a\nb\x1b[31m\x00x")
+    assert len(why) < 700
