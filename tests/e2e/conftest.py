@@ -1,4 +1,4 @@
-"""The labs that the end-to-end tests run on. Tests that break nothing share one."""
+"""The labs that the end-to-end tests run on. Those of a module share one."""
 
 from __future__ import annotations
 
@@ -33,10 +33,3 @@ def _brought_up(lab: Lab) -> Iterator[Lab]:
 def bring_up() -> BringUp:
     """Return what brings a new lab up, and takes it down at the end of its block."""
     return _brought_up
-
-
-@pytest.fixture(scope="session")
-def shared_lab(bring_up: BringUp) -> Iterator[Lab]:
-    """Return the fleet of all tests that break nothing, up from the first that asks for it."""
-    with bring_up(Lab("e2e")) as lab:
-        yield lab
