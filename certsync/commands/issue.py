@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from certsync import canary, dns
+from certsync import canary, dns, replication
 from certsync.certificate import Certificate
 from certsync.errors import CanaryError, DnsError
 from certsync.fleet import Fleet
 from certsync.generation import Manifest, next_number, number_text, target
+from certsync.rollout import Standing
 from certsync.schedule import Due, issuance_due
 from certsync.store import Store, generation_files, sums
 
@@ -61,7 +62,7 @@ def issue(store: Store, now: datetime, tell: Tell) -> int | None:
     store.prove_writable()
     look_before_buying(fleet, store, first=look.due.first, tell=tell)
     issued = issuance.obtain(fleet, store, now, tell)
-    number = next_number(store.manifests(fleet.lineage))
+    number = next_number(numbers_in_use(fleet, store))
     manifest = _manifest(fleet, number, issued.key, issued.certificate, issued.account)
     store.keep(manifest, issued.key, issued.certificate)
     issuance.forget(fleet, store)
@@ -70,6 +71,23 @@ def issue(store: Store, now: datetime, tell: Tell) -> int | None:
         f"valid until {manifest.not_after:%Y-%m-%d %H:%M} UTC"
     )
     return number
+
+
+def numbers_in_use(fleet: Fleet, store: Store) -> set[int]:
+    """Return the numbers that any backend in reach has given to a generation.
+
+    An issuer that was set up anew begins with an empty archive, and its replicas do not: a number
+    of theirs for another certificate would be refused by each.
+    """
+    used = set(store.manifests(fleet.lineage))
+    replication.open_runtime()
+    for backend, found in replication.each(
+        lambda one: one.standing(fleet.lineage), replication.backends(fleet)
+    ):
+        if isinstance(found, Standing):
+            used |= {int(number) for number in found.generations if number.isdecimal()}
+        backend.hang_up()
+    return used
 
 
 def look_before_buying(fleet: Fleet, store: Store, *, first: bool, tell: Tell) -> None:

@@ -85,6 +85,17 @@ def test_the_next_deploy_brings_the_replica_up_to_the_others(road: Road) -> None
     assert road.lab.ca.orders() == orders
 
 
+def test_an_issuer_that_lost_everything_of_ours_is_set_up_again_and_numbers_on(
+    road: Road,
+) -> None:
+    highest = max(road.current(machine) for machine in road.replicas)
+    road.issuer.sh("rm -rf /etc/certsync /var/lib/certsync /var/lib/certsync-push /opt/certsync")
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    after = {road.current(machine) for machine in road.lab.backends}
+    assert after == {f"{int(highest) + 1:04}"}
+
+
 def fail_for_the_certificate(road: Road) -> None:
     """Let every member's check fail: the balancer trusts another CA than the fleet's."""
     other = "-days 1 -nodes -subj /CN=other -keyout /dev/null"
