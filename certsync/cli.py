@@ -202,9 +202,12 @@ def run(work: Callable[[], Any]) -> int:
 
         console.tell(describe(error))
         return error.exit_status
-    except CertsyncError as error:
-        console.fail(error)
-        return error.exit_status
+    except BrokenPipeError:
+        return 1
+    except (CertsyncError, OSError, ModuleNotFoundError) as error:
+        told = in_our_words(error)
+        console.fail(told)
+        return told.exit_status
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
@@ -213,6 +216,19 @@ def run(work: Callable[[], Any]) -> int:
     except (click.Abort, KeyboardInterrupt):
         console.tell("interrupted: the same command continues")
         return 130
-    except BrokenPipeError:
-        return 1
     return 0
+
+
+def in_our_words(error: CertsyncError | OSError | ModuleNotFoundError) -> CertsyncError:
+    """Return the error to tell for one that nothing nearer to it has translated."""
+    if isinstance(error, CertsyncError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        return CertsyncError(
+            f"the Python package {error.name} is not installed here",
+            "on the operator's machine: pip install 'certsync-fleet[deploy]'",
+        )
+    return CertsyncError(
+        f"{error.filename or 'a file'}: {error.strerror or error}",
+        "is the disk full or read-only, and is the file yours?",
+    )

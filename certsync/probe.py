@@ -39,12 +39,14 @@ def probe(
 ) -> Served | Unreachable:
     """Return what is served at an address for a server name, verified against ``roots``.
 
+    ``roots`` is a PEM file; empty: what Python trusts on this machine.
+
     A handshake that a client would refuse is made again without verifying, to see what is there.
 
     Raises:
         OSError: the file ``roots`` cannot be read.
     """
-    strict = ssl.create_default_context(cafile=roots)
+    strict = ssl.create_default_context(cafile=roots or None)
     # Python 3.13 refuses roots without extensions that RFC 5280 asks for; browsers do not.
     strict.verify_flags &= ~ssl.VERIFY_X509_STRICT
     try:

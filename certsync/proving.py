@@ -66,7 +66,7 @@ def prove(hosts: Sequence[Machine], fleet: Fleet, wanted: Expected, now: datetim
         return judge(machine.name, seen, wanted.chain, wanted.manifests, wanted.current, now)
 
     try:
-        ssl.create_default_context(cafile=wanted.roots)
+        ssl.create_default_context(cafile=wanted.roots or None)
     except OSError as error:
         raise StoreError(
             f"{wanted.roots}: {error.strerror or error}", "is ca.roots in the fleet file right?"

@@ -11,7 +11,7 @@ from typing import Any
 
 from certsync import balancers, host, proving, report
 from certsync.errors import HostError
-from certsync.fleet import SYSTEM_ROOTS, Fleet
+from certsync.fleet import Fleet
 from certsync.fleet_file import read_fleet
 from certsync.probe import Unreachable, probe
 from certsync.proof import Proof, Verdict, judge
@@ -112,7 +112,7 @@ def _ask_issuer(fleet: Fleet) -> dict[str, Any]:
 
 def _from_here(fleet: Fleet, now: datetime) -> list[Proof]:
     """Return what the backends show this machine, by the addresses that it reaches them by."""
-    wanted = proving.Expected(None, (), (), _roots(fleet))
+    wanted = proving.Expected(None, (), (), fleet.authority.roots)
     machines = [replace(each, private_address=each.address) for each in fleet.backends]
     uncompared = "clients trust it; which generation it is, only the issuer can tell"
     return [
@@ -130,7 +130,7 @@ def _through(fleet: Fleet, proofs: list[Proof], now: datetime) -> tuple[list[Pro
     served = {proof.fingerprint: proof for proof in proofs if proof.verdict in trusted}
     found, notes = [], []
     for address in fleet.public_addresses:
-        seen = probe(address, proving.TLS_PORT, fleet.lineage, _roots(fleet))
+        seen = probe(address, proving.TLS_PORT, fleet.lineage, fleet.authority.roots)
         if isinstance(seen, Unreachable) and seen.no_route:
             notes.append(f"{address}: not looked at, this machine has no route to it")
             continue
@@ -142,10 +142,6 @@ def _through(fleet: Fleet, proofs: list[Proof], now: datetime) -> tuple[list[Pro
             judged = replace(judged, why="it shows another certificate than the backends")
         found.append(judged)
     return found, notes
-
-
-def _roots(fleet: Fleet) -> str:
-    return fleet.authority.roots or SYSTEM_ROOTS
 
 
 def _pools(fleet: Fleet) -> tuple[dict[str, str], list[str]]:

@@ -1,0 +1,90 @@
+"""The command line's last line of defence: no mistake of a person ends in a traceback."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from certsync.cli import cli, run
+from certsync.errors import LockHeldError
+
+
+def ended(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    def work() -> None:
+        raise error
+
+    status = run(work)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return status, captured.err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        pytest.param(
+            LockHeldError("x holds the fleet lock, for 3 s", "wait for it"),
+            75,
+            "error: x holds the fleet lock, for 3 s\nhint: wait for it\n",
+            id="ours",
+        ),
+        pytest.param(
+            PermissionError(13, "Permission denied", "/etc/fleet.toml"),
+            1,
+            "error: /etc/fleet.toml: Permission denied\n"
+            "hint: is the disk full or read-only, and is the file yours?\n",
+            id="the file system's",
+        ),
+        pytest.param(
+            ModuleNotFoundError("No module named 'tomlkit'", name="tomlkit"),
+            1,
+            "error: the Python package tomlkit is not installed here\n"
+            "hint: on the operator's machine: pip install 'certsync-fleet[deploy]'\n",
+            id="the issuer's small set on an operator's machine",
+        ),
+        pytest.param(
+            KeyboardInterrupt(), 130, "interrupted: the same command continues\n", id="Ctrl-C"
+        ),
+    ],
+)
+def test_errors_are_told_in_words_with_their_exit_status(
+    error: BaseException, status: int, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(error, capsys) == (status, text)
+
+
+@pytest.mark.parametrize("verb", sorted(cli.commands))
+def test_every_command_has_help(verb: str) -> None:
+    shown = CliRunner().invoke(cli, [verb, "--help"])
+    assert shown.exit_code == 0
+    assert cli.commands[verb].help
+
+
+def test_a_fleet_file_with_a_mistake_is_exit_status_2_for_every_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text("names = ")
+    for argv in (["check"], ["deploy"], ["status"], ["passthrough", "on"]):
+        status = run(partial(cli.main, [*argv, str(path)], standalone_mode=False))
+        assert status == 2
+        assert capsys.readouterr().err.startswith(f"error: {path} has 1 mistake\n  line 1: ")
+
+
+def test_passthrough_is_edited_with_comments_kept(tmp_path: Path) -> None:
+    from certsync.commands.passthrough import passthrough
+
+    checkout = Path(__file__).resolve().parents[2]
+    path = tmp_path / "fleet.toml"
+    text = (checkout / "inventory/example.toml").read_text()
+    path.write_text(text.replace("agree_to_terms = false", "agree_to_terms = true"))
+    assert passthrough(path, on=True) == f"passthrough is on in {path} already"
+    told = passthrough(path, on=False)
+    assert told == f"passthrough is off in {path}; carry it out with: certsync deploy {path}"
+    after = path.read_text()
+    assert "\npassthrough = false\n" in after
+    assert "# A fleet: the servers behind one address that share one certificate." in after
+    assert passthrough(path, on=False) == f"passthrough is off in {path} already"
