@@ -19,7 +19,11 @@ from deploy.facts import Lines, Text
 
 Commands = Generator[Any, None, None]
 CANDIDATE = "/run/certsync-candidate"
-"""Where a configuration is tested before it takes the running one's place."""
+"""Where a configuration is tested before it takes the running one's place.
+
+It is there until the reload is done: a run that was cut off between the two is finished by the
+next one, though the files are then as they should be. In memory, because a reboot reads them too.
+"""
 
 MEMBERS_ARE_UP = """\
 for try in $(seq 50); do
@@ -131,13 +135,13 @@ def _nginx_configured(wanted: Mapping[str, str], sites: Mapping[str, bool]) -> C
     changed = [path for path, text in wanted.items() if texts[path] != text]
     enabled = host.get_fact(Lines, script="ls /etc/nginx/sites-enabled")
     switched = [name for name, wish in sites.items() if (name in enabled) != wish]
-    if not changed and not switched:
+    if not changed and not switched and not _is_unfinished(CANDIDATE):
         host.noop("nginx is configured")
         return
     yield StringCommand(f"rm -rf {CANDIDATE} && mkdir -m 700 {CANDIDATE}")
     for number, path in enumerate(changed):
         yield from _upload(wanted[path], f"{CANDIDATE}/{number}")
-    steps = ["set -e", "apply() {"]
+    steps = ["set -e", "apply() {", ":"]
     for number, path in enumerate(changed):
         target = f"/etc/nginx/{path}"
         steps.append(f"install -D -m 644 {CANDIDATE}/{number} {target}")
@@ -165,7 +169,8 @@ def haproxy_configured(content: Callable[[], str]) -> Commands:
     """Have this haproxy.cfg, tested before it counts; the reload drops no connection."""
     path = "/etc/haproxy/haproxy.cfg"
     text = content()
-    if host.get_fact(Text, path=path) == text:
+    unfinished = f"{CANDIDATE}.haproxy"
+    if host.get_fact(Text, path=path) == text and not _is_unfinished(unfinished):
         host.noop("haproxy is configured")
         return
     candidate = "/etc/haproxy/.certsync-candidate.cfg"
@@ -174,8 +179,10 @@ def haproxy_configured(content: Callable[[], str]) -> Commands:
         f"chmod 644 {candidate} && chown root:root {candidate} && haproxy -c -q -f {candidate} "
         f"|| {{ rm -f {candidate}; exit 1; }}"
     )
-    yield StringCommand(f"mv {candidate} {path}")
-    yield StringCommand("systemctl enable -q haproxy && systemctl reload-or-restart haproxy")
+    yield StringCommand(f"touch {unfinished} && mv {candidate} {path}")
+    yield StringCommand(
+        f"systemctl enable -q haproxy && systemctl reload-or-restart haproxy && rm -f {unfinished}"
+    )
     yield StringCommand(MEMBERS_ARE_UP)
 
 
@@ -213,6 +220,10 @@ def firewall_allows(
             yield StringCommand(f"ufw delete {rule}")
     if enable and status == ["inactive"]:
         yield StringCommand(f"ufw allow {ssh_port}/tcp && ufw --force enable")
+
+
+def _is_unfinished(mark: str) -> bool:
+    return host.get_fact(Lines, script=f"test -e {mark} && echo yes") == ["yes"]
 
 
 def _upload(text: str, path: str) -> Commands:

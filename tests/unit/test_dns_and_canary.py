@@ -44,7 +44,7 @@ def test_the_records_to_set_are_exact() -> None:
 
 def seen(
     where: str, *, reached: bool = True, good: bool = True, answer: str = "HTTP 404"
-) -> object:
+) -> Sighting:
     public = where in FLEET.public_addresses
     return Sighting(where, where, public, reached, seen=reached and good, answer=answer)
 
@@ -52,9 +52,9 @@ def seen(
 ALL = [seen(host.name) for host in FLEET.backends] + [seen(V4), seen(V6)]
 
 
-def changed(*other: object) -> list[object]:
-    names = {each.where: each for each in other}  # type: ignore[attr-defined]
-    return [names.get(each.where, each) for each in ALL]  # type: ignore[attr-defined]
+def changed(*other: Sighting) -> list[Sighting]:
+    names = {each.where: each for each in other}
+    return [names.get(each.where, each) for each in ALL]
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,4 @@ def test_what_sightings_mean(
 
 def test_with_no_backend_at_all_in_reach_nothing_is_ordered() -> None:
     nobody = [seen(host.name, reached=False) for host in FLEET.backends]
-    assert judge(FLEET, nobody).misses == (  # type: ignore[arg-type]
-        "backend-01: no backend shows the challenge folder",
-    )
+    assert judge(FLEET, nobody).misses == ("backend-01: no backend shows the challenge folder",)
