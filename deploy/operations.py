@@ -191,9 +191,10 @@ def put_aside(paths: Callable[[], Sequence[str]], *, remove: bool) -> Commands:
     """Keep a dated copy of files that are not ours, before they are replaced or taken out."""
     for path in paths():
         old = shlex.quote(path)
-        folder = f"{BACKUPS}/$(date +%Y%m%d-%H%M%S)"
+        # Asked once: the second may end between making the folder and copying into it.
         yield StringCommand(
-            f"mkdir -p -m 700 {BACKUPS} && mkdir -p {folder} && cp -aL --parents {old} {folder}/"
+            f"folder={BACKUPS}/$(date +%Y%m%d-%H%M%S) && mkdir -p -m 700 {BACKUPS} "
+            f'&& mkdir -p "$folder" && cp -aL --parents {old} "$folder/"'
         )
         if remove:
             yield StringCommand(f"rm {old}")
