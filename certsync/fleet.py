@@ -13,8 +13,8 @@ from typing import Any
 
 from certsync.errors import StoreError
 
-SCHEMA = 1
-"""The rendered fleet's schema. A newer one is refused."""
+SCHEMA = 2
+"""The rendered fleet's schema: one less lacks what has a default. A newer one is refused."""
 
 SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 """Where Debian and Ubuntu keep the roots that the system trusts."""
@@ -58,6 +58,26 @@ class OnCertificateFailure(str, Enum):
     REFUSE = "refuse"
 
 
+class Scheduler(str, Enum):
+    """What starts the renewal on the issuer."""
+
+    CRON = "cron"
+    SYSTEMD = "systemd"
+
+
+class Event(str, Enum):
+    """What a fleet's people can be told of, wherever they are."""
+
+    RUN_FAILED = "run-failed"
+    """A renewal run has failed."""
+
+    BEHIND = "behind"
+    """A backend has not served the current generation for over a day."""
+
+    EXPIRING = "expiring"
+    """Less than a quarter of the certificate's lifetime is left."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """One host of the fleet: a backend or a balancer."""
@@ -96,6 +116,9 @@ class Authority:
 
     roots: str = ""
     """PEM file, on the operator's machine, that verifies issued certificates; empty: system's."""
+
+    eab_key_id: str = ""
+    """The key identifier of an external account binding (RFC 8555 section 7.3.4); empty: none."""
 
     @property
     def publicly_trusted(self) -> bool:
@@ -139,6 +162,33 @@ class Balancing:
 
 
 @dataclass(frozen=True)
+class Renewal:
+    """How often and by what the issuer looks whether anything is due."""
+
+    every_hours: int = 1
+    """1, 2, 3, 4, 6 or 12."""
+
+    scheduler: Scheduler = Scheduler.CRON
+
+
+@dataclass(frozen=True)
+class Notify:
+    """Who hears of it, apart from `certsync status`. The addresses are secrets, on the issuer."""
+
+    events: tuple[Event, ...] = ()
+    heartbeat_url: str = ""
+    """Asked for by every good run, so that silence alarms elsewhere; empty: none."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What node_exporter is given to read."""
+
+    folder: str = ""
+    """node_exporter's textfile folder, on the issuer; empty: nothing is written."""
+
+
+@dataclass(frozen=True)
 class Fleet:
     """Everything about one fleet. ``names[0]`` is the lineage's name."""
 
@@ -152,9 +202,18 @@ class Fleet:
     issuer_name: str
     passthrough: bool = True
     key_type: KeyType = KeyType.ECDSA_P256
+    profile: str = ""
+    """The CA's certificate profile to ask for by name; empty: the CA's choice."""
+
+    reuse_key: bool = False
+    """Whether a renewal keeps the private key."""
+
     site: Site = Site()
     firewall: Firewall = Firewall()
     balancing: Balancing = Balancing()
+    renewal: Renewal = Renewal()
+    notify: Notify = Notify()
+    metrics: Metrics = Metrics()
     known_hosts: str = ""
     """The operator's known_hosts file, absolute; empty: what OpenSSH uses by itself."""
 
@@ -198,6 +257,8 @@ class Fleet:
                     "deploy with the newer certsync again",
                 )
             site, firewall, balancing = data["site"], data["firewall"], data["balancing"]
+            # What follows came with schema 2.
+            renewal, notify = data.get("renewal", {}), data.get("notify", {})
             return cls(
                 names=tuple(data["names"]),
                 public_addresses=tuple(data["public_addresses"]),
@@ -207,12 +268,22 @@ class Fleet:
                 issuer_name=data["issuer_name"],
                 passthrough=data["passthrough"],
                 key_type=KeyType(data["key_type"]),
+                profile=data.get("profile", ""),
+                reuse_key=data.get("reuse_key", False),
                 site=Site(**{**site, "kind": SiteKind(site["kind"])}),
                 firewall=Firewall(firewall["enable"], WebAccess(firewall["web_access"])),
                 balancing=Balancing(
                     balancing["health_path"],
                     OnCertificateFailure(balancing["on_certificate_failure"]),
                 ),
+                renewal=Renewal(
+                    renewal.get("every_hours", 1), Scheduler(renewal.get("scheduler", "cron"))
+                ),
+                notify=Notify(
+                    tuple(Event(each) for each in notify.get("events", ())),
+                    notify.get("heartbeat_url", ""),
+                ),
+                metrics=Metrics(**data.get("metrics", {})),
                 known_hosts=data["known_hosts"],
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
