@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from certsync.fleet import Fleet
-from certsync.issuance.webroot import WELL_KNOWN, present
+from certsync.webroot import WELL_KNOWN, present
 
 SECONDS = 5.0
 AT_ONCE = 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,6 +43,9 @@ class Certificate:
     public_key: bytes
     """SubjectPublicKeyInfo, DER."""
 
+    renewal_id: str = ""
+    """Its identifier for renewal information; empty: it names no key that signed it."""
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the leaf's DER, in hex: how we say "the same certificate"."""
@@ -74,6 +78,7 @@ def parse_chain(fullchain_pem: str) -> Certificate:
         not_after=leaf.not_valid_after_utc,
         key_type=_key_type(leaf.public_key()),
         public_key=_public_bytes(leaf.public_key()),
+        renewal_id=_renewal_id(leaf),
     )
 
 
@@ -134,6 +139,21 @@ def _public_bytes(key: object) -> bytes:
     return key.public_bytes(  # type: ignore[attr-defined, no-any-return]  # a union of a dozen key classes; all have it
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
+
+
+def _renewal_id(leaf: x509.Certificate) -> str:
+    """Return authority key identifier and serial as RFC 9773 section 4.1 writes them."""
+    try:
+        extension = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+    except x509.ExtensionNotFound:
+        return ""
+    # A DER integer: signed, so a leading zero byte where the first bit is set.
+    serial = leaf.serial_number.to_bytes(leaf.serial_number.bit_length() // 8 + 1, "big")
+    return f"{_base64url(extension.value.key_identifier or b'')}.{_base64url(serial)}"
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def _names(leaf: x509.Certificate) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from certsync import __version__, console
-from certsync.errors import CertsyncError, FleetFileError, WrongError
+from certsync.errors import CertsyncError, FleetFileError, NotifyError, WrongError, in_our_words
 from certsync.store import Store
 
 FLEET = click.argument("fleet", type=click.Path(path_type=Path), metavar="FLEET")
@@ -109,6 +109,47 @@ def passthrough(wish: str, fleet: Path) -> None:
 @cli.command()
 @DRY
 @AS_JSON
+@click.option("--force", is_flag=True, help="Order a certificate though none is due.")
+def renew(dry_run: bool, as_json: bool, force: bool) -> None:
+    """On the issuer, every hour by cron: finish, heal and prove, and renew what is due."""
+    from certsync.commands import renew as verb
+    from certsync.commands.session import on_issuer, require_root
+
+    store = Store()
+    if dry_run:
+        require_root()
+        outlook = verb.outlook(store, now(), force=force)
+        if as_json:
+            console.result_json(outlook.to_json())
+        else:
+            console.result("\n".join(verb.described(outlook)) or "nothing to do")
+        return
+    with on_issuer(store, "renew", "", now()) as done:
+        verb.renew(store, now(), console.tell, done, force=force)
+        console.result("\n".join(done) or "nothing was due")
+
+
+@cli.command()
+@DRY
+@AS_JSON
+def rollback(dry_run: bool, as_json: bool) -> None:
+    """On the issuer: let every backend serve the generation before, and withdraw this one."""
+    from certsync.commands import rollback as verb
+    from certsync.commands.session import on_issuer, require_root
+
+    store = Store()
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.way(store, now()).steps(), as_json, "")
+        return
+    with on_issuer(store, "rollback", "", now()) as done:
+        verb.rollback(store, now(), console.tell, done)
+        console.result("\n".join(done))
+
+
+@cli.command()
+@DRY
+@AS_JSON
 @TOKEN
 def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
     """On the issuer: order a certificate, if one is due."""
@@ -121,9 +162,12 @@ def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
         due = verb.outlook(store, now()).due
         _tell_outlook([due.why] if due else [], as_json, "an order would be made: ")
         return
-    with on_issuer(store, "issue", lock_token, now()):
-        if verb.issue(store, now(), console.tell) is None:
+    with on_issuer(store, "issue", lock_token, now()) as done:
+        number = verb.issue(store, now(), console.tell)
+        if number is None:
             console.tell("a valid certificate for these names is there: nothing to order")
+        else:
+            done.append(f"ordered generation {number:04}")
 
 
 @cli.command()
@@ -140,8 +184,10 @@ def replicate(dry_run: bool, as_json: bool, lock_token: str) -> None:
         require_root()
         _tell_outlook(verb.outlook(store, now()).steps, as_json, "")
         return
-    with on_issuer(store, "replicate", lock_token, now()):
-        verb.replicate(store, now(), console.tell)
+    with on_issuer(store, "replicate", lock_token, now()) as done:
+        outcome = verb.replicate(store, now(), console.tell)
+        if outcome.changed:
+            done.append(f"activated generation {outcome.number:04} on {', '.join(outcome.changed)}")
 
 
 @cli.command()
@@ -163,6 +209,31 @@ def prove(as_json: bool) -> None:
         raise WrongError("not every backend serves the current generation")
 
 
+@cli.command()
+@click.option("--set", "setting", is_flag=True, help="Read the URLs to send to, one a line.")
+@click.option("--test", "testing", is_flag=True, help="Send a test message to each of them.")
+def notify(setting: bool, testing: bool) -> None:
+    """On the issuer: say where messages go, or try whether they arrive."""
+    from certsync.commands import notify as verb
+    from certsync.commands.session import require_root
+
+    if setting is testing:
+        raise click.UsageError("name one of --set and --test")
+    require_root()
+    if setting:
+        if sys.stdin.isatty():
+            console.tell("type an apprise URL a line, then press Ctrl-D")
+        console.result(verb.set_urls(Store(), sys.stdin.buffer.read()))
+        return
+    shown, refused = verb.test(Store())
+    console.result(shown)
+    if refused:
+        raise NotifyError(
+            f"not every service accepted the test message: {', '.join(refused)}",
+            "are its URL and the issuer's way out right?",
+        )
+
+
 @cli.command("fetch-wheels", hidden=True)
 @click.argument("python")
 @click.argument("machine")
@@ -170,14 +241,15 @@ def prove(as_json: bool) -> None:
 def fetch_wheels(python: str, machine: str, libc: str) -> None:
     """Fetch what installs certsync on an issuer, for a deploy that will have no route out.
 
+    With and without what sends notifications.
     PYTHON (3.13), MACHINE (x86_64) and LIBC (2.41) are the issuer's.
     """
     from certsync import wheels
 
-    target = wheels.Target(python, machine, libc)
-    if not wheels.fetched(target):
+    targets = [wheels.Target(python, machine, libc, notify) for notify in (False, True)]
+    if not all(wheels.fetched(target) for target in targets):
         console.tell(f"fetching the issuer's packages for Python {python} on {machine}")
-    brought = wheels.bring(target)
+    brought = {wheel.name for target in targets for wheel in wheels.bring(target)}
     console.result(f"{len(brought)} wheels for Python {python} on {machine} are at hand")
 
 
@@ -217,18 +289,3 @@ def run(work: Callable[[], Any]) -> int:
         console.tell("interrupted: the same command continues")
         return 130
     return 0
-
-
-def in_our_words(error: CertsyncError | OSError | ModuleNotFoundError) -> CertsyncError:
-    """Return the error to tell for one that nothing nearer to it has translated."""
-    if isinstance(error, CertsyncError):
-        return error
-    if isinstance(error, ModuleNotFoundError):
-        return CertsyncError(
-            f"the Python package {error.name} is not installed here",
-            "on the operator's machine: pip install 'certsync-fleet[deploy]'",
-        )
-    return CertsyncError(
-        f"{error.filename or 'a file'}: {error.strerror or error}",
-        "is the disk full or read-only, and is the file yours?",
-    )

@@ -6,15 +6,21 @@
     ├── HostError                  exit 1   something run on a host, or here, fails
     │   └── UnreachableError                the host cannot be reached at all: it has no vote
     ├── StoreError                 exit 1   certificates on disk are not what they should be
+    │   ├── BrokenStateError                a state file is not what was written
+    │   └── NewerSchemaError                a newer certsync has written it
     ├── ClockError                 exit 1   this machine's clock is too far from the CA's
     ├── CanaryError                exit 1   a challenge would not reach the issuer
     ├── CaError                    exit 1   the CA refuses
+    │   ├── OrderFailedError                an order was placed, and came to nothing
     │   └── CaSilentError                   it cannot be reached, or makes no sense
     ├── RolloutError               exit 1   a backend does not hold or serve the generation
+    │   └── VetoError                       it was activated nowhere
+    ├── NotifyError                exit 1   a message cannot be sent, or not all services take it
     ├── WrongError                 exit 3   checked, and a backend serves something else
     └── LaterError                 exit 75  not now; the same command continues
         ├── LockHeldError                   another run changes the fleet
         ├── CaBusyError                     the CA said when to come back
+        ├── TooSoonError                    the last tries say when to come back
         └── DnsError                        the names do not lead to the balancer yet
 
 Each carries what and where in its message, and in its hint what to try. Foreign errors are
@@ -25,6 +31,7 @@ the file system's in `store`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar
 
 
@@ -81,6 +88,14 @@ class StoreError(CertsyncError):
     """What is on disk is not what it should be, or cannot be written."""
 
 
+class BrokenStateError(StoreError):
+    """A state file is not what was written: cut off, or edited by hand."""
+
+
+class NewerSchemaError(StoreError):
+    """A newer certsync has written it, and this one cannot know what it means."""
+
+
 class ClockError(CertsyncError):
     """This machine's clock is too far from the CA's."""
 
@@ -93,12 +108,24 @@ class CaError(CertsyncError):
     """The CA refuses."""
 
 
+class OrderFailedError(CaError):
+    """An order was placed and came to nothing; the next one waits."""
+
+
 class CaSilentError(CaError):
     """The CA cannot be reached, or answers nonsense; what it thinks of an order is not known."""
 
 
 class RolloutError(CertsyncError):
     """At least one backend does not hold or serve the generation it should."""
+
+
+class NotifyError(CertsyncError):
+    """Notifications cannot be set up, or a service does not take one. Never tells a URL."""
+
+
+class VetoError(RolloutError):
+    """A generation was activated nowhere: what was served before goes on being served."""
 
 
 class WrongError(CertsyncError):
@@ -120,6 +147,30 @@ class LockHeldError(LaterError):
 class CaBusyError(LaterError):
     """The CA asked to come back later (RFC 8555 section 6.6: rate limits, Retry-After)."""
 
+    def __init__(self, message: str, hint: str = "", until: datetime | None = None) -> None:
+        super().__init__(message, hint)
+        self.until = until
+        """When it said; None: it did not say."""
+
+
+class TooSoonError(LaterError):
+    """The CA has said when to come back, or so many orders failed that its limits are near."""
+
 
 class DnsError(LaterError):
     """The names do not lead to the fleet's public addresses yet."""
+
+
+def in_our_words(error: CertsyncError | OSError | ModuleNotFoundError) -> CertsyncError:
+    """Return the error to tell for one that nothing nearer to it has translated."""
+    if isinstance(error, CertsyncError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        return CertsyncError(
+            f"the Python package {error.name} is not installed here",
+            "on the operator's machine: pip install 'certsync-fleet[deploy]'",
+        )
+    return CertsyncError(
+        f"{error.filename or 'a file'}: {error.strerror or error}",
+        "is the disk full or read-only, and is the file yours?",
+    )

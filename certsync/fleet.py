@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
-from certsync.errors import StoreError
+from certsync.errors import NewerSchemaError, StoreError
 
 SCHEMA = 2
 """The rendered fleet's schema: one less lacks what has a default. A newer one is refused."""
@@ -246,13 +246,14 @@ class Fleet:
         """Return the fleet that `to_json` wrote.
 
         Raises:
-            StoreError: it is of a newer schema, or no rendered fleet at all.
+            NewerSchemaError: it is of a newer schema.
+            StoreError: it is no rendered fleet at all.
         """
         try:
             data = json.loads(text)
             schema = data.pop("schema")
             if schema > SCHEMA:
-                raise StoreError(
+                raise NewerSchemaError(
                     f"the rendered fleet has schema {schema}, and this certsync reads {SCHEMA}",
                     "deploy with the newer certsync again",
                 )

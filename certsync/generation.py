@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from certsync.errors import StoreError
+from certsync.errors import NewerSchemaError, StoreError
 from certsync.receiver import SCHEMA
 
 
@@ -40,6 +40,12 @@ class Manifest:
     files: Mapping[str, str]
     """SHA-256, in hex, of each PEM file."""
 
+    order: str = ""
+    """The order's URL at that CA."""
+
+    renewal_id: str = ""
+    """The certificate's identifier for renewal information (RFC 9773 section 4.1)."""
+
     def to_json(self) -> bytes:
         """Return the manifest file's content."""
         data = {
@@ -53,6 +59,8 @@ class Manifest:
             "key_type": self.key_type,
             "directory": self.directory,
             "account": self.account,
+            "order": self.order,
+            "renewal_id": self.renewal_id,
             "files": dict(self.files),
         }
         return json.dumps(data, indent=1).encode()
@@ -62,12 +70,13 @@ class Manifest:
         """Return the manifest in a file's content; ``where`` is told in the error.
 
         Raises:
-            StoreError: it is none, or of a newer schema.
+            NewerSchemaError: it is of a newer schema.
+            StoreError: it is none.
         """
         try:
             data: dict[str, Any] = json.loads(text)
             if data["schema"] > SCHEMA:
-                raise StoreError(
+                raise NewerSchemaError(
                     f"{where} has schema {data['schema']}, and this certsync reads {SCHEMA}",
                     "a newer certsync has been here: deploy that one again",
                 )
@@ -82,6 +91,8 @@ class Manifest:
                 directory=data["directory"],
                 account=data["account"],
                 files=dict(data["files"]),
+                order=str(data.get("order", "")),
+                renewal_id=str(data.get("renewal_id", "")),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{where} is no manifest: {error!r}") from None
@@ -101,14 +112,17 @@ def next_number(numbers: Collection[int]) -> int:
     return max(numbers, default=0) + 1
 
 
-def target(numbers: Collection[int], withdrawn: Collection[int], current: int | None) -> int | None:
+def target(numbers: Collection[int], withdrawn: Collection[int]) -> int | None:
     """Return the number that should be live everywhere, or None before the first issue.
 
-    A number above the current one is a generation that an interrupted run made and did not get
-    out; it is finished before anything new. One that was rolled back is never activated again.
+    It is the newest of ``numbers``, those whose files are whole. Above the current one it is a
+    generation that an interrupted run made and did not get out, which is finished before anything
+    new; below it, the current one was rolled back or is damaged. One that was rolled back is never
+    activated again.
     """
-    candidates = [number for number in numbers if number > 0 and number not in withdrawn]
-    newest = max(candidates, default=None)
-    if current and newest is not None and newest < current:
-        return current
-    return newest
+    return max((each for each in numbers if each > 0 and each not in withdrawn), default=None)
+
+
+def before(numbers: Collection[int], withdrawn: Collection[int], number: int) -> int | None:
+    """Return the generation that a rollback from ``number`` leads to, or None if there is none."""
+    return target([each for each in numbers if each < number], withdrawn)

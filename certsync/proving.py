@@ -1,4 +1,4 @@
-"""Probe every backend and keep what was seen: the proof that deploys, gates and people read."""
+"""Probe every backend: the proof that deploys, gates and people read."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import sleep
-from typing import Any
 
 from certsync.errors import StoreError
 from certsync.fleet import SYSTEM_ROOTS, Fleet, Machine
-from certsync.generation import Manifest, number_text
+from certsync.generation import Manifest
 from certsync.probe import probe
 from certsync.proof import Proof, Verdict, judge
 from certsync.store import Store
@@ -81,7 +80,8 @@ def prove_patiently(
     """Return the verdicts, asking again for a while those that a reload is still under way on."""
     proofs = {proof.name: proof for proof in prove(hosts, fleet, wanted, now)}
     waited = timedelta(0)
-    pause = timedelta(seconds=0.1)
+    # Short at first, so that how long two generations were served side by side is told truly.
+    pause = timedelta(seconds=0.02)
     while waited < PATIENCE:
         late = [host for host in hosts if proofs[host.name].verdict in _PASSING]
         if not late:
@@ -94,14 +94,3 @@ def prove_patiently(
 
 
 _PASSING = (Verdict.BEHIND, Verdict.WRONG)
-
-
-def save(store: Store, wanted: Expected, proofs: Sequence[Proof], now: datetime) -> None:
-    """Write down what was seen, and when."""
-    current = number_text(wanted.current.number) if wanted.current else ""
-    data: dict[str, Any] = {
-        "at": now.isoformat(),
-        "current": current,
-        "proofs": [proof.to_json() for proof in proofs],
-    }
-    store.write_state(store.proof_file, data)

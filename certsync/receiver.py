@@ -3,15 +3,15 @@
 """Root's program on every backend: check a generation, make it the live one, say which it is.
 
 It is installed as one file and needs the standard library and openssl(1) alone. On a replica the
-unprivileged receiving user starts it through sudo, and its standard input is hostile: one line
-`VERB NAME NUMBER`, each matched against a fixed pattern. On the issuer root starts the same
+unprivileged receiving user starts it through sudo, and its standard input is hostile: a few lines
+`VERB NAME NUMBER`, each word matched against a fixed pattern. On the issuer root starts the same
 program, so that a certificate is activated in one way everywhere. Verbs that only root may use are
 given as arguments, which the sudo rule does not allow.
 
-The answer is one line of JSON: `{"ok": true, …}` or `{"ok": false, "why": …}`.
+The answer to each line is one line of JSON: `{"ok": true, …}` or `{"ok": false, "why": …}`. One
+process answers all that a rollout asks of a host, and remembers what it has found good.
 """
 
-import calendar
 import contextlib
 import fcntl
 import hashlib
@@ -38,8 +38,20 @@ LARGEST = 64 * 1024
 LONGEST_LINE = 300
 """Characters of a line that are read: more than the longest one that means something has."""
 
-PATIENCE = 30
-"""Seconds that standard input may keep us waiting."""
+MOST_LINES = 20
+"""Lines that one process answers: several times what a rollout asks."""
+
+PATIENCE = 120
+"""Seconds that each line may keep us waiting: the issuer hears all backends before it goes on."""
+
+KEPT = 3
+"""How many of the newest generations are kept, besides the live one and the placeholder."""
+
+X509_PARTIAL_CHAIN, X509_NO_CHECK_TIME = 0x80000, 0x200000
+"""OpenSSL's flags: a chain may end below the root; the time is not looked at."""
+
+ANOTHERS_KEY = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+"""What OpenSSL says of a key that is not the certificate's: another one, or one of another kind."""
 
 CLOCK_TOLERANCE = 300
 """Seconds that a certificate may be from the future: the issuer's clock is not ours."""
@@ -49,11 +61,22 @@ INBOX = Path("/var/lib/certsync-receive/inbox")
 LOCK = Path("/run/certsync-receiver.lock")
 RECEIVING_USER = "certsync"
 NGINX = "/usr/sbin/nginx"
+NGINX_PID = Path("/run/nginx.pid")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 NUMBER = re.compile(r"[0-9]{4}", re.ASCII)
 PLACEHOLDER = "0000"
+
+FOUND_GOOD: dict[str, tuple[float, float]] = {}
+"""What this process has verified, by the whole manifest, and from when to when it is valid.
+
+The manifest has the sums of all files. Those are taken anew each time, and while they are the same
+there is nothing else to look at again.
+"""
+
+NGINX_LIKES: set[str] = set()
+"""The manifests of what this process has tested nginx with."""
 
 
 class Refused(Exception):
@@ -197,60 +220,89 @@ def verify_sums(folder: Path) -> dict:
     return manifest
 
 
-def verify(folder: Path, name: str, number: str, now: float) -> None:
-    """Refuse a generation unless it is whole, fits together and is good for ``name`` now."""
+def verify(folder: Path, name: str, number: str, now: float) -> str:
+    """Refuse a generation unless it is whole, fits together and is good for ``name`` now.
+
+    What is returned stands for its contents: another generation never has the same.
+    """
     manifest = verify_sums(folder)
     if (manifest.get("lineage"), manifest.get("number")) != (name, number):
         raise Refused(f"the manifest is not that of {name} {number}")
-    verify_pair(folder)
-    verify_chain(folder)
-    verify_names(folder, name, manifest)
-    verify_dates(folder, now)
-
-
-def verify_pair(folder: Path) -> None:
-    """Refuse a key that is not the certificate's."""
-    key = run("openssl", "pkey", "-in", str(folder / "privkey.pem"), "-passin", "pass:",
-              "-pubout")  # fmt: skip
-    leaf = run("openssl", "x509", "-in", str(folder / "cert.pem"), "-noout", "-pubkey")
-    if key != leaf:
-        raise Refused(f"{folder.name}: the private key does not belong to the certificate")
-
-
-def verify_chain(folder: Path) -> None:
-    """Refuse a full chain that is not leaf and chain, or a leaf the chain did not sign."""
-    parts = [(folder / name).read_bytes() for name in ("cert.pem", "chain.pem", "fullchain.pem")]
-    if parts[0] + parts[1] != parts[2]:
-        raise Refused(f"{folder.name}: fullchain.pem is not cert.pem and chain.pem")
-    if parts[1]:
-        # Dates are looked at apart from this, and the root is not on this host.
-        run("openssl", "verify", "-no_check_time", "-partial_chain", "-trusted",
-            str(folder / "chain.pem"), str(folder / "cert.pem"))  # fmt: skip
-
-
-def verify_names(folder: Path, name: str, manifest: dict) -> None:
-    """Refuse a certificate whose names are not the manifest's, the lineage's among them."""
-    told = run("openssl", "x509", "-in", str(folder / "cert.pem"), "-noout",
-               "-ext", "subjectAltName")  # fmt: skip
-    names = sorted(re.findall(r"DNS:([^,\s]+)", told))
-    if names != sorted(manifest.get("names", [])) or name not in names:
-        raise Refused(f"{folder.name}: the certificate is for {', '.join(names) or 'no name'}")
-
-
-def verify_dates(folder: Path, now: float) -> None:
-    """Refuse a certificate that has expired or is not valid yet."""
-    told = run("openssl", "x509", "-in", str(folder / "cert.pem"), "-noout",
-               "-startdate", "-enddate")  # fmt: skip
-    begin, end = (parse_date(line.split("=", 1)[1]) for line in told.strip().splitlines())
+    seal = json.dumps(manifest, sort_keys=True)
+    if seal not in FOUND_GOOD:
+        FOUND_GOOD[seal] = verify_contents(folder, name, manifest)
+    begin, end = FOUND_GOOD[seal]
     if now >= end:
         raise Refused(f"{folder.name}: the certificate has expired; is this host's clock right?")
     if now + CLOCK_TOLERANCE < begin:
         raise Refused(f"{folder.name}: not valid yet; is this host's clock right?")
+    return seal
 
 
-def parse_date(text: str) -> float:
-    """Return the seconds since 1970 of openssl's `Nov 21 03:28:21 2026 GMT`."""
-    return calendar.timegm(time.strptime(text, "%b %d %H:%M:%S %Y GMT"))
+def verify_contents(folder: Path, name: str, manifest: dict) -> tuple:
+    """Refuse files that do not fit together, and return from when to when they are valid."""
+    parts = [(folder / file).read_bytes() for file in ("cert.pem", "chain.pem", "fullchain.pem")]
+    if parts[0] + parts[1] != parts[2]:
+        raise Refused(f"{folder.name}: fullchain.pem is not cert.pem and chain.pem")
+    import ssl
+
+    certificate = shown_to_clients(folder, "chain.pem" if parts[1] else "cert.pem")
+    alternatives = certificate.get("subjectAltName", ())
+    names = sorted(value for kind, value in alternatives if kind == "DNS")
+    if names != sorted(manifest.get("names", [])) or name not in names:
+        raise Refused(f"{folder.name}: the certificate is for {', '.join(names) or 'no name'}")
+    begin, end = certificate["notBefore"], certificate["notAfter"]
+    return ssl.cert_time_to_seconds(begin), ssl.cert_time_to_seconds(end)
+
+
+def verify_pair(folder: Path):
+    """Return a TLS server's context with the generation; refuse a key that is another's."""
+    # Only here and where the context is used: who merely asks what is current need not wait for it.
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # With an empty pass phrase nobody is asked for one.
+        context.load_cert_chain(folder / "fullchain.pem", folder / "privkey.pem", password="")
+    except ssl.SSLError as error:
+        if error.reason in ANOTHERS_KEY:
+            why = "the private key does not belong to the certificate"
+        else:
+            why = f"key and certificate cannot be read ({error.reason or error})"
+        raise Refused(f"{folder.name}: {why}") from None
+    return context
+
+
+def shown_to_clients(folder: Path, trusted: str) -> dict:
+    """Return the leaf as a client sees it that trusts a file of the generation, here the chain.
+
+    It is a whole TLS handshake in memory: the key has to sign, and the chain to have signed. Dates
+    are looked at apart from this, and the root is not on this host.
+    """
+    import ssl
+
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= X509_PARTIAL_CHAIN | X509_NO_CHECK_TIME
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    # A key can be made so that its arithmetic takes for ever, and C code hears no handler.
+    signal.alarm(PATIENCE)
+    try:
+        client.load_verify_locations(folder / trusted)
+        ends = (
+            client.wrap_bio(back, there),
+            verify_pair(folder).wrap_bio(there, back, server_side=True),
+        )
+        # Three times is enough for every version of TLS; an end that is done does nothing more.
+        for end in ends * 3:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    except ssl.SSLError as error:
+        why = getattr(error, "verify_message", "") or error.reason or error
+        raise Refused(f"{folder.name}: no client would take it: {why}") from None
+    finally:
+        signal.alarm(0)
+    return ends[0].getpeercert() or {}
 
 
 # Writing
@@ -357,17 +409,16 @@ def check(name: str, number: str) -> dict:
             empty_inbox(INBOX)
     if not there.is_dir():
         raise Refused(f"generation {number} has not been received")
-    verify(there, name, number, time.time())
-    try_nginx(there, name)
+    try_once(there, name, verify(there, name, number, time.time()))
     return {"checked": number}
 
 
 def take(folder: Path, there: Path, name: str, number: str) -> None:
     """Check a staged copy and keep it, unless the same one is kept already."""
-    verify(folder, name, number, time.time())
+    seal = verify(folder, name, number, time.time())
     kept = whole_manifest(there)
     if kept is None:
-        try_nginx(folder, name)
+        try_once(folder, name, seal)
         keep(folder, name, number)
     elif kept != (folder / MANIFEST).read_bytes():
         raise Refused(f"another generation {number} is kept here")
@@ -379,6 +430,13 @@ def whole_manifest(folder: Path):
         verify_sums(folder)
         return (folder / MANIFEST).read_bytes()
     return None
+
+
+def try_once(folder: Path, name: str, seal: str) -> None:
+    """Test nginx with a generation, unless this process has done it with the same contents."""
+    if seal not in NGINX_LIKES:
+        try_nginx(folder, name)
+        NGINX_LIKES.add(seal)
 
 
 def try_nginx(folder: Path, name: str) -> None:
@@ -400,7 +458,7 @@ def activate(name: str, number: str) -> dict:
     folder = archive(name) / number
     if number == PLACEHOLDER:
         raise Refused("generation 0000 is only ever where a backend starts from")
-    verify(folder, name, number, time.time())
+    try_once(folder, name, verify(folder, name, number, time.time()))
     before = current_number(name)
     try:
         point(name, number)
@@ -411,13 +469,42 @@ def activate(name: str, number: str) -> dict:
             with contextlib.suppress(Refused, OSError):
                 reload_nginx()
         raise
-    return {"current": number, "before": before}
+    return {"current": number, "before": before, "pruned": prune(name)}
 
 
 def reload_nginx() -> None:
-    """Test the configuration, then reload nginx, or start it if it is not running."""
-    run(NGINX, "-t", "-q")
-    run("systemctl", "reload-or-restart", "nginx.service")
+    """Let nginx read its files again, or start it if it is not running.
+
+    `nginx -s reload` is what the distribution's unit does. It reads the whole configuration and all
+    certificates before it sends its signal, and fails without sending it if they are not good.
+    """
+    if nginx_runs():
+        run(NGINX, "-q", "-s", "reload")
+    else:
+        run("systemctl", "reload-or-restart", "nginx.service")
+
+
+def nginx_runs() -> bool:
+    """Return whether the process that a signal for nginx would reach is one."""
+    try:
+        return Path(f"/proc/{int(NGINX_PID.read_text())}/comm").read_text() == "nginx\n"
+    except (OSError, ValueError):
+        return False
+
+
+def prune(name: str) -> list:
+    """Remove old generations and return their numbers; one that will not go is left."""
+    pruned = []
+    with contextlib.suppress(OSError):
+        numbers = sorted(each.name for each in archive(name).glob("[0-9]" * 4))
+        spared = {PLACEHOLDER, current_number(name), *numbers[-KEPT:]}
+        for number in set(numbers) - spared:
+            # In one rename, so that nobody ever finds half of it.
+            aside = tempfile.mkdtemp(prefix="pruned.", dir=make_folder(HOME / "staging"))
+            (archive(name) / number).rename(aside + "/was")
+            pruned.append(number)
+            shutil.rmtree(aside, ignore_errors=True)
+    return sorted(pruned)
 
 
 # Verbs of root alone
@@ -534,26 +621,43 @@ def plain(text: str) -> str:
     return text[:600].encode("unicode_escape").decode()
 
 
-def read_line() -> str:
-    """Return the line on standard input; who sends a longer one, or none, is cut off."""
+def lines():
+    """Give the lines on standard input.
+
+    Who sends a longer one, too many, or nothing for too long is cut off.
+    """
+    for _ in range(MOST_LINES):
+        signal.alarm(PATIENCE)
+        line = sys.stdin.buffer.readline(LONGEST_LINE)
+        signal.alarm(0)
+        if line:
+            yield line.decode("ascii", "backslashreplace").removesuffix("\n")
+        if not line.endswith(b"\n"):
+            return
+
+
+def say(lock, work: Callable[..., dict], *arguments: str) -> bool:
+    """Do the work, say in a line how it went, and return whether it went well."""
+    # Only now and no longer: who keeps us waiting must not keep others out, nginx at boot least.
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    result = told(work, *arguments)
+    fcntl.flock(lock, fcntl.LOCK_UN)
     signal.alarm(PATIENCE)
-    line = sys.stdin.buffer.readline(LONGEST_LINE)
+    os.write(1, f"{json.dumps(result)}\n".encode())
     signal.alarm(0)
-    return line.decode("ascii", "backslashreplace").removesuffix("\n")
+    return result["ok"]
 
 
 def main(arguments: list) -> int:
-    """Do what the line on standard input asks for, or root with its arguments."""
+    """Do what each line on standard input asks for, or root with its arguments."""
     os.umask(0o077)
     syslog.openlog("certsync-receiver", facility=syslog.LOG_AUTH)
-    verb, *rest = arguments or ["", read_line()]
-    work = FROM_ARGUMENTS[verb] if verb else answer
-    # Locked only now: who keeps us waiting must not keep others out, nginx at boot least of all.
     with LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        result = told(work, *rest)
-    print(json.dumps(result))
-    return 0 if result["ok"] else 1
+        if arguments:
+            verb, *rest = arguments
+            return 0 if say(lock, FROM_ARGUMENTS[verb], *rest) else 1
+        refused = [line for line in lines() if not say(lock, answer, line)]
+    return 1 if refused else 0
 
 
 if __name__ == "__main__":

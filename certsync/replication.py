@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,20 +30,27 @@ AT_ONCE = 16
 """Replicas worked on at the same time."""
 
 RECEIVE_SECONDS = 90
+"""How long a push or an answer may take; less than a receiver waits for the next question."""
 
-RSYNC_LOST_CONNECTION = (12, 30, 255)
+SSH_FAILED = 255
+RSYNC_LOST_CONNECTION = (12, 30, SSH_FAILED)
 """rsync(1)'s exit values for a connection that ended or fell silent, and ssh(1)'s own."""
 
 Answer = dict[str, Any]
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Backend:
-    """A backend's receiver, as the issuer reaches it: its own by a process, a replica's by SSH."""
+    """A backend's receiver, as the issuer reaches it: its own as a process, a replica's by SSH.
+
+    The first question starts it, and the connection with it; `hang_up` ends both.
+    """
 
     machine: Machine
     local: bool
+    _conversation: host.Conversation | None = field(default=None, init=False, repr=False)
+    _has_answered: bool = field(default=False, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -56,21 +63,40 @@ class Backend:
         Raises:
             HostError: the backend cannot be reached, or does not speak as a receiver.
         """
-        line = f"{verb} {lineage} {number_text(number)}\n"
-        if self.local:
-            done = host.run([RECEIVER], input=line, seconds=RECEIVE_SECONDS)
-        else:
-            argv = [*self._ssh(), "certsync-receiver"]
-            done = host.run(argv, input=line, seconds=RECEIVE_SECONDS, user=PUSHING_USER)
-            if done.status == 255:
-                raise host.ssh_reason(self.name, done.stderr)
-        answer = parsed(done.stdout)
+        line = f"{verb} {lineage} {number_text(number)}"
+        told = self._told(line)
+        if not told and self._has_answered:
+            # The others took so long that its patience ended: it is started again.
+            self.hang_up()
+            told = self._told(line)
+        answer = parsed(told)
         if answer is None:
-            raise HostError(
-                f"{self.name}: no receiver answers: {done.last_words or done.status}",
-                "run `certsync deploy` again",
-            )
+            raise self._nonsense(told)
+        self._has_answered = True
         return answer
+
+    def _told(self, line: str) -> str:
+        try:
+            if self._conversation is None:
+                self._conversation = self._start()
+            return self._conversation.ask(line, RECEIVE_SECONDS)
+        except HostError as error:
+            raise HostError(f"{self.name}: {error.message}", error.hint) from None
+
+    def _start(self) -> host.Conversation:
+        if self.local:
+            return host.Conversation([RECEIVER])
+        argv = [*self._ssh(), "-o", "ControlMaster=yes", self.machine.private_address]
+        return host.Conversation([*argv, "certsync-receiver"], user=PUSHING_USER)
+
+    def _nonsense(self, told: str) -> HostError:
+        done = self.hang_up()
+        if not self.local and not told and done.status == SSH_FAILED:
+            return host.ssh_reason(self.name, done.stderr)
+        words = host.printable(told) or done.last_words or str(done.status)
+        return HostError(
+            f"{self.name}: no receiver answers: {words}", "run `certsync deploy` again"
+        )
 
     def standing(self, lineage: str) -> Standing:
         """Return what the backend says it has, or why it cannot be asked."""
@@ -97,10 +123,9 @@ class Backend:
         Raises:
             HostError: it did not arrive.
         """
-        transport = " ".join(self._ssh(destination=False))
         argv = [
             # The modification time says nothing about a key's content, so it is always sent.
-            "rsync", "--ignore-times", "--no-s", "-e", transport,
+            "rsync", "--ignore-times", "--no-s", "-e", " ".join(self._ssh()),
             *(str(outbox / name) for name in receiver.FILES),
             f"{_bracketed(self.machine.private_address)}::inbox/",
         ]  # fmt: skip
@@ -110,29 +135,30 @@ class Backend:
         if done.status != 0:
             raise HostError(f"{self.name}: rsync failed ({done.status}): {done.last_words}")
 
-    def hang_up(self) -> None:
-        """Close the connection kept open for the next question."""
-        if not self.local:
-            host.run([*self._ssh(destination=False), "-O", "exit", self._destination()],
-                     user=PUSHING_USER)  # fmt: skip
+    def let_go(self) -> None:
+        """Say that nothing more will be asked, and do not wait for the connection's end."""
+        if self._conversation is not None:
+            self._conversation.let_go()
 
-    def _ssh(self, *, destination: bool = True) -> list[str]:
-        argv = [
+    def hang_up(self) -> host.Completed:
+        """End the conversation and the connection; return how they ended."""
+        conversation, self._conversation = self._conversation, None
+        self._has_answered = False
+        return conversation.end() if conversation is not None else host.Completed(0, "", "")
+
+    def _ssh(self) -> list[str]:
+        # What rsync starts finds the conversation's connection by the same path.
+        return [
             "ssh", "-F", "none", "-i", str(PUSH_HOME / "id_ed25519"),
             "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
             "-o", f"UserKnownHostsFile={PUSH_HOME / 'known_hosts'}",
             "-o", "GlobalKnownHostsFile=none", "-o", "StrictHostKeyChecking=yes",
             "-o", "UpdateHostKeys=no", "-o", f"ConnectTimeout={host.CONNECT_SECONDS}",
             "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3",
-            "-o", f"KexAlgorithms=^{host.KEX}",
-            "-o", "ControlMaster=auto", "-o", f"ControlPath={RUNTIME}/ssh/%C",
-            "-o", "ControlPersist=30",
+            "-o", f"KexAlgorithms=^{host.KEX}", "-o", "PreferredAuthentications=publickey",
+            "-o", f"ControlPath={RUNTIME}/ssh/{os.getpid()}-%C",
             "-l", receiver.RECEIVING_USER, "-p", str(self.machine.ssh_port),
         ]  # fmt: skip
-        return [*argv, self._destination()] if destination else argv
-
-    def _destination(self) -> str:
-        return self.machine.private_address
 
 
 def parsed(text: str) -> Answer | None:
@@ -155,6 +181,20 @@ def backends(fleet: Fleet) -> list[Backend]:
     return [issuer, *(Backend(machine, local=False) for machine in fleet.replicas)]
 
 
+@contextmanager
+def in_touch(fleet: Fleet) -> Iterator[list[Backend]]:
+    """Have all backends' receivers to talk to; no conversation outlives the block."""
+    open_runtime()
+    among = backends(fleet)
+    try:
+        yield among
+    finally:
+        for one in among:
+            one.let_go()
+        for one in among:
+            one.hang_up()
+
+
 def each(
     work: Callable[[Backend], Result], among: Sequence[Backend]
 ) -> list[tuple[Backend, Result | HostError]]:
@@ -166,8 +206,12 @@ def each(
         except HostError as error:
             return error
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
         return list(zip(among, pool.map(guarded, among), strict=True))
+    finally:
+        # Who interrupts a run does not wait for answers: `in_touch` ends those who owe them.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def open_runtime() -> None:
@@ -177,6 +221,10 @@ def open_runtime() -> None:
     sockets = RUNTIME / "ssh"
     sockets.mkdir(mode=0o700, exist_ok=True)
     shutil.chown(sockets, PUSHING_USER, PUSHING_USER)
+    for left in sockets.iterdir():
+        # Named after the run that made it; one that was killed leaves it behind.
+        if not Path("/proc", left.name.partition("-")[0]).exists():
+            left.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from certsync.advice import Advice
 from certsync.fleet import Fleet
 from certsync.generation import Manifest
 
 SHORT_LIVED = timedelta(days=10)
 """Below this lifetime half of it, not a third, is left when a renewal is due."""
+
+LATEST = 10
+"""No advice moves a renewal to where less than this part of the lifetime, one tenth, is left."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,26 @@ class Due:
     why: str
     first: bool
     """Whether no certificate of this CA for these names is there to go on serving."""
+
+    since: datetime | None = None
+    """When a renewal became due by time; None: nothing would expire if this waited."""
+
+
+@dataclass(frozen=True)
+class NextRenewal:
+    """When a certificate will be renewed, and why then."""
+
+    moment: datetime
+    why: str
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """That a newer generation was rolled back, and for which wish it had been made."""
+
+    at: datetime
+    newest: Manifest | None
+    """The newest generation that was withdrawn; None: it is gone, or damaged."""
 
 
 def renewal_moment(not_before: datetime, not_after: datetime) -> datetime:
@@ -32,18 +57,115 @@ def renewal_moment(not_before: datetime, not_after: datetime) -> datetime:
     return not_after - left
 
 
-def issuance_due(newest: Manifest | None, fleet: Fleet, now: datetime) -> Due | None:
-    """Return why an order is needed, or None: a valid certificate for the same names is there."""
+def renewal(
+    newest: Manifest,
+    advice: Advice | None,
+    every: timedelta,
+    now: datetime,
+    withdrawal: Withdrawal | None = None,
+) -> NextRenewal:
+    """Return when the newest generation is to be renewed.
+
+    ``every`` is the time between two runs, ``withdrawal`` of a generation newer than this one.
+    """
+    chosen = _advised(newest, advice, every, now) or _by_lifetime(newest)
+    if withdrawal is None:
+        return chosen
+    # What was rolled back would come again at once: its place is taken by what is due already.
+    half = withdrawal.at + (newest.not_after - withdrawal.at) / 2
+    if half > chosen.moment:
+        return NextRenewal(half, "half of the time that was left at the rollback")
+    return chosen
+
+
+def _by_lifetime(newest: Manifest) -> NextRenewal:
+    short = newest.not_after - newest.not_before < SHORT_LIVED
+    part = "half" if short else "a third"
+    moment = renewal_moment(newest.not_before, newest.not_after)
+    return NextRenewal(moment, f"{part} of its lifetime is left")
+
+
+def _advised(
+    newest: Manifest, advice: Advice | None, every: timedelta, now: datetime
+) -> NextRenewal | None:
+    if advice is None or advice.fingerprint != newest.fingerprint or advice.window is None:
+        return None
+    start, end = advice.window
+    moment = _chosen(newest.fingerprint, start, end, every)
+    latest = newest.not_after - (newest.not_after - newest.not_before) / LATEST
+    own = _by_lifetime(newest)
+    if moment > latest or (advice.is_stale(now) and moment > own.moment):
+        return None
+    why = f"the CA suggests {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
+    if advice.explanation:
+        why += f" and explains it at {advice.explanation}"
+    return NextRenewal(moment, why)
+
+
+def _chosen(fingerprint: str, start: datetime, end: datetime, every: timedelta) -> datetime:
+    """Return a moment in the window so that the first run after it is in the window too.
+
+    It is a random one for each certificate and window (RFC 9773 section 4.2) and the same in every
+    run, because chance comes from the certificate's fingerprint.
+    """
+    seed = hashlib.sha256(f"{fingerprint} {start.isoformat()} {end.isoformat()}".encode()).digest()
+    part = int.from_bytes(seed[:4], "big") / 2**32
+    return start + max(timedelta(0), end - every - start) * part
+
+
+def issuance_due(
+    newest: Manifest | None,
+    fleet: Fleet,
+    now: datetime,
+    advice: Advice | None = None,
+    withdrawal: Withdrawal | None = None,
+) -> Due | None:
+    """Return why an order is needed, or None: a certificate as the fleet asks for is there."""
     if newest is None:
         return Due("no certificate yet", first=True)
-    if newest.directory != fleet.authority.directory:
-        return Due(f"it was signed by {newest.directory}", first=True)
-    if newest.names != tuple(sorted(fleet.names)):
-        return Due(f"it is for {', '.join(newest.names)}", first=True)
-    if newest.key_type != fleet.key_type.value:
-        return Due(f"its key is {newest.key_type}", first=False)
+    every = timedelta(hours=fleet.renewal.every_hours)
+    coming = renewal(newest, advice, every, now, withdrawal)
+    since = coming.moment if coming.moment <= now else None
+    differs = difference(newest, fleet)
+    if differs and (since or not _was_withdrawn(withdrawal, fleet)):
+        first = newest.directory != fleet.authority.directory or not _same_names(newest, fleet)
+        return Due(differs, first=first, since=since)
     if now >= newest.not_after:
-        return Due(f"it expired on {newest.not_after:%Y-%m-%d %H:%M} UTC", first=False)
-    if now >= renewal_moment(newest.not_before, newest.not_after):
-        return Due(f"it expires on {newest.not_after:%Y-%m-%d %H:%M} UTC", first=False)
+        why = f"it expired on {newest.not_after:%Y-%m-%d %H:%M} UTC"
+        return Due(why, first=False, since=since)
+    if since:
+        why = f"{coming.why}, and it expires on {newest.not_after:%Y-%m-%d %H:%M} UTC"
+        return Due(why, first=False, since=since)
     return None
+
+
+def difference(generation: Manifest, fleet: Fleet) -> str:
+    """Return how a generation differs from what the fleet file asks for; empty: it does not."""
+    if generation.directory != fleet.authority.directory:
+        return f"it was signed by {generation.directory}"
+    if not _same_names(generation, fleet):
+        return f"it is for {', '.join(generation.names)}"
+    if generation.key_type != fleet.key_type.value:
+        return f"its key is {generation.key_type}"
+    return ""
+
+
+def _same_names(generation: Manifest, fleet: Fleet) -> bool:
+    return generation.names == tuple(sorted(fleet.names))
+
+
+def _was_withdrawn(withdrawal: Withdrawal | None, fleet: Fleet) -> bool:
+    """Return whether what the fleet file asks for is what was rolled back."""
+    if withdrawal is None or withdrawal.newest is None:
+        return False
+    return not difference(withdrawal.newest, fleet)
+
+
+def patience_ends(due: Due, newest: Manifest | None) -> datetime | None:
+    """Return until when an order waits where a challenge may be lost; None: as long as it takes.
+
+    A renewal waits for half of the time from due to expiry: no guard may let a site expire.
+    """
+    if newest is None or due.since is None:
+        return None
+    return due.since + (newest.not_after - due.since) / 2

@@ -1,4 +1,4 @@
-"""The issuer's disk: every path, and the only reading and writing of generations.
+"""The issuer's disk: every path, and the only reading and writing of generations and state.
 
 A generation is written whole into `staging` and renamed into the archive; what is made live goes
 through the receiver, the same program as on every other backend.
@@ -6,20 +6,27 @@ through the receiver, the same program as on every other backend.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from certsync import receiver
-from certsync.certificate import Certificate
-from certsync.errors import StoreError
+from certsync.errors import BrokenStateError, NewerSchemaError, StoreError
 from certsync.fleet import Fleet
-from certsync.generation import Manifest, number_text
+from certsync.generation import Manifest, number_text, target
+from certsync.state import State
+
+if TYPE_CHECKING:
+    # It loads cryptography, which an hourly run has no need of.
+    from certsync.certificate import Certificate
 
 STATE_SCHEMA = 1
 
@@ -64,9 +71,19 @@ class Store:
         return self.state / "webroot"
 
     @property
-    def proof_file(self) -> Path:
-        """The last proof of each backend."""
-        return self.state / "proof.json"
+    def state_file(self) -> Path:
+        """What is remembered between runs."""
+        return self.state / "state.json"
+
+    @property
+    def binding_key(self) -> Path:
+        """The secret of an external account binding, put there by a person."""
+        return self.root / "eab-hmac-key"
+
+    @property
+    def notify_urls(self) -> Path:
+        """Where messages go: a URL a line, each a secret; `certsync notify --set` writes it."""
+        return self.root / "notify-urls"
 
     def account(self, directory: str) -> Path:
         """Return the folder of the account at a CA."""
@@ -109,34 +126,80 @@ class Store:
         except (FileNotFoundError, ValueError):
             return None
 
+    def numbers(self, lineage: str) -> list[int]:
+        """Return the numbers of all generations kept here, whole or not, but the placeholder's."""
+        folders = self.archive(lineage).glob("[0-9]" * 4)
+        return sorted(int(each.name) for each in folders if each.name != receiver.PLACEHOLDER)
+
     def manifests(self, lineage: str) -> dict[int, Manifest]:
-        """Return the manifests of all generations but the placeholder, by number.
+        """Return the manifests, by number, of all generations whose files are what they say.
+
+        One that is damaged is as good as none: something older is served, and something newer
+        ordered in time.
 
         Raises:
-            StoreError: one cannot be read.
+            NewerSchemaError: one is of a newer schema.
         """
         found = {}
-        for folder in sorted(self.archive(lineage).glob("[0-9]" * 4)):
-            if folder.name != receiver.PLACEHOLDER:
-                path = folder / receiver.MANIFEST
-                found[int(folder.name)] = Manifest.from_json(self._read(path), str(path))
+        for number in self.numbers(lineage):
+            folder = self.archive(lineage) / number_text(number)
+            path = folder / receiver.MANIFEST
+            try:
+                found[number] = Manifest.from_json(self._read(path), str(path))
+                receiver.verify_sums(folder)
+            except NewerSchemaError:
+                raise
+            except (StoreError, receiver.Refused):
+                found.pop(number, None)
         return found
+
+    def damaged(self, lineage: str) -> list[int]:
+        """Return the numbers of the generations that are damaged."""
+        return sorted(set(self.numbers(lineage)) - set(self.manifests(lineage)))
+
+    def target(self, lineage: str) -> int | None:
+        """Return the number that should be live everywhere; None: nothing has been issued."""
+        return target(self.manifests(lineage), self.withdrawn(lineage))
 
     def files(self, lineage: str, number: int) -> dict[str, bytes]:
         """Return the five files of a generation."""
         folder = self.archive(lineage) / number_text(number)
         return {name: self._read(folder / name) for name in receiver.FILES}
 
-    def withdrawn(self, lineage: str) -> frozenset[int]:
-        """Return the numbers that were rolled back and must not be activated again."""
-        state = self.read_state(self.state / f"withdrawn-{lineage}.json")
-        return frozenset(state.get("numbers", []))
+    def withdrawn(self, lineage: str) -> dict[int, datetime]:
+        """Return the numbers that were rolled back and must not be activated again, and when."""
+        state = self.read_state(self._withdrawn_file(lineage))
+        at = state.get("at", {})
+        return {int(number): datetime.fromisoformat(at[number]) for number in at}
+
+    def withdraw(self, lineage: str, numbers: Mapping[int, datetime]) -> None:
+        """Write down which numbers were rolled back, and when; all others are forgotten."""
+        at = {number_text(number): moment.isoformat() for number, moment in numbers.items()}
+        self.write_state(self._withdrawn_file(lineage), {"at": at})
+
+    def _withdrawn_file(self, lineage: str) -> Path:
+        return self.state / f"withdrawn-{lineage}.json"
+
+    def recall(self) -> State:
+        """Return what is remembered between runs. What is broken is as good as forgotten.
+
+        Raises:
+            NewerSchemaError: it is of a newer schema.
+        """
+        with contextlib.suppress(BrokenStateError, ValueError, KeyError, TypeError, AttributeError):
+            return State.from_json(self.read_state(self.state_file))
+        return State()
+
+    def remember(self, state: State) -> None:
+        """Write down what is remembered between runs."""
+        self.write_state(self.state_file, state.to_json())
 
     def read_state(self, path: Path) -> dict[str, Any]:
         """Return a state file's content; empty if it is not there.
 
         Raises:
-            StoreError: it is of a newer schema, or broken.
+            NewerSchemaError: it is of a newer schema.
+            BrokenStateError: it is something else.
         """
         try:
             data: dict[str, Any] = json.loads(path.read_text())
@@ -144,9 +207,9 @@ class Store:
         except FileNotFoundError:
             return {}
         except (ValueError, KeyError, TypeError):
-            raise StoreError(f"{path} is broken", f"look at it, then remove {path}") from None
+            raise BrokenStateError(f"{path} is broken", f"look at it, then remove {path}") from None
         if schema > STATE_SCHEMA:
-            raise StoreError(
+            raise NewerSchemaError(
                 f"{path} has schema {schema}, and this certsync reads {STATE_SCHEMA}",
                 "a newer certsync has been here: deploy that one again",
             )
@@ -167,17 +230,17 @@ class Store:
         """
         files = generation_files(key, certificate)
         files[receiver.MANIFEST] = manifest.to_json()
-        target = self.archive(manifest.lineage) / number_text(manifest.number)
-        if target.exists():
-            raise StoreError(f"{target} is there already")
+        folder = self.archive(manifest.lineage) / number_text(manifest.number)
+        if folder.exists():
+            raise StoreError(f"{folder} is there already")
         try:
             receiver.keep(
-                receiver.write_generation(files, manifest.lineage, target.name),
+                receiver.write_generation(files, manifest.lineage, folder.name),
                 manifest.lineage,
-                target.name,
+                folder.name,
             )
         except OSError as error:
-            raise StoreError(f"{target} cannot be written: {error.strerror}") from None
+            raise StoreError(f"{folder} cannot be written: {error.strerror}") from None
 
     def prove_writable(self) -> None:
         """Write, read back and remove a file, before an order is spent on a full disk.

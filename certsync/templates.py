@@ -11,10 +11,14 @@ import jinja2
 from certsync.fleet import SYSTEM_ROOTS, Fleet, Machine
 from certsync.gate import Gate
 from certsync.look import MARK
+from certsync.moment import moment_of
 
 PACKAGE = Path(__file__).resolve().parent
 HEADER = f"{MARK}; changes here are lost at the next deploy."
 BALANCER_ROOTS = "/etc/haproxy/certsync-roots.pem"
+
+CHALLENGE_CHECK = "/.well-known/acme-challenge/certsync-route"
+CHALLENGE_ANSWER = "certsync-route-is-open"
 
 HUES = 12
 """How many colours the test pages take turns with."""
@@ -37,7 +41,12 @@ def render(name: str, **values: Any) -> str:
         autoescape=False,  # noqa: S701  nginx and HAProxy files; every value is validated
     )
     environment.filters["bracketed"] = bracketed
-    return environment.get_template(name).render(header=HEADER, **values)
+    return environment.get_template(name).render(
+        header=HEADER,
+        challenge_check=CHALLENGE_CHECK,
+        challenge_answer=CHALLENGE_ANSWER,
+        **values,
+    )
 
 
 def bracketed(address: str) -> str:
@@ -72,6 +81,11 @@ def nginx(fleet: Fleet, machine: Machine, *, http2_directive: bool) -> dict[str,
     if fleet.site.kind.value != "unmanaged":
         files[f"sites-available/{site_name(fleet)}"] = render("nginx/site.conf.j2", **values)
     return files
+
+
+def render_renewal(name: str, fleet: Fleet) -> str:
+    """Return one of the files that start renewal runs on the issuer."""
+    return render(f"renewal/{name}", fleet=fleet, moment=moment_of(fleet))
 
 
 def site_name(fleet: Fleet) -> str:

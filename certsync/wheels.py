@@ -2,7 +2,8 @@
 
 certsync's own is made from the package as it runs here, a checkout or an installed distribution
 alike; the others are fetched for the issuer's Python and machine, each checked against the hash
-in issuer-requirements.txt, and kept for the next time.
+in issuer-requirements.txt, and kept for the next time. An issuer that sends notifications gets the
+larger set of notify-requirements.txt instead.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from certsync.errors import HostError
 
 PACKAGE = Path(__file__).resolve().parent
 REQUIREMENTS = PACKAGE / "issuer-requirements.txt"
+NOTIFY_REQUIREMENTS = PACKAGE / "notify-requirements.txt"
 DISTRIBUTION = "certsync_fleet"
 DATE = (2020, 1, 1, 0, 0, 0)
 """Every file's date in the wheel, so that the same sources make the same wheel."""
@@ -41,6 +43,14 @@ class Target:
     libc: str
     """glibc's version, `2.41`."""
 
+    notify: bool = False
+    """Whether it sends notifications."""
+
+    @property
+    def requirements(self) -> Path:
+        """The pinned set that it gets."""
+        return NOTIFY_REQUIREMENTS if self.notify else REQUIREMENTS
+
 
 def sources() -> dict[str, bytes]:
     """Return the package's files, path below the wheel's top to content."""
@@ -51,12 +61,16 @@ def sources() -> dict[str, bytes]:
     }
 
 
-def release() -> str:
-    """Return the name of the release that this package would be on an issuer."""
+def release(*, notify: bool = False) -> str:
+    """Return the name of the release that this package would be on an issuer.
+
+    With what sends notifications it is another one, so that switching it on makes a new
+    environment.
+    """
     total = hashlib.sha256()
     for path, content in sources().items():
         total.update(path.encode() + b"\0" + content)
-    return f"{__version__}-{total.hexdigest()[:12]}"
+    return f"{__version__}-{total.hexdigest()[:12]}{'-notify' if notify else ''}"
 
 
 def fetched(target: Target) -> bool:
@@ -82,7 +96,7 @@ def bring(target: Target) -> list[Path]:
 
 def _folder(target: Target) -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    pins = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
+    pins = hashlib.sha256(target.requirements.read_bytes()).hexdigest()[:12]
     name = f"{target.python}-{target.machine}-{target.libc}-{pins}"
     return Path(base) / "certsync" / "wheels" / name
 
@@ -112,7 +126,7 @@ def pip_arguments(target: Target, folder: Path) -> list[str]:
     ]  # fmt: skip
     for platform in (*platforms, f"manylinux2014_{target.machine}"):
         argv += ["--platform", platform]
-    return [*argv, "--requirement", str(REQUIREMENTS)]
+    return [*argv, "--requirement", str(target.requirements)]
 
 
 def write_wheel(path: Path) -> None:

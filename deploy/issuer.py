@@ -7,6 +7,7 @@ import json
 import shlex
 import socket
 from collections.abc import Generator
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ STORE = Store()
 @deploy("Issuer: certsync and push key")
 def configure(fleet: Fleet, replicas: list[Any]) -> None:
     """Have everything on the issuer that ordering and pushing need."""
-    installed(name="certsync in its own virtual environment")
+    installed(name="certsync in its own virtual environment", notify=bool(fleet.notify.events))
     files.link(
         name="certsync on the path", path="/usr/local/bin/certsync",
         target=f"{OPT}/current/bin/certsync",
@@ -130,9 +131,12 @@ def origin(fleet_sum: str, before: str) -> str:
 
 
 @operation()
-def installed() -> Generator[Any, None, None]:
-    """Have this certsync installed from wheels we bring, tried before the link switches to it."""
-    release = wheels.release()
+def installed(*, notify: bool) -> Generator[Any, None, None]:
+    """Have this certsync installed from wheels we bring, tried before the link switches to it.
+
+    ``notify`` says whether with what sends notifications.
+    """
+    release = wheels.release(notify=notify)
     folder = f"{OPT}/{release}"
     current = host.get_fact(Lines, script=f"readlink {OPT}/current")
     python = host.get_fact(Lines, script=f"{OPT}/current/bin/certsync --version && echo works")
@@ -142,7 +146,7 @@ def installed() -> Generator[Any, None, None]:
     yield StringCommand(f"mkdir -p {OPT} && rm -rf {folder} {folder}.wheels")
     yield StringCommand(f"mkdir {folder}.wheels")
     try:
-        brought = wheels.bring(_target())
+        brought = wheels.bring(replace(_target(), notify=notify))
     except CertsyncError as error:
         yield failing(f"{error.message}\nhint: {error.hint}")
         return
@@ -155,9 +159,10 @@ def installed() -> Generator[Any, None, None]:
         f"&& rm -rf {folder}.wheels"
     )
     # It must start and load what it will need at night, before anything calls it.
+    needed = "import certsync.issuance, apprise" if notify else "import certsync.issuance"
     yield StringCommand(
         f"{folder}/bin/certsync --version && {folder}/bin/python -m compileall -q {folder}/lib "
-        f"&& {folder}/bin/python -c {shlex.quote('import certsync.issuance')}"
+        f"&& {folder}/bin/python -c {shlex.quote(needed)}"
     )
     yield StringCommand(f"ln -sfn {release} {OPT}/.current && mv -T {OPT}/.current {OPT}/current")
     keep = shlex.quote(release)

@@ -8,7 +8,7 @@ pyinfra -y inventory/NAME.py deploy/site.py
 from pyinfra import host, inventory, state
 
 from certsync.look import Adopt
-from deploy import backend, balancer, issuer, passthrough, progress, replica, road
+from deploy import backend, balancer, issuer, passthrough, progress, renewal, replica, road
 from deploy.operations import phase
 from deploy.preflight import refuse_foreign_servers
 
@@ -50,6 +50,8 @@ phase(name="Phase 4 of 6: the certificate")
 
 if machine == fleet.issuer:
     road.issue()
+    # From here on it renews, heals and proves by itself, whatever becomes of this deploy.
+    renewal.scheduled(fleet)
 
 phase(name="Phase 5 of 6: replication and proof")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from lab import network
@@ -83,7 +84,7 @@ class CertificateAuthority:
         (root / "etc/pebble").mkdir(exist_ok=True)
         for name in ("https.pem", "https.key"):
             (root / "etc/pebble" / name).write_text((self.machine.run_folder / name).read_text())
-        self._write_config(DEFAULTS, PROFILES)
+        self._write_config(DEFAULTS, PROFILES, {})
         ipv4, ipv6 = self.public
         units = {"pebble": PEBBLE_UNIT, "challtestsrv": DNS_UNIT}
         wants = root / "etc/systemd/system/multi-user.target.wants"
@@ -96,9 +97,15 @@ class CertificateAuthority:
         self,
         environment: dict[str, str] | None = None,
         profiles: dict[str, dict[str, object]] | None = None,
+        bindings: dict[str, str] | None = None,
     ) -> None:
-        """Start Pebble anew: new roots, no memory of accounts, and other habits if given."""
-        self._write_config({**self.defaults, **(environment or {})}, profiles or PROFILES)
+        """Start Pebble anew: new roots, no memory of accounts, and other habits if given.
+
+        With ``bindings``, key identifiers and their HMAC keys in base64url, an account has to be
+        bound to one of them.
+        """
+        environment = {**self.defaults, **(environment or {})}
+        self._write_config(environment, profiles or PROFILES, bindings or {})
         self.machine.sh("systemctl restart pebble")
         self.fetch_roots()
 
@@ -117,6 +124,12 @@ class CertificateAuthority:
                 body = {"host": name, "addresses": addresses}
                 self._ask(DNS_MANAGEMENT_PORT, f"/add-{path}", body)
 
+    def suggest(self, fullchain: str, start: datetime, end: datetime) -> None:
+        """Let the CA suggest this window for renewing a certificate (RFC 9773)."""
+        window = {"start": start.isoformat(), "end": end.isoformat()}
+        body = {"certificate": fullchain, "ariResponse": json.dumps({"suggestedWindow": window})}
+        self._ask(MANAGEMENT_PORT, "/set-renewal-info/", body, tls=True)
+
     def log(self) -> str:
         """Return all that Pebble has written."""
         return (self.machine.root / LOG).read_text(errors="replace")
@@ -126,7 +139,10 @@ class CertificateAuthority:
         return self.log().count("Added order ")
 
     def _write_config(
-        self, environment: dict[str, str], profiles: dict[str, dict[str, object]]
+        self,
+        environment: dict[str, str],
+        profiles: dict[str, dict[str, object]],
+        bindings: dict[str, str],
     ) -> None:
         folder = self.machine.root / "etc/pebble"
         config = {
@@ -138,7 +154,8 @@ class CertificateAuthority:
                 "httpPort": 80,
                 "tlsPort": 443,
                 "ocspResponderURL": "",
-                "externalAccountBindingRequired": False,
+                "externalAccountBindingRequired": bool(bindings),
+                "externalAccountMACKeys": bindings,
                 "retryAfter": {"authz": 1, "order": 1},
                 "profiles": profiles,
             }

@@ -102,7 +102,7 @@ def _raise_what_stopped(run: Run, outcome: Outcome) -> None:
 def _noted(fleet: Fleet, outcome: Outcome, shown: Status) -> dict[str, Any]:
     """Return how the issuer noted its own failed step, exit status, words and hint."""
     verb = ISSUER_STEPS.get(outcome.failed.get(fleet.issuer_name, ""), "")
-    noted: dict[str, Any] = shown.runs.get(verb, {})
+    noted: dict[str, Any] = shown.state.get("runs", {}).get(verb, {})
     return noted
 
 

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from certsync import canary, dns, replication
-from certsync.certificate import Certificate
-from certsync.errors import CanaryError, DnsError
+from certsync import canary, dns, replication, steps
+from certsync.errors import (
+    CaBusyError,
+    CaError,
+    CanaryError,
+    CertsyncError,
+    ClockError,
+    DnsError,
+    LaterError,
+    OrderFailedError,
+    TooSoonError,
+)
 from certsync.fleet import Fleet
-from certsync.generation import Manifest, next_number, number_text, target
+from certsync.generation import Manifest, next_number, number_text
 from certsync.rollout import Standing
-from certsync.schedule import Due, issuance_due
+from certsync.schedule import (
+    Due,
+    NextRenewal,
+    Withdrawal,
+    issuance_due,
+    patience_ends,
+    renewal,
+)
+from certsync.state import Lineage
+from certsync.steps import Step
 from certsync.store import Store, generation_files, sums
+from certsync.tries import Tries
+
+if TYPE_CHECKING:
+    # Its libraries are loaded when an order is made, not at every hourly run.
+    from certsync.issuance import Issued
 
 Tell = Callable[[str], None]
 
@@ -27,9 +51,14 @@ class Outlook:
     """The generation that is or will be live."""
 
     due: Due | None
+    coming: NextRenewal | None
+    """When the newest generation is to be renewed; None: there is none."""
+
+    lineage: Lineage
+    """What is remembered of it."""
 
 
-def outlook(store: Store, now: datetime) -> Outlook:
+def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
     """Return whether an order is needed and why, without talking to the CA.
 
     Raises:
@@ -37,40 +66,104 @@ def outlook(store: Store, now: datetime) -> Outlook:
     """
     fleet = store.fleet()
     manifests = store.manifests(fleet.lineage)
-    live = store.current(fleet.lineage)
-    number = target(manifests, store.withdrawn(fleet.lineage), live)
+    number = store.target(fleet.lineage)
     newest = manifests[number] if number else None
-    return Outlook(fleet, newest, issuance_due(newest, fleet, now))
+    withdrawal = _withdrawal(store, fleet.lineage, manifests, number or 0)
+    known = store.recall().lineage(fleet.lineage)
+    every = timedelta(hours=fleet.renewal.every_hours)
+    due = issuance_due(newest, fleet, now, known.advice, withdrawal)
+    if due is None and force:
+        due = Due("it was asked for", first=False)
+    coming = renewal(newest, known.advice, every, now, withdrawal) if newest else None
+    return Outlook(fleet, newest, due, coming, known)
 
 
-def issue(store: Store, now: datetime, tell: Tell) -> int | None:
+def _withdrawal(
+    store: Store, lineage: str, manifests: Mapping[int, Manifest], number: int
+) -> Withdrawal | None:
+    """Return the rollback that led to a generation, or None if none did."""
+    newer = {each: at for each, at in store.withdrawn(lineage).items() if each > number}
+    if not newer:
+        return None
+    return Withdrawal(max(newer.values()), manifests.get(max(newer)))
+
+
+def issue(
+    store: Store, now: datetime, tell: Tell, *, by_person: bool = True, force: bool = False
+) -> int | None:
     """Order a certificate if one is due, and return its number; it is not live yet.
+
+    ``by_person`` says that somebody is there to read the answer: only the CA's limits make them
+    wait, and not the longer pauses of unattended runs. How it ended is remembered.
 
     Raises:
         DnsError: the names do not lead to the fleet.
         CanaryError: a challenge would be lost on its way.
-        CaError, CaBusyError, ClockError: from the CA.
+        CaError, CaBusyError, TooSoonError, ClockError: from the CA, or before asking it again.
         StoreError: the disk refuses.
     """
-    from certsync import issuance
-
-    look = outlook(store, now)
+    look = outlook(store, now, force=force)
     if look.due is None:
         return None
-    fleet = look.fleet
+    tries = look.lineage.tries.of(wish(look.fleet))
+    _wait_after_failures(tries, now, by_person=by_person or force)
     tell(f"a certificate is needed: {look.due.why}")
-    store.prove_writable()
-    look_before_buying(fleet, store, first=look.due.first, tell=tell)
-    issued = issuance.obtain(fleet, store, now, tell)
-    number = next_number(numbers_in_use(fleet, store))
-    manifest = _manifest(fleet, number, issued.key, issued.certificate, issued.account)
-    store.keep(manifest, issued.key, issued.certificate)
-    issuance.forget(fleet, store)
+    fleet = steps.take(Step.LOOK, lambda: look_before_buying(look, store, now, tell))
+    try:
+        number = _bought(fleet, look.newest, store, now, tell)
+    except (CaError, CaBusyError, ClockError) as error:
+        _remember(store, fleet, _after(tries, error, now))
+        raise
+    _remember(store, fleet, Tries())
+    return number
+
+
+def _wait_after_failures(tries: Tries, now: datetime, *, by_person: bool) -> None:
+    moment = tries.next_by_person(now) if by_person else tries.next(now)
+    if moment <= now:
+        return
+    again = f"it is tried again after {moment:%Y-%m-%d %H:%M:%S} UTC"
+    if by_person or tries.exit_status == LaterError.exit_status:
+        raise TooSoonError(f"{tries.error}; {again}", "nothing is lost: the same command continues")
+    raise CaError(f"{tries.error}; {again}", tries.hint or "`certsync renew --force` does not wait")
+
+
+def wish(fleet: Fleet) -> str:
+    """Return what the fleet file asks the CA for: a failure counts for the same wish only."""
+    asked = (fleet.authority.directory, *fleet.names, fleet.key_type.value, fleet.profile)
+    return " ".join(asked)
+
+
+def _after(tries: Tries, error: CertsyncError, now: datetime) -> Tries:
+    return tries.failed(
+        now,
+        error.message,
+        error.hint,
+        error.exit_status,
+        order=isinstance(error, OrderFailedError),
+        ca_said=error.until if isinstance(error, CaBusyError) else None,
+    )
+
+
+def _remember(store: Store, fleet: Fleet, tries: Tries) -> None:
+    state = store.recall()
+    known = replace(state.lineage(fleet.lineage), tries=tries)
+    store.remember(state.having(fleet.lineage, known))
+
+
+def _bought(fleet: Fleet, newest: Manifest | None, store: Store, now: datetime, tell: Tell) -> int:
+    """Return the number of a new generation, ordered, signed and kept."""
+    from certsync import issuance
+
+    issued = issuance.obtain(fleet, store, now, tell, newest)
+    manifest = _manifest(fleet, next_number(numbers_in_use(fleet, store)), issued)
+    steps.take(Step.KEEP, lambda: store.keep(manifest, issued.key, issued.certificate))
+    steps.take(Step.FORGET, lambda: issuance.forget(fleet, store))
     tell(
-        f"generation {number_text(number)}: {manifest.fingerprint[:12]}, "
+        f"generation {number_text(manifest.number)}: {manifest.fingerprint[:12]}, "
         f"valid until {manifest.not_after:%Y-%m-%d %H:%M} UTC"
     )
-    return number
+    return manifest.number
 
 
 def numbers_in_use(fleet: Fleet, store: Store) -> set[int]:
@@ -79,7 +172,7 @@ def numbers_in_use(fleet: Fleet, store: Store) -> set[int]:
     An issuer that was set up anew begins with an empty archive, and its replicas do not: a number
     of theirs for another certificate would be refused by each.
     """
-    used = set(store.manifests(fleet.lineage))
+    used = set(store.numbers(fleet.lineage))
     replication.open_runtime()
     for backend, found in replication.each(
         lambda one: one.standing(fleet.lineage), replication.backends(fleet)
@@ -90,40 +183,62 @@ def numbers_in_use(fleet: Fleet, store: Store) -> set[int]:
     return used
 
 
-def look_before_buying(fleet: Fleet, store: Store, *, first: bool, tell: Tell) -> None:
-    """Check names and challenge route; a miss stops a first order, and is told for another.
+def look_before_buying(look: Outlook, store: Store, now: datetime, tell: Tell) -> Fleet:
+    """Check the disk, the names and the challenge's way, and return what an order is spent on.
+
+    A miss stops a first order; a renewal it only delays, until half of the time from due to expiry
+    is gone. Then it is told, and the order is tried all the same.
 
     Raises:
-        DnsError: a name does not lead to the fleet, and this is the first order.
-        CanaryError: a challenge would be lost, and this is the first order.
+        StoreError: the disk refuses.
+        DnsError: a name does not lead to the fleet, and this is the first order for it.
+        CanaryError: a challenge would be lost, and there is time.
     """
-    answers = {name: dns.look_up(name) for name in fleet.names}
-    wrong = dns.findings(fleet, answers)
-    for finding in wrong:
-        tell(f"warning: {finding.message}")
-    if first and any(finding.stops for finding in wrong):
-        stopping = "; ".join(finding.message for finding in wrong if finding.stops)
-        raise DnsError(
-            f"DNS does not lead to the balancer yet: {stopping}",
-            "set these records, then run the same command again:\n  "
-            + "\n  ".join(dns.records(fleet)),
-        )
+    store.prove_writable()
+    fleet = _with_names_that_lead_here(look, tell)
     judgement = canary.judge(fleet, canary.look(fleet, store.webroot))
     for text in judgement.told:
         tell(f"warning: {text}")
-    if judgement.misses and first:
+    end = patience_ends(look.due, look.newest) if look.due else None
+    if judgement.misses and (end is None or now < end):
+        until = f"; it is ordered all the same after {end:%Y-%m-%d %H:%M} UTC" if end else ""
         raise CanaryError(
-            f"a challenge would be lost, so nothing was ordered: {'; '.join(judgement.misses)}",
+            "a challenge would be lost, so nothing was ordered: "
+            f"{'; '.join(judgement.misses)}{until}",
             "/.well-known/acme-challenge/ on port 80 of each backend has to lead to the issuer: "
             "run `certsync deploy` again, and look at what else answers there",
         )
     for text in judgement.misses:
         tell(f"warning: a challenge may be lost: {text}")
+    return fleet
 
 
-def _manifest(
-    fleet: Fleet, number: int, key: bytes, certificate: Certificate, account: str
-) -> Manifest:
+def _with_names_that_lead_here(look: Outlook, tell: Tell) -> Fleet:
+    """Return the fleet with the names to order; all of them, unless it would expire meanwhile.
+
+    A name that was added to the fleet file and leads elsewhere stops the order for it, but must not
+    take the names that are served already with it.
+    """
+    fleet, due, newest = look.fleet, look.due, look.newest
+    wrong = dns.findings(fleet, {name: dns.look_up(name) for name in fleet.names})
+    for finding in wrong:
+        tell(f"warning: {finding.message}")
+    stopping = {finding.name: finding.message for finding in wrong if finding.stops}
+    if due is None or not due.first or not stopping:
+        return fleet
+    served = newest.names if newest and due.since else ()
+    kept = tuple(name for name in fleet.names if name in served and name not in stopping)
+    if fleet.lineage in kept:
+        tell(f"warning: it is renewed without {', '.join(stopping)}")
+        return replace(fleet, names=kept)
+    raise DnsError(
+        f"DNS does not lead to the balancer yet: {'; '.join(stopping.values())}",
+        "set these records, then run the same command again:\n  " + "\n  ".join(dns.records(fleet)),
+    )
+
+
+def _manifest(fleet: Fleet, number: int, issued: Issued) -> Manifest:
+    certificate = issued.certificate
     return Manifest(
         lineage=fleet.lineage,
         number=number,
@@ -133,6 +248,8 @@ def _manifest(
         fingerprint=certificate.fingerprint,
         key_type=fleet.key_type.value,
         directory=fleet.authority.directory,
-        account=account,
-        files=sums(generation_files(key, certificate)),
+        account=issued.account,
+        files=sums(generation_files(issued.key, certificate)),
+        order=issued.order,
+        renewal_id=certificate.renewal_id,
     )

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from certsync import proving
-from certsync.commands.session import last_runs
 from certsync.fleet import Fleet
 from certsync.generation import number_text
 from certsync.proof import Proof, Verdict
+from certsync.state import State
 from certsync.store import Store
 
 
@@ -26,7 +26,9 @@ class Seen:
     through: list[Proof]
     """What each balancer's own address shows, where the passthrough rule is wished for."""
 
-    runs: dict[str, Any]
+    state: State
+    """What the issuer remembers of its runs."""
+
     origin: dict[str, Any]
     """The fleet file that was deployed: its SHA-256, when and by whom."""
 
@@ -39,19 +41,21 @@ class Seen:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as what `json.dumps` takes."""
+        state = self.state.to_json()
         return {
             "lineage": self.fleet.lineage,
             "current": self.current,
             "at": self.at.isoformat(),
             "proofs": [proof.to_json() for proof in self.proofs],
             "through": [proof.to_json() for proof in self.through],
-            "runs": self.runs,
+            "runs": state["runs"],
+            "state": state,
             "origin": self.origin,
         }
 
 
-def prove(store: Store, now: datetime, *, write: bool = False) -> Seen:
-    """Return what every backend serves; ``write`` keeps it as the last proof.
+def prove(store: Store, now: datetime) -> Seen:
+    """Return what every backend serves, and what is remembered.
 
     Raises:
         StoreError: this host is no issuer, or its store cannot be read.
@@ -60,8 +64,6 @@ def prove(store: Store, now: datetime, *, write: bool = False) -> Seen:
     wanted = proving.expected(fleet, store)
     proofs = proving.prove(fleet.backends, fleet, wanted, now)
     through = proving.prove(fleet.balancers, fleet, wanted, now) if fleet.passthrough else []
-    if write:
-        proving.save(store, wanted, proofs, now)
     current = number_text(wanted.current.number) if wanted.current else ""
     origin = store.read_state(store.origin)
-    return Seen(fleet, current, proofs, through, last_runs(store), origin, now)
+    return Seen(fleet, current, proofs, through, store.recall(), origin, now)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from certsync import proving, receiver, replication, rollout
-from certsync.errors import HostError, RolloutError, StoreError, UnreachableError
+from certsync import proving, receiver, replication, rollout, steps
+from certsync.errors import HostError, RolloutError, StoreError, UnreachableError, VetoError
 from certsync.fleet import Fleet
-from certsync.generation import number_text, target
+from certsync.generation import number_text
 from certsync.proof import Proof, Verdict
 from certsync.replication import Answer, Backend
 from certsync.rollout import Plan
+from certsync.steps import Step
 from certsync.store import Store
 
 Tell = Callable[[str], None]
@@ -29,6 +31,36 @@ class Outlook:
     """What is not as it should be, in words; empty: nothing to do."""
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a rollout ended."""
+
+    number: int
+    proofs: tuple[Proof, ...]
+    pushed: tuple[str, ...]
+    """Backends that the generation was sent to."""
+
+    changed: tuple[str, ...]
+    """Backends that made it live."""
+
+    failures: Mapping[str, str]
+    """Backends that do not serve it, and why."""
+
+    mixed_seconds: float | None
+    """From the first activation asked for to the last proof, if more than one backend changed.
+
+    For that long two generations were served side by side; None: they were not.
+    """
+
+    def error(self) -> RolloutError:
+        """Return the error that names every failure."""
+        told = "; ".join(f"{name}: {why}" for name, why in self.failures.items())
+        return RolloutError(
+            f"generation {number_text(self.number)} is not served by all backends: {told}",
+            "the others serve it; run the same command again when this is mended",
+        )
+
+
 @dataclass
 class Rollout:
     """One run's way through a plan, with the backends that fell behind on it."""
@@ -39,18 +71,45 @@ class Rollout:
     tell: Tell
     unreached: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    pushed: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    """Who has made it live in this run."""
+
+    switched: int = 0
+    """How many of these had another one live before."""
+
+    began: float | None = None
+    """When the first was asked to, by a clock that nobody sets."""
+
+    def activate(self, among: Sequence[Backend]) -> None:
+        """Have them make the generation live, and note when the first was asked to."""
+        if among and self.began is None:
+            self.began = time.monotonic()
+        for backend, answer in self.ask("activate", among):
+            if not isinstance(answer, HostError) and answer["ok"]:
+                self.changed.append(backend.name)
+                self.switched += answer.get("before") != number_text(self.plan.number)
+            # Nothing more is asked: its connection ends while the others are proven.
+            backend.let_go()
+
+    def mixed_seconds(self) -> float | None:
+        """Return how long ago the first backend was asked to activate, where others were too."""
+        if self.began is None or self.switched < 2:
+            return None
+        return time.monotonic() - self.began
 
     def among(self, names: Sequence[str]) -> list[Backend]:
         """Return those of the backends that are still on the way."""
         lost = {**self.unreached, **self.refused}
         return [each for each in self.backends if each.name in names and each.name not in lost]
 
-    def ask(self, verb: str, among: Sequence[Backend]) -> None:
-        """Ask the receivers to do something, and note who could not."""
+    def ask(self, verb: str, among: Sequence[Backend]) -> list[tuple[Backend, Answer | HostError]]:
+        """Ask the receivers to do something, note who could not, and return all answers."""
         lineage, number = self.fleet.lineage, self.plan.number
         answers = replication.each(lambda one: one.ask(verb, lineage, number), among)
         for backend, answer in answers:
             self.note(backend, answer)
+        return answers
 
     def push(self, outbox: Path) -> None:
         """Send the generation to those that lack it."""
@@ -58,6 +117,7 @@ class Rollout:
             lambda one: one.push(outbox), self.among(self.plan.push)
         ):
             if error is None:
+                self.pushed.append(backend.name)
                 self.tell(f"{backend.name}: received generation {number_text(self.plan.number)}")
             else:
                 self.note(backend, error)
@@ -82,13 +142,11 @@ def outlook(store: Store, now: datetime) -> Outlook:
         StoreError: this host is no issuer, or its store cannot be read.
     """
     fleet = store.fleet()
-    number = _target(fleet, store)
+    number = store.target(fleet.lineage)
     if number is None:
         return Outlook(fleet, [])
-    backends = replication.backends(fleet)
-    replication.open_runtime()
-    plan = _plan(fleet, store, number, backends, now)
-    replication.each(Backend.hang_up, backends)
+    with replication.in_touch(fleet) as backends:
+        plan = _plan(fleet, store, number, backends, now)
     steps = plan.steps()
     if not steps:
         proofs = _proofs(fleet, store, now, patiently=False)
@@ -96,30 +154,45 @@ def outlook(store: Store, now: datetime) -> Outlook:
     return Outlook(fleet, steps)
 
 
-def replicate(store: Store, now: datetime, tell: Tell) -> list[Proof]:
-    """Bring the newest generation to every backend, and return the proof that each serves it.
+def replicate(store: Store, now: datetime, tell: Tell) -> Outcome:
+    """Bring the newest generation to every backend, proven.
 
     Raises:
         RolloutError: it may not go live, or a backend does not serve it; each is named.
         StoreError: nothing has been issued, or the store cannot be read.
     """
+    outcome = roll_out(store, now, tell)
+    if outcome.failures:
+        raise outcome.error()
+    tell(
+        f"generation {number_text(outcome.number)} is served by all {len(outcome.proofs)} backends"
+    )
+    return outcome
+
+
+def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
+    """Bring the newest generation to every backend, and return what each one serves then.
+
+    Raises:
+        VetoError: it may not go live.
+        StoreError: nothing has been issued, or the store cannot be read.
+    """
     fleet = store.fleet()
-    number = _target(fleet, store)
+    number = store.target(fleet.lineage)
     if number is None:
         raise StoreError("no generation has been issued yet", "run `certsync issue` first")
-    backends = replication.backends(fleet)
-    with replication.outbox(store.files(fleet.lineage, number), number) as outbox:
+    files = store.files(fleet.lineage, number)
+    with replication.outbox(files, number) as outbox, replication.in_touch(fleet) as backends:
         plan = _plan(fleet, store, number, backends, now)
-        rollout_run = Rollout(fleet, plan, backends, tell)
-        try:
-            _carry_out(rollout_run, outbox)
-        finally:
-            replication.each(Backend.hang_up, backends)
-    proofs = _proofs(fleet, store, now, patiently=True)
-    reasons = {**plan.unreached, **rollout_run.unreached, **rollout_run.refused}
-    _raise_unless_good(number, proofs, reasons)
-    tell(f"generation {number_text(number)} is served by all {len(proofs)} backends")
-    return proofs
+        run = Rollout(fleet, plan, backends, tell)
+        _carry_out(run, outbox)
+        proofs = steps.take(Step.PROVE, lambda: _proofs(fleet, store, now, patiently=True))
+        behind = any(each.verdict in (Verdict.BEHIND, Verdict.WRONG) for each in proofs)
+        mixed = None if behind else run.mixed_seconds()
+    if mixed is not None:
+        tell(f"two generations were served side by side for {mixed:.1f} s")
+    failures = _failures(proofs, {**plan.unreached, **run.unreached, **run.refused})
+    return Outcome(number, tuple(proofs), tuple(run.pushed), tuple(run.changed), failures, mixed)
 
 
 def _carry_out(run: Rollout, outbox: Path) -> None:
@@ -127,29 +200,25 @@ def _carry_out(run: Rollout, outbox: Path) -> None:
     issuer, number = run.fleet.issuer_name, run.plan.number
     for name, why in run.plan.unreached.items():
         run.tell(f"{name}: not reached: {why}")
-    run.push(outbox)
-    run.ask("check", run.among(run.plan.activate))
+    steps.take(Step.STAGE, lambda: run.push(outbox))
+    steps.take(Step.CHECK, lambda: run.ask("check", run.among(run.plan.activate)))
     reached = len(run.backends) - len(run.plan.unreached) - len(run.unreached)
     if why := rollout.veto(issuer, reached, run.refused):
-        raise RolloutError(
+        raise VetoError(
             f"generation {number_text(number)} is activated nowhere: {why}",
             "what was served before goes on being served",
         )
     # The issuer first: what its link points to is what all others are measured by.
     ready = run.among(run.plan.activate)
-    run.ask("activate", [each for each in ready if each.local])
+    here, there = [[each for each in ready if each.local is local] for local in (True, False)]
+    steps.take(Step.ACTIVATE_ISSUER, lambda: run.activate(here))
     if issuer in run.refused:
-        raise RolloutError(
+        raise VetoError(
             f"{issuer}, the issuer, cannot activate generation {number_text(number)}: "
             f"{run.refused[issuer]}",
             "what was served before goes on being served",
         )
-    run.ask("activate", [each for each in ready if not each.local])
-
-
-def _target(fleet: Fleet, store: Store) -> int | None:
-    lineage = fleet.lineage
-    return target(store.manifests(lineage), store.withdrawn(lineage), store.current(lineage))
+    steps.take(Step.ACTIVATE_REPLICAS, lambda: run.activate(there))
 
 
 def _plan(
@@ -174,19 +243,13 @@ def _proofs(fleet: Fleet, store: Store, now: datetime, *, patiently: bool) -> li
     wanted = proving.expected(fleet, store)
     if not patiently:
         return proving.prove(fleet.backends, fleet, wanted, now)
-    proofs = proving.prove_patiently(fleet.backends, fleet, wanted, now)
-    proving.save(store, wanted, proofs, now)
-    return proofs
+    return proving.prove_patiently(fleet.backends, fleet, wanted, now)
 
 
-def _raise_unless_good(number: int, proofs: Sequence[Proof], reasons: Mapping[str, str]) -> None:
+def _failures(proofs: Sequence[Proof], reasons: Mapping[str, str]) -> dict[str, str]:
+    """Return the backends that do not serve the generation, or could not be given it, and why."""
     found = dict(reasons)
     for proof in proofs:
         if proof.verdict is not Verdict.IN_SYNC:
             found.setdefault(proof.name, proof.why)
-    if found:
-        told = "; ".join(f"{name}: {why}" for name, why in sorted(found.items()))
-        raise RolloutError(
-            f"generation {number_text(number)} is not served by all backends: {told}",
-            "the others serve it; run the same command again when this is mended",
-        )
+    return dict(sorted(found.items()))

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
 
-from certsync import lock
+from certsync import lock, steps
 from certsync.errors import CertsyncError, LockHeldError, StoreError
+from certsync.state import Run
+from certsync.steps import Step
 from certsync.store import Store
 
 
 @contextmanager
-def on_issuer(store: Store, verb: str, token: str, now: datetime) -> Iterator[None]:
+def on_issuer(store: Store, verb: str, token: str, now: datetime) -> Iterator[list[str]]:
     """Hold the fleet lock, and write down how the block ended.
+
+    What the block appends to the list it is given is written down as what it did.
 
     Raises:
         LockHeldError: another run has the lock.
@@ -28,12 +31,16 @@ def on_issuer(store: Store, verb: str, token: str, now: datetime) -> Iterator[No
     who = f"certsync {verb} (process {os.getpid()} on the issuer)"
     try:
         with lock.hold(who, token):
+            done: list[str] = []
             try:
-                yield
+                yield done
             except CertsyncError as error:
-                _note(store, verb, now, error)
+                _note(store, verb, now, done, error)
                 raise
-            _note(store, verb, now, None)
+            except Exception as error:
+                _note(store, verb, now, done, CertsyncError(f"unforeseen: {error!r}"))
+                raise
+            _note(store, verb, now, done, None)
     except lock.Held as held:
         raise LockHeldError(str(held), "wait for it, then run this again") from None
 
@@ -53,18 +60,15 @@ def require_root() -> None:
         raise StoreError("only root can read the fleet's certificates", "run it with sudo")
 
 
-def last_runs(store: Store) -> dict[str, Any]:
-    """Return how each verb's last run on this issuer ended."""
-    runs: dict[str, Any] = store.read_state(store.state / "runs.json").get("runs", {})
-    return runs
-
-
-def _note(store: Store, verb: str, now: datetime, error: CertsyncError | None) -> None:
-    runs = last_runs(store)
-    runs[verb] = {
-        "at": now.isoformat(),
-        "exit": error.exit_status if error else 0,
-        "error": error.message if error else "",
-        "hint": error.hint if error else "",
-    }
-    store.write_state(store.state / "runs.json", {"runs": runs})
+def _note(
+    store: Store, verb: str, now: datetime, done: Sequence[str], error: CertsyncError | None
+) -> None:
+    run = Run(
+        verb,
+        now.isoformat(),
+        error.exit_status if error else 0,
+        error.message if error else "",
+        error.hint if error else "",
+        tuple(done),
+    )
+    steps.take(Step.REMEMBER, lambda: store.remember(store.recall().ended(run)))

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from certsync import balancers, host, proving, report
+from certsync import balancers, host, proving, report, watch
 from certsync.errors import HostError
 from certsync.fleet import Fleet
 from certsync.fleet_file import read_fleet
@@ -29,8 +29,8 @@ class Status:
     findings: list[str]
     """In words; empty: all in sync."""
 
-    runs: dict[str, Any]
-    """How the issuer's last runs ended, by verb."""
+    state: dict[str, Any]
+    """What the issuer remembers of its runs; empty: it cannot be asked."""
 
     seen_from: str
     notes: list[str]
@@ -43,6 +43,7 @@ class Status:
         lines = [report.table(self.rows)]
         if self.seen_from != self.fleet.issuer_name:
             lines.append("seen from this machine alone: the issuer cannot be asked")
+        lines += watch.history(self.state, self.fleet.lineage)
         lines += self.notes
         if trust := report.trust_note(self.fleet):
             lines.append(trust)
@@ -56,7 +57,7 @@ class Status:
             "publicly_trusted": self.fleet.authority.publicly_trusted,
             "rows": [row.to_json() for row in self.rows],
             "findings": self.findings,
-            "runs": self.runs,
+            "state": self.state,
             "notes": self.notes,
         }
 
@@ -83,9 +84,11 @@ def status(path: Path, now: datetime) -> Status:
     rows = [report.row(each, pools.get(each.name, "-"), now) for each in proofs]
     rows += [report.row(each, "-", now) for each in through]
     findings += unasked + _findings(fleet, rows)
+    state = answer.get("state", {})
+    findings += watch.findings(state, fleet, now) if answer else []
     hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"
     notes += _of_other_file(path, answer.get("origin", {}))
-    return Status(fleet, rows, findings, answer.get("runs", {}), seen_from, notes, hint)
+    return Status(fleet, rows, findings, state, seen_from, notes, hint)
 
 
 def _of_other_file(path: Path, origin: dict[str, Any]) -> list[str]:

@@ -21,11 +21,16 @@ from certsync.errors import FleetFileError, Mistake
 from certsync.fleet import (
     Authority,
     Balancing,
+    Event,
     Firewall,
     Fleet,
     KeyType,
     Machine,
+    Metrics,
+    Notify,
     OnCertificateFailure,
+    Renewal,
+    Scheduler,
     Site,
     SiteKind,
     WebAccess,
@@ -117,22 +122,27 @@ def _headers(container: Container, above: str = "") -> Iterator[str]:
 
 
 def _fleet(tables: Tables) -> Fleet:
-    top, ca, site = tables.top, tables.ca, tables.site
+    top, ca, site, notify = tables.top, tables.ca, tables.site, tables.notify
     return Fleet(
         names=tuple(top.names),
         public_addresses=tuple(top.public_addresses),
-        authority=Authority(ca.directory, ca.contact, ca.directory_bundle, ca.roots),
+        authority=Authority(ca.directory, ca.contact, ca.directory_bundle, ca.roots, ca.eab_key_id),
         backends=_machines(tables.backends, tables),
         balancers=_machines(tables.balancers, tables),
         issuer_name=top.issuer or next(iter(tables.backends)),
         passthrough=top.passthrough,
         key_type=KeyType(tables.certificate.key_type),
+        profile=tables.certificate.profile,
+        reuse_key=tables.certificate.reuse_key,
         site=Site(SiteKind(site.kind), site.root, site.upstream, site.test_page),
         firewall=Firewall(tables.firewall.enable, WebAccess(tables.firewall.web_access)),
         balancing=Balancing(
             tables.balancing.health_path,
             OnCertificateFailure(tables.balancing.on_certificate_failure),
         ),
+        renewal=Renewal(tables.renewal.every_hours, Scheduler(tables.renewal.scheduler)),
+        notify=Notify(tuple(Event(each) for each in notify.events), notify.heartbeat_url),
+        metrics=Metrics(tables.metrics.folder),
         known_hosts=tables.ssh.known_hosts,
     )
 

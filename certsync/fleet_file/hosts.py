@@ -18,6 +18,7 @@ LONGEST_NAME = 253
 MAILBOX = re.compile(r"[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*")
 URL_PATH = re.compile(r"[A-Za-z0-9/._~!*+,=:@%?&-]*")
 PORT = re.compile(r"[1-9][0-9]{0,4}")
+UNSAFE_IN_URL = set("\"'`<>\\")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -162,6 +163,30 @@ def directory(value: str) -> str:
             f"{quoted(value)} is no URL of a directory",
             'write one like "https://ca.example.com/acme/directory"',
         )
+    return value
+
+
+def heartbeat_url(value: str) -> str:
+    """Return the URL that good runs ask for, empty for none.
+
+    Whoever knows it can stand in for a run, so no message repeats it.
+    """
+    if not value:
+        return value
+    parts = _split(value)
+    host = (parts.hostname or "") if parts else ""
+    has_host = _address(host) is not None or _is_host_name(host)
+    if parts is None or parts.scheme not in ("http", "https") or not has_host:
+        raise UnfitError(
+            "is no http:// or https:// URL", 'write one like "https://monitor.example.com/ping/7"'
+        )
+    if any(not "!" <= char <= "~" or char in UNSAFE_IN_URL for char in value):
+        raise UnfitError(
+            "has characters that no URL has",
+            "leave out white space and quotes, and write what is not ASCII as %C3%BC",
+        )
+    if "@" in parts.netloc:
+        raise UnfitError("has a user or a password in it", "name a URL that needs none")
     return value
 
 

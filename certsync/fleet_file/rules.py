@@ -14,9 +14,13 @@ from enum import Enum
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
+KEY_IDENTIFIER = re.compile(r"[!-~]{1,256}")
+PROFILE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+HOURS = (1, 2, 3, 4, 6, 12)
+"""Between two runs: each divides a day, so that every day's runs are at the same hours."""
 
-UNSAFE_IN_ROOT = set("\"'`;{}$\\")
-UNSAFE_IN_HEALTH_PATH = UNSAFE_IN_ROOT | {"#"}
+UNSAFE_IN_FOLDER = set("\"'`;{}$\\")
+UNSAFE_IN_HEALTH_PATH = UNSAFE_IN_FOLDER | {"#"}
 """HAProxy starts a comment at a `#`, also within a word."""
 
 
@@ -82,22 +86,54 @@ def user_name(value: str) -> str:
     return value
 
 
+def key_identifier(value: str) -> str:
+    """Return the key identifier of an external account binding."""
+    if not KEY_IDENTIFIER.fullmatch(value):
+        raise UnfitError(
+            f"{quoted(value)} is no key identifier",
+            "copy it from the CA: ASCII without white space, 256 characters at most",
+        )
+    return value
+
+
+def profile(value: str) -> str:
+    """Return the name of a CA's certificate profile."""
+    if not PROFILE.fullmatch(value):
+        raise UnfitError(
+            f"{quoted(value)} is no name of a profile",
+            "use letters, digits, dots, underscores and hyphens, 64 characters at most",
+        )
+    return value
+
+
+def every_hours(value: int) -> int:
+    """Return how many hours lie between two runs."""
+    if value not in HOURS:
+        raise UnfitError(f"unknown value {value}", f"write one of: {', '.join(map(str, HOURS))}")
+    return value
+
+
 def site_root(value: str) -> str:
     """Return the absolute folder of a static site."""
+    return _folder(value, "/var/www/html", "to serve", "nginx reads")
+
+
+def metrics_folder(value: str) -> str:
+    """Return the absolute folder that node_exporter reads."""
+    return _folder(value, "/var/lib/prometheus/node-exporter", "to write to", "a shell reads")
+
+
+def _folder(value: str, like: str, purpose: str, reader: str) -> str:
     if not value.startswith("/"):
+        raise UnfitError(f"{quoted(value)} is not absolute", f'start it with a slash: "{like}"')
+    if any(not char.isprintable() or char.isspace() or char in UNSAFE_IN_FOLDER for char in value):
         raise UnfitError(
-            f"{quoted(value)} is not absolute", 'start it with a slash: "/var/www/html"'
-        )
-    if any(not char.isprintable() or char.isspace() or char in UNSAFE_IN_ROOT for char in value):
-        raise UnfitError(
-            f"{quoted(value)} has characters that nginx reads as its own",
+            f"{quoted(value)} has characters that {reader} as its own",
             "leave out white space, quotes and ; { } $ \\",
         )
     folders = [part for part in value.split("/") if part]
     if not folders or {".", ".."} & set(folders):
-        raise UnfitError(
-            f"{quoted(value)} is no folder to serve", 'name one outright: "/var/www/html"'
-        )
+        raise UnfitError(f"{quoted(value)} is no folder {purpose}", f'name one outright: "{like}"')
     return "/" + "/".join(folders)
 
 

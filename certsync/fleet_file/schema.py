@@ -58,6 +58,9 @@ class Top(Table):
     site: dict[str, Any] = Field(default_factory=dict)
     firewall: dict[str, Any] = Field(default_factory=dict)
     balancing: dict[str, Any] = Field(default_factory=dict)
+    renewal: dict[str, Any] = Field(default_factory=dict)
+    notify: dict[str, Any] = Field(default_factory=dict)
+    metrics: dict[str, Any] = Field(default_factory=dict)
     balancers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     backends: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
@@ -70,6 +73,7 @@ class CaTable(Table):
     contact: Annotated[str, AfterValidator(hosts.email)] = fleet.Authority.contact
     directory_bundle: CertificateFile = fleet.Authority.directory_bundle
     roots: CertificateFile = fleet.Authority.roots
+    eab_key_id: Annotated[str, AfterValidator(rules.key_identifier)] = fleet.Authority.eab_key_id
 
 
 class CertificateTable(Table):
@@ -78,6 +82,8 @@ class CertificateTable(Table):
     key_type: Annotated[str, AfterValidator(rules.one_of(fleet.KeyType))] = (
         fleet.Fleet.key_type.value
     )
+    profile: Annotated[str, AfterValidator(rules.profile)] = fleet.Fleet.profile
+    reuse_key: bool = fleet.Fleet.reuse_key
 
 
 class SshTable(Table):
@@ -116,6 +122,30 @@ class BalancingTable(Table):
     ] = fleet.Balancing.on_certificate_failure.value
 
 
+class RenewalTable(Table):
+    """`[renewal]`."""
+
+    every_hours: Annotated[int, AfterValidator(rules.every_hours)] = fleet.Renewal.every_hours
+    scheduler: Annotated[str, AfterValidator(rules.one_of(fleet.Scheduler))] = (
+        fleet.Renewal.scheduler.value
+    )
+
+
+class NotifyTable(Table):
+    """`[notify]`."""
+
+    events: list[Annotated[str, AfterValidator(rules.one_of(fleet.Event))]] = Field(
+        default_factory=list
+    )
+    heartbeat_url: Annotated[str, AfterValidator(hosts.heartbeat_url)] = fleet.Notify.heartbeat_url
+
+
+class MetricsTable(Table):
+    """`[metrics]`."""
+
+    folder: Annotated[str, AfterValidator(rules.metrics_folder)] = fleet.Metrics.folder
+
+
 class MachineTable(Table):
     """`[backends.NAME]` and `[balancers.NAME]`."""
 
@@ -133,6 +163,9 @@ TABLES: dict[str, type[Table]] = {
     "[site]": SiteTable,
     "[firewall]": FirewallTable,
     "[balancing]": BalancingTable,
+    "[renewal]": RenewalTable,
+    "[notify]": NotifyTable,
+    "[metrics]": MetricsTable,
     "[backends.NAME]": MachineTable,
     "[balancers.NAME]": MachineTable,
 }

@@ -34,6 +34,9 @@ class Tables:
     site: schema.SiteTable = field(default_factory=schema.SiteTable)
     firewall: schema.FirewallTable = field(default_factory=schema.FirewallTable)
     balancing: schema.BalancingTable = field(default_factory=schema.BalancingTable)
+    renewal: schema.RenewalTable = field(default_factory=schema.RenewalTable)
+    notify: schema.NotifyTable = field(default_factory=schema.NotifyTable)
+    metrics: schema.MetricsTable = field(default_factory=schema.MetricsTable)
     balancers: dict[str, schema.MachineTable] = field(default_factory=dict)
     backends: dict[str, schema.MachineTable] = field(default_factory=dict)
 
@@ -46,6 +49,9 @@ class Tables:
         self.site = self._table(schema.SiteTable, "site", top.site)
         self.firewall = self._table(schema.FirewallTable, "firewall", top.firewall)
         self.balancing = self._table(schema.BalancingTable, "balancing", top.balancing)
+        self.renewal = self._table(schema.RenewalTable, "renewal", top.renewal)
+        self.notify = self._table(schema.NotifyTable, "notify", top.notify)
+        self.metrics = self._table(schema.MetricsTable, "metrics", top.metrics)
         self.balancers = self._machines("balancers", top.balancers)
         self.backends = self._machines("backends", top.backends)
 

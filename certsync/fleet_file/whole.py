@@ -41,11 +41,14 @@ def _something_is_there(tables: Tables) -> Iterator[Mistake]:
 
 
 def _nothing_is_listed_twice(tables: Tables) -> Iterator[Mistake]:
-    for key in ("names", "public_addresses"):
-        values = getattr(tables.top, key)
+    for place, values in (
+        ("names", tables.top.names),
+        ("public_addresses", tables.top.public_addresses),
+        ("notify.events", tables.notify.events),
+    ):
         for value in dict.fromkeys(values):
             if values.count(value) > 1:
-                yield Mistake(key, f"{quoted(value)} is listed twice", "keep one of them")
+                yield Mistake(place, f"{quoted(value)} is listed twice", "keep one of them")
 
 
 def _names_fit_one_certificate(tables: Tables) -> Iterator[Mistake]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 from pathlib import Path
 
 import josepy
-from acme import client, errors, messages
+from acme import errors, messages
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certsync import certificate
-from certsync.errors import StoreError
+from certsync.errors import CaError, CaSilentError, StoreError
 from certsync.fleet import Authority, KeyType
+from certsync.issuance.binding import Binding
+from certsync.issuance.client import Client
+from certsync.issuance.clock import clock_finding, unverified_date
 from certsync.issuance.network import Network
 from certsync.issuance.problem import told
 from certsync.store import write_whole
@@ -33,28 +37,53 @@ def account_key(folder: Path) -> josepy.JWKEC:
     return josepy.JWKEC(key=key)
 
 
-def log_in(network: Network, authority: Authority, folder: Path) -> client.ClientV2:
-    """Return a client with our account, which is registered first if the CA does not know it.
+def open_directory(network: Network, authority: Authority) -> Client:
+    """Return a client that knows the CA's directory, with no account yet.
 
     Raises:
-        CaError: the CA refuses, or cannot be reached.
+        CaError: the CA cannot be reached.
+        ClockError: its certificate is out of date by our clock, and our clock is wrong.
     """
-    with told("asking for its directory"):
-        directory = client.ClientV2.get_directory(authority.directory, network)
-    acme = client.ClientV2(directory, network)
+    try:
+        with told("asking for its directory"):
+            directory = Client.get_directory(authority.directory, network)
+    except CaSilentError as error:
+        if "expired" in error.message or "not yet valid" in error.message:
+            clock_finding(unverified_date(authority.directory), datetime.now(timezone.utc))
+        raise
+    return Client(directory, network)
+
+
+def log_in(acme: Client, authority: Authority, folder: Path, binding: Binding | None) -> str:
+    """Use our account, which is registered first if the CA does not know it; return its URL.
+
+    Raises:
+        CaError: the CA refuses.
+    """
     path = folder / "account.json"
     if path.exists():
-        network.account = messages.RegistrationResource.from_json(json.loads(path.read_text()))
-        return acme
+        account = messages.RegistrationResource.from_json(json.loads(path.read_text()))
+        acme.net.account = account
+        return str(account.uri)
+    if binding is None and acme.directory["meta"].external_account_required:
+        raise CaError(
+            "this CA wants an external account binding",
+            "get a key identifier and an HMAC key from the CA and set ca.eab_key_id",
+        )
     with told("registering an account"):
-        account = _register(acme, authority.contact)
+        account = _register(acme, authority.contact, binding)
     write_whole(path, json.dumps(account.to_json(), indent=1).encode(), mode=0o600)
-    return acme
+    return str(account.uri)
 
 
-def _register(acme: client.ClientV2, contact: str) -> messages.RegistrationResource:
+def _register(acme: Client, contact: str, binding: Binding | None) -> messages.RegistrationResource:
+    bound = None
+    if binding is not None and acme.net.key is not None:
+        bound = messages.ExternalAccountBinding.from_data(
+            acme.net.key.public_key(), binding.key_id, binding.hmac_key, acme.directory
+        )
     registration = messages.NewRegistration.from_data(
-        email=contact or None, terms_of_service_agreed=True
+        email=contact or None, terms_of_service_agreed=True, external_account_binding=bound
     )
     try:
         return acme.new_account(registration)

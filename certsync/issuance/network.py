@@ -53,9 +53,13 @@ class Network(client.ClientNetwork):
         self.ca_date: datetime | None = None
         """The CA's own idea of the time, from its last answer."""
 
+        self.status = 0
+        """The HTTP status of its last answer."""
+
     def _send_request(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:
         response = super()._send_request(method, url, *args, **kwargs)
         self.ca_date = _date(response) or self.ca_date
+        self.status = response.status_code
         if response.status_code in (429, 503):
             raise BusyResponse(response)
         return response
@@ -115,6 +119,7 @@ def _later(response: requests.Response, wait: timedelta) -> CaBusyError:
         f"the CA says not now (HTTP {response.status_code}{', ' if detail else ''}{detail}); "
         f"come back after {when:%Y-%m-%d %H:%M:%S} UTC",
         "nothing is lost: the same command later continues",
+        until=when,
     )
 
 

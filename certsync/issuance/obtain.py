@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
-from certsync import certificate
+from certsync import certificate, steps
 from certsync.certificate import Certificate
-from certsync.errors import CaError, ClockError
+from certsync.errors import CaError, OrderFailedError, StoreError
 from certsync.fleet import SYSTEM_ROOTS, Fleet
-from certsync.issuance.account import account_key, log_in
+from certsync.generation import Manifest
+from certsync.issuance.account import account_key, log_in, open_directory
+from certsync.issuance.binding import read_binding
+from certsync.issuance.client import Client, check_profile
+from certsync.issuance.clock import clock_finding
 from certsync.issuance.network import Network
 from certsync.issuance.order import Pending, finalize, is_over, place, validate
+from certsync.steps import Step
 from certsync.store import Store, remove_folder
 
-TOLERATED = timedelta(minutes=5)
-"""How far our clock may be from the CA's before it is told."""
-
-UNBEARABLE = timedelta(hours=1)
-"""How far it may be before nothing is ordered: not-before dates lie an hour in the past."""
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -33,73 +34,97 @@ class Issued:
     account: str
     """The URL of the account that ordered it."""
 
+    order: str
+    """The order's URL."""
 
-def obtain(fleet: Fleet, store: Store, now: datetime, tell: Callable[[str], None]) -> Issued:
+
+def obtain(
+    fleet: Fleet, store: Store, now: datetime, tell: Tell, before: Manifest | None = None
+) -> Issued:
     """Order a certificate for all of the fleet's names, going on with an open order first.
 
-    ``tell`` gets a line of narration for each step. The pending files stay until `forget` is
-    called, after the certificate is safely kept.
+    ``before`` is the generation that the new one follows, ``tell`` gets a line of narration for
+    each step. The pending files stay until `forget` is called, after the certificate is safely
+    kept.
 
     Raises:
         CaError: the CA refuses or cannot be reached.
+        OrderFailedError: an order was placed, and came to nothing.
         CaBusyError: it says when to come back.
         ClockError: this machine's clock is over an hour from the CA's.
+        StoreError: what the issuer needs is not on its disk.
     """
-    folder = store.account(fleet.authority.directory)
-    bundle = str(store.directory_bundle) if fleet.authority.directory_bundle else SYSTEM_ROOTS
-    network = Network(account_key(folder), bundle)
-    acme = log_in(network, fleet.authority, folder)
-    if warning := clock_finding(network.ca_date, datetime.now(timezone.utc)):
-        tell(warning)
+    acme, account = steps.take(Step.LOG_IN, lambda: _log_in(fleet, store, tell))
     pending = Pending(store.pending(fleet.lineage))
     if pending.is_of(store.manifests(fleet.lineage).values()):
         # A run was cut off after it kept the certificate: its key is used already.
         forget(fleet, store)
-    pending.prepare(fleet)
+    pending.prepare(fleet, _kept_key(fleet, store, before))
     tell(f"ordering a certificate for {', '.join(fleet.names)}")
-    order = place(acme, pending)
+    replaces = replaced(before, fleet, account)
+    order = steps.take(Step.PLACE, lambda: place(acme, pending, fleet.profile, replaces, tell))
     try:
-        validate(acme, order, store.webroot)
-        fullchain = finalize(acme, order)
-    except CaError:
-        # A failed validation ends its order (RFC 8555 section 7.1.6): the next run places another.
+        steps.take(Step.VALIDATE, lambda: validate(acme, order, store.webroot))
+        fullchain = steps.take(Step.SIGN, lambda: finalize(acme, order))
+    except CaError as error:
+        # A failed validation ends its order (RFC 8555 section 7.1.6): another one is needed.
         if is_over(acme, order.uri):
             pending.forget_order()
+            raise OrderFailedError(error.message, error.hint) from None
         raise
-    issued = certificate.parse_chain(fullchain)
-    _check(issued, pending, fleet, now)
-    account = network.account.uri if network.account else ""
-    return Issued(pending.key.read_bytes(), issued, str(account))
+    try:
+        issued = _checked(fullchain, pending, fleet, now)
+    except OrderFailedError:
+        forget(fleet, store)
+        raise
+    return Issued(pending.key.read_bytes(), issued, account, order.uri)
+
+
+def _log_in(fleet: Fleet, store: Store, tell: Tell) -> tuple[Client, str]:
+    """Return the client and the account's URL; the clock is looked at before anything is asked."""
+    binding = read_binding(fleet, store.binding_key)
+    folder = store.account(fleet.authority.directory)
+    bundle = str(store.directory_bundle) if fleet.authority.directory_bundle else SYSTEM_ROOTS
+    network = Network(account_key(folder), bundle)
+    acme = open_directory(network, fleet.authority)
+    if warning := clock_finding(network.ca_date, datetime.now(timezone.utc)):
+        tell(f"warning: {warning}")
+    check_profile(acme, fleet.profile)
+    return acme, log_in(acme, fleet.authority, folder, binding)
+
+
+def replaced(before: Manifest | None, fleet: Fleet, account: str) -> str:
+    """Return which certificate a new order replaces, as RFC 9773 section 5 allows; or nothing.
+
+    Only one that this account at this CA ordered, and that has a name in common.
+    """
+    if before is None or before.directory != fleet.authority.directory:
+        return ""
+    if before.account != account or not set(before.names) & set(fleet.names):
+        return ""
+    return before.renewal_id
+
+
+def _kept_key(fleet: Fleet, store: Store, before: Manifest | None) -> bytes:
+    if not fleet.reuse_key or before is None or before.key_type != fleet.key_type.value:
+        return b""
+    return store.files(fleet.lineage, before.number)["privkey.pem"]
 
 
 def forget(fleet: Fleet, store: Store) -> None:
-    """Remove what was kept of an order whose certificate is in the archive."""
+    """Remove what was kept of an order whose certificate is in the archive, or of no use."""
     remove_folder(store.pending(fleet.lineage))
 
 
-def clock_finding(ca_date: datetime | None, now: datetime) -> str:
-    """Return what is wrong with our clock, by the CA's Date header; nothing if it is right.
-
-    Raises:
-        ClockError: it is over an hour off.
-    """
-    if ca_date is None:
-        return ""
-    off = now - ca_date
-    if abs(off) <= TOLERATED:
-        return ""
-    side = "ahead of" if off > timedelta(0) else "behind"
-    minutes = abs(off).total_seconds() / 60
-    text = f"the issuer's clock is {minutes:.0f} minutes {side} the CA's"
-    if abs(off) > UNBEARABLE:
-        raise ClockError(text, "set the clock (timedatectl set-ntp true), then try again")
-    return text
-
-
-def _check(issued: Certificate, pending: Pending, fleet: Fleet, now: datetime) -> None:
+def _checked(fullchain: str, pending: Pending, fleet: Fleet, now: datetime) -> Certificate:
+    try:
+        issued = certificate.parse_chain(fullchain)
+    except StoreError as error:
+        raise OrderFailedError(f"the CA sent something else: {error.message}") from None
     if not certificate.belongs(pending.private_key(), issued):
-        raise CaError("the CA sent a certificate of another key")
+        raise OrderFailedError("the CA sent a certificate of another key")
     if issued.names != tuple(sorted(fleet.names)):
-        raise CaError(f"the CA sent a certificate for {', '.join(issued.names)}")
+        raise OrderFailedError(f"the CA sent a certificate for {', '.join(issued.names)}")
     if now >= issued.not_after:
-        raise CaError("the CA sent a certificate that has expired", "is the clock right?")
+        raise OrderFailedError("the CA sent a certificate that has expired", "is the clock right?")
+    return issued

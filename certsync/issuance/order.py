@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -22,10 +22,11 @@ from certsync.errors import CaError, CaSilentError, CertsyncError
 from certsync.fleet import Fleet
 from certsync.generation import Manifest
 from certsync.issuance import problem
+from certsync.issuance.client import Client, new_order
 from certsync.issuance.network import retry_after
 from certsync.issuance.problem import told
-from certsync.issuance.webroot import present
 from certsync.store import remove_folder, write_whole
+from certsync.webroot import present
 
 DEADLINE = timedelta(minutes=5)
 """How long the CA may take to validate, and again to sign."""
@@ -52,27 +53,40 @@ class Pending:
         """The order's URL, and what it was for."""
         return self.folder / "order.json"
 
-    def prepare(self, fleet: Fleet) -> None:
-        """Have a key and a request for what the fleet file asks for now."""
+    def prepare(self, fleet: Fleet, kept_key: bytes = b"") -> None:
+        """Have a key and a request for what the fleet file asks for now.
+
+        ``kept_key`` is the PEM of a key to use again; empty: a new one is made.
+        """
         wanted = {
             "directory": fleet.authority.directory,
             "names": list(fleet.names),
             "key_type": fleet.key_type.value,
+            "profile": fleet.profile,
+            "key": hashlib.sha256(kept_key).hexdigest() if kept_key else "new",
         }
         if self._facts("wanted.json") == wanted and self.key.exists() and self.csr.exists():
             return
         remove_folder(self.folder)
-        key = certificate.make_key(fleet.key_type)
+        key = certificate.load_key(kept_key) if kept_key else certificate.make_key(fleet.key_type)
         write_whole(self.key, certificate.key_pem(key), mode=0o600)
         write_whole(self.csr, certificate.make_csr(key, fleet.names), mode=0o600)
         write_whole(self.folder / "wanted.json", json.dumps(wanted).encode(), mode=0o600)
 
     def is_of(self, manifests: Iterable[Manifest]) -> bool:
-        """Return whether the key kept here is one that a generation has."""
+        """Return whether what is kept here has become a generation already.
+
+        The order says so; where a run was cut off before there was one, its key.
+        """
         if not self.key.exists():
             return False
+        url = self.url()
+        reused = self._facts("wanted.json").get("key", "new") != "new"
         key_sum = hashlib.sha256(self.key.read_bytes()).hexdigest()
-        return any(each.files["privkey.pem"] == key_sum for each in manifests)
+        return any(
+            (url and each.order == url) or (not reused and each.files["privkey.pem"] == key_sum)
+            for each in manifests
+        )
 
     def url(self) -> str:
         """Return the open order's URL, or nothing."""
@@ -98,8 +112,12 @@ class Pending:
         return data if isinstance(data, dict) else {}
 
 
-def place(acme: client.ClientV2, pending: Pending) -> messages.OrderResource:
+def place(
+    acme: Client, pending: Pending, profile: str, replaces: str, tell: Callable[[str], None]
+) -> messages.OrderResource:
     """Return the order that is still open from an earlier run, or a new one.
+
+    ``replaces`` is the renewal identifier of the certificate that a new one replaces, or empty.
 
     Raises:
         CaError: the CA refuses.
@@ -108,9 +126,10 @@ def place(acme: client.ClientV2, pending: Pending) -> messages.OrderResource:
     csr = pending.csr.read_bytes()
     order = open_order(acme, pending, csr)
     if order is None:
-        with told("placing the order"):
-            order = acme.new_order(csr)
+        order = new_order(acme, csr, profile, replaces, tell)
         pending.remember(order.uri)
+    else:
+        tell(f"an earlier run's order is still open: {order.uri}")
     return order
 
 

@@ -19,6 +19,9 @@ LINEAGE = f"/etc/certsync/archive/{NAME}"
 LIVE = f"/etc/certsync/live/{NAME}"
 ISSUE = "certsync issue"
 
+MOVED = 'import os; del os.environ["LD_PRELOAD"]; from certsync.cli import main; main()'
+"""Starts certsync with libfaketime in this process and not in those that it starts."""
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -45,6 +48,8 @@ class Road:
         self.fleet_file.write_text(text.replace("/run/certsync-lab/lab/", f"{lab.folder}/"))
         inventory = folder / "lab.py"
         inventory.write_text((CHECKOUT / "inventory/lab.py").read_text())
+        # Its hourly run would come in between once in a while; `test_cron` lets it.
+        self.issuer.sh("systemctl mask --now cron")
 
     # What an operator does
 
@@ -83,6 +88,44 @@ class Road:
         text = self.fleet_file.read_text()
         assert before in text
         self.fleet_file.write_text(text.replace(before, after))
+
+    # What runs on the issuer
+
+    def on_issuer(self, *words: str, offset: str = "") -> Ended:
+        """Run one of the issuer's commands there, with the clock of it alone moved by an offset.
+
+        ``offset`` is libfaketime's: `+25h`. What the command starts has the real time again.
+        """
+        command = f"certsync {' '.join(words)}"
+        if offset:
+            command = (
+                f"LD_PRELOAD=$(ls /usr/lib/*/faketime/libfaketime.so.1) FAKETIME='{offset}' "
+                f"FAKETIME_DONT_FAKE_MONOTONIC=1 /opt/certsync/current/bin/python -c '{MOVED}' "
+                f"{' '.join(words)}"
+            )
+        mark = "=== standard error ==="
+        status, output = self.issuer.attempt(
+            f"{command} 2>/tmp/stderr; status=$?; echo '{mark}'; cat /tmp/stderr; exit $status",
+            timeout=300,
+        )
+        stdout, _, stderr = output.partition(f"{mark}\n")
+        print("backend-01$ certsync", *words, offset)
+        print(output, f"exit {status}", sep="\n")
+        return Ended(status, stdout, stderr)
+
+    def renew(self, *options: str, offset: str = "") -> Ended:
+        """Run the issuer's hourly run."""
+        return self.on_issuer("renew", *options, offset=offset)
+
+    def memory(self) -> dict[str, Any]:
+        """Return what the issuer remembers between runs."""
+        text = (self.issuer.root / "var/lib/certsync/state.json").read_text()
+        answer: dict[str, Any] = json.loads(text)
+        return answer
+
+    def generations(self) -> dict[str, str]:
+        """Return the number that each backend's live link points to, by the backend's name."""
+        return {machine.name: self.current(machine) for machine in self.lab.backends}
 
     # What is seen from outside
 

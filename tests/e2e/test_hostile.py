@@ -6,9 +6,11 @@ Who holds that key may be anybody by now, and so may the receiving user, whateve
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -100,6 +102,17 @@ class Siege:
         _, output = self.attack(f"{sent} | {self.ssh(self.replica.address)} certsync-receiver")
         answer: dict[str, Any] = json.loads(output)
         return answer
+
+    def converse(self, sent: str) -> list[dict[str, Any]]:
+        """Return the receiver's answers to what printf(1) makes of a text, sent at once."""
+        self.forge({"format": sent.encode()})
+        ask = f"{self.ssh(self.replica.address)} certsync-receiver"
+        _, output = self.attack(f'printf "$(cat {FORGED}/format)" | {ask}')
+        return [json.loads(line) for line in output.splitlines()]
+
+    def attack_argv(self, command: str) -> list[str]:
+        """Return the command that runs a shell command as the pushing user, in its own time."""
+        return [*self.issuer.ssh_argv(), f"sudo {AS_PUSHING} sh -c {shlex.quote(command)}"]
 
     def on_replica(self, command: str) -> tuple[int, str]:
         """Run a shell command as the receiving user, in its inbox."""
@@ -400,22 +413,23 @@ def foreign_chain(folder: Path) -> None:
 
 OPTIONS = b"-inform DER\n-engine /tmp/evil.so\nengine:evil:key\npkcs11:token=x\n@/etc/shadow\n"
 NO_MANIFEST = "no readable manifest"
+UNREADABLE = "key and certificate cannot be read"
 NOT_ITS_SUM = "is not what the manifest says"
 GENERATIONS: dict[str, tuple[Callable[[Path], object], str]] = {
     "another key": (other_key, "the private key does not belong to the certificate"),
     "a truncated file": (shortened, f"fullchain.pem {NOT_ITS_SUM}"),
     "a truncated key": (replaced("privkey.pem", b"-----BEGIN PRIVATE KEY-----\nMIGHAgEA"),
-                        "openssl pkey: "),
-    "options for a key": (replaced("privkey.pem", OPTIONS), "openssl pkey: "),
-    "options for a certificate": (replaced("cert.pem", OPTIONS), "openssl x509: "),
-    "nothing for a key": (replaced("privkey.pem", b""), "openssl pkey: "),
-    "zeroes": (replaced("cert.pem", bytes(60000)), "openssl x509: "),
+                        UNREADABLE),
+    "options for a key": (replaced("privkey.pem", OPTIONS), UNREADABLE),
+    "options for a certificate": (replaced("cert.pem", OPTIONS), UNREADABLE),
+    "nothing for a key": (replaced("privkey.pem", b""), UNREADABLE),
+    "zeroes": (replaced("cert.pem", bytes(60000)), UNREADABLE),
     "another name": (pair(name="evil.example.com"), "the certificate is for evil.example.com"),
     "names it does not have": (manifest(names=[NAME, "evil.example.com"]),
                                f"the certificate is for {NAME}"),
     "an expired certificate": (pair(begin=-60, end=-1), "the certificate has expired"),
     "a certificate to come": (pair(begin=2), "not valid yet"),
-    "a chain that did not sign it": (foreign_chain, "openssl verify: "),
+    "a chain that did not sign it": (foreign_chain, "no client would take it: "),
     "another number": (manifest(number="0009"), f"the manifest is not that of {NAME} 0002"),
     "another lineage": (manifest(lineage="evil.example.com"), "the manifest is not that of"),
     "a path for a lineage": (manifest(lineage="../../live"), "the manifest is not that of"),
@@ -485,7 +499,7 @@ def test_a_lineage_that_is_not_served_here_is_refused(siege: Siege, generation: 
 LINES = {
     "no text": r"\377\376\n",
     "NUL": r"check \000 0001\n",
-    "nothing": "",
+    "an empty line": r"\n",
     "a verb of root": r"boot\n",
     "another verb of root": rf"placeholder {NAME}\n",
     "a path": r"check ../../etc 0001\n",
@@ -497,27 +511,56 @@ LINES = {
     "too long a line": "x" * 400 + rf"activate {NAME} 0001\n",
     "a line as long as is read": "x" * 300 + rf"activate {NAME} 0001\n",
     "a very long line": "x" * 70000,
-    "many lines": r"x\n" * 500,
-    "a good line behind": rf"x\nactivate {NAME} 0001\n",
+    "half a line": rf"activate {NAME}",
 }
 
 
 @pytest.mark.parametrize("sent", LINES.values(), ids=LINES)
 def test_a_line_that_means_nothing_gets_one_refusal(siege: Siege, sent: str) -> None:
-    siege.forge({"format": sent.encode()})
-    _, output = siege.attack(
-        f'printf "$(cat {FORGED}/format)" | {siege.ssh(siege.replica.address)} certsync-receiver'
-    )
-    assert json.loads(output) == {"ok": False, "why": "no such " + output.split("no such ")[1][:-3]}
+    answers = siege.converse(sent)
+    assert [answer["ok"] for answer in answers] == [False]
+    assert re.match(r"no such |generation 0000 is only", answers[0]["why"])
     log = siege.log()
-    assert log.count(": no such ") == 1
+    assert log.count(f": {answers[0]['why']}") == 1
     assert ": done" not in log
+
+
+GOOD_LINE = rf"current {NAME} 0001\n"
+
+
+def test_who_says_nothing_gets_no_answer(siege: Siege) -> None:
+    assert siege.converse("") == []
+
+
+def test_nonsense_between_good_lines_is_refused_and_changes_nothing_for_them(siege: Siege) -> None:
+    answers = siege.converse(GOOD_LINE + r"\377 x\n" + GOOD_LINE + r"boot\n" + GOOD_LINE)
+    assert [answer["ok"] for answer in answers] == [True, False, True, False, True]
+    assert siege.log().count(": no such verb") == 2
+
+
+@pytest.mark.parametrize("line", [GOOD_LINE, r"x\n"])
+def test_nobody_gets_more_answers_than_a_rollout_needs(siege: Siege, line: str) -> None:
+    assert len(siege.converse(line * 500)) == receiver.MOST_LINES
+
+
+def test_a_line_after_a_silence_is_answered_and_holds_up_nobody(siege: Siege) -> None:
+    talk = f"printf '{GOOD_LINE}'; sleep 4; printf '{GOOD_LINE}'"
+    ask = f"({talk}) | {siege.ssh(siege.replica.address)} certsync-receiver"
+    with subprocess.Popen(siege.attack_argv(ask), stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        first = json.loads(holder.stdout.readline())
+        told = siege.replica.sh(f"timeout 2 {PROGRAM} boot")
+        assert told == '{"ok": true, "fell_back": {}}\n'
+        assert siege.ask(f"current {NAME} 0000")["current"] == "0001"
+        assert holder.poll() is None
+        assert [json.loads(line) for line in holder.stdout] == [first]
+        assert holder.wait(timeout=30) == 0
 
 
 def test_who_says_nothing_holds_up_neither_the_issuer_nor_nginx_at_boot(siege: Siege) -> None:
     idle = f"sleep 5 | {siege.ssh(siege.replica.address)} certsync-receiver"
     holder = subprocess.Popen(
-        [*siege.issuer.ssh_argv(), f"sudo {AS_PUSHING} sh -c {shlex.quote(idle)}"],
+        siege.attack_argv(idle),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -750,6 +793,70 @@ def test_the_pushing_user_can_do_nothing_else_on_the_issuer(siege: Siege, comman
     status, output = siege.attack(command)
     assert status != 0
     assert "ermission denied" in output or "password is required" in output
+
+
+# The other side again: a replica that talks to the issuer as no receiver does
+
+
+STAND = f"""
+from certsync import replication
+from certsync.store import Store
+replication.RECEIVE_SECONDS = 3
+with replication.in_touch(Store().fleet()) as among:
+    for _, each in replication.each(lambda one: one.standing("{NAME}"), among):
+        print(each.name, each.reached, each.why)
+"""
+LEFT = "(pgrep -a -u certsync-push; ls /run/certsync-push/ssh) | grep -v hostile; true"
+"""What a run has left behind; the attacker's own connection is not its."""
+
+
+@pytest.fixture
+def impostor(siege: Siege) -> Iterator[Callable[[str], None]]:
+    """Return what puts another program in the gate's place, until the end of the test."""
+    gate = "/usr/local/lib/certsync/gate"
+    siege.replica.sh(f"mv {gate} /run/gate")
+    siege.attack(f"{siege.ssh()} -O exit {siege.replica.address}")
+
+    def put(script: str) -> None:
+        siege.replica.sh(f"cat > {gate}; chmod 755 {gate}", input=f"#!/bin/sh\n{script}")
+
+    yield put
+    siege.replica.sh(f"mv /run/gate {gate}")
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("exec cat /dev/zero", "ssh said more than 262144 bytes"),
+        ("exec cat /dev/zero >&2", "ssh said more than 262144 bytes"),
+        ("exec sleep 6", "ssh has not answered for 3 s"),
+        ("while printf x; do sleep 0.1; done", "ssh has not answered for 3 s"),
+        ("yes '{}'", "no receiver answers: {}"),
+        ("head -c 1000000 /dev/zero | tr '\\0' '['; echo", "ssh said more than 262144 bytes"),
+        ("printf '\\033]0;owned\\007\\n'", "no receiver answers: ?]0;owned?"),
+        ("exit 255", "SSH failed without a word"),
+    ],
+)
+def test_a_replica_that_answers_without_an_end_or_never_is_one_that_is_not_reached(
+    siege: Siege, impostor: Callable[[str], None], script: str, why: str
+) -> None:
+    impostor(script)
+    program = f"/opt/certsync/current/bin/python -c {shlex.quote(STAND)}"
+    told = siege.issuer.sh(program, timeout=30).splitlines()
+    assert told == ["backend-01 True ", f"backend-02 False {why}"]
+    assert siege.issuer.sh(LEFT) == ""
+
+
+def test_who_stops_a_rollout_does_not_wait_for_a_replica_that_never_answers(
+    siege: Siege, impostor: Callable[[str], None]
+) -> None:
+    impostor("exec sleep 20")
+    begin = time.monotonic()
+    status, output = siege.issuer.attempt("timeout -s TERM 3 certsync replicate")
+    assert time.monotonic() - begin < 10
+    assert status in (124, 130)
+    assert "interrupted: the same command continues" in output
+    assert siege.issuer.sh(LEFT) == ""
 
 
 def served(machine: Machine) -> str:

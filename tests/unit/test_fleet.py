@@ -13,11 +13,16 @@ from certsync.fleet import (
     SCHEMA,
     Authority,
     Balancing,
+    Event,
     Firewall,
     Fleet,
     KeyType,
     Machine,
+    Metrics,
+    Notify,
     OnCertificateFailure,
+    Renewal,
+    Scheduler,
     Site,
     SiteKind,
     WebAccess,
@@ -38,15 +43,22 @@ SMALL = Fleet(
 FULL = Fleet(
     names=("www.example.com",),
     public_addresses=("203.0.113.10",),
-    authority=Authority("https://ca.example.com/", "a@example.com", "/ca.pem", "/roots.pem"),
+    authority=Authority(
+        "https://ca.example.com/", "a@example.com", "/ca.pem", "/roots.pem", "kid-1"
+    ),
     backends=(Machine("a", "a.example.com", "10.0.0.1", "admin", 2222, "/home/me/id"),),
     balancers=(Machine("b", "203.0.113.10", "203.0.113.10", "admin", 2223, "/home/me/id-b"),),
     issuer_name="a",
     passthrough=False,
     key_type=KeyType.RSA_4096,
+    profile="shortlived",
+    reuse_key=True,
     site=Site(SiteKind.PROXY, "/srv/www", "127.0.0.1:3000", test_page=True),
     firewall=Firewall(enable=True, web_access=WebAccess.BALANCERS),
     balancing=Balancing("/health", OnCertificateFailure.REFUSE),
+    renewal=Renewal(12, Scheduler.SYSTEMD),
+    notify=Notify((Event.RUN_FAILED, Event.BEHIND, Event.EXPIRING), "https://m.example.com/7"),
+    metrics=Metrics("/var/lib/node-exporter"),
     known_hosts="/home/me/known_hosts",
 )
 
@@ -62,6 +74,18 @@ def test_what_is_read_back_has_choices_and_not_just_words() -> None:
     assert fleet.site.kind is SiteKind.PROXY
     assert fleet.firewall.web_access is WebAccess.BALANCERS
     assert fleet.balancing.on_certificate_failure is OnCertificateFailure.REFUSE
+    assert fleet.renewal.scheduler is Scheduler.SYSTEMD
+    assert fleet.notify.events[0] is Event.RUN_FAILED
+
+
+def test_a_fleet_rendered_before_these_keys_were_there_has_their_defaults() -> None:
+    older = {**SMALL.to_json(), "schema": 1}
+    for key in ("profile", "reuse_key", "renewal", "notify", "metrics"):
+        del older[key]
+    del older["authority"]["eab_key_id"]
+    assert Fleet.from_json(json.dumps(older)) == SMALL
+    assert SMALL.renewal == Renewal(1, Scheduler.CRON)
+    assert SMALL.notify == Notify()
 
 
 def test_a_rendered_fleet_of_a_newer_schema_is_refused() -> None:
@@ -91,6 +115,7 @@ def changed(**changes: object) -> str:
         pytest.param(changed(key_type="dsa"), id="unknown key type"),
         pytest.param(changed(site={"kind": "static", "colour": "blue"}), id="unknown key"),
         pytest.param(changed(firewall=None), id="nothing for a table"),
+        pytest.param(changed(notify={"events": ["all"]}), id="unknown event"),
     ],
 )
 def test_garbage_in_place_of_a_rendered_fleet_is_refused(text: str) -> None:

@@ -13,11 +13,16 @@ from certsync.fleet import (
     LETSENCRYPT_STAGING,
     Authority,
     Balancing,
+    Event,
     Firewall,
     Fleet,
     KeyType,
     Machine,
+    Metrics,
+    Notify,
     OnCertificateFailure,
+    Renewal,
+    Scheduler,
     Site,
     SiteKind,
     WebAccess,
@@ -120,8 +125,11 @@ def test_every_option_of_a_fleet_file_arrives(tmp_path: Path) -> None:
         contact = "web.master+tls@example.com"
         directory_bundle = "https.pem"
         roots = "roots.pem"
+        eab_key_id = "kid-1"
         [certificate]
         key_type = "rsa-3072"
+        profile = "shortlived"
+        reuse_key = true
         [ssh]
         user = "admin"
         port = 2222
@@ -137,6 +145,14 @@ def test_every_option_of_a_fleet_file_arrives(tmp_path: Path) -> None:
         [balancing]
         health_path = "/health?full=1"
         on_certificate_failure = "refuse"
+        [renewal]
+        every_hours = 6
+        scheduler = "systemd"
+        [notify]
+        events = ["expiring", "run-failed"]
+        heartbeat_url = "https://monitor.example.com/ping/7"
+        [metrics]
+        folder = "/var/lib//node-exporter/"
         [balancers.lb]
         address = "lb.example.com"
         private_address = "10.0.0.10"
@@ -158,6 +174,7 @@ def test_every_option_of_a_fleet_file_arrives(tmp_path: Path) -> None:
             "web.master+tls@example.com",
             str(tmp_path / "https.pem"),
             str(tmp_path / "roots.pem"),
+            "kid-1",
         ),
         backends=(
             Machine("a", "203.0.113.11", "203.0.113.11", "admin", 2222, own_key),
@@ -167,9 +184,14 @@ def test_every_option_of_a_fleet_file_arrives(tmp_path: Path) -> None:
         issuer_name="b",
         passthrough=False,
         key_type=KeyType.RSA_3072,
+        profile="shortlived",
+        reuse_key=True,
         site=Site(SiteKind.PROXY, upstream="[::1]:3000", test_page=True),
         firewall=Firewall(enable=True, web_access=WebAccess.BALANCERS),
         balancing=Balancing("/health?full=1", OnCertificateFailure.REFUSE),
+        renewal=Renewal(6, Scheduler.SYSTEMD),
+        notify=Notify((Event.EXPIRING, Event.RUN_FAILED), "https://monitor.example.com/ping/7"),
+        metrics=Metrics("/var/lib/node-exporter"),
         known_hosts=str(tmp_path / "known_hosts"),
     )
 
@@ -587,6 +609,25 @@ def test_a_contact_that_is_no_e_mail_address_is_a_mistake(contact: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("identifier", ["", "a b", "kid\\n", "schlüssel", "k" * 257])
+def test_a_key_identifier_that_no_ca_gives_out_is_a_mistake(identifier: str) -> None:
+    text = with_ca("agree_to_terms = true", f'eab_key_id = "{identifier}"')
+    (mistake,) = mistakes(text)
+    assert mistake.place == "ca.eab_key_id"
+    assert mistake.message.endswith('" is no key identifier')
+    assert mistake.hint == "copy it from the CA: ASCII without white space, 256 characters at most"
+
+
+@pytest.mark.parametrize("profile", ["", "short lived", "a/b", "ü", "p" * 65])
+def test_a_profile_of_other_characters_is_a_mistake(profile: str) -> None:
+    (mistake,) = mistakes(with_table(f'[certificate]\nprofile = "{profile}"'))
+    assert mistake.place == "certificate.profile"
+    assert mistake.message.endswith('" is no name of a profile')
+    assert mistake.hint == (
+        "use letters, digits, dots, underscores and hyphens, 64 characters at most"
+    )
+
+
 def test_roots_that_are_not_there_are_a_mistake(tmp_path: Path) -> None:
     text = with_ca("agree_to_terms = true", 'roots = "roots.pem"')
     assert mistakes(text, tmp_path) == [
@@ -711,6 +752,18 @@ def test_ssh_options_that_ssh_would_not_take_are_mistakes(
             '[balancing]\non_certificate_failure = "ignore"', "balancing.on_certificate_failure",
             'unknown value "ignore"', "write one of: serve, refuse", id="certificate failure",
         ),
+        pytest.param(
+            '[renewal]\nscheduler = "at"', "renewal.scheduler",
+            'unknown value "at"', "write one of: cron, systemd", id="scheduler",
+        ),
+        pytest.param(
+            '[notify]\nevents = ["behind", "run-fail"]', "notify.events",
+            'unknown value "run-fail"', 'did you mean "run-failed"?', id="event mistyped",
+        ),
+        pytest.param(
+            '[notify]\nevents = ["all"]', "notify.events",
+            'unknown value "all"', "write one of: run-failed, behind, expiring", id="event",
+        ),
     ],
 )  # fmt: skip
 def test_a_value_that_is_none_of_those_known_is_a_mistake(
@@ -832,6 +885,98 @@ def test_a_health_path_starts_with_a_slash() -> None:
             'start it with a slash: "/health"',
         )
     ]
+
+
+# Renewal, and who hears of it
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 5, 8, 24])
+def test_runs_are_so_many_hours_apart_that_every_day_has_them_at_the_same_time(hours: int) -> None:
+    text = with_table(f"[renewal]\nevery_hours = {hours}")
+    hint = "write one of: 1, 2, 3, 4, 6, 12"
+    assert mistakes(text) == [Mistake("renewal.every_hours", f"unknown value {hours}", hint)]
+
+
+def test_an_event_that_is_listed_twice_is_a_mistake() -> None:
+    text = with_table('[notify]\nevents = ["behind", "expiring", "behind"]')
+    assert mistakes(text) == [
+        Mistake("notify.events", '"behind" is listed twice', "keep one of them")
+    ]
+
+
+def test_an_event_that_is_no_word_is_a_mistake() -> None:
+    text = with_table('[notify]\nevents = ["behind", 5]')
+    told = "entry 2 must be a string, not a whole number"
+    assert mistakes(text) == [Mistake("notify.events", told, "write it in quotes")]
+
+
+NO_URL = (
+    "is no http:// or https:// URL",
+    'write one like "https://monitor.example.com/ping/7"',
+)
+NO_URL_CHARACTER = (
+    "has characters that no URL has",
+    "leave out white space and quotes, and write what is not ASCII as %C3%BC",
+)
+PASSWORD = ("has a user or a password in it", "name a URL that needs none")
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        pytest.param("monitor.example.com/ping", NO_URL, id="no scheme"),
+        pytest.param("ftp://monitor.example.com/ping", NO_URL, id="another scheme"),
+        pytest.param("file:///etc/passwd", NO_URL, id="a file"),
+        pytest.param("https:///ping", NO_URL, id="no host"),
+        pytest.param("https://a b/ping", NO_URL, id="no host's name"),
+        pytest.param("https://a.example:99999/ping", NO_URL, id="port"),
+        pytest.param("https://a.example/a b", NO_URL_CHARACTER, id="space"),
+        pytest.param("https://a.example/a\\nb", NO_URL_CHARACTER, id="line end"),
+        pytest.param("https://a.example/'", NO_URL_CHARACTER, id="quote"),
+        pytest.param("https://a.example/ü", NO_URL_CHARACTER, id="not ASCII"),
+        pytest.param("https://me:secret@a.example/", PASSWORD, id="password"),
+        pytest.param("https://me@a.example/", PASSWORD, id="user"),
+    ],
+)
+def test_a_heartbeat_that_is_no_plain_url_is_a_mistake_and_not_repeated(
+    url: str, told: tuple[str, str]
+) -> None:
+    text = with_table(f'[notify]\nheartbeat_url = "{url}"')
+    assert mistakes(text) == [Mistake("notify.heartbeat_url", *told)]
+
+
+@pytest.mark.parametrize(
+    "url", ["", "http://127.0.0.1:8000/", "https://[2001:db8::1]/a?b=c", "http://monitor/~x/%20"]
+)
+def test_a_heartbeat_may_be_any_web_address(url: str) -> None:
+    text = with_table(f'[notify]\nheartbeat_url = "{url}"')
+    assert fleet_of(text).notify.heartbeat_url == url
+
+
+@pytest.mark.parametrize(
+    ("folder", "message", "hint"),
+    [
+        pytest.param(
+            "metrics", '"metrics" is not absolute',
+            'start it with a slash: "/var/lib/prometheus/node-exporter"', id="relative",
+        ),
+        pytest.param(
+            "/", '"/" is no folder to write to',
+            'name one outright: "/var/lib/prometheus/node-exporter"', id="all",
+        ),
+        pytest.param(
+            "/var/../etc", '"/var/../etc" is no folder to write to',
+            'name one outright: "/var/lib/prometheus/node-exporter"', id="upwards",
+        ),
+        pytest.param(
+            "/var/$x", '"/var/$x" has characters that a shell reads as its own',
+            "leave out white space, quotes and ; { } $ \\", id="dollar",
+        ),
+    ],
+)  # fmt: skip
+def test_metrics_go_to_an_absolute_folder(folder: str, message: str, hint: str) -> None:
+    text = with_table(f'[metrics]\nfolder = "{folder}"')
+    assert mistakes(text) == [Mistake("metrics.folder", message, hint)]
 
 
 # Machines

@@ -5,26 +5,39 @@ from __future__ import annotations
 import pytest
 
 from certsync.errors import StoreError
-from certsync.generation import Manifest, next_number, number_text, target
+from certsync.generation import Manifest, before, next_number, number_text, target
 from tests.unit.fake_fleet import manifest
 
 
 @pytest.mark.parametrize(
-    ("numbers", "withdrawn", "current", "wanted"),
+    ("numbers", "withdrawn", "wanted"),
     [
-        pytest.param([], [], None, None, id="before the first issue"),
-        pytest.param([], [], 0, None, id="the placeholder is no generation"),
-        pytest.param([1], [], 0, 1, id="the first one"),
-        pytest.param([1, 2], [], 1, 2, id="one that an interrupted run made is finished"),
-        pytest.param([1, 2], [2], 1, 1, id="one that was rolled back stays back"),
-        pytest.param([1, 2, 3], [2], 1, 3, id="the one after it is taken"),
-        pytest.param([1, 2], [2], 2, 2, id="what is live is kept when all before it is older"),
+        pytest.param([], [], None, id="before the first issue"),
+        pytest.param([0], [], None, id="the placeholder is no generation"),
+        pytest.param([1], [], 1, id="the first one"),
+        pytest.param([1, 2], [], 2, id="one that an interrupted run made is finished"),
+        pytest.param([1, 2], [2], 1, id="one that was rolled back stays back"),
+        pytest.param([1, 2, 3], [2], 3, id="the one after it is taken"),
+        pytest.param([1, 2, 3], [3, 2], 1, id="two that were rolled back"),
+        pytest.param([2], [2], None, id="nothing is left"),
     ],
 )
-def test_target(
-    numbers: list[int], withdrawn: list[int], current: int | None, wanted: int | None
+def test_target(numbers: list[int], withdrawn: list[int], wanted: int | None) -> None:
+    assert target(numbers, withdrawn) == wanted
+
+
+@pytest.mark.parametrize(
+    ("numbers", "withdrawn", "number", "wanted"),
+    [
+        pytest.param([1, 2, 3], [], 3, 2, id="the one before"),
+        pytest.param([1, 2, 3], [2], 3, 1, id="but none that was rolled back itself"),
+        pytest.param([3], [], 3, None, id="nothing before it is kept"),
+    ],
+)
+def test_a_rollback_leads_to(
+    numbers: list[int], withdrawn: list[int], number: int, wanted: int | None
 ) -> None:
-    assert target(numbers, withdrawn, current) == wanted
+    assert before(numbers, withdrawn, number) == wanted
 
 
 def test_numbers_begin_at_one_and_are_written_with_four_digits() -> None:

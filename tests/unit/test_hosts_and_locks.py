@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import subprocess
 import sys
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -50,6 +54,79 @@ def test_a_program_that_hangs_is_ended() -> None:
     with pytest.raises(HostError) as caught:
         host.run(["sleep", "30"], seconds=0.1)
     assert caught.value.message == "sleep took longer than 0.1 s"
+
+
+@pytest.mark.parametrize("stream", ["1", "2"])
+def test_a_program_that_prints_without_an_end_is_ended(stream: str) -> None:
+    with pytest.raises(HostError) as caught:
+        host.run(["sh", "-c", f"exec cat /dev/zero >&{stream}"], seconds=20)
+    assert caught.value.message == "sh said more than 4194304 bytes"
+
+
+def test_what_a_program_reads_and_prints_is_whole() -> None:
+    text = "é\n" * 100_000
+    done = host.run(["sh", "-c", "cat; echo words >&2; exit 3"], input=text)
+    assert done == host.Completed(3, text, "words\n")
+    assert host.run(["cat"]).stdout == ""
+
+
+ECHO = ["sh", "-c", 'while read -r line; do echo "<$line>"; done; echo bye >&2; exit 4']
+
+
+def test_a_conversation_is_a_line_for_a_line() -> None:
+    one = host.Conversation(ECHO)
+    assert [one.ask(word, 10) for word in ("a", "b c", "")] == ["<a>", "<b c>", "<>"]
+    assert one.end() == host.Completed(4, "", "bye\n")
+    assert one.ask("d", 10) == ""
+
+
+def test_who_has_ended_answers_nothing_and_what_it_said_is_known() -> None:
+    one = host.Conversation(["sh", "-c", "echo why >&2; exit 5"])
+    assert one.ask("a", 10) == ""
+    assert one.end() == host.Completed(5, "", "why\n")
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("exec cat /dev/zero", "sh said more than 262144 bytes"),
+        ("exec cat /dev/zero >&2", "sh said more than 262144 bytes"),
+        ("exec sleep 60", "sh has not answered for 0.5 s"),
+        ("while echo -n x; do sleep 0.05; done", "sh has not answered for 0.5 s"),
+    ],
+    ids=["an endless line", "endless errors", "silence", "a line that drips"],
+)
+def test_who_does_not_answer_in_one_short_line_is_ended(script: str, why: str) -> None:
+    one = host.Conversation(["sh", "-c", script])
+    begin = time.monotonic()
+    with pytest.raises(HostError) as caught:
+        one.ask("a", 0.5)
+    assert caught.value.message == why
+    assert one.end().status == -signal.SIGTERM
+    assert time.monotonic() - begin < 5
+
+
+def test_who_does_not_end_with_the_conversation_is_ended() -> None:
+    one = host.Conversation(["sh", "-c", "read line; echo yes; exec sleep 60"])
+    assert one.ask("a", 10) == "yes"
+    assert one.end(0.2).status == -signal.SIGTERM
+    one = host.Conversation(["sh", "-c", "trap '' TERM; read line; echo yes; exec sleep 60"])
+    assert one.ask("a", 10) == "yes"
+    assert one.end(0.2).status == -signal.SIGKILL
+
+
+def test_a_conversation_can_be_ended_while_another_thread_waits_for_an_answer() -> None:
+    one = host.Conversation(["sleep", "60"])
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(one.ask, "a", 60)
+        time.sleep(0.2)
+        assert one.end().status == -signal.SIGTERM
+        assert waiting.result(timeout=10) == ""
+
+
+def test_a_program_to_talk_to_that_is_not_there_is_named() -> None:
+    with pytest.raises(HostError, match="certsync-no-such-program is not installed"):
+        host.Conversation(["certsync-no-such-program"])
 
 
 def test_root_needs_no_sudo_and_others_do() -> None:
@@ -150,3 +227,21 @@ def test_wheels_are_fetched_for_the_issuers_python_and_machine_with_hashes(tmp_p
     assert "manylinux_2_41_aarch64" in argv
     assert "manylinux_2_17_aarch64" in argv
     assert not [word for word in argv if "x86_64" in word]
+    assert argv[-1].endswith("certsync/issuer-requirements.txt")
+
+
+def pins(path: Path) -> set[str]:
+    return set(re.findall(r"(?m)^[a-z0-9-]+==\S+", path.read_text()))
+
+
+def test_an_issuer_that_sends_notifications_gets_the_same_set_and_more(tmp_path: Path) -> None:
+    plain, notifying = (wheels.Target("3.13", "x86_64", "2.41", each) for each in (False, True))
+    more = pins(notifying.requirements) - pins(plain.requirements)
+    assert pins(plain.requirements) < pins(notifying.requirements)
+    assert [pin for pin in more if pin.startswith("apprise==")]
+    argv = wheels.pip_arguments(notifying, tmp_path)
+    assert argv[-1].endswith("certsync/notify-requirements.txt")
+
+
+def test_switching_notifications_on_is_another_release() -> None:
+    assert wheels.release(notify=True) == f"{wheels.release()}-notify"

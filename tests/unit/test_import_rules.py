@@ -15,6 +15,7 @@ PROGRAMS = ("certsync/receiver.py", "certsync/lock.py")
 ONLY_IN = {
     "acme": ("certsync/issuance*",),
     "josepy": ("certsync/issuance*",),
+    "apprise": ("certsync/notification.py",),
     "subprocess": ("certsync/host.py", "certsync/pyinfra_run.py", *PROGRAMS),
     "paramiko": ("certsync/host.py", "certsync/pyinfra_run.py"),
     "pyinfra": (),
@@ -27,9 +28,11 @@ ONLY_IN = {
 }
 """What is used nowhere else in the package; `*` stands for any path."""
 
-DECISIONS = ("certificate", "fleet", "gate", "generation", "plan", "report", "rollout", "schedule")
-HANDS = ("canary", "console", "dns", "host", "issuance", "proving", "pyinfra_run", "replication",
-         "store", "wheels")  # fmt: skip
+DECISIONS = ("advice", "alerts", "certificate", "fleet", "gate", "generation", "metrics", "moment",
+             "report", "rollout", "schedule", "state", "steps", "tries", "watch")  # fmt: skip
+HANDS = ("canary", "console", "dns", "heartbeat", "host", "issuance", "notification", "proving",
+         "pyinfra_run", "renewal_info", "replication", "revocation", "store", "textfile", "webroot",
+         "wheels")  # fmt: skip
 CLOCKS = ("datetime.now", "datetime.datetime.now", "date.today", "time.time", "time.monotonic")
 
 

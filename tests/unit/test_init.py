@@ -113,7 +113,10 @@ def test_every_option_is_shown_in_its_table() -> None:
 
 def test_what_is_commented_out_is_what_holds_without_it() -> None:
     # Left out: what is an example and no default, or names files that are not here.
-    examples = r"contact|directory_bundle|roots|key|known_hosts|upstream|private_address|ssh_\w+"
+    examples = (
+        r"contact|directory_bundle|roots|eab_key_id|profile|key|known_hosts|upstream|events|folder"
+        r"|private_address|ssh_\w+"
+    )
     text = re.sub(rf"(?m)^({examples}) = .*\n", "", uncommented())
     agreed = "agree_to_terms = true"
     bare = TEMPLATE.read_text().replace("agree_to_terms = false", agreed)

@@ -12,12 +12,12 @@ from acme import errors, messages
 from certsync.errors import CaBusyError, CaError, CaSilentError, ClockError
 from certsync.fleet import KeyType
 from certsync.issuance.account import account_key
+from certsync.issuance.clock import clock_finding
 from certsync.issuance.network import retry_after
-from certsync.issuance.obtain import clock_finding
 from certsync.issuance.order import Pending, open_order
 from certsync.issuance.problem import told
-from certsync.issuance.webroot import challenge_folder, present
 from certsync.store import sums
+from certsync.webroot import challenge_folder, present
 from tests.unit.fake_fleet import NOW, fleet, manifest
 
 ACME = "urn:ietf:params:acme:error:"
@@ -136,7 +136,9 @@ def test_a_clock_that_is_off_is_told(off: timedelta, text: str) -> None:
 def test_a_clock_that_is_far_off_stops_the_order() -> None:
     with pytest.raises(ClockError) as caught:
         clock_finding(NOW, NOW + timedelta(days=365))
-    assert caught.value.message == "the issuer's clock is 525600 minutes ahead of the CA's"
+    assert caught.value.message == (
+        "the issuer's clock is 365 days ahead of the CA's, so nothing is ordered"
+    )
     assert caught.value.hint == "set the clock (timedatectl set-ntp true), then try again"
 
 

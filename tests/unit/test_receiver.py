@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,6 +63,13 @@ def generation(tmp_path: Path) -> Path:
     folder.mkdir()
     make_pair(folder)
     return seal(folder)
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test be a process that has found nothing good yet."""
+    monkeypatch.setattr(receiver, "FOUND_GOOD", {})
+    monkeypatch.setattr(receiver, "NGINX_LIKES", set())
 
 
 def names(folder: Path) -> list[str]:
@@ -159,7 +167,27 @@ def test_a_key_behind_a_pass_phrase_is_refused_and_nobody_is_asked_for_it(
     openssl("pkey", "-in", str(key), "-aes128", "-passout", "pass:secret", "-out", str(locked))
     locked.rename(key)
     seal(generation)
-    with pytest.raises(Refused, match="openssl pkey: "):
+    with pytest.raises(Refused, match="key and certificate cannot be read"):
+        verify(generation)
+
+
+def test_a_key_of_another_kind_is_refused(generation: Path) -> None:
+    openssl("genpkey", "-algorithm", "RSA", "-out", str(generation / "privkey.pem"))
+    seal(generation)
+    with pytest.raises(Refused, match="the private key does not belong to the certificate"):
+        verify(generation)
+
+
+def test_what_was_found_good_is_looked_at_again_only_by_its_sums(
+    generation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify(generation)
+    monkeypatch.setattr(receiver, "verify_contents", None)
+    verify(generation)
+    with pytest.raises(Refused, match="has expired"):
+        verify(generation, now=time.time() + 31 * 86400)
+    (generation / "chain.pem").write_text("x")
+    with pytest.raises(Refused, match=r"chain\.pem is not what the manifest says"):
         verify(generation)
 
 
@@ -349,6 +377,107 @@ def test_the_link_goes_back_whatever_stops_the_reload(
     assert receiver.current_number(NAME) == "0000"
 
 
+@pytest.mark.usefixtures("inbox")
+def test_nginx_is_tested_once_with_each_generation_that_a_process_makes_live(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tested: list[str] = []
+    monkeypatch.setattr(receiver, "try_nginx", lambda folder, _: tested.append(str(folder)))
+    receiver.check(NAME, "0001")
+    assert len(tested) == 1
+    assert str(home / "staging") in tested[0]
+    receiver.activate(NAME, "0001")
+    assert len(tested) == 1
+    receiver.NGINX_LIKES.clear()
+    receiver.activate(NAME, "0001")
+    assert tested[1:] == [str(home / "archive" / NAME / "0001")]
+
+
+@pytest.mark.parametrize(
+    ("comm", "asked"),
+    [
+        ("nginx\n", [receiver.NGINX, "-q", "-s", "reload"]),
+        ("bash\n", ["systemctl", "reload-or-restart", "nginx.service"]),
+        ("", ["systemctl", "reload-or-restart", "nginx.service"]),
+    ],
+    ids=["it runs", "its number is another's now", "it does not run"],
+)
+def test_nginx_is_sent_its_signal_only_where_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comm: str, asked: list[str]
+) -> None:
+    pid = tmp_path / "nginx.pid"
+    ran: list[str] = []
+    if comm:
+        pid.write_text(f"{os.getpid()}\n")
+        own = Path(f"/proc/{os.getpid()}/comm")
+        before = own.read_text()
+        own.write_text(comm.strip())
+    monkeypatch.setattr(receiver, "NGINX_PID", pid)
+    monkeypatch.setattr(receiver, "run", lambda *argv: ran.extend(argv))
+    receiver.reload_nginx()
+    if comm:
+        own.write_text(before.strip())
+    assert ran == asked
+
+
+# Pruning
+
+
+def kept_generations(home: Path, *numbers: str) -> Path:
+    """Have empty generations in the archive, which is returned."""
+    archive = home / "archive" / NAME
+    for number in numbers:
+        (archive / number).mkdir(parents=True)
+    return archive
+
+
+@pytest.mark.parametrize(
+    ("there", "current", "pruned"),
+    [
+        (["0000", "0001", "0002", "0003"], "0003", []),
+        (["0000", "0001", "0002", "0003", "0004"], "0004", ["0001"]),
+        (["0000", "0001", "0002", "0003", "0004", "0005"], "0001", ["0002"]),
+        (["0000", "0001", "0002", "0003", "0004", "0009"], "0009", ["0001", "0002"]),
+        (["0000", "0001"], "0000", []),
+        (["0001", "0002", "0003", "0004"], "", ["0001"]),
+    ],
+)
+def test_the_live_one_and_the_three_newest_and_the_placeholder_stay(
+    home: Path, there: list[str], current: str, pruned: list[str]
+) -> None:
+    archive = kept_generations(home, *there)
+    if current:
+        receiver.point(NAME, current)
+    assert receiver.prune(NAME) == pruned
+    assert sorted(names(archive)) == sorted(set(there) - set(pruned))
+    assert not (home / "staging").exists() or names(home / "staging") == []
+
+
+def test_activation_tells_what_it_has_pruned(home: Path, inbox: Path) -> None:
+    archive = kept_generations(home, "0000", "0002", "0003", "0004", "0005")
+    receiver.point(NAME, "0000")
+    assert receiver.check(NAME, "0001") == {"checked": "0001"}
+    told = receiver.activate(NAME, "0001")
+    assert told == {"current": "0001", "before": "0000", "pruned": ["0002"]}
+    assert sorted(names(archive)) == ["0000", "0001", "0003", "0004", "0005"]
+    assert names(inbox) == []
+
+
+@pytest.mark.usefixtures("inbox")
+def test_what_cannot_be_pruned_fails_no_activation(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_generations(home, "0002", "0003", "0004", "0005")
+    receiver.check(NAME, "0001")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", fail)
+    assert receiver.activate(NAME, "0001")["pruned"] == []
+    assert receiver.current_number(NAME) == "0001"
+
+
 # Boot
 
 
@@ -417,35 +546,83 @@ def program(tmp_path: Path) -> Iterator[Program]:
         process.communicate()
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [b"", b"\xff\xfe\n", b"check \0 0001\n", b"x" * 10_000_000, b"\n" * 1000],
-    ids=["nothing", "no text", "NUL", "a long line", "many lines"],
-)
-def test_whatever_is_sent_is_answered_in_one_line_of_json(program: Program, sent: bytes) -> None:
+def said(program: Program, sent: bytes) -> tuple[list[dict[str, Any]], int]:
+    """Return all answers to what is sent at once, and the exit status."""
     process = program()
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(sent)  # type: ignore[union-attr]  # it is a pipe
-    answer = json.loads(process.communicate()[0])
-    assert answer["ok"] is False
-    assert answer["why"].startswith("no such ")
-    assert process.returncode == 1
+    output = process.communicate(timeout=20)[0]
+    return [json.loads(line) for line in output.splitlines()], process.returncode
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"\xff\xfe\n", b"check \0 0001\n", b"x" * 10_000_000, b"x" * 300 + b"\n", b"\n"],
+    ids=["no text", "NUL", "a very long line", "a long line", "an empty line"],
+)
+def test_whatever_is_sent_is_answered_in_one_line_of_json(program: Program, sent: bytes) -> None:
+    answers, status = said(program, sent)
+    assert [answer["ok"] for answer in answers] == [False]
+    assert answers[0]["why"].startswith("no such ")
+    assert status == 1
+
+
+def test_who_asks_nothing_gets_no_answer(program: Program) -> None:
+    assert said(program, b"") == ([], 0)
+
+
+def test_no_more_lines_are_answered_than_a_rollout_could_need(program: Program) -> None:
+    answers, status = said(program, b"current example.com 0000\n" * 1000)
+    assert len(answers) == receiver.MOST_LINES
+    assert status == 0
+
+
+def test_nonsense_between_good_lines_is_refused_and_the_others_are_answered(
+    program: Program,
+) -> None:
+    good = b"current example.com 0000\n"
+    answers, status = said(program, good + b"\0\0 x\n" + good + b"boot\n" + good)
+    assert [answer["ok"] for answer in answers] == [True, False, True, False, True]
+    assert status == 1
+
+
+def test_each_line_is_answered_as_it_comes_and_the_lock_is_free_in_between(
+    program: Program,
+) -> None:
+    process = program()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for _ in range(3):
+        process.stdin.write(b"current example.com 0000\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["ok"]
+        assert json.loads(program("boot").communicate(timeout=20)[0])["ok"]
+        # All together more than the patience of this one, which is that of a single line.
+        time.sleep(0.8)
+    assert process.communicate(timeout=20) == (b"", b"")
+    assert process.returncode == 0
 
 
 def test_what_follows_in_a_line_that_is_too_long_is_not_read_as_another(program: Program) -> None:
     filler = b"x" * receiver.LONGEST_LINE
-    answers = [
-        program().communicate(filler[:length] + b"current example.com 0001\n")[0]
-        for length in (300, 400, 600)
-    ]
-    assert {answer.count(b"\n") for answer in answers} == {1}
-    assert not any(json.loads(answer)["ok"] for answer in answers)
+    for length in (300, 400, 600):
+        line = filler[:length] + b"current example.com 0001\n"
+        answers, _ = said(program, line + b"current example.com 0001\n")
+        assert [answer["ok"] for answer in answers] == [False]
 
 
 def test_who_sends_nothing_keeps_nobody_out_and_is_sent_away(program: Program) -> None:
     idle = program()
     assert json.loads(program("boot").communicate(timeout=20)[0])["ok"]
     assert idle.wait(timeout=20) == -signal.SIGALRM
+
+
+def test_who_falls_silent_in_the_middle_of_a_conversation_is_sent_away(program: Program) -> None:
+    process = program()
+    assert process.stdin is not None
+    process.stdin.write(b"current example.com 0000\ncurrent exam")
+    process.stdin.flush()
+    assert process.wait(timeout=20) == -signal.SIGALRM
 
 
 def test_what_nobody_foresaw_is_an_answer_too(inbox: Path) -> None:

@@ -3,52 +3,146 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 
 from certsync import host, replication
-from certsync.errors import HostError
+from certsync.errors import HostError, UnreachableError
 from certsync.replication import Backend
-from tests.unit.fake_fleet import NAME, machine
+from tests.unit.fake_fleet import NAME, fleet, machine
 
-REPLICA = Backend(machine("backend-02", 12), local=False)
+GOOD = '{"ok": true}'
 
 
-def says(monkeypatch: pytest.MonkeyPatch, stdout: str, stderr: str = "") -> None:
-    monkeypatch.setattr(host, "run", lambda *_, **__: host.Completed(0, stdout, stderr))
+class Fake:
+    """A conversation with answers that are laid ready."""
+
+    started: ClassVar[list[Fake]] = []
+    answers: ClassVar[list[str]] = []
+    ended = host.Completed(0, "", "")
+
+    def __init__(self, argv: Sequence[str], *, user: str | None = None) -> None:
+        self.argv, self.user = list(argv), user
+        self.asked: list[str] = []
+        self.over = False
+        Fake.started.append(self)
+
+    def ask(self, line: str, _seconds: float) -> str:
+        self.asked.append(line)
+        return Fake.answers.pop(0) if len(Fake.answers) > 1 else Fake.answers[0]
+
+    def let_go(self) -> None:
+        self.over = True
+
+    def end(self) -> host.Completed:
+        self.over = True
+        return Fake.ended
+
+
+@pytest.fixture(autouse=True)
+def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "Conversation", Fake)
+    Fake.started.clear()
+
+
+def replica() -> Backend:
+    return Backend(machine("backend-02", 12), local=False)
+
+
+def says(*answers: str, stderr: str = "", status: int = 0) -> Backend:
+    """Return a replica that gives these answers, the last one for ever."""
+    Fake.answers = list(answers)
+    Fake.ended = host.Completed(status, "", stderr)
+    return replica()
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "null", "5", "[]", "{}", '{"ok": "yes"}', '{"ok": true, "generations": 5}', "[" * 99999],
 )
-def test_an_answer_that_is_none_is_one_replicas_own_failure(
-    monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
-    says(monkeypatch, text)
+def test_an_answer_that_is_none_is_one_replicas_own_failure(text: str) -> None:
     with pytest.raises(HostError, match=r"^backend-02: no receiver answers: "):
-        REPLICA.ask("current", NAME, 0)
-    assert not REPLICA.standing(NAME).reached
+        says(text).ask("current", NAME, 0)
+    assert Fake.started[0].over
+    assert not says(text).standing(NAME).reached
 
 
-def test_a_replicas_words_are_told_in_one_printable_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    says(monkeypatch, json.dumps({"ok": False, "why": "no\n\x1b[2Jerror: backend-01" + "x" * 999}))
-    why = REPLICA.standing(NAME).why
+def test_a_replicas_words_are_told_in_one_printable_line() -> None:
+    long = json.dumps({"ok": False, "why": "no\n\x1b[2Jerror: backend-01" + "x" * 999})
+    why = says(long).standing(NAME).why
     assert why.startswith("no??[2Jerror: backend-01xxx")
     assert len(why) == 500
-    says(monkeypatch, "", "\x1b]0;title\x07")
     with pytest.raises(HostError, match=r"answers: \?]0;title\?$"):
-        REPLICA.ask("current", NAME, 0)
+        says("", stderr="\x1b]0;title\x07").ask("current", NAME, 0)
+    with pytest.raises(HostError, match=r"answers: \?\[2J$"):
+        says("\x1b[2J").ask("current", NAME, 0)
 
 
-def test_what_a_receiver_tells_is_its_standing(monkeypatch: pytest.MonkeyPatch) -> None:
-    says(monkeypatch, json.dumps({"ok": True, "current": "0001", "generations": {"0001": "ab"}}))
-    standing = REPLICA.standing(NAME)
+def test_what_a_receiver_tells_is_its_standing() -> None:
+    told = json.dumps({"ok": True, "current": "0001", "generations": {"0001": "ab"}})
+    standing = says(told).standing(NAME)
     assert (standing.reached, standing.current) == (True, "0001")
     assert standing.generations == {"0001": "ab"}
 
 
-def test_one_replicas_failure_is_not_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    says(monkeypatch, "no JSON")
-    found = replication.each(lambda one: one.ask("current", NAME, 0), [REPLICA, REPLICA])
+def test_one_replicas_failure_is_not_the_others() -> None:
+    among = [says("no JSON"), replica()]
+    found = replication.each(lambda one: one.ask("current", NAME, 0), among)
     assert [type(answer) for _, answer in found] == [HostError, HostError]
+
+
+def test_all_questions_go_through_one_connection_as_the_pushing_user() -> None:
+    one = says(GOOD)
+    for verb in ("current", "check", "activate"):
+        one.ask(verb, NAME, 7)
+    assert [each.asked for each in Fake.started] == [
+        [f"current {NAME} 0007", f"check {NAME} 0007", f"activate {NAME} 0007"]
+    ]
+    started = Fake.started[0]
+    assert started.user == "certsync-push"
+    assert started.argv[-2:] == ["203.0.113.12", "certsync-receiver"]
+    assert {"ControlMaster=yes", "StrictHostKeyChecking=yes", "BatchMode=yes"} <= set(started.argv)
+    assert started.argv[1:3] == ["-F", "none"]
+
+
+def test_the_issuers_own_receiver_is_asked_without_ssh() -> None:
+    says(GOOD)
+    Backend(machine("backend-01", 11), local=True).ask("current", NAME, 0)
+    assert (Fake.started[0].argv, Fake.started[0].user) == ([replication.RECEIVER], None)
+
+
+def test_a_receiver_whose_patience_has_ended_is_started_again_once() -> None:
+    one = says(GOOD, "", GOOD)
+    one.ask("check", NAME, 1)
+    assert one.ask("activate", NAME, 1)["ok"]
+    assert [each.asked[-1] for each in Fake.started] == [f"activate {NAME} 0001"] * 2
+    assert Fake.started[0].over
+    one = says(GOOD, "", "")
+    one.ask("check", NAME, 1)
+    with pytest.raises(HostError, match="no receiver answers"):
+        one.ask("activate", NAME, 1)
+
+
+def test_a_connection_that_fails_is_told_as_ssh_tells_it() -> None:
+    one = says("", stderr="ssh: connect to host x port 22: Connection refused", status=255)
+    with pytest.raises(UnreachableError, match=r"^backend-02: nothing listens for SSH$"):
+        one.ask("current", NAME, 0)
+
+
+def test_every_conversation_ends_with_the_block_however_it_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replication, "open_runtime", lambda: None)
+    says(GOOD)
+
+    def interrupted() -> None:
+        with replication.in_touch(fleet()) as among:
+            replication.each(lambda one: one.ask("current", NAME, 0), among)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(Fake.started) == 3
+    assert all(each.over for each in Fake.started)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
-from certsync.rollout import Standing, plan, veto
+from certsync.commands.replicate import Rollout
+from certsync.replication import Backend
+from certsync.rollout import Plan, Standing, plan, veto
+from tests.unit.fake_fleet import fleet, machine
 
 SUM = "a" * 64
 GOOD = {"0001": "f" * 64, "0002": SUM}
@@ -75,3 +80,41 @@ def test_only_the_issuer_or_more_than_half_of_three_or_more_reached_stop_a_gener
     reached: int, refused: dict[str, str], why: str
 ) -> None:
     assert veto("backend-01", reached, refused) == why
+
+
+class Answering(Backend):
+    """A backend that has another generation live, or says no."""
+
+    def __init__(self, name: str, answer: dict[str, Any]) -> None:
+        super().__init__(machine(name, 11), local=False)
+        self.answer = answer
+
+    def ask(self, *_: object) -> dict[str, Any]:
+        return self.answer
+
+
+BEFORE = {"ok": True, "current": "0002", "before": "0001"}
+SAME = {"ok": True, "current": "0002", "before": "0002"}
+NO = {"ok": False, "why": "no"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "changed", "mixed"),
+    [
+        ([BEFORE, BEFORE, BEFORE], 3, True),
+        ([BEFORE, BEFORE, NO], 2, True),
+        ([BEFORE, SAME, SAME], 3, False),
+        ([BEFORE, NO, NO], 1, False),
+        ([], 0, False),
+    ],
+)
+def test_two_generations_are_served_side_by_side_where_more_than_one_backend_changed(
+    answers: list[dict[str, Any]], changed: int, mixed: bool
+) -> None:
+    backends = [Answering(f"backend-0{n}", answer) for n, answer in enumerate(answers)]
+    run = Rollout(fleet(), Plan(2, (), (), {}), cast("list[Backend]", backends), lambda _: None)
+    run.activate(run.backends)
+    assert len(run.changed) == changed
+    seconds = run.mixed_seconds()
+    assert (seconds is not None) is mixed
+    assert seconds is None or 0 <= seconds < 5

@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
-from certsync.fleet import Authority, KeyType
-from certsync.schedule import issuance_due, renewal_moment
+from certsync.advice import LONGEST, Advice, ask_now, next_ask
+from certsync.fleet import Authority, Fleet, KeyType
+from certsync.generation import Manifest
+from certsync.schedule import (
+    Due,
+    Withdrawal,
+    issuance_due,
+    patience_ends,
+    renewal,
+    renewal_moment,
+)
 from tests.unit.fake_fleet import NOW, fleet, manifest
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+def advice(start: timedelta, length: timedelta, **changes: object) -> Advice:
+    """Return the CA's suggestion for the first generation, asked now, relative to now."""
+    values = {
+        "fingerprint": manifest().fingerprint,
+        "window": (NOW + start, NOW + start + length),
+        "explanation": "",
+        "asked": NOW,
+        "ask_again": NOW + 6 * HOUR,
+        **changes,
+    }
+    return Advice(**values)  # type: ignore[arg-type]  # a test's shorthand
+
+
+def due(
+    newest: Manifest | None, now: datetime = NOW, wanted: Fleet | None = None, **more: object
+) -> Any:
+    return issuance_due(newest, wanted or fleet(), now, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -18,23 +50,38 @@ from tests.unit.fake_fleet import NOW, fleet, manifest
         pytest.param(64, 64 * 2 / 3, id="64 days: a third left"),
         pytest.param(45, 30, id="45 days: a third left"),
         pytest.param(10, 10 * 2 / 3, id="10 days: a third left"),
+        pytest.param(160 / 24, 80 / 24, id="160 hours: half left"),
         pytest.param(6, 3, id="6 days: half left"),
     ],
 )
-def test_a_renewal_is_due_by_a_part_of_the_lifetime(days: float, due_after: float) -> None:
+def test_without_advice_a_renewal_is_due_by_a_part_of_the_lifetime(
+    days: float, due_after: float
+) -> None:
     begin = NOW
     moment = renewal_moment(begin, begin + timedelta(days=days))
     assert abs(moment - (begin + timedelta(days=due_after))) < timedelta(seconds=1)
+    newest = manifest(days=days)
+    minute = timedelta(minutes=1)
+    assert due(newest, moment - minute) is None
+    assert due(newest, moment + minute).since == moment
+
+
+@pytest.mark.parametrize("days", [6, 160 / 24, 45, 64, 90])
+def test_every_lifetime_is_renewed_once_and_then_not_for_its_whole_first_part(days: float) -> None:
+    newest = manifest(days=days)
+    hours = int(days * 24)
+    due_at = [hour for hour in range(hours) if due(newest, NOW + hour * HOUR)]
+    part = 1 / 2 if days < 10 else 2 / 3
+    assert due_at[0] == pytest.approx(hours * part, abs=1.1)
+    assert due_at == list(range(due_at[0], hours))
 
 
 def test_nothing_is_ordered_while_a_valid_certificate_for_the_same_names_is_there() -> None:
-    assert issuance_due(manifest(age=59), fleet(), NOW) is None
+    assert due(manifest(age=59)) is None
 
 
 def test_a_first_certificate_is_ordered() -> None:
-    due = issuance_due(None, fleet(), NOW)
-    assert due is not None
-    assert due.first
+    assert due(None) == Due("no certificate yet", first=True)
 
 
 @pytest.mark.parametrize(
@@ -44,29 +91,168 @@ def test_a_first_certificate_is_ordered() -> None:
         (manifest(directory="https://old.example/dir"), "it was signed by https://old.example/dir"),
     ],
 )
-def test_other_names_or_another_ca_mean_a_first_order_again(newest: object, why: str) -> None:
-    due = issuance_due(newest, fleet(), NOW)  # type: ignore[arg-type]  # pytest's parameters
-    assert due is not None
-    assert (due.why, due.first) == (why, True)
+def test_other_names_or_another_ca_mean_a_first_order_again(newest: Manifest, why: str) -> None:
+    assert due(newest) == Due(why, first=True)
 
 
 @pytest.mark.parametrize(
     ("age", "why"),
     [
-        (61, "it expires on 2026-12-20 12:00 UTC"),
+        (61, "a third of its lifetime is left, and it expires on 2026-12-20 12:00 UTC"),
         (91, "it expired on 2026-11-20 12:00 UTC"),
     ],
 )
 def test_an_old_certificate_is_renewed(age: float, why: str) -> None:
-    due = issuance_due(manifest(age=age), fleet(), NOW)
-    assert due is not None
-    assert (due.why, due.first) == (why, False)
+    found = due(manifest(age=age))
+    assert (found.why, found.first) == (why, False)
 
 
 def test_another_key_type_means_a_new_certificate() -> None:
-    due = issuance_due(manifest(), fleet(key_type=KeyType.RSA_2048), NOW)
-    assert due is not None
-    assert due.why == "its key is ecdsa-p256"
+    found = due(manifest(), wanted=fleet(key_type=KeyType.RSA_2048))
+    assert found == Due("its key is ecdsa-p256", first=False)
+
+
+# What the CA suggests (RFC 9773)
+
+
+def test_a_renewal_waits_for_a_moment_inside_the_suggested_window() -> None:
+    newest = manifest(days=6)
+    suggested = advice(60 * HOUR, 4 * HOUR)
+    moments = {
+        renewal(
+            manifest(days=6, fingerprint=f"{number:064x}"),
+            advice(60 * HOUR, 4 * HOUR, fingerprint=f"{number:064x}"),
+            HOUR,
+            NOW,
+        ).moment
+        for number in range(200)
+    }
+    assert len(moments) == 200
+    assert min(moments) >= NOW + 60 * HOUR
+    # The first hourly run after it is still inside.
+    assert max(moments) <= NOW + 63 * HOUR
+    assert max(moments) - min(moments) > 2 * HOUR
+    chosen = renewal(newest, suggested, HOUR, NOW)
+    assert chosen == renewal(newest, suggested, HOUR, NOW + DAY)
+    assert due(newest, chosen.moment - timedelta(seconds=1), advice=suggested) is None
+    assert due(newest, chosen.moment, advice=suggested).since == chosen.moment
+
+
+def test_a_window_in_the_past_means_now_and_its_explanation_is_told() -> None:
+    page = "https://ca.example/incident"
+    found = due(manifest(), advice=advice(-2 * HOUR, HOUR, explanation=page))
+    assert found.why == (
+        "the CA suggests 2026-11-21 10:00 to 2026-11-21 11:00 UTC and explains it at "
+        "https://ca.example/incident, and it expires on 2027-02-19 12:00 UTC"
+    )
+
+
+def test_a_window_shorter_than_the_time_between_two_runs_is_begun_at_its_start() -> None:
+    assert renewal(manifest(), advice(DAY, HOUR / 2), HOUR, NOW).moment == NOW + DAY
+
+
+def test_the_advice_for_another_certificate_counts_nothing() -> None:
+    other = advice(-2 * HOUR, HOUR, fingerprint="ff")
+    assert due(manifest(), advice=other) is None
+
+
+def test_no_advice_moves_a_renewal_to_the_last_tenth_of_the_lifetime() -> None:
+    late = advice(85 * DAY, DAY)
+    assert renewal(manifest(), late, HOUR, NOW).moment == NOW + 60 * DAY
+    allowed = advice(70 * DAY, DAY)
+    assert renewal(manifest(), allowed, HOUR, NOW).moment >= NOW + 70 * DAY
+
+
+def test_advice_of_a_ca_that_has_fallen_silent_puts_off_nothing() -> None:
+    late = advice(70 * DAY, DAY)
+    assert renewal(manifest(), late, HOUR, NOW + 3 * DAY).moment == NOW + 60 * DAY
+
+
+@pytest.mark.parametrize(
+    ("asked_before", "ask"),
+    [
+        pytest.param(timedelta(hours=5), False, id="the CA's Retry-After is kept"),
+        pytest.param(timedelta(hours=6), True, id="and over"),
+        pytest.param(-HOUR, True, id="asked in the future, by a clock that was wrong"),
+    ],
+)
+def test_the_ca_is_asked_again_when_it_said(asked_before: timedelta, ask: bool) -> None:
+    at = NOW - asked_before
+    known = advice(DAY, DAY, asked=at, ask_again=at + 6 * HOUR)
+    assert ask_now(known, known.fingerprint, NOW) is ask
+
+
+def test_the_ca_is_asked_of_a_certificate_it_was_never_asked_of() -> None:
+    assert ask_now(None, "ff", NOW)
+    assert ask_now(advice(DAY, DAY), "ff", NOW)
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "wait"),
+    [
+        (timedelta(0), timedelta(minutes=1)),
+        (6 * HOUR, 6 * HOUR),
+        (7 * DAY, LONGEST),
+    ],
+)
+def test_the_cas_pause_is_kept_within_reason_and_it_is_asked_twice_a_day(
+    retry_after: timedelta, wait: timedelta
+) -> None:
+    assert next_ask(NOW, retry_after) == NOW + wait
+    assert timedelta(hours=12) >= LONGEST + HOUR
+
+
+def test_advice_is_read_as_it_was_written() -> None:
+    for before in (advice(DAY, DAY, explanation="https://ca.example/x"), advice(DAY, DAY)):
+        assert Advice.from_json(before.to_json()) == before
+    none = advice(DAY, DAY, window=None)
+    assert Advice.from_json(none.to_json()) == none
+
+
+# After a rollback
+
+
+def test_after_a_rollback_nothing_is_ordered_until_half_of_the_time_left_is_gone() -> None:
+    old = manifest(1, days=90, age=61)
+    rolled_back = Withdrawal(NOW, manifest(2))
+    assert due(old, NOW + HOUR, withdrawal=rolled_back) is None
+    assert due(old, NOW + 14 * DAY, withdrawal=rolled_back) is None
+    found = due(old, NOW + 15 * DAY, withdrawal=rolled_back)
+    assert found.why.startswith("half of the time that was left at the rollback")
+
+
+def test_after_a_rollback_what_was_withdrawn_is_not_ordered_again_at_once() -> None:
+    old = manifest(1, key_type="rsa-2048")
+    rolled_back = Withdrawal(NOW, manifest(2))
+    assert due(old, NOW + HOUR, withdrawal=rolled_back) is None
+
+
+def test_a_new_wish_after_a_rollback_is_ordered() -> None:
+    old = manifest(1, key_type="rsa-2048")
+    rolled_back = Withdrawal(NOW, manifest(2))
+    found = due(old, NOW, fleet(key_type=KeyType.ECDSA_P384), withdrawal=rolled_back)
+    assert found.why == "its key is rsa-2048"
+
+
+# Guards
+
+
+def test_a_guard_delays_a_renewal_until_half_of_the_time_from_due_to_expiry() -> None:
+    newest = manifest(days=90, age=61)
+    found = due(newest)
+    assert found.since == NOW - DAY
+    assert patience_ends(found, newest) == NOW + 14 * DAY
+
+
+@pytest.mark.parametrize(
+    "newest",
+    [
+        pytest.param(None, id="a first certificate"),
+        pytest.param(manifest(names=("other.example.com",)), id="other names, in good time"),
+    ],
+)
+def test_a_guard_stops_what_nothing_expires_without(newest: Manifest | None) -> None:
+    assert patience_ends(due(newest), newest) is None
 
 
 def test_staging_roots_or_a_private_ca_are_not_publicly_trusted() -> None:

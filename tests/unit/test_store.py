@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from certsync import receiver
 from certsync.certificate import belongs, key_pem, load_key, make_csr, make_key, parse_chain
-from certsync.errors import StoreError
+from certsync.errors import NewerSchemaError, StoreError
 from certsync.fleet import KeyType
 from certsync.store import Store, generation_files, sums, write_whole
-from tests.unit.fake_fleet import NAME, fleet, manifest
+from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
 from tests.unit.test_receiver import make_pair
 
 
@@ -42,6 +42,45 @@ def test_a_kept_generation_is_whole_and_verified_by_the_receiver(
         store.keep(manifest(1, files=files), key, certificate)
 
 
+def kept(store: Store, tmp_path: Path, number: int) -> Path:
+    """Keep a generation of its own, and return its folder."""
+    make_pair(tmp_path)
+    key = (tmp_path / "privkey.pem").read_bytes()
+    certificate = parse_chain((tmp_path / "cert.pem").read_text())
+    files = sums(generation_files(key, certificate))
+    store.keep(manifest(number, files=files), key, certificate)
+    return store.archive(NAME) / f"{number:04}"
+
+
+def test_a_damaged_generation_is_as_good_as_none_and_its_number_is_not_used_again(
+    store: Store, tmp_path: Path
+) -> None:
+    kept(store, tmp_path, 1)
+    newest = kept(store, tmp_path, 2)
+    assert store.target(NAME) == 2
+    (newest / "privkey.pem").write_text("half a key")
+    assert (store.target(NAME), store.damaged(NAME)) == (1, [2])
+    (newest / "manifest.json").write_text("{")
+    assert (store.target(NAME), store.damaged(NAME)) == (1, [2])
+    assert store.numbers(NAME) == [1, 2]
+
+
+def test_a_manifest_of_a_newer_certsync_is_refused_not_passed_over(
+    store: Store, tmp_path: Path
+) -> None:
+    path = kept(store, tmp_path, 1) / "manifest.json"
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 9'))
+    with pytest.raises(NewerSchemaError, match="has schema 9, and this certsync reads 1"):
+        store.target(NAME)
+
+
+def test_what_was_rolled_back_is_not_the_target(store: Store, tmp_path: Path) -> None:
+    for number in (1, 2):
+        kept(store, tmp_path, number)
+    store.withdraw(NAME, {2: NOW})
+    assert (store.withdrawn(NAME), store.target(NAME)) == ({2: NOW}, 1)
+
+
 def test_no_link_is_no_current_generation(store: Store) -> None:
     assert store.current(NAME) is None
     receiver.point(NAME, "0003")
@@ -61,7 +100,7 @@ def test_the_rendered_fleet_is_read(store: Store) -> None:
 
 
 def test_state_of_a_newer_schema_is_refused_and_left_alone(store: Store) -> None:
-    path = store.state / "runs.json"
+    path = store.state / "withdrawn.json"
     path.write_text('{"schema": 7}')
     with pytest.raises(StoreError) as caught:
         store.read_state(path)
@@ -70,7 +109,7 @@ def test_state_of_a_newer_schema_is_refused_and_left_alone(store: Store) -> None
 
 
 def test_broken_state_is_told_with_its_place(store: Store) -> None:
-    path = store.state / "runs.json"
+    path = store.state / "withdrawn.json"
     path.write_text("{")
     with pytest.raises(StoreError) as caught:
         store.read_state(path)

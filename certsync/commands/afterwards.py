@@ -1,0 +1,83 @@
+"""After a renewal run: people, monitoring and whoever waits for a sign of life are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from certsync import alerts, heartbeat, metrics, notification, textfile
+from certsync.errors import CertsyncError, LaterError
+from certsync.fleet import Fleet
+from certsync.proof import Proof
+from certsync.state import Lineage, State
+from certsync.store import Store
+
+Tell = Callable[[str], None]
+
+
+def afterwards(
+    store: Store, now: datetime, error: CertsyncError | None, proofs: list[Proof], tell: Tell
+) -> None:
+    """Tell of a run that has ended, with ``error`` or well. What cannot be told ends no run."""
+    fleet = store.fleet()
+    state = store.recall()
+    known = state.lineage(fleet.lineage)
+    _alert(fleet, store, state, observed(fleet, known, now, error), tell)
+    if fleet.metrics.folder:
+        text = metrics.text(readings(fleet, state, now, error, proofs))
+        if why := textfile.write(fleet.metrics.folder, text):
+            tell(f"warning: {why}")
+    if fleet.notify.heartbeat_url and error is None:
+        why = heartbeat.ping(fleet.notify.heartbeat_url)
+        if why:
+            tell(f"warning: {why}")
+
+
+def _alert(fleet: Fleet, store: Store, state: State, seen: alerts.Observed, tell: Tell) -> None:
+    if lacking := notification.lacking(fleet, store):
+        tell(f"warning: {lacking}")
+    news = alerts.judge(alerts.read(state.alerts), seen, fleet.notify.events)
+    sent = notification.send(news.messages, store, lambda text: tell(f"warning: {text}"))
+    kept = tuple(each.to_json() for each in news.after(sent))
+    if kept != tuple(state.alerts):
+        store.remember(replace(state, alerts=kept))
+
+
+def observed(
+    fleet: Fleet, known: Lineage, now: datetime, error: CertsyncError | None
+) -> alerts.Observed:
+    """Return what people may have to be told of."""
+    behind = {name: _moment(each.behind_since) for name, each in known.backends.items()}
+    return alerts.Observed(
+        lineage=fleet.lineage,
+        at=now,
+        error=error.message if error else "",
+        hint=error.hint if error else "",
+        later=isinstance(error, LaterError),
+        backends=behind or None,
+        not_before=_moment(known.not_before),
+        not_after=_moment(known.not_after),
+    )
+
+
+def readings(
+    fleet: Fleet, state: State, now: datetime, error: CertsyncError | None, proofs: list[Proof]
+) -> metrics.Readings:
+    """Return what monitoring reads."""
+    known = state.lineage(fleet.lineage)
+    return metrics.Readings(
+        lineage=fleet.lineage,
+        at=now,
+        proofs=tuple(proofs),
+        generation=int(known.generation) if known.generation else None,
+        last_run=now,
+        last_success=_moment(state.last_success) if error else now,
+        exit_status=error.exit_status if error else 0,
+        failed_tries=known.tries.count,
+        next_renewal=_moment(known.next_renewal),
+    )
+
+
+def _moment(text: str) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

@@ -1,0 +1,270 @@
+"""`certsync renew`, on the issuer, every hour: finish, heal, prove, and renew what is due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from certsync import advice, proving, renewal_info
+from certsync.commands import issue, replicate
+from certsync.commands.afterwards import afterwards
+from certsync.commands.replicate import Outcome
+from certsync.errors import (
+    CertsyncError,
+    ClockError,
+    LaterError,
+    RolloutError,
+    VetoError,
+    in_our_words,
+)
+from certsync.fleet import Fleet
+from certsync.generation import Manifest, number_text
+from certsync.proof import Proof, Verdict
+from certsync.receiver import CLOCK_TOLERANCE
+from certsync.state import Lineage
+from certsync.steps import RENEWAL, ROLLOUT, Step
+from certsync.store import Store
+
+Tell = Callable[[str], None]
+
+ASK_ALL = timedelta(days=1)
+"""How often every backend is asked what it holds, though it serves what it should: a damaged copy
+shows at the next boot, and that may be the worst moment."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a renewal would do now."""
+
+    due: str
+    """Why an order would be made; empty: none would."""
+
+    steps: list[str]
+    note: str
+    """When the next renewal is due, and why then."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what `json.dumps` takes."""
+        return {"due": self.due, "steps": self.steps, "note": self.note}
+
+
+@dataclass
+class Hour:
+    """One run, with what it has met on its way."""
+
+    fleet: Fleet
+    store: Store
+    now: datetime
+    tell: Tell
+    done: list[str]
+    proofs: list[Proof] = field(default_factory=list)
+    pushed: tuple[str, ...] = ()
+    mixed_seconds: float | None = None
+    asked_all: bool = False
+    problems: list[CertsyncError] = field(default_factory=list)
+
+    def roll_out(self) -> None:
+        """Bring the newest generation to every backend, and note who does not serve it."""
+        self.problems = [each for each in self.problems if not isinstance(each, RolloutError)]
+        try:
+            outcome = replicate.roll_out(self.store, self.now, self.tell)
+        except VetoError as error:
+            self.problems.append(error)
+            return
+        self._note(outcome)
+
+    def _note(self, outcome: Outcome) -> None:
+        self.proofs, self.asked_all = list(outcome.proofs), True
+        self.pushed += outcome.pushed
+        if outcome.mixed_seconds is not None:
+            self.mixed_seconds = outcome.mixed_seconds
+        if outcome.changed:
+            names = ", ".join(outcome.changed)
+            self.done.append(f"activated generation {number_text(outcome.number)} on {names}")
+        if outcome.failures:
+            self.problems.append(outcome.error())
+
+    def trouble(self) -> CertsyncError | None:
+        """Return all problems as one error, the worst exit status first; None: all is well."""
+        if len(self.problems) < 2:
+            return self.problems[0] if self.problems else None
+        worst = min(self.problems, key=lambda each: isinstance(each, LaterError))
+        text = "; ".join(each.message for each in self.problems)
+        return type(worst)(text, worst.hint)
+
+
+def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
+    """Return what would be done, asking every backend and not the CA, and changing nothing.
+
+    Raises:
+        StoreError: this host is no issuer, or its store cannot be read.
+    """
+    look = issue.outlook(store, now, force=force)
+    steps = replicate.outlook(store, now).steps if look.newest else []
+    if look.due:
+        steps += [step.value for step in RENEWAL if step is not Step.REMEMBER]
+    elif steps:
+        steps += [step.value for step in ROLLOUT if step is Step.PROVE]
+    note = ""
+    if look.coming and look.newest:
+        number = number_text(look.newest.number)
+        note = (
+            f"generation {number} is renewed after {look.coming.moment:%Y-%m-%d %H:%M} UTC: "
+            f"{look.coming.why}"
+        )
+    return Outlook(look.due.why if look.due else "", steps, note)
+
+
+def renew(store: Store, now: datetime, tell: Tell, done: list[str], *, force: bool = False) -> None:
+    """Do all that is to be done; what is in order costs a handshake with each backend.
+
+    ``done`` gets what was changed, in words; ``force`` orders a certificate though none is due.
+
+    Raises:
+        RolloutError: a backend does not hold or serve the generation; each is named.
+        LaterError: the CA said when to come back, or the names do not lead here.
+        CertsyncError: another failure, see `issue`; all of them in one message.
+    """
+    hour = Hour(store.fleet(), store, now, tell, done)
+    try:
+        _all_of_it(hour, force=force)
+    except (CertsyncError, OSError) as error:
+        hour.problems.append(in_our_words(error))
+    trouble = hour.trouble()
+    try:
+        afterwards(store, now, trouble, hour.proofs, tell)
+    except OSError as error:
+        # On a full disk people hear of it in every run, because it cannot be noted that they did.
+        tell(f"warning: {in_our_words(error).message}")
+    if trouble:
+        raise trouble
+
+
+def _all_of_it(hour: Hour, *, force: bool) -> None:
+    _tell_damages(hour)
+    newest = _newest(hour)
+    if newest:
+        _refuse_the_past(newest, hour.now)
+        _heal(hour, newest)
+        _ask_ca(hour, newest)
+    _order(hour, force=force)
+    _remember(hour)
+
+
+def _tell_damages(hour: Hour) -> None:
+    for number in hour.store.damaged(hour.fleet.lineage):
+        hour.tell(f"warning: generation {number_text(number)} is damaged on this disk: not used")
+
+
+def _newest(hour: Hour) -> Manifest | None:
+    number = hour.store.target(hour.fleet.lineage)
+    return hour.store.manifests(hour.fleet.lineage)[number] if number else None
+
+
+def _refuse_the_past(newest: Manifest, now: datetime) -> None:
+    if now + timedelta(seconds=CLOCK_TOLERANCE) < newest.not_before:
+        raise ClockError(
+            f"the issuer's clock says {now:%Y-%m-%d %H:%M} UTC, before generation "
+            f"{number_text(newest.number)} was made ({newest.not_before:%Y-%m-%d %H:%M} UTC)",
+            "set the clock (timedatectl set-ntp true); nothing was changed",
+        )
+
+
+def _heal(hour: Hour, newest: Manifest) -> None:
+    """Finish what an interrupted run left, and catch up who is behind."""
+    fleet, store, now = hour.fleet, hour.store, hour.now
+    hour.proofs = proving.prove(fleet.backends, fleet, proving.expected(fleet, store), now)
+    known = store.recall().lineage(fleet.lineage)
+    lagging = [proof for proof in hour.proofs if proof.verdict is not Verdict.IN_SYNC]
+    for proof in lagging:
+        hour.tell(f"{proof.name}: {proof.why}")
+    unfinished = store.current(fleet.lineage) != newest.number
+    long_ago = not known.asked_all or now - _moment(known.asked_all) > ASK_ALL
+    # One that has expired by our clock is refused everywhere; whether the clock is right, the CA
+    # says when the next one is ordered.
+    if (lagging or unfinished or long_ago) and now < newest.not_after:
+        hour.roll_out()
+
+
+def _ask_ca(hour: Hour, newest: Manifest) -> None:
+    """Ask the CA when it suggests to renew, if it is time to; its silence is told and no more."""
+    state = hour.store.recall()
+    known = state.lineage(hour.fleet.lineage)
+    if hour.now >= newest.not_after or newest.directory != hour.fleet.authority.directory:
+        return
+    if not advice.ask_now(known.advice, newest.fingerprint, hour.now):
+        return
+    try:
+        found, answer = renewal_info.ask(hour.fleet, hour.store, newest, hour.now)
+    except CertsyncError as error:
+        hour.tell(f"warning: {error.message}")
+        return
+    if off := _off(answer.ca_date, hour.now):
+        hour.tell(f"warning: {off}")
+    if found.explanation and (known.advice is None or known.advice.window != found.window):
+        hour.tell(f"the CA explains its renewal window: {found.explanation}")
+    lineage = replace(known, advice=found)
+    hour.store.remember(state.having(hour.fleet.lineage, lineage))
+
+
+def _off(ca_date: datetime | None, now: datetime) -> str:
+    if ca_date is None or abs(now - ca_date) < timedelta(minutes=5):
+        return ""
+    minutes = (now - ca_date) / timedelta(minutes=1)
+    side = "ahead of" if minutes > 0 else "behind"
+    return f"the issuer's clock is {abs(minutes):.0f} minutes {side} the CA's"
+
+
+def _order(hour: Hour, *, force: bool) -> None:
+    try:
+        number = issue.issue(hour.store, hour.now, hour.tell, by_person=False, force=force)
+    except (CertsyncError, OSError) as error:
+        hour.problems.append(in_our_words(error))
+        return
+    if number is not None:
+        hour.done.append(f"ordered generation {number_text(number)}")
+        hour.roll_out()
+
+
+def _remember(hour: Hour) -> None:
+    """Write down per lineage and backend what people and the next run want to know."""
+    store, lineage = hour.store, hour.fleet.lineage
+    state = store.recall()
+    known = state.lineage(lineage).seen(hour.proofs, hour.pushed, hour.now)
+    known = _dated(known, store, hour)
+    if hour.asked_all:
+        known = replace(known, asked_all=hour.now.isoformat())
+    if hour.mixed_seconds is not None:
+        known = replace(known, mixed_seconds=hour.mixed_seconds)
+    store.remember(state.having(lineage, known))
+
+
+def _dated(known: Lineage, store: Store, hour: Hour) -> Lineage:
+    look = issue.outlook(store, hour.now)
+    if look.newest is None or look.coming is None:
+        return known
+    moment, why = look.coming.moment, look.coming.why
+    if (again := known.tries.next(hour.now)) > max(moment, hour.now):
+        moment, why = again, f"the last try failed: {known.tries.error}"
+    return replace(
+        known,
+        generation=number_text(look.newest.number),
+        not_before=look.newest.not_before.isoformat(),
+        not_after=look.newest.not_after.isoformat(),
+        next_check=known.advice.ask_again.isoformat() if known.advice else "",
+        next_renewal=moment.isoformat(),
+        why=why,
+    )
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def described(outlook: Outlook) -> Sequence[str]:
+    """Return an outlook as lines that a person reads."""
+    lines = [f"an order would be made: {outlook.due}"] if outlook.due else []
+    lines += outlook.steps
+    return [*lines, outlook.note] if outlook.note else lines

@@ -1,0 +1,116 @@
+"""Ask a CA when it suggests to renew a certificate (RFC 9773): two plain GETs, no account.
+
+The standard library does it, so that an hourly run loads no ACME library only for this.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from certsync import __version__
+from certsync.advice import LONGEST, Advice, next_ask
+from certsync.errors import CaSilentError
+from certsync.fleet import SYSTEM_ROOTS, Fleet
+from certsync.generation import Manifest
+from certsync.host import printable
+from certsync.store import Store
+
+SECONDS = 15
+LARGEST = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a GET brought."""
+
+    data: dict[str, Any]
+    retry_after: timedelta
+    ca_date: datetime | None
+
+
+def ask(fleet: Fleet, store: Store, newest: Manifest, now: datetime) -> tuple[Advice, Answer]:
+    """Return what the CA suggests for the newest generation, and its last answer.
+
+    Raises:
+        CaSilentError: it cannot be asked, or does not answer as RFC 9773 says.
+    """
+    bundle = str(store.directory_bundle) if fleet.authority.directory_bundle else SYSTEM_ROOTS
+    directory = _get(fleet.authority.directory, bundle, now)
+    base = directory.data.get("renewalInfo")
+    if not isinstance(base, str) or not newest.renewal_id:
+        advice = Advice(newest.fingerprint, None, "", now, next_ask(now, LONGEST))
+        return advice, directory
+    info = _get(f"{base.rstrip('/')}/{newest.renewal_id}", bundle, now)
+    return advice_of(info, newest.fingerprint, now), info
+
+
+def advice_of(info: Answer, fingerprint: str, now: datetime) -> Advice:
+    """Return the suggestion in an answer.
+
+    Raises:
+        CaSilentError: there is none, or its window ends before it begins (RFC 9773 section 4.2).
+    """
+    try:
+        window = info.data["suggestedWindow"]
+        start, end = _moment(window["start"]), _moment(window["end"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise CaSilentError("the CA's renewal information has no suggested window") from None
+    if end <= start:
+        raise CaSilentError("the CA's suggested window ends before it begins")
+    explanation = printable(str(info.data.get("explanationURL") or ""))
+    return Advice(fingerprint, (start, end), explanation, now, next_ask(now, info.retry_after))
+
+
+def _moment(text: str) -> datetime:
+    # `fromisoformat` takes a Z, and fractions of any length, from Python 3.11 on only.
+    whole, _, rest = text.replace("Z", "+00:00").partition(".")
+    zone = rest.lstrip("0123456789")
+    moment = datetime.fromisoformat(whole + zone)
+    if moment.tzinfo is None:
+        raise ValueError("no time zone")
+    return moment
+
+
+def _get(url: str, bundle: str, now: datetime) -> Answer:
+    import ssl
+    from http.client import HTTPException
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
+
+    request = Request(url, headers={"User-Agent": f"certsync/{__version__}"})  # noqa: S310
+    try:
+        context = ssl.create_default_context(cafile=bundle)
+        with urlopen(request, timeout=SECONDS, context=context) as response:  # noqa: S310
+            headers, body = response.headers, response.read(LARGEST)
+        data = json.loads(body)
+    except HTTPError as error:
+        raise CaSilentError(f"the CA answers HTTP {error.code} about renewals") from None
+    except URLError as error:
+        why = getattr(error.reason, "verify_message", "") or error.reason
+        raise CaSilentError(f"the CA cannot be asked about renewals: {why}") from None
+    except (OSError, ValueError, RecursionError, HTTPException) as error:
+        raise CaSilentError(f"the CA cannot be asked about renewals: {error}") from None
+    if not isinstance(data, dict):
+        raise CaSilentError("the CA answers something that is no renewal information")
+    wait = _seconds(headers.get("Retry-After", ""), now)
+    return Answer(data, wait, _date(headers.get("Date", "")))
+
+
+def _seconds(text: str, now: datetime) -> timedelta:
+    if text.isdecimal():
+        return timedelta(seconds=min(int(text), int(LONGEST.total_seconds())))
+    date = _date(text)
+    return date - now if date else timedelta(hours=6)
+
+
+def _date(text: str) -> datetime | None:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError):
+        return None
+    return moment if moment.tzinfo else None

@@ -1,0 +1,99 @@
+"""Failed tries to have a certificate, kept between runs, and how long to wait after them. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+BACK_OFF = (timedelta(minutes=1), timedelta(minutes=10), timedelta(minutes=100), timedelta(days=1))
+"""Let's Encrypt's advice: after the first failure, the second, the third, and from then on."""
+
+BETWEEN_ORDERS = timedelta(days=1)
+"""After an order that came to nothing."""
+
+HOUR = timedelta(hours=1)
+ORDERS_AN_HOUR = 4
+"""One less than the failed validations that Let's Encrypt allows a name in an hour."""
+
+REMEMBERED = 10
+NEVER = datetime.min.replace(tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True)
+class Tries:
+    """The failures since the last certificate."""
+
+    count: int = 0
+    last: datetime | None = None
+    orders: tuple[datetime, ...] = ()
+    """When orders came to nothing, oldest first."""
+
+    ca_said: datetime | None = None
+    """When the CA itself said to come back."""
+
+    error: str = ""
+    hint: str = ""
+    exit_status: int = 1
+    wish: str = ""
+    """What was asked for, as the fleet file said it then."""
+
+    def of(self, wish: str) -> Tries:
+        """Return those that count for a wish: of another one only what the CA's limits count."""
+        if wish == self.wish:
+            return self
+        return Tries(orders=self.orders, wish=wish)
+
+    def next(self, now: datetime) -> datetime:
+        """Return from when on an unattended run may try again."""
+        # What lies in the future was written under a wrong clock.
+        waits = [each + BETWEEN_ORDERS for each in self.orders[-1:] if each <= now]
+        if self.count and self.last is not None and self.last <= now:
+            waits += [self.last + BACK_OFF[min(self.count, len(BACK_OFF)) - 1], self._of_ca(now)]
+        return max(waits, default=NEVER)
+
+    def next_by_person(self, now: datetime) -> datetime:
+        """Return from when on somebody who is there may try again: within the CA's limits."""
+        recent = [each for each in self.orders if now - HOUR < each <= now]
+        full = len(recent) >= ORDERS_AN_HOUR
+        return max(self._of_ca(now), recent[-ORDERS_AN_HOUR] + HOUR if full else NEVER)
+
+    def _of_ca(self, now: datetime) -> datetime:
+        if self.ca_said is None or self.last is None or self.last > now:
+            return NEVER
+        return self.ca_said
+
+    def failed(
+        self, now: datetime, error: str, hint: str = "", exit_status: int = 1,
+        *, order: bool = False, ca_said: datetime | None = None,
+    ) -> Tries:  # fmt: skip
+        """Return these with one more; ``order``: an order was placed and came to nothing."""
+        orders = (*self.orders, now)[-REMEMBERED:] if order else self.orders
+        return replace(
+            self, count=self.count + 1, last=now, orders=orders, ca_said=ca_said,
+            error=error, hint=hint, exit_status=exit_status,
+        )  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what `json.dumps` takes."""
+        return {
+            **self.__dict__,
+            "last": self.last.isoformat() if self.last else "",
+            "orders": [each.isoformat() for each in self.orders],
+            "ca_said": self.ca_said.isoformat() if self.ca_said else "",
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Tries:
+        """Return what `to_json` wrote."""
+        moment = datetime.fromisoformat
+        return cls(
+            count=int(data["count"]),
+            last=moment(data["last"]) if data["last"] else None,
+            orders=tuple(moment(each) for each in data["orders"]),
+            ca_said=moment(data["ca_said"]) if data["ca_said"] else None,
+            error=str(data["error"]),
+            hint=str(data["hint"]),
+            exit_status=int(data["exit_status"]),
+            wish=str(data["wish"]),
+        )

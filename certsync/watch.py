@@ -1,0 +1,70 @@
+"""Who watches the renewal: what the issuer's memory of its runs says to a person. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from certsync.fleet import Fleet
+
+OVERDUE = 3
+"""Hours, and as many times the time between two runs, after which a missing run is a finding."""
+
+SHOWN = 5
+"""Runs of the history that a person is shown."""
+
+
+def findings(state: Mapping[str, Any], fleet: Fleet, now: datetime) -> list[str]:
+    """Return what is wrong with the renewal runs, in words; empty: they run, and end well."""
+    runs = state.get("runs", {})
+    found = []
+    last = runs.get("renew")
+    known = [run for verb, run in runs.items() if verb in ("renew", "issue", "replicate")]
+    newest = max((_moment(run["at"]) for run in known), default=None)
+    limit = timedelta(hours=max(OVERDUE, OVERDUE * fleet.renewal.every_hours))
+    if newest is not None and now - newest > limit:
+        what = f"the last one was {age(now - newest)} ago" if last else "none has run yet"
+        found.append(
+            f"{fleet.issuer_name}: no renewal run for over {limit / timedelta(hours=1):.0f} hours, "
+            f"{what}: journalctl -t certsync there says why"
+        )
+    if last and last["exit"] not in (0, 75):
+        found.append(f"renewal run of {_short(last['at'])} UTC: {last['error']}")
+    return found
+
+
+def history(state: Mapping[str, Any], lineage: str) -> list[str]:
+    """Return what a person is told of the renewals, line by line: what is next, what has been."""
+    known = state.get("lineages", {}).get(lineage, {})
+    lines = []
+    if known.get("next_renewal"):
+        lines.append(f"next renewal after {_short(known['next_renewal'])} UTC: {known['why']}")
+    if known.get("mixed_seconds") is not None:
+        lines.append(
+            "the last rollout served two generations side by side for "
+            f"{known['mixed_seconds']:.1f} s"
+        )
+    runs = [run for run in state.get("history", ()) if run["did"] or run["error"]][-SHOWN:]
+    return lines + [f"{_short(run['at'])} UTC  {run['verb']}: {_told(run)}" for run in runs]
+
+
+def _told(run: Mapping[str, Any]) -> str:
+    parts = [*run["did"], run["error"]]
+    return "; ".join(part for part in parts if part)
+
+
+def age(span: timedelta) -> str:
+    """Return a length of time as a person says it."""
+    hours = span / timedelta(hours=1)
+    if hours < 1:
+        return f"{span / timedelta(minutes=1):.0f} min"
+    return f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _short(text: str) -> str:
+    return f"{_moment(text):%Y-%m-%d %H:%M}"

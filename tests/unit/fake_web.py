@@ -1,0 +1,63 @@
+"""A small web server on this machine, which answers as a test wants and keeps what it was asked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+
+class Web(HTTPServer):
+    """The server: ``status`` is its answer, None that it never gives one."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.status: int | None = 200
+        self.location = ""
+        self.asked: list[tuple[str, str]] = []
+        """Path and body of each request."""
+
+        self.ended = threading.Event()
+
+    @property
+    def host(self) -> str:
+        """Address and port, as a URL has them."""
+        return f"127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Web
+
+    def do_GET(self) -> None:
+        length = int(self.headers.get("Content-Length", 0))
+        self.server.asked.append((self.path, self.rfile.read(length).decode()))
+        if self.server.status is None:
+            self.server.ended.wait(10)
+            return
+        self.send_response(self.server.status)
+        if self.server.location:
+            self.send_header("Location", self.server.location)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def web() -> Iterator[Web]:
+    """Run a server while the block lasts."""
+    server = Web()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.ended.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()

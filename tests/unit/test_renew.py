@@ -1,0 +1,187 @@
+"""What a run's problems come to, what people and monitoring are given of it, and when it waits."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from certsync.commands.afterwards import observed, readings
+from certsync.commands.issue import _wait_after_failures, wish
+from certsync.commands.renew import Hour, Outlook, _refuse_the_past, described
+from certsync.errors import (
+    CaBusyError,
+    CaError,
+    ClockError,
+    DnsError,
+    RolloutError,
+    TooSoonError,
+)
+from certsync.fleet import KeyType
+from certsync.issuance.binding import Binding, read_binding
+from certsync.issuance.obtain import replaced
+from certsync.proof import Proof, Verdict
+from certsync.state import Known, Lineage, State
+from certsync.steps import ISSUANCE, RENEWAL, ROLLOUT, Step, take
+from certsync.store import Store
+from certsync.tries import Tries
+from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, manifest
+
+DAY = timedelta(days=1)
+
+
+def hour(tmp_path: Path) -> Hour:
+    return Hour(fleet(), Store(tmp_path, tmp_path), NOW, print, [])
+
+
+# Problems
+
+
+def test_a_run_without_problems_is_good(tmp_path: Path) -> None:
+    assert hour(tmp_path).trouble() is None
+
+
+def test_one_problem_is_told_as_it_is(tmp_path: Path) -> None:
+    run = hour(tmp_path)
+    run.problems = [CaBusyError("busy", "later")]
+    assert run.trouble() is run.problems[0]
+
+
+def test_several_problems_are_told_together_and_a_failure_outweighs_a_pause(
+    tmp_path: Path,
+) -> None:
+    run = hour(tmp_path)
+    run.problems = [DnsError("no record", "set it"), RolloutError("backend-02: off", "mend it")]
+    trouble = run.trouble()
+    assert trouble is not None
+    assert (trouble.message, trouble.hint, trouble.exit_status) == (
+        "no record; backend-02: off", "mend it", 1
+    )  # fmt: skip
+
+
+def test_a_clock_before_the_certificates_own_time_is_told() -> None:
+    _refuse_the_past(manifest(), NOW - timedelta(minutes=4))
+    with pytest.raises(ClockError) as caught:
+        _refuse_the_past(manifest(3), NOW - DAY)
+    assert caught.value.message == (
+        "the issuer's clock says 2026-11-20 12:00 UTC, before generation 0003 was made "
+        "(2026-11-21 12:00 UTC)"
+    )
+    assert caught.value.hint == "set the clock (timedatectl set-ntp true); nothing was changed"
+
+
+# Pauses
+
+
+def test_an_unattended_run_repeats_why_it_waits() -> None:
+    tries = Tries().failed(NOW, "no answer", "look")
+    with pytest.raises(CaError) as caught:
+        _wait_after_failures(tries, NOW, by_person=False)
+    assert caught.value.message == ("no answer; it is tried again after 2026-11-21 12:01:00 UTC")
+    assert (caught.value.hint, caught.value.exit_status) == ("look", 1)
+    _wait_after_failures(tries, NOW + timedelta(minutes=1), by_person=False)
+    _wait_after_failures(tries, NOW, by_person=True)
+
+
+def test_a_pause_that_the_ca_asked_for_is_kept_by_all_and_ends_with_75() -> None:
+    tries = Tries().failed(NOW, "busy", exit_status=75, ca_said=NOW + DAY)
+    for by_person in (True, False):
+        with pytest.raises(TooSoonError) as caught:
+            _wait_after_failures(tries, NOW, by_person=by_person)
+        assert caught.value.message == "busy; it is tried again after 2026-11-22 12:00:00 UTC"
+        assert caught.value.exit_status == 75
+
+
+def test_what_the_fleet_asks_for_is_told_apart() -> None:
+    wishes = [
+        fleet(), fleet(names=("a.example.com",)), fleet(key_type=KeyType.RSA_2048),
+        fleet(profile="shortlived"),
+    ]  # fmt: skip
+    assert len({wish(each) for each in wishes}) == 4
+
+
+# Orders
+
+
+@pytest.mark.parametrize(
+    ("before", "account", "identifier"),
+    [
+        pytest.param(None, "a", "", id="a first order replaces nothing"),
+        pytest.param({}, "a", "k.s", id="ordered by this account at this CA"),
+        pytest.param({}, "b", "", id="ordered by another account"),
+        pytest.param({"directory": "https://other.example/dir"}, "a", "", id="at another CA"),
+        pytest.param({"names": ("other.example.com",)}, "a", "", id="no name in common"),
+        pytest.param({"names": (NAME, "x.example.com")}, "a", "k.s", id="one name in common"),
+        pytest.param({"renewal_id": ""}, "a", "", id="adopted from elsewhere"),
+    ],
+)
+def test_an_order_says_what_it_replaces_only_where_the_manifest_does(
+    before: dict[str, object] | None, account: str, identifier: str
+) -> None:
+    values = {"account": "a", "renewal_id": "k.s", "directory": DIRECTORY, **(before or {})}
+    old = None if before is None else manifest(**values)  # type: ignore[arg-type]
+    assert replaced(old, fleet(), account) == identifier
+
+
+def bound(tmp_path: Path, content: str, mode: int = 0o600) -> Binding | None:
+    path = tmp_path / "key"
+    path.write_text(content)
+    path.chmod(mode)
+    wanted = fleet(authority=fleet().authority.__class__(DIRECTORY, eab_key_id="kid"))
+    return read_binding(wanted, path)
+
+
+def test_an_external_account_binding_is_read_and_never_shown(tmp_path: Path) -> None:
+    found = bound(tmp_path, "c2VjcmV0\n")
+    assert found == Binding("kid", "c2VjcmV0")
+    assert "c2VjcmV0" not in repr(found)
+    assert read_binding(fleet(), tmp_path / "key") is None
+
+
+# The plan
+
+
+def test_a_renewal_is_its_issuance_and_its_rollout_and_each_step_is_told_apart() -> None:
+    assert (*ISSUANCE, *ROLLOUT, Step.REMEMBER) == RENEWAL
+    assert len({step.value for step in RENEWAL}) == len(Step) == len(RENEWAL)
+    assert take(Step.LOOK, lambda: 5) == 5
+
+
+def test_an_outlook_is_read_line_by_line() -> None:
+    assert described(Outlook("due", ["a", "b"], "later")) == [
+        "an order would be made: due", "a", "b", "later"
+    ]  # fmt: skip
+    assert described(Outlook("", [], "later")) == ["later"]
+    assert described(Outlook("", [], "")) == []
+
+
+# Afterwards
+
+
+KNOWN = Lineage(
+    generation="0002",
+    not_before=NOW.isoformat(),
+    not_after=(NOW + 6 * DAY).isoformat(),
+    next_renewal=(NOW + 3 * DAY).isoformat(),
+    tries=Tries().failed(NOW, "x"),
+    backends={"backend-01": Known(), "backend-02": Known(behind_since=NOW.isoformat())},
+)
+
+
+def test_people_are_told_by_what_the_run_has_seen() -> None:
+    seen = observed(fleet(), KNOWN, NOW, DnsError("no record", "set it"))
+    assert (seen.error, seen.hint, seen.later) == ("no record", "set it", True)
+    assert seen.backends == {"backend-01": None, "backend-02": NOW}
+    assert (seen.not_before, seen.not_after) == (NOW, NOW + 6 * DAY)
+    nothing = observed(fleet(), Lineage(), NOW, None)
+    assert (nothing.backends, nothing.not_after, nothing.error) == (None, None, "")
+
+
+def test_monitoring_is_given_the_last_success_though_this_run_failed() -> None:
+    state = State({NAME: KNOWN}, last_success=(NOW - DAY).isoformat())
+    proof = Proof("backend-01", Verdict.IN_SYNC, "0002", "aa", NOW.isoformat(), "")
+    failed = readings(fleet(), state, NOW, CaError("x"), [proof])
+    assert (failed.last_success, failed.exit_status, failed.failed_tries) == (NOW - DAY, 1, 1)
+    assert (failed.generation, failed.next_renewal, failed.proofs) == (2, NOW + 3 * DAY, (proof,))
+    assert readings(fleet(), state, NOW, None, []).last_success == NOW

@@ -1,0 +1,102 @@
+"""What status says of the renewal runs, and at which moment they start."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from certsync import watch
+from certsync.fleet import Renewal
+from certsync.moment import moment_of
+from certsync.state import Lineage, Run, State
+from tests.unit.fake_fleet import NAME, NOW, fleet
+
+
+def ran(ago: timedelta, exit_status: int = 0, error: str = "", verb: str = "renew") -> State:
+    """Return the state after one run."""
+    did = () if error else ("ordered generation 0002",)
+    return State().ended(Run(verb, (NOW - ago).isoformat(), exit_status, error, "", did))
+
+
+@pytest.mark.parametrize(
+    ("hours", "every", "found"),
+    [
+        pytest.param(2.9, 1, [], id="two were missed"),
+        pytest.param(
+            4,
+            1,
+            [
+                (
+                    "backend-01: no renewal run for over 3 hours, the last one was 4 hours ago: "
+                    "journalctl -t certsync there says why"
+                )
+            ],
+            id="three were missed",
+        ),
+        pytest.param(11, 4, [], id="in a fleet that looks every four hours"),
+        pytest.param(
+            72,
+            4,
+            [
+                (
+                    "backend-01: no renewal run for over 12 hours, the last one was 3 days ago: "
+                    "journalctl -t certsync there says why"
+                )
+            ],
+            id="and has not",
+        ),
+    ],
+)
+def test_runs_that_do_not_come_are_a_finding(hours: float, every: int, found: list[str]) -> None:
+    state = ran(timedelta(hours=hours)).to_json()
+    assert watch.findings(state, fleet(renewal=Renewal(every)), NOW) == found
+
+
+def test_a_fleet_just_deployed_need_not_have_renewed_yet() -> None:
+    state = ran(timedelta(hours=1), verb="issue").to_json()
+    assert watch.findings(state, fleet(), NOW) == []
+    state = ran(timedelta(hours=5), verb="issue").to_json()
+    assert watch.findings(state, fleet(), NOW) == [
+        (
+            "backend-01: no renewal run for over 3 hours, none has run yet: "
+            "journalctl -t certsync there says why"
+        )
+    ]
+
+
+def test_a_run_that_failed_is_a_finding_and_one_put_off_is_none() -> None:
+    state = ran(timedelta(hours=1), 1, "no answer").to_json()
+    assert watch.findings(state, fleet(), NOW) == ["renewal run of 2026-11-21 11:00 UTC: no answer"]
+    assert watch.findings(ran(timedelta(hours=1), 75, "busy").to_json(), fleet(), NOW) == []
+
+
+def test_people_are_told_what_is_next_and_what_has_been() -> None:
+    known = Lineage(next_renewal=NOW.isoformat(), why="a third is left", mixed_seconds=1.26)
+    state = ran(timedelta(hours=1)).having(NAME, known)
+    state = state.ended(Run("renew", NOW.isoformat(), 0))
+    state = state.ended(Run("renew", NOW.isoformat(), 1, "no answer"))
+    assert watch.history(state.to_json(), NAME) == [
+        "next renewal after 2026-11-21 12:00 UTC: a third is left",
+        "the last rollout served two generations side by side for 1.3 s",
+        "2026-11-21 11:00 UTC  renew: ordered generation 0002",
+        "2026-11-21 12:00 UTC  renew: no answer",
+    ]
+    assert watch.history({}, NAME) == []
+
+
+def test_a_fleets_moment_is_its_own_and_stays() -> None:
+    moments = {moment_of(fleet(names=(f"{number}.example.com",))) for number in range(300)}
+    assert len({(each.minute, each.second) for each in moments}) > 250
+    assert {each.minute for each in moments} <= set(range(1, 59))
+    assert {each.hours for each in moments} == {"*"}
+    assert moment_of(fleet()) == moment_of(replace(fleet(), passthrough=False))
+
+
+@pytest.mark.parametrize("every", [2, 3, 4, 6, 12])
+def test_other_intervals_are_hours_that_are_evenly_apart(every: int) -> None:
+    hours = [int(hour) for hour in moment_of(fleet(renewal=Renewal(every))).hours.split(",")]
+    assert len(hours) == 24 // every
+    assert {after - before for before, after in itertools.pairwise(hours)} == {every}
