@@ -288,11 +288,9 @@ def shown_to_clients(folder: Path, trusted: str) -> dict:
     # A key can be made so that its arithmetic takes for ever, and C code hears no handler.
     signal.alarm(PATIENCE)
     try:
+        server = verify_pair(folder)
         client.load_verify_locations(folder / trusted)
-        ends = (
-            client.wrap_bio(back, there),
-            verify_pair(folder).wrap_bio(there, back, server_side=True),
-        )
+        ends = client.wrap_bio(back, there), server.wrap_bio(there, back, server_side=True)
         # Three times is enough for every version of TLS; an end that is done does nothing more.
         for end in ends * 3:
             with contextlib.suppress(ssl.SSLWantReadError):

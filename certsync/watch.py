@@ -34,12 +34,15 @@ def findings(state: Mapping[str, Any], fleet: Fleet, now: datetime) -> list[str]
     return found
 
 
+def coming(moment: str, why: str) -> str:
+    """Return when the next renewal is, as a person reads it; empty: that is not known."""
+    return f"next renewal after {_short(moment)} UTC: {why}" if moment else ""
+
+
 def history(state: Mapping[str, Any], lineage: str) -> list[str]:
-    """Return what a person is told of the renewals, line by line: what is next, what has been."""
+    """Return what a person is told of the renewals that have been, line by line."""
     known = state.get("lineages", {}).get(lineage, {})
     lines = []
-    if known.get("next_renewal"):
-        lines.append(f"next renewal after {_short(known['next_renewal'])} UTC: {known['why']}")
     if known.get("mixed_seconds") is not None:
         lines.append(
             "the last rollout served two generations side by side for "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from pyinfra.api import deploy
@@ -17,6 +18,10 @@ GATE = "/usr/local/lib/certsync/gate"
 HOME = str(receiver.INBOX.parent)
 KEYS = f"{HOME}/.ssh/authorized_keys"
 USER = receiver.RECEIVING_USER
+
+ASKING = threading.Lock()
+KNOWN: dict[str, str] = {}
+"""Push keys that this run has read, by the issuer's name."""
 
 
 @deploy("Replicas: receiving user")
@@ -49,7 +54,12 @@ def push_key(issuer: Any) -> str:
     """Return the issuer's public push key; empty if the issuer is not reached in this run."""
     if not issuer.connected:
         return ""
-    return str(issuer.get_fact(Text, path="/var/lib/certsync-push/id_ed25519.pub")).strip()
+    # Every replica asks at the same time, and sshd takes ten sessions a connection (MaxSessions).
+    with ASKING:
+        if not KNOWN.get(issuer.name):
+            path = "/var/lib/certsync-push/id_ed25519.pub"
+            KNOWN[issuer.name] = str(issuer.get_fact(Text, path=path)).strip()
+        return KNOWN[issuer.name]
 
 
 def key_line(fleet: Fleet, key: str) -> str:

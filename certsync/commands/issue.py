@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str], None]
 
+INSISTING = 2
+"""Failures after which an order no longer says which certificate it replaces: that alone may be
+what the CA stumbles over."""
+
 
 @dataclass(frozen=True)
 class Outlook:
@@ -56,6 +60,13 @@ class Outlook:
 
     lineage: Lineage
     """What is remembered of it."""
+
+    def next(self, now: datetime) -> NextRenewal | None:
+        """Return when an unattended run orders next, after failures no sooner than they allow."""
+        again = self.lineage.tries.of(wish(self.fleet)).next(now)
+        if self.coming is None or again <= max(self.coming.moment, now):
+            return self.coming
+        return NextRenewal(again, f"the last try failed: {self.lineage.tries.error}")
 
 
 def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
@@ -110,7 +121,7 @@ def issue(
     tell(f"a certificate is needed: {look.due.why}")
     fleet = steps.take(Step.LOOK, lambda: look_before_buying(look, store, now, tell))
     try:
-        number = _bought(fleet, look.newest, store, now, tell)
+        number = _bought(fleet, look.newest, store, now, tell, replacing=tries.count < INSISTING)
     except (CaError, CaBusyError, ClockError) as error:
         _remember(store, fleet, _after(tries, error, now))
         raise
@@ -151,11 +162,14 @@ def _remember(store: Store, fleet: Fleet, tries: Tries) -> None:
     store.remember(state.having(fleet.lineage, known))
 
 
-def _bought(fleet: Fleet, newest: Manifest | None, store: Store, now: datetime, tell: Tell) -> int:
+def _bought(
+    fleet: Fleet, newest: Manifest | None, store: Store, now: datetime, tell: Tell, *,
+    replacing: bool,
+) -> int:  # fmt: skip
     """Return the number of a new generation, ordered, signed and kept."""
     from certsync import issuance
 
-    issued = issuance.obtain(fleet, store, now, tell, newest)
+    issued = issuance.obtain(fleet, store, now, tell, newest, replacing=replacing)
     manifest = _manifest(fleet, next_number(numbers_in_use(fleet, store)), issued)
     steps.take(Step.KEEP, lambda: store.keep(manifest, issued.key, issued.certificate))
     steps.take(Step.FORGET, lambda: issuance.forget(fleet, store))
@@ -173,13 +187,10 @@ def numbers_in_use(fleet: Fleet, store: Store) -> set[int]:
     of theirs for another certificate would be refused by each.
     """
     used = set(store.numbers(fleet.lineage))
-    replication.open_runtime()
-    for backend, found in replication.each(
-        lambda one: one.standing(fleet.lineage), replication.backends(fleet)
-    ):
-        if isinstance(found, Standing):
-            used |= {int(number) for number in found.generations if number.isdecimal()}
-        backend.hang_up()
+    with replication.in_touch(fleet) as backends:
+        for _backend, found in replication.each(lambda one: one.standing(fleet.lineage), backends):
+            if isinstance(found, Standing):
+                used |= {int(number) for number in found.generations if number.isdecimal()}
     return used
 
 

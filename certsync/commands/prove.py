@@ -7,9 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from certsync import proving
+from certsync.commands import issue
 from certsync.fleet import Fleet
 from certsync.generation import number_text
 from certsync.proof import Proof, Verdict
+from certsync.schedule import NextRenewal
 from certsync.state import State
 from certsync.store import Store
 
@@ -29,6 +31,7 @@ class Seen:
     state: State
     """What the issuer remembers of its runs."""
 
+    coming: NextRenewal | None
     origin: dict[str, Any]
     """The fleet file that was deployed: its SHA-256, when and by whom."""
 
@@ -50,6 +53,8 @@ class Seen:
             "through": [proof.to_json() for proof in self.through],
             "runs": state["runs"],
             "state": state,
+            "next_renewal": self.coming.moment.isoformat() if self.coming else "",
+            "why": self.coming.why if self.coming else "",
             "origin": self.origin,
         }
 
@@ -66,4 +71,5 @@ def prove(store: Store, now: datetime) -> Seen:
     through = proving.prove(fleet.balancers, fleet, wanted, now) if fleet.passthrough else []
     current = number_text(wanted.current.number) if wanted.current else ""
     origin = store.read_state(store.origin)
-    return Seen(fleet, current, proofs, through, store.recall(), origin, now)
+    coming = issue.outlook(store, now).next(now)
+    return Seen(fleet, current, proofs, through, store.recall(), coming, origin, now)

@@ -243,19 +243,17 @@ def _remember(hour: Hour) -> None:
 
 def _dated(known: Lineage, store: Store, hour: Hour) -> Lineage:
     look = issue.outlook(store, hour.now)
-    if look.newest is None or look.coming is None:
+    coming = look.next(hour.now)
+    if look.newest is None or coming is None:
         return known
-    moment, why = look.coming.moment, look.coming.why
-    if (again := known.tries.next(hour.now)) > max(moment, hour.now):
-        moment, why = again, f"the last try failed: {known.tries.error}"
     return replace(
         known,
         generation=number_text(look.newest.number),
         not_before=look.newest.not_before.isoformat(),
         not_after=look.newest.not_after.isoformat(),
         next_check=known.advice.ask_again.isoformat() if known.advice else "",
-        next_renewal=moment.isoformat(),
-        why=why,
+        next_renewal=coming.moment.isoformat(),
+        why=coming.why,
     )
 
 

@@ -102,8 +102,9 @@ def _refuse_revoked(store: Store, there: Way, now: datetime, tell: Tell) -> None
 
 
 def _refuse_what_the_issuer_refuses(there: Way) -> None:
-    issuer = replication.backends(there.fleet)[0]
-    answer = issuer.ask("check", there.fleet.lineage, there.to.number)
+    with replication.in_touch(there.fleet) as backends:
+        issuer = backends[0]
+        answer = issuer.ask("check", there.fleet.lineage, there.to.number)
     if not answer["ok"]:
         raise RolloutError(
             f"{issuer.name}, the issuer, refuses generation {number_text(there.to.number)}: "

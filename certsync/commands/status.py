@@ -32,6 +32,9 @@ class Status:
     state: dict[str, Any]
     """What the issuer remembers of its runs; empty: it cannot be asked."""
 
+    next_renewal: str
+    """When the certificate is renewed and why then, in words; empty: not known."""
+
     seen_from: str
     notes: list[str]
     """What a person should know, and is no finding."""
@@ -43,6 +46,7 @@ class Status:
         lines = [report.table(self.rows)]
         if self.seen_from != self.fleet.issuer_name:
             lines.append("seen from this machine alone: the issuer cannot be asked")
+        lines += [self.next_renewal] if self.next_renewal else []
         lines += watch.history(self.state, self.fleet.lineage)
         lines += self.notes
         if trust := report.trust_note(self.fleet):
@@ -58,6 +62,7 @@ class Status:
             "rows": [row.to_json() for row in self.rows],
             "findings": self.findings,
             "state": self.state,
+            "next_renewal": self.next_renewal,
             "notes": self.notes,
         }
 
@@ -88,7 +93,8 @@ def status(path: Path, now: datetime) -> Status:
     findings += watch.findings(state, fleet, now) if answer else []
     hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"
     notes += _of_other_file(path, answer.get("origin", {}))
-    return Status(fleet, rows, findings, state, seen_from, notes, hint)
+    coming = watch.coming(answer.get("next_renewal", ""), answer.get("why", ""))
+    return Status(fleet, rows, findings, state, coming, seen_from, notes, hint)
 
 
 def _of_other_file(path: Path, origin: dict[str, Any]) -> list[str]:

@@ -39,13 +39,14 @@ class Issued:
 
 
 def obtain(
-    fleet: Fleet, store: Store, now: datetime, tell: Tell, before: Manifest | None = None
-) -> Issued:
+    fleet: Fleet, store: Store, now: datetime, tell: Tell, before: Manifest | None = None, *,
+    replacing: bool = True,
+) -> Issued:  # fmt: skip
     """Order a certificate for all of the fleet's names, going on with an open order first.
 
-    ``before`` is the generation that the new one follows, ``tell`` gets a line of narration for
-    each step. The pending files stay until `forget` is called, after the certificate is safely
-    kept.
+    ``before`` is the generation that the new one follows; ``replacing``: the CA is told so.
+    ``tell`` gets a line of narration for each step. The pending files stay until `forget` is
+    called, after the certificate is safely kept.
 
     Raises:
         CaError: the CA refuses or cannot be reached.
@@ -61,7 +62,7 @@ def obtain(
         forget(fleet, store)
     pending.prepare(fleet, _kept_key(fleet, store, before))
     tell(f"ordering a certificate for {', '.join(fleet.names)}")
-    replaces = replaced(before, fleet, account)
+    replaces = replaced(before, fleet, account) if replacing else ""
     order = steps.take(Step.PLACE, lambda: place(acme, pending, fleet.profile, replaces, tell))
     try:
         steps.take(Step.VALIDATE, lambda: validate(acme, order, store.webroot))

@@ -148,6 +148,14 @@ def test_a_run_with_nothing_to_do_is_nearly_free_and_loads_no_library_it_does_no
     assert not modules & {"acme", "josepy", "paramiko", "cryptography", "requests", "pydantic"}
 
 
+def test_the_issuer_needs_nothing_of_what_deploys(road: Road) -> None:
+    ended = road.on_issuer("renew", "--help")
+    assert ended.status == 0
+    assert "--force" in ended.stdout
+    status, _told = road.issuer.attempt("/opt/certsync/current/bin/python -c 'import pyinfra'")
+    assert status == 1
+
+
 # Going back
 
 

@@ -74,12 +74,15 @@ def test_a_run_that_failed_is_a_finding_and_one_put_off_is_none() -> None:
 
 
 def test_people_are_told_what_is_next_and_what_has_been() -> None:
-    known = Lineage(next_renewal=NOW.isoformat(), why="a third is left", mixed_seconds=1.26)
+    assert watch.coming(NOW.isoformat(), "a third is left") == (
+        "next renewal after 2026-11-21 12:00 UTC: a third is left"
+    )
+    assert watch.coming("", "") == ""
+    known = Lineage(mixed_seconds=1.26)
     state = ran(timedelta(hours=1)).having(NAME, known)
     state = state.ended(Run("renew", NOW.isoformat(), 0))
     state = state.ended(Run("renew", NOW.isoformat(), 1, "no answer"))
     assert watch.history(state.to_json(), NAME) == [
-        "next renewal after 2026-11-21 12:00 UTC: a third is left",
         "the last rollout served two generations side by side for 1.3 s",
         "2026-11-21 11:00 UTC  renew: ordered generation 0002",
         "2026-11-21 12:00 UTC  renew: no answer",
