@@ -24,7 +24,7 @@
         └── DnsError                        the names do not lead to the balancer yet
 
 Each carries what and where in its message, and in its hint what to try. Foreign errors are
-translated where they enter: OpenSSH's and subprocess's in `host`, the CA's in `issuance`,
+translated where they enter: subprocess's in `process`, OpenSSH's in `host`, the CA's in `issuance`,
 the file system's in `store`.
 """
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from certsync import host
+from certsync import host, process
 from certsync.errors import HostError, LockHeldError
 from certsync.fleet import Fleet
 
@@ -29,7 +29,7 @@ def held(fleet: Fleet, verb: str) -> Iterator[str]:
     command = host.as_root(
         fleet.issuer, f"python3 -c {_quoted(PROGRAM.read_text())} {_quoted(who)}"
     )
-    child = host.Child([*host.ssh_argv(fleet.issuer, fleet.known_hosts), command])
+    child = process.Child([*host.ssh_argv(fleet.issuer, fleet.known_hosts), command])
     line = child.line()
     if not line:
         ended = child.end()

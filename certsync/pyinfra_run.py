@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from certsync import host
+from certsync import process
 from certsync.templates import PACKAGE, road
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -56,7 +56,7 @@ class Run:
             "PYINFRA_PROGRESS": "off",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        self._process = host.follow(
+        self._process = process.follow(
             [*argv, str(_inventory(fleet_file)), "deploy/site.py"],
             cwd=str(road()),
             events=writing,

@@ -15,7 +15,7 @@ from certsync.advice import LONGEST, Advice, next_ask
 from certsync.errors import CaSilentError
 from certsync.fleet import SYSTEM_ROOTS, Fleet
 from certsync.generation import Manifest
-from certsync.host import printable
+from certsync.process import printable
 from certsync.store import Store
 
 SECONDS = 15

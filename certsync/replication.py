@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from certsync import host, receiver
+from certsync import host, process, receiver
 from certsync.errors import HostError
 from certsync.fleet import Fleet, Machine
 from certsync.generation import number_text
@@ -49,7 +49,7 @@ class Backend:
 
     machine: Machine
     local: bool
-    _conversation: host.Conversation | None = field(default=None, init=False, repr=False)
+    _conversation: process.Conversation | None = field(default=None, init=False, repr=False)
     _has_answered: bool = field(default=False, init=False, repr=False)
 
     @property
@@ -83,17 +83,17 @@ class Backend:
         except HostError as error:
             raise HostError(f"{self.name}: {error.message}", error.hint) from None
 
-    def _start(self) -> host.Conversation:
+    def _start(self) -> process.Conversation:
         if self.local:
-            return host.Conversation([RECEIVER])
+            return process.Conversation([RECEIVER])
         argv = [*self._ssh(), "-o", "ControlMaster=yes", self.machine.private_address]
-        return host.Conversation([*argv, "certsync-receiver"], user=PUSHING_USER)
+        return process.Conversation([*argv, "certsync-receiver"], user=PUSHING_USER)
 
     def _nonsense(self, told: str) -> HostError:
         done = self.hang_up()
         if not self.local and not told and done.status == SSH_FAILED:
             return host.ssh_reason(self.name, done.stderr)
-        words = host.printable(told) or done.last_words or str(done.status)
+        words = process.printable(told) or done.last_words or str(done.status)
         return HostError(
             f"{self.name}: no receiver answers: {words}", "run `certsync deploy` again"
         )
@@ -129,7 +129,7 @@ class Backend:
             *(str(outbox / name) for name in receiver.FILES),
             f"{_bracketed(self.machine.private_address)}::inbox/",
         ]  # fmt: skip
-        done = host.run(argv, seconds=RECEIVE_SECONDS, user=PUSHING_USER)
+        done = process.run(argv, seconds=RECEIVE_SECONDS, user=PUSHING_USER)
         if done.status in RSYNC_LOST_CONNECTION:
             raise host.ssh_reason(self.name, done.stderr)
         if done.status != 0:
@@ -140,11 +140,11 @@ class Backend:
         if self._conversation is not None:
             self._conversation.let_go()
 
-    def hang_up(self) -> host.Completed:
+    def hang_up(self) -> process.Completed:
         """End the conversation and the connection; return how they ended."""
         conversation, self._conversation = self._conversation, None
         self._has_answered = False
-        return conversation.end() if conversation is not None else host.Completed(0, "", "")
+        return conversation.end() if conversation is not None else process.Completed(0, "", "")
 
     def _ssh(self) -> list[str]:
         # What rsync starts finds the conversation's connection by the same path.
@@ -172,7 +172,7 @@ def parsed(text: str) -> Answer | None:
     generations = data.get("generations", {})
     if not isinstance(generations, dict):
         return None
-    return {**data, "generations": generations, "why": host.printable(str(data.get("why", "")))}
+    return {**data, "generations": generations, "why": process.printable(str(data.get("why", "")))}
 
 
 def backends(fleet: Fleet) -> list[Backend]:

@@ -16,7 +16,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from certsync import __version__, host
+from certsync import __version__, process
 from certsync.errors import HostError
 
 PACKAGE = Path(__file__).resolve().parent
@@ -102,7 +102,7 @@ def _folder(target: Target) -> Path:
 
 
 def _fetch(target: Target, folder: Path) -> None:
-    done = host.run([sys.executable, "-m", "pip", *pip_arguments(target, folder)], seconds=600)
+    done = process.run([sys.executable, "-m", "pip", *pip_arguments(target, folder)], seconds=600)
     if done.status != 0:
         raise HostError(
             f"the issuer's Python packages cannot be fetched: {done.last_words}",

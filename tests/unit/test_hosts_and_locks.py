@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from certsync import host, lock, wheels
+from certsync import host, lock, process, wheels
 from certsync.balancers import members
 from certsync.errors import HostError, UnreachableError
 from certsync.report import pool_words
@@ -46,44 +46,44 @@ def test_what_openssh_says_is_told_with_the_host_and_its_meaning(stderr: str, me
 
 def test_a_program_that_is_not_there_is_named() -> None:
     with pytest.raises(HostError) as caught:
-        host.run(["certsync-no-such-program"])
+        process.run(["certsync-no-such-program"])
     assert caught.value.message == "certsync-no-such-program is not installed on this machine"
 
 
 def test_a_program_that_hangs_is_ended() -> None:
     with pytest.raises(HostError) as caught:
-        host.run(["sleep", "30"], seconds=0.1)
+        process.run(["sleep", "30"], seconds=0.1)
     assert caught.value.message == "sleep took longer than 0.1 s"
 
 
 @pytest.mark.parametrize("stream", ["1", "2"])
 def test_a_program_that_prints_without_an_end_is_ended(stream: str) -> None:
     with pytest.raises(HostError) as caught:
-        host.run(["sh", "-c", f"exec cat /dev/zero >&{stream}"], seconds=20)
+        process.run(["sh", "-c", f"exec cat /dev/zero >&{stream}"], seconds=20)
     assert caught.value.message == "sh said more than 4194304 bytes"
 
 
 def test_what_a_program_reads_and_prints_is_whole() -> None:
     text = "é\n" * 100_000
-    done = host.run(["sh", "-c", "cat; echo words >&2; exit 3"], input=text)
-    assert done == host.Completed(3, text, "words\n")
-    assert host.run(["cat"]).stdout == ""
+    done = process.run(["sh", "-c", "cat; echo words >&2; exit 3"], input=text)
+    assert done == process.Completed(3, text, "words\n")
+    assert process.run(["cat"]).stdout == ""
 
 
 ECHO = ["sh", "-c", 'while read -r line; do echo "<$line>"; done; echo bye >&2; exit 4']
 
 
 def test_a_conversation_is_a_line_for_a_line() -> None:
-    one = host.Conversation(ECHO)
+    one = process.Conversation(ECHO)
     assert [one.ask(word, 10) for word in ("a", "b c", "")] == ["<a>", "<b c>", "<>"]
-    assert one.end() == host.Completed(4, "", "bye\n")
+    assert one.end() == process.Completed(4, "", "bye\n")
     assert one.ask("d", 10) == ""
 
 
 def test_who_has_ended_answers_nothing_and_what_it_said_is_known() -> None:
-    one = host.Conversation(["sh", "-c", "echo why >&2; exit 5"])
+    one = process.Conversation(["sh", "-c", "echo why >&2; exit 5"])
     assert one.ask("a", 10) == ""
-    assert one.end() == host.Completed(5, "", "why\n")
+    assert one.end() == process.Completed(5, "", "why\n")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_who_has_ended_answers_nothing_and_what_it_said_is_known() -> None:
     ids=["an endless line", "endless errors", "silence", "a line that drips"],
 )
 def test_who_does_not_answer_in_one_short_line_is_ended(script: str, why: str) -> None:
-    one = host.Conversation(["sh", "-c", script])
+    one = process.Conversation(["sh", "-c", script])
     begin = time.monotonic()
     with pytest.raises(HostError) as caught:
         one.ask("a", 0.5)
@@ -107,16 +107,16 @@ def test_who_does_not_answer_in_one_short_line_is_ended(script: str, why: str) -
 
 
 def test_who_does_not_end_with_the_conversation_is_ended() -> None:
-    one = host.Conversation(["sh", "-c", "read line; echo yes; exec sleep 60"])
+    one = process.Conversation(["sh", "-c", "read line; echo yes; exec sleep 60"])
     assert one.ask("a", 10) == "yes"
     assert one.end(0.2).status == -signal.SIGTERM
-    one = host.Conversation(["sh", "-c", "trap '' TERM; read line; echo yes; exec sleep 60"])
+    one = process.Conversation(["sh", "-c", "trap '' TERM; read line; echo yes; exec sleep 60"])
     assert one.ask("a", 10) == "yes"
     assert one.end(0.2).status == -signal.SIGKILL
 
 
 def test_a_conversation_can_be_ended_while_another_thread_waits_for_an_answer() -> None:
-    one = host.Conversation(["sleep", "60"])
+    one = process.Conversation(["sleep", "60"])
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(one.ask, "a", 60)
         time.sleep(0.2)
@@ -126,7 +126,7 @@ def test_a_conversation_can_be_ended_while_another_thread_waits_for_an_answer() 
 
 def test_a_program_to_talk_to_that_is_not_there_is_named() -> None:
     with pytest.raises(HostError, match="certsync-no-such-program is not installed"):
-        host.Conversation(["certsync-no-such-program"])
+        process.Conversation(["certsync-no-such-program"])
 
 
 def test_root_needs_no_sudo_and_others_do() -> None:

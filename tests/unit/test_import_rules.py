@@ -16,8 +16,8 @@ ONLY_IN = {
     "acme": ("certsync/issuance*",),
     "josepy": ("certsync/issuance*",),
     "apprise": ("certsync/notification.py",),
-    "subprocess": ("certsync/host.py", "certsync/pyinfra_run.py", *PROGRAMS),
-    "paramiko": ("certsync/host.py", "certsync/pyinfra_run.py"),
+    "subprocess": ("certsync/process.py", *PROGRAMS),
+    "paramiko": (),
     "pyinfra": (),
     "pyinfra_cli": (),
     "certsync.cli": ("certsync/__main__.py",),
@@ -30,9 +30,9 @@ ONLY_IN = {
 
 DECISIONS = ("advice", "alerts", "certificate", "fleet", "gate", "generation", "metrics", "moment",
              "report", "rollout", "schedule", "state", "steps", "tries", "watch")  # fmt: skip
-HANDS = ("canary", "console", "dns", "heartbeat", "host", "issuance", "notification", "proving",
-         "pyinfra_run", "renewal_info", "replication", "revocation", "store", "textfile", "webroot",
-         "wheels")  # fmt: skip
+HANDS = ("canary", "console", "dns", "heartbeat", "host", "issuance", "notification", "process",
+         "proving", "pyinfra_run", "renewal_info", "replication", "revocation", "store", "textfile",
+         "webroot", "wheels")  # fmt: skip
 CLOCKS = ("datetime.now", "datetime.datetime.now", "date.today", "time.time", "time.monotonic")
 
 

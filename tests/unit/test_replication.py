@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from certsync import host, replication
+from certsync import process, replication
 from certsync.errors import HostError, UnreachableError
 from certsync.replication import Backend
 from tests.unit.fake_fleet import NAME, fleet, machine
@@ -21,7 +21,7 @@ class Fake:
 
     started: ClassVar[list[Fake]] = []
     answers: ClassVar[list[str]] = []
-    ended = host.Completed(0, "", "")
+    ended = process.Completed(0, "", "")
 
     def __init__(self, argv: Sequence[str], *, user: str | None = None) -> None:
         self.argv, self.user = list(argv), user
@@ -36,14 +36,14 @@ class Fake:
     def let_go(self) -> None:
         self.over = True
 
-    def end(self) -> host.Completed:
+    def end(self) -> process.Completed:
         self.over = True
         return Fake.ended
 
 
 @pytest.fixture(autouse=True)
 def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "Conversation", Fake)
+    monkeypatch.setattr(process, "Conversation", Fake)
     Fake.started.clear()
 
 
@@ -54,7 +54,7 @@ def replica() -> Backend:
 def says(*answers: str, stderr: str = "", status: int = 0) -> Backend:
     """Return a replica that gives these answers, the last one for ever."""
     Fake.answers = list(answers)
-    Fake.ended = host.Completed(status, "", stderr)
+    Fake.ended = process.Completed(status, "", stderr)
     return replica()
 
 
