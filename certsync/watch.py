@@ -39,6 +39,15 @@ def coming(moment: str, why: str) -> str:
     return f"next renewal after {_short(moment)} UTC: {why}" if moment else ""
 
 
+def last_run(state: Mapping[str, Any], now: datetime) -> str:
+    """Return how long ago the last hourly run was and how it ended; empty: there was none."""
+    run = state.get("runs", {}).get("renew")
+    if not run:
+        return ""
+    ended = "all is well" if run["exit"] == 0 else f"exit status {run['exit']}"
+    return f"last hourly run {age(now - _moment(run['at']))} ago: {ended}"
+
+
 def history(state: Mapping[str, Any], lineage: str) -> list[str]:
     """Return what a person is told of the renewals that have been, line by line."""
     known = state.get("lineages", {}).get(lineage, {})

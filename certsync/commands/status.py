@@ -32,8 +32,8 @@ class Status:
     state: dict[str, Any]
     """What the issuer remembers of its runs; empty: it cannot be asked."""
 
-    next_renewal: str
-    """When the certificate is renewed and why then, in words; empty: not known."""
+    renewal: list[str]
+    """When the last hourly run was, and when the certificate is renewed and why then, in words."""
 
     seen_from: str
     notes: list[str]
@@ -46,7 +46,7 @@ class Status:
         lines = [report.table(self.rows)]
         if self.seen_from != self.fleet.issuer_name:
             lines.append("seen from this machine alone: the issuer cannot be asked")
-        lines += [self.next_renewal] if self.next_renewal else []
+        lines += self.renewal
         lines += watch.history(self.state, self.fleet.lineage)
         lines += self.notes
         if trust := report.trust_note(self.fleet):
@@ -62,7 +62,7 @@ class Status:
             "rows": [row.to_json() for row in self.rows],
             "findings": self.findings,
             "state": self.state,
-            "next_renewal": self.next_renewal,
+            "renewal": self.renewal,
             "notes": self.notes,
         }
 
@@ -94,7 +94,8 @@ def status(path: Path, now: datetime) -> Status:
     hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"
     notes += _of_other_file(path, answer.get("origin", {}))
     coming = watch.coming(answer.get("next_renewal", ""), answer.get("why", ""))
-    return Status(fleet, rows, findings, state, coming, seen_from, notes, hint)
+    renewal = [line for line in (watch.last_run(state, now), coming) if line]
+    return Status(fleet, rows, findings, state, renewal, seen_from, notes, hint)
 
 
 def _of_other_file(path: Path, origin: dict[str, Any]) -> list[str]:

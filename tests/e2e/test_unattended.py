@@ -159,6 +159,28 @@ def test_the_first_run_after_a_failure_of_certsyncs_own_is_told_of_too(road: Roa
     assert road.certsync("status").status == 0
 
 
+HOLD = """
+import time
+from certsync import lock
+with lock.hold("certsync deploy by operator@laptop"):
+    time.sleep(60)
+"""
+
+
+def test_a_run_that_finds_the_lock_held_names_the_holder_and_is_no_failure(road: Road) -> None:
+    holder = road.issuer.sh(
+        f"cat > /run/hold.py; {VENV}/bin/python /run/hold.py >/dev/null 2>&1 & echo $!; sleep 1",
+        input=HOLD,
+    ).strip()
+    try:
+        ended = road.renew()
+    finally:
+        road.issuer.sh(f"kill {holder}")
+    assert ended.status == 75
+    assert "error: certsync deploy by operator@laptop holds the fleet lock, for " in ended.stderr
+    assert road.renew().status == 0
+
+
 # Another version, and none
 
 

@@ -90,6 +90,18 @@ def test_people_are_told_what_is_next_and_what_has_been() -> None:
     assert watch.history({}, NAME) == []
 
 
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (State(), ""),
+        (ran(timedelta(minutes=12)), "last hourly run 12 min ago: all is well"),
+        (ran(timedelta(hours=2), 75, "busy"), "last hourly run 2 hours ago: exit status 75"),
+    ],
+)
+def test_the_age_of_the_last_run_is_told(state: State, told: str) -> None:
+    assert watch.last_run(state.to_json(), NOW) == told
+
+
 def test_a_fleets_moment_is_its_own_and_stays() -> None:
     moments = {moment_of(fleet(names=(f"{number}.example.com",))) for number in range(300)}
     assert len({(each.minute, each.second) for each in moments}) > 250
