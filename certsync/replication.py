@@ -233,7 +233,7 @@ def outbox(files: dict[str, bytes], number: int) -> Iterator[Path]:
 
     In memory, root's, read-only for the pushing user, and gone after the block.
     """
-    shutil.rmtree(RUNTIME / "outbox", ignore_errors=True)
+    remove_outbox()
     open_runtime()
     group = PUSHING_USER
     folder = RUNTIME / "outbox" / number_text(number)
@@ -252,7 +252,12 @@ def outbox(files: dict[str, bytes], number: int) -> Iterator[Path]:
         folder.chmod(0o750)
         yield folder
     finally:
-        shutil.rmtree(RUNTIME / "outbox", ignore_errors=True)
+        remove_outbox()
+
+
+def remove_outbox() -> None:
+    """Remove the copies of a generation that a run pushes from, a killed one's too."""
+    shutil.rmtree(RUNTIME / "outbox", ignore_errors=True)
 
 
 def _bracketed(address: str) -> str:

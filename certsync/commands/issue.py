@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from certsync import canary, dns, replication, steps
+from certsync import canary, dns, replication, steps, webroot
 from certsync.errors import (
     CaBusyError,
     CaError,
@@ -114,6 +114,7 @@ def issue(
         StoreError: the disk refuses.
     """
     look = outlook(store, now, force=force)
+    _tidy(look.fleet, store)
     if look.due is None:
         return None
     tries = look.lineage.tries.of(wish(look.fleet))
@@ -127,6 +128,16 @@ def issue(
         raise
     _remember(store, fleet, Tries())
     return number
+
+
+def _tidy(fleet: Fleet, store: Store) -> None:
+    """Remove what a killed run left behind, keys above all: the next order may be months away."""
+    replication.remove_outbox()
+    webroot.clear(store.webroot)
+    if store.pending(fleet.lineage).exists():
+        from certsync import issuance
+
+        issuance.forget_if_kept(fleet, store)
 
 
 def _wait_after_failures(tries: Tries, now: datetime, *, by_person: bool) -> None:

@@ -4,6 +4,6 @@ Control flow: `obtain` orders one certificate. It logs into the account, resumes
 order, answers its challenges through the webroot, finalizes, and returns key and certificate.
 """
 
-from certsync.issuance.obtain import Issued, forget, obtain
+from certsync.issuance.obtain import Issued, forget, forget_if_kept, obtain
 
-__all__ = ["Issued", "forget", "obtain"]
+__all__ = ["Issued", "forget", "forget_if_kept", "obtain"]

@@ -56,10 +56,8 @@ def obtain(
         StoreError: what the issuer needs is not on its disk.
     """
     acme, account = steps.take(Step.LOG_IN, lambda: _log_in(fleet, store, tell))
+    forget_if_kept(fleet, store)
     pending = Pending(store.pending(fleet.lineage))
-    if pending.is_of(store.manifests(fleet.lineage).values()):
-        # A run was cut off after it kept the certificate: its key is used already.
-        forget(fleet, store)
     pending.prepare(fleet, _kept_key(fleet, store, before))
     tell(f"ordering a certificate for {', '.join(fleet.names)}")
     replaces = replaced(before, fleet, account) if replacing else ""
@@ -115,6 +113,13 @@ def _kept_key(fleet: Fleet, store: Store, before: Manifest | None) -> bytes:
 def forget(fleet: Fleet, store: Store) -> None:
     """Remove what was kept of an order whose certificate is in the archive, or of no use."""
     remove_folder(store.pending(fleet.lineage))
+
+
+def forget_if_kept(fleet: Fleet, store: Store) -> None:
+    """Remove what is pending if it has become a generation: a run was cut off right after."""
+    pending = Pending(store.pending(fleet.lineage))
+    if pending.is_of(store.manifests(fleet.lineage).values()):
+        forget(fleet, store)
 
 
 def _checked(fullchain: str, pending: Pending, fleet: Fleet, now: datetime) -> Certificate:
