@@ -6,8 +6,11 @@ public address: the way a validator goes. What was seen is judged by `misses`, w
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import secrets
+import socket
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from certsync.fleet import Fleet
 from certsync.webroot import WELL_KNOWN, present
 
 SECONDS = 5.0
+HTTP_PORT = 80
 AT_ONCE = 16
 
 
@@ -65,7 +69,11 @@ def look(fleet: Fleet, webroot: Path) -> list[Sighting]:
 
 
 def _ask(where: str, address: str, public: bool, name: str, token: str, content: str) -> Sighting:
-    connection = http.client.HTTPConnection(address, 80, timeout=SECONDS)
+    connection = http.client.HTTPConnection(address, HTTP_PORT, timeout=SECONDS)
+    # The connection's own limit begins anew with every byte: one that drips them would hold us.
+    cut = threading.Timer(2 * SECONDS, _cut, [connection])
+    cut.daemon = True
+    cut.start()
     try:
         connection.request("GET", f"/{WELL_KNOWN}/{token}", headers={"Host": name})
         response = connection.getresponse()
@@ -74,12 +82,19 @@ def _ask(where: str, address: str, public: bool, name: str, token: str, content:
         answer = str(error) or type(error).__name__
         return Sighting(where, address, public, reached=False, seen=False, answer=answer)
     finally:
+        cut.cancel()
         connection.close()
     seen = response.status == 200 and body == content
     answer = f"HTTP {response.status}"
     if not seen and response.status == 200:
         answer = f"something else ({' '.join(body.split())[:60]!r})"
     return Sighting(where, address, public, reached=True, seen=seen, answer=answer)
+
+
+def _cut(connection: http.client.HTTPConnection) -> None:
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def judge(fleet: Fleet, sightings: Sequence[Sighting]) -> Judgement:

@@ -15,6 +15,9 @@ from typing import Any
 from certsync.errors import NewerSchemaError, StoreError
 from certsync.receiver import SCHEMA
 
+LAST = 10_000
+"""Numbers have four digits."""
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -107,9 +110,12 @@ def number_text(number: int) -> str:
     return f"{number:04}"
 
 
-def next_number(numbers: Collection[int]) -> int:
-    """Return the number of the next generation; 0 is each backend's own placeholder."""
-    return max(numbers, default=0) + 1
+def next_free(own: int, claimed: Collection[int]) -> int:
+    """Return the number of the next generation; 0 is each backend's own placeholder.
+
+    ``own`` is the highest that the issuer has used, ``claimed`` what replicas say they have.
+    """
+    return next((each for each in range(own + 1, LAST) if each not in claimed), own + 1)
 
 
 def target(numbers: Collection[int], withdrawn: Collection[int]) -> int | None:

@@ -5,8 +5,10 @@ What a program prints may be another machine's words: it is bounded, and printab
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
+import signal
 import subprocess
 import threading
 import time
@@ -51,11 +53,20 @@ def _start(argv: Sequence[str], stdin: int, user: str | None) -> subprocess.Pope
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
+            # A group of its own, so that what it has started can be ended with it.
+            start_new_session=True,
             **drop,  # type: ignore[call-overload]  # three keywords of one call
         )
     except FileNotFoundError:
         raise HostError(f"{argv[0]} is not installed on this machine") from None
     return process
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a program with all that it has started: rsync's ssh would outlive it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
 
 
 class _Ear:
@@ -117,10 +128,10 @@ def run(
                 pass
             process.wait(max(0.1, deadline - time.monotonic()))
         except (TimeoutError, subprocess.TimeoutExpired):
-            process.kill()
+            _kill(process)
             raise HostError(f"{argv[0]} took longer than {seconds:g} s") from None
         except BaseException:
-            process.kill()
+            _kill(process)
             raise
         finally:
             ear.close()
@@ -203,7 +214,7 @@ class Conversation:
         try:
             self._process.wait(1)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            _kill(self._process)
 
     def let_go(self) -> None:
         """Close its standard input, and do not wait."""

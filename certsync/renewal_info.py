@@ -101,7 +101,8 @@ def _get(url: str, bundle: str, now: datetime) -> Answer:
 
 def _seconds(text: str, now: datetime) -> timedelta:
     if text.isdecimal():
-        return timedelta(seconds=min(int(text), int(LONGEST.total_seconds())))
+        # However many digits it has.
+        return timedelta(seconds=int(text)) if len(text) < 6 else LONGEST
     date = _date(text)
     return date - now if date else timedelta(hours=6)
 

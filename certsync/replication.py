@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from certsync import host, process, receiver
-from certsync.errors import HostError
+from certsync.errors import HostError, UnreachableError
 from certsync.fleet import Fleet, Machine
 from certsync.generation import number_text
 from certsync.rollout import Standing
@@ -92,7 +92,7 @@ class Backend:
     def _nonsense(self, told: str) -> HostError:
         done = self.hang_up()
         if not self.local and not told and done.status == SSH_FAILED:
-            return host.ssh_reason(self.name, done.stderr)
+            return self._unreached(done.stderr)
         words = process.printable(told) or done.last_words or str(done.status)
         return HostError(
             f"{self.name}: no receiver answers: {words}", "run `certsync deploy` again"
@@ -113,6 +113,13 @@ class Backend:
             generations=answer["generations"],
         )
 
+    def _unreached(self, stderr: str) -> UnreachableError:
+        error = host.ssh_reason(self.name, stderr)
+        if "SSH host key" not in error.message:
+            return error
+        # Here it was pinned by a deploy, and not by somebody who connected by hand.
+        return UnreachableError(f"{error.message}: if it was reinstalled, `certsync deploy` again")
+
     def unheard(self, error: HostError) -> Standing:
         """Return the standing of a backend that could not be asked."""
         return Standing(self.name, reached=False, why=error.message.removeprefix(f"{self.name}: "))
@@ -131,7 +138,7 @@ class Backend:
         ]  # fmt: skip
         done = process.run(argv, seconds=RECEIVE_SECONDS, user=PUSHING_USER)
         if done.status in RSYNC_LOST_CONNECTION:
-            raise host.ssh_reason(self.name, done.stderr)
+            raise self._unreached(done.stderr)
         if done.status != 0:
             raise HostError(f"{self.name}: rsync failed ({done.status}): {done.last_words}")
 

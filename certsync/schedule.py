@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from certsync.advice import Advice
@@ -12,6 +12,10 @@ from certsync.generation import Manifest
 
 SHORT_LIVED = timedelta(days=10)
 """Below this lifetime half of it, not a third, is left when a renewal is due."""
+
+EARLY = timedelta(days=1)
+"""A certificate younger than this, or than a tenth of its lifetime, is renewed by advice once; then
+not again for a day. A CA that calls every new one to be replaced would get an order every hour."""
 
 LATEST = 10
 """No advice moves a renewal to where less than this part of the lifetime, one tenth, is left."""
@@ -63,12 +67,16 @@ def renewal(
     every: timedelta,
     now: datetime,
     withdrawal: Withdrawal | None = None,
+    hurried: datetime | None = None,
 ) -> NextRenewal:
     """Return when the newest generation is to be renewed.
 
-    ``every`` is the time between two runs, ``withdrawal`` of a generation newer than this one.
+    ``every`` is the time between two runs, ``withdrawal`` of a generation newer than this one, and
+    ``hurried`` when advice last had a young certificate renewed.
     """
     chosen = _advised(newest, advice, every, now) or _by_lifetime(newest)
+    if hurried is not None and timedelta(0) <= now - hurried < EARLY:
+        chosen = replace(chosen, moment=max(chosen.moment, young_until(newest)))
     if withdrawal is None:
         return chosen
     # What was rolled back would come again at once: its place is taken by what is due already.
@@ -76,6 +84,11 @@ def renewal(
     if half > chosen.moment:
         return NextRenewal(half, "half of the time that was left at the rollback")
     return chosen
+
+
+def young_until(newest: Manifest) -> datetime:
+    """Return until when only a CA's advice has a certificate renewed."""
+    return newest.not_before + min(EARLY, (newest.not_after - newest.not_before) / 10)
 
 
 def _by_lifetime(newest: Manifest) -> NextRenewal:
@@ -110,7 +123,7 @@ def _chosen(fingerprint: str, start: datetime, end: datetime, every: timedelta) 
     """
     seed = hashlib.sha256(f"{fingerprint} {start.isoformat()} {end.isoformat()}".encode()).digest()
     part = int.from_bytes(seed[:4], "big") / 2**32
-    return start + max(timedelta(0), end - every - start) * part
+    return start + max(timedelta(0), (end - start) - every) * part
 
 
 def issuance_due(
@@ -119,12 +132,13 @@ def issuance_due(
     now: datetime,
     advice: Advice | None = None,
     withdrawal: Withdrawal | None = None,
+    hurried: datetime | None = None,
 ) -> Due | None:
     """Return why an order is needed, or None: a certificate as the fleet asks for is there."""
     if newest is None:
         return Due("no certificate yet", first=True)
     every = timedelta(hours=fleet.renewal.every_hours)
-    coming = renewal(newest, advice, every, now, withdrawal)
+    coming = renewal(newest, advice, every, now, withdrawal, hurried)
     since = coming.moment if coming.moment <= now else None
     differs = difference(newest, fleet)
     if differs and (since or not _was_withdrawn(withdrawal, fleet)):

@@ -72,6 +72,9 @@ class Lineage:
     asked_all: str = ""
     """When every backend was last asked what it holds, not only what it serves."""
 
+    hurried: str = ""
+    """When the CA's advice last had a certificate renewed in its first days."""
+
     advice: Advice | None = None
     tries: Tries = field(default_factory=Tries)
     backends: Mapping[str, Known] = field(default_factory=dict)
@@ -87,7 +90,7 @@ class Lineage:
                 generation=proof.generation or ("" if proof.fingerprint else before.generation),
                 seen=at if proof.fingerprint else before.seen,
                 in_sync=at if good else before.in_sync,
-                behind_since="" if good else before.behind_since or at,
+                behind_since="" if good else _not_later(before.behind_since, at),
                 pushed=at if proof.name in pushed else before.pushed,
                 error="" if good else proof.why,
             )
@@ -158,11 +161,33 @@ class State:
         )
 
 
+def _not_later(moment: str, now: str) -> str:
+    """Return a moment that was noted, unless a wrong clock noted it."""
+    if not moment or datetime.fromisoformat(moment) > datetime.fromisoformat(now):
+        return now
+    return moment
+
+
 def _run(data: Mapping[str, Any]) -> Run:
+    datetime.fromisoformat(data["at"])
     return Run(**{**data, "did": tuple(data["did"])})
 
 
+MOMENTS = ("not_before", "not_after", "next_check", "next_renewal", "asked_all", "hurried")
+MOMENTS_OF_A_BACKEND = ("seen", "in_sync", "behind_since", "pushed")
+
+
+def _check_moments(data: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    """Refuse what is no moment now, rather than in the middle of a run."""
+    for name in names:
+        if data.get(name):
+            datetime.fromisoformat(data[name])
+
+
 def _lineage(data: Mapping[str, Any]) -> Lineage:
+    _check_moments(data, MOMENTS)
+    for each in data["backends"].values():
+        _check_moments(each, MOMENTS_OF_A_BACKEND)
     return Lineage(
         **{
             **data,

@@ -168,9 +168,13 @@ class Store:
 
     def withdrawn(self, lineage: str) -> dict[int, datetime]:
         """Return the numbers that were rolled back and must not be activated again, and when."""
-        state = self.read_state(self._withdrawn_file(lineage))
-        at = state.get("at", {})
-        return {int(number): datetime.fromisoformat(at[number]) for number in at}
+        path = self._withdrawn_file(lineage)
+        try:
+            at = dict(self.read_state(path).get("at", {}))
+            return {int(number): datetime.fromisoformat(at[number]) for number in at}
+        except (ValueError, TypeError):
+            # Not forgotten: what was withdrawn would be activated again.
+            raise BrokenStateError(f"{path} is broken", f"look at it, then remove {path}") from None
 
     def withdraw(self, lineage: str, numbers: Mapping[int, datetime]) -> None:
         """Write down which numbers were rolled back, and when; all others are forgotten."""

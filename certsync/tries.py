@@ -12,6 +12,9 @@ BACK_OFF = (timedelta(minutes=1), timedelta(minutes=10), timedelta(minutes=100),
 BETWEEN_ORDERS = timedelta(days=1)
 """After an order that came to nothing."""
 
+LONGEST_PAUSE = timedelta(days=1)
+"""The longest that a CA's own word keeps us from asking again."""
+
 HOUR = timedelta(hours=1)
 ORDERS_AN_HOUR = 4
 """One less than the failed validations that Let's Encrypt allows a name in an hour."""
@@ -61,7 +64,8 @@ class Tries:
     def _of_ca(self, now: datetime) -> datetime:
         if self.ca_said is None or self.last is None or self.last > now:
             return NEVER
-        return self.ca_said
+        # One try a day offends no CA, and no maintenance page may let a site expire.
+        return min(self.ca_said, self.last + LONGEST_PAUSE)
 
     def failed(
         self, now: datetime, error: str, hint: str = "", exit_status: int = 1,

@@ -11,6 +11,12 @@ from certsync.fleet import Fleet
 OVERDUE = 3
 """Hours, and as many times the time between two runs, after which a missing run is a finding."""
 
+PUT_OFF = 75
+PATIENCE = timedelta(days=1)
+"""How long runs may be put off without being a finding."""
+
+AHEAD = timedelta(minutes=5)
+
 SHOWN = 5
 """Runs of the history that a person is shown."""
 
@@ -21,7 +27,14 @@ def findings(state: Mapping[str, Any], fleet: Fleet, now: datetime) -> list[str]
     found = []
     last = runs.get("renew")
     known = [run for verb, run in runs.items() if verb in ("renew", "issue", "replicate")]
-    newest = max((_moment(run["at"]) for run in known), default=None)
+    # A moment in the future was noted by a wrong clock, and must not hide that nothing runs.
+    moments = [_moment(run["at"]) for run in known]
+    newest = max((at for at in moments if at <= now + AHEAD), default=None)
+    if future := [at for at in moments if at > now + AHEAD]:
+        found.append(
+            f"{fleet.issuer_name}: a run is noted for {max(future):%Y-%m-%d %H:%M} UTC: "
+            "its clock is or was ahead"
+        )
     limit = timedelta(hours=max(OVERDUE, OVERDUE * fleet.renewal.every_hours))
     if newest is not None and now - newest > limit:
         what = f"the last one was {age(now - newest)} ago" if last else "none has run yet"
@@ -29,9 +42,16 @@ def findings(state: Mapping[str, Any], fleet: Fleet, now: datetime) -> list[str]
             f"{fleet.issuer_name}: no renewal run for over {limit / timedelta(hours=1):.0f} hours, "
             f"{what}: journalctl -t certsync there says why"
         )
-    if last and last["exit"] not in (0, 75):
+    if last and _counts(last, state.get("last_success", ""), now):
         found.append(f"renewal run of {_short(last['at'])} UTC: {last['error']}")
     return found
+
+
+def _counts(last: Mapping[str, Any], last_success: str, now: datetime) -> bool:
+    """Return whether the last run's end is a finding: a failure, or a pause that does not end."""
+    if last["exit"] != PUT_OFF:
+        return bool(last["exit"])
+    return not last_success or now - _moment(last_success) > PATIENCE
 
 
 def coming(moment: str, why: str) -> str:

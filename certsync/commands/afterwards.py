@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from certsync import alerts, heartbeat, metrics, notification, textfile
-from certsync.errors import CertsyncError, LaterError
+from certsync.errors import CertsyncError, LaterError, NewerSchemaError
 from certsync.fleet import Fleet
 from certsync.proof import Proof
 from certsync.state import Lineage, State
@@ -21,9 +21,13 @@ def afterwards(
 ) -> None:
     """Tell of a run that has ended, with ``error`` or well. What cannot be told ends no run."""
     fleet = store.fleet()
-    state = store.recall()
+    try:
+        state = store.recall()
+    except NewerSchemaError:
+        # What is remembered cannot be read or written: people hear of it in every run.
+        state = State()
     known = state.lineage(fleet.lineage)
-    _alert(fleet, store, state, observed(fleet, known, now, error), tell)
+    _alert(fleet, store, state, observed(fleet, known, now, error), error, tell)
     if fleet.metrics.folder:
         text = metrics.text(readings(fleet, state, now, error, proofs))
         if why := textfile.write(fleet.metrics.folder, text):
@@ -34,13 +38,16 @@ def afterwards(
             tell(f"warning: {why}")
 
 
-def _alert(fleet: Fleet, store: Store, state: State, seen: alerts.Observed, tell: Tell) -> None:
+def _alert(
+    fleet: Fleet, store: Store, state: State, seen: alerts.Observed,
+    error: CertsyncError | None, tell: Tell,
+) -> None:  # fmt: skip
     if lacking := notification.lacking(fleet, store):
         tell(f"warning: {lacking}")
     news = alerts.judge(alerts.read(state.alerts), seen, fleet.notify.events)
     sent = notification.send(news.messages, store, lambda text: tell(f"warning: {text}"))
     kept = tuple(each.to_json() for each in news.after(sent))
-    if kept != tuple(state.alerts):
+    if kept != tuple(state.alerts) and not isinstance(error, NewerSchemaError):
         store.remember(replace(state, alerts=kept))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from certsync import canary, dns, replication, steps, webroot
+from certsync import canary, dns, receiver, replication, steps, webroot
 from certsync.errors import (
     CaBusyError,
     CaError,
@@ -20,7 +20,7 @@ from certsync.errors import (
     TooSoonError,
 )
 from certsync.fleet import Fleet
-from certsync.generation import Manifest, next_number, number_text
+from certsync.generation import Manifest, next_free, number_text
 from certsync.rollout import Standing
 from certsync.schedule import (
     Due,
@@ -29,6 +29,7 @@ from certsync.schedule import (
     issuance_due,
     patience_ends,
     renewal,
+    young_until,
 )
 from certsync.state import Lineage
 from certsync.steps import Step
@@ -79,24 +80,25 @@ def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
     manifests = store.manifests(fleet.lineage)
     number = store.target(fleet.lineage)
     newest = manifests[number] if number else None
-    withdrawal = _withdrawal(store, fleet.lineage, manifests, number or 0)
+    withdrawal = _withdrawal(store, fleet.lineage, manifests, number or 0, now)
     known = store.recall().lineage(fleet.lineage)
     every = timedelta(hours=fleet.renewal.every_hours)
-    due = issuance_due(newest, fleet, now, known.advice, withdrawal)
+    hurried = datetime.fromisoformat(known.hurried) if known.hurried else None
+    due = issuance_due(newest, fleet, now, known.advice, withdrawal, hurried)
     if due is None and force:
         due = Due("it was asked for", first=False)
-    coming = renewal(newest, known.advice, every, now, withdrawal) if newest else None
+    coming = renewal(newest, known.advice, every, now, withdrawal, hurried) if newest else None
     return Outlook(fleet, newest, due, coming, known)
 
 
 def _withdrawal(
-    store: Store, lineage: str, manifests: Mapping[int, Manifest], number: int
+    store: Store, lineage: str, manifests: Mapping[int, Manifest], number: int, now: datetime
 ) -> Withdrawal | None:
     """Return the rollback that led to a generation, or None if none did."""
     newer = {each: at for each, at in store.withdrawn(lineage).items() if each > number}
     if not newer:
         return None
-    return Withdrawal(max(newer.values()), manifests.get(max(newer)))
+    return Withdrawal(min(max(newer.values()), now), manifests.get(max(newer)))
 
 
 def issue(
@@ -124,10 +126,16 @@ def issue(
     try:
         number = _bought(fleet, look.newest, store, now, tell, replacing=tries.count < INSISTING)
     except (CaError, CaBusyError, ClockError) as error:
-        _remember(store, fleet, _after(tries, error, now))
+        _remember(store, fleet, _after(tries, error, now), now)
         raise
-    _remember(store, fleet, Tries())
+    _remember(store, fleet, Tries(), now, hurried=_is_hurried(look, now))
     return number
+
+
+def _is_hurried(look: Outlook, now: datetime) -> bool:
+    """Return whether only the CA's advice has had so young a certificate renewed."""
+    by_time = look.due is not None and look.due.since is not None
+    return by_time and look.newest is not None and now < young_until(look.newest)
 
 
 def _tidy(fleet: Fleet, store: Store) -> None:
@@ -167,9 +175,13 @@ def _after(tries: Tries, error: CertsyncError, now: datetime) -> Tries:
     )
 
 
-def _remember(store: Store, fleet: Fleet, tries: Tries) -> None:
+def _remember(
+    store: Store, fleet: Fleet, tries: Tries, now: datetime, *, hurried: bool = False
+) -> None:
     state = store.recall()
     known = replace(state.lineage(fleet.lineage), tries=tries)
+    if hurried:
+        known = replace(known, hurried=now.isoformat())
     store.remember(state.having(fleet.lineage, known))
 
 
@@ -181,7 +193,7 @@ def _bought(
     from certsync import issuance
 
     issued = issuance.obtain(fleet, store, now, tell, newest, replacing=replacing)
-    manifest = _manifest(fleet, next_number(numbers_in_use(fleet, store)), issued)
+    manifest = _manifest(fleet, free_number(fleet, store), issued)
     steps.take(Step.KEEP, lambda: store.keep(manifest, issued.key, issued.certificate))
     steps.take(Step.FORGET, lambda: issuance.forget(fleet, store))
     tell(
@@ -191,18 +203,25 @@ def _bought(
     return manifest.number
 
 
-def numbers_in_use(fleet: Fleet, store: Store) -> set[int]:
-    """Return the numbers that any backend in reach has given to a generation.
+def free_number(fleet: Fleet, store: Store) -> int:
+    """Return the first number above the issuer's own that no backend in reach has given away.
 
     An issuer that was set up anew begins with an empty archive, and its replicas do not: a number
-    of theirs for another certificate would be refused by each.
+    of theirs for another certificate would be refused by each. A replica may claim anything, so
+    numbers are only passed over, and one that claims all of them is not believed.
     """
-    used = set(store.numbers(fleet.lineage))
+    own = max(store.numbers(fleet.lineage), default=0)
+    claimed: set[int] = set()
     with replication.in_touch(fleet) as backends:
         for _backend, found in replication.each(lambda one: one.standing(fleet.lineage), backends):
             if isinstance(found, Standing):
-                used |= {int(number) for number in found.generations if number.isdecimal()}
-    return used
+                claimed |= claims(found)
+    return next_free(own, claimed)
+
+
+def claims(standing: Standing) -> set[int]:
+    """Return the numbers that a backend says it has given to a generation."""
+    return {int(each) for each in standing.generations if receiver.NUMBER.fullmatch(str(each))}
 
 
 def look_before_buying(look: Outlook, store: Store, now: datetime, tell: Tell) -> Fleet:

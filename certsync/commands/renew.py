@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -64,6 +65,17 @@ class Hour:
     mixed_seconds: float | None = None
     asked_all: bool = False
     problems: list[CertsyncError] = field(default_factory=list)
+
+    def part(self, work: Callable[[], None]) -> None:
+        """Do a part of the run; what it fails at is a problem, and stops no other part."""
+        try:
+            work()
+        except (CertsyncError, OSError) as error:
+            self.problems.append(in_our_words(error))
+        except Exception as error:  # noqa: BLE001  # what nobody foresaw must not stop an order
+            self.tell(traceback.format_exc())
+            hint = "journalctl -t certsync has the whole of it; please report it"
+            self.problems.append(CertsyncError(f"unforeseen: {error!r}", hint))
 
     def roll_out(self) -> None:
         """Bring the newest generation to every backend, and note who does not serve it."""
@@ -128,29 +140,25 @@ def renew(store: Store, now: datetime, tell: Tell, done: list[str], *, force: bo
         CertsyncError: another failure, see `issue`; all of them in one message.
     """
     hour = Hour(store.fleet(), store, now, tell, done)
-    try:
-        _all_of_it(hour, force=force)
-    except (CertsyncError, OSError) as error:
-        hour.problems.append(in_our_words(error))
+    hour.part(lambda: _all_of_it(hour, force=force))
     trouble = hour.trouble()
-    try:
-        afterwards(store, now, trouble, hour.proofs, tell)
-    except OSError as error:
-        # On a full disk people hear of it in every run, because it cannot be noted that they did.
-        tell(f"warning: {in_our_words(error).message}")
-    if trouble:
+    # On a full disk people hear of it in every run, because it cannot be noted that they did.
+    hour.part(lambda: afterwards(store, now, trouble, hour.proofs, tell))
+    if trouble := hour.trouble():
         raise trouble
 
 
 def _all_of_it(hour: Hour, *, force: bool) -> None:
+    # Before anything else: state of a newer version stops the run.
+    hour.store.recall()
     _tell_damages(hour)
     newest = _newest(hour)
     if newest:
         _refuse_the_past(newest, hour.now)
-        _heal(hour, newest)
-        _ask_ca(hour, newest)
-    _order(hour, force=force)
-    _remember(hour)
+        hour.part(lambda: _heal(hour, newest))
+        hour.part(lambda: _ask_ca(hour, newest))
+    hour.part(lambda: _order(hour, force=force))
+    hour.part(lambda: _remember(hour))
 
 
 def _tell_damages(hour: Hour) -> None:
@@ -181,7 +189,9 @@ def _heal(hour: Hour, newest: Manifest) -> None:
     for proof in lagging:
         hour.tell(f"{proof.name}: {proof.why}")
     unfinished = store.current(fleet.lineage) != newest.number
-    long_ago = not known.asked_all or now - _moment(known.asked_all) > ASK_ALL
+    asked = _moment(known.asked_all) if known.asked_all else None
+    # One in the future was written under a wrong clock.
+    long_ago = asked is None or not timedelta(0) <= now - asked <= ASK_ALL
     # One that has expired by our clock is refused everywhere; whether the clock is right, the CA
     # says when the next one is ordered.
     if (lagging or unfinished or long_ago) and now < newest.not_after:
@@ -218,11 +228,7 @@ def _off(ca_date: datetime | None, now: datetime) -> str:
 
 
 def _order(hour: Hour, *, force: bool) -> None:
-    try:
-        number = issue.issue(hour.store, hour.now, hour.tell, by_person=False, force=force)
-    except (CertsyncError, OSError) as error:
-        hour.problems.append(in_our_words(error))
-        return
+    number = issue.issue(hour.store, hour.now, hour.tell, by_person=False, force=force)
     if number is not None:
         hour.done.append(f"ordered generation {number_text(number)}")
         hour.roll_out()
@@ -232,7 +238,9 @@ def _remember(hour: Hour) -> None:
     """Write down per lineage and backend what people and the next run want to know."""
     store, lineage = hour.store, hour.fleet.lineage
     state = store.recall()
-    known = state.lineage(lineage).seen(hour.proofs, hour.pushed, hour.now)
+    known = state.lineage(lineage)
+    if hour.proofs:
+        known = known.seen(hour.proofs, hour.pushed, hour.now)
     known = _dated(known, store, hour)
     if hour.asked_all:
         known = replace(known, asked_all=hour.now.isoformat())
@@ -246,11 +254,14 @@ def _dated(known: Lineage, store: Store, hour: Hour) -> Lineage:
     coming = look.next(hour.now)
     if look.newest is None or coming is None:
         return known
+    # What is live, and not what should be: it is the live one that expires.
+    number = store.current(look.fleet.lineage) or 0
+    live = store.manifests(look.fleet.lineage).get(number, look.newest)
     return replace(
         known,
-        generation=number_text(look.newest.number),
-        not_before=look.newest.not_before.isoformat(),
-        not_after=look.newest.not_after.isoformat(),
+        generation=number_text(live.number),
+        not_before=live.not_before.isoformat(),
+        not_after=live.not_after.isoformat(),
         next_check=known.advice.ask_again.isoformat() if known.advice else "",
         next_renewal=coming.moment.isoformat(),
         why=coming.why,

@@ -55,9 +55,11 @@ class Outcome:
     def error(self) -> RolloutError:
         """Return the error that names every failure."""
         told = "; ".join(f"{name}: {why}" for name, why in self.failures.items())
+        serving = any(each.verdict is Verdict.IN_SYNC for each in self.proofs)
+        others = "the others serve it; " if serving else ""
         return RolloutError(
             f"generation {number_text(self.number)} is not served by all backends: {told}",
-            "the others serve it; run the same command again when this is mended",
+            f"{others}run the same command again when this is mended",
         )
 
 

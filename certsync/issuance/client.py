@@ -27,11 +27,21 @@ class Client(client.ClientV2):
     """A client whose next orders replace a certificate, where ``replaces`` names one."""
 
     replaces: str = ""
+    placed: str = ""
+    """The URL of the last order that the CA has accepted."""
+
+    on_placed: Callable[[str], None] = staticmethod(lambda _url: None)
+    """Told of it at once."""
 
     def _post(self, url: str, obj: Any, *args: Any, **kwargs: Any) -> requests.Response:
         if self.replaces and isinstance(obj, messages.NewOrder):
             obj = NewOrder(identifiers=obj.identifiers, profile=obj.profile, replaces=self.replaces)
-        return super()._post(url, obj, *args, **kwargs)
+        response = super()._post(url, obj, *args, **kwargs)
+        if isinstance(obj, messages.NewOrder):
+            self.placed = response.headers.get("Location", "")
+            if self.placed:
+                self.on_placed(self.placed)
+        return response
 
 
 def new_order(
@@ -48,14 +58,14 @@ def new_order(
             try:
                 return _placed(acme, csr, profile, replaces)
             except (messages.Error, errors.ClientError) as refused:
-                if _is_no_answer_to_it(acme.net, refused):
+                if acme.placed or _is_no_answer_to_it(acme.net, refused):
                     raise
                 tell(f"the CA takes no replacement here ({_reason(refused)}): ordering without")
         return _placed(acme, csr, profile, "")
 
 
 def _placed(acme: Client, csr: bytes, profile: str, replaces: str) -> messages.OrderResource:
-    acme.replaces = replaces
+    acme.replaces, acme.placed = replaces, ""
     try:
         return acme.new_order(csr, profile=profile or None)
     finally:

@@ -17,6 +17,7 @@ from acme import client, errors, messages
 
 from certsync import __version__
 from certsync.errors import CaBusyError
+from certsync.process import printable
 
 USER_AGENT = f"certsync/{__version__}"
 NONCE_TRIES = 20
@@ -25,6 +26,9 @@ NONCE_TRIES = 20
 BUSY_TRIES = 3
 PATIENCE = timedelta(seconds=60)
 """The longest Retry-After that a run waits for by itself."""
+
+LONGEST_SECONDS = 30 * 86400
+"""No Retry-After is believed beyond this."""
 
 SECONDS = 45
 """How long one request may take."""
@@ -100,18 +104,19 @@ def retry_after(response: requests.Response, now: datetime, default: float = 5) 
     """Return how long the CA asks to wait (RFC 9110 section 10.2.3), never less than nothing."""
     text = response.headers.get("Retry-After", "")
     try:
-        return timedelta(seconds=max(0, int(text)))
+        return timedelta(seconds=min(max(0, int(text)), LONGEST_SECONDS))
     except ValueError:
         pass
     try:
-        return max(timedelta(0), parsedate_to_datetime(text) - now)
-    except (ValueError, TypeError):
+        wait = max(timedelta(0), parsedate_to_datetime(text) - now)
+        return min(wait, timedelta(seconds=LONGEST_SECONDS))
+    except (ValueError, TypeError, OverflowError):
         return timedelta(seconds=default)
 
 
 def _later(response: requests.Response, wait: timedelta) -> CaBusyError:
     try:
-        detail = str(response.json().get("detail", ""))
+        detail = printable(str(response.json().get("detail", "")))
     except (ValueError, AttributeError):
         detail = ""
     when = datetime.now(timezone.utc) + wait
@@ -125,6 +130,7 @@ def _later(response: requests.Response, wait: timedelta) -> CaBusyError:
 
 def _date(response: requests.Response) -> datetime | None:
     try:
-        return parsedate_to_datetime(response.headers["Date"])
-    except (KeyError, ValueError, TypeError):
+        date = parsedate_to_datetime(response.headers["Date"])
+    except (KeyError, ValueError, TypeError, OverflowError):
         return None
+    return date if date.tzinfo else None

@@ -126,8 +126,9 @@ def place(
     csr = pending.csr.read_bytes()
     order = open_order(acme, pending, csr)
     if order is None:
+        # At once, before its authorizations are asked for: it is open from here on.
+        acme.on_placed = pending.remember
         order = new_order(acme, csr, profile, replaces, tell)
-        pending.remember(order.uri)
     else:
         tell(f"an earlier run's order is still open: {order.uri}")
     return order
@@ -147,7 +148,10 @@ def open_order(
     try:
         with told("looking at the order of an earlier run"):
             body = _look(acme, url)
-            polled = [acme.poll(_authorization(each)) for each in body.authorizations]
+            # A certificate that only has to be fetched needs no authorizations any more.
+            signed = body.status in (messages.STATUS_VALID, messages.STATUS_PROCESSING)
+            wanted = () if signed else body.authorizations
+            polled = [acme.poll(_authorization(each)) for each in wanted]
     except CaSilentError:
         raise
     except CaError:

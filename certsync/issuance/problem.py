@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +10,10 @@ import requests
 from acme import errors, messages
 
 from certsync.errors import CaBusyError, CaError, CaSilentError
+from certsync.process import printable
+
+NO_ACME = (ValueError, TypeError, AttributeError, LookupError, OverflowError)
+"""What the libraries stumble over in an answer of another shape, JSON that is none among them."""
 
 HINTS = {
     "unauthorized": "what the CA fetched was not the challenge file: do all names lead to this "
@@ -38,7 +41,8 @@ def describe(problem: messages.Error) -> str:
     for sub in problem.subproblems or ():
         name = sub.identifier.value if sub.identifier is not None else "?"
         parts.append(f"{name}: {sub.detail or sub.typ}")
-    return "; ".join(parts)
+    # Let's Encrypt quotes what it was served: these may be anybody's words.
+    return printable("; ".join(parts))
 
 
 def kind(problem: messages.Error) -> str:
@@ -87,7 +91,7 @@ def told(doing: str) -> Iterator[None]:
         raise CaSilentError(
             f"the CA took too long, {doing}", "nothing is lost: the same command later continues"
         ) from None
-    except (errors.Error, josepy.errors.Error, json.JSONDecodeError, KeyError) as failed:
+    except (errors.Error, josepy.errors.Error, *NO_ACME) as failed:
         raise CaSilentError(
             f"the CA answered something that is no ACME, {doing}: {_reason(failed)}",
             "is ca.directory the URL of an ACME directory?",
@@ -100,7 +104,7 @@ def _reason(failed: Exception) -> str:
     while nested := _nested(inner):
         inner = nested
     text = " ".join((getattr(inner, "verify_message", "") or str(inner)).split())
-    return (text or type(failed).__name__)[:300]
+    return printable((text or type(failed).__name__)[:300])
 
 
 def _nested(error: Exception) -> Exception | None:

@@ -128,23 +128,13 @@ def test_what_is_due_without_advice_is_half_of_six_days(road: Road) -> None:
 # Costs
 
 
-def test_a_run_with_nothing_to_do_is_nearly_free_and_loads_no_library_it_does_not_need(
-    road: Road,
-) -> None:
+def test_a_run_with_nothing_to_do_loads_no_library_that_it_does_not_need(road: Road) -> None:
     road.renew()
-    seconds = []
-    for _ in range(5):
-        told = road.issuer.sh(
-            "bash -c 'TIMEFORMAT=\"%U %S\"; time certsync renew' 2>&1 | tail -n 1"
-        )
-        seconds.append(sum(float(word) for word in told.split()))
-    print("processor seconds of an hourly run:", seconds)
-    assert min(seconds) < 0.3
     loaded = road.issuer.sh(
         "/opt/certsync/current/bin/python -X importtime /usr/local/bin/certsync renew 2>&1"
     )
     modules = {line.rpartition("|")[2].strip().partition(".")[0] for line in loaded.splitlines()}
-    assert "certsync" in modules
+    assert {"certsync", "nothing was due"} <= modules
     assert not modules & {"acme", "josepy", "paramiko", "cryptography", "requests", "pydantic"}
 
 

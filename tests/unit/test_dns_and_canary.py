@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from certsync import canary
 from certsync.canary import Sighting, judge
 from certsync.dns import findings, records
-from tests.unit.fake_fleet import NAME, fleet
+from tests.unit.fake_fleet import NAME, fleet, machine
 
 FLEET = fleet()
 V4, V6 = FLEET.public_addresses
@@ -97,3 +104,31 @@ def test_what_sightings_mean(
 def test_with_no_backend_at_all_in_reach_nothing_is_ordered() -> None:
     nobody = [seen(host.name, reached=False) for host in FLEET.backends]
     assert judge(FLEET, nobody).misses == ("backend-01: no backend shows the challenge folder",)
+
+
+def test_a_backend_that_drips_its_answer_holds_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(canary, "SECONDS", 0.3)
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        monkeypatch.setattr(canary, "HTTP_PORT", listening.getsockname()[1])
+        thread = threading.Thread(target=drip, args=(listening, over))
+        thread.start()
+        one = machine("backend-01", 11, address="127.0.0.1", private_address="127.0.0.1")
+        lone = replace(fleet(), backends=(one,), public_addresses=())
+        try:
+            sightings = canary.look(lone, tmp_path)
+        finally:
+            over.set()
+            thread.join()
+    assert [each.seen for each in sightings] == [False]
+
+
+def drip(listening: socket.socket, over: threading.Event) -> None:
+    """Answer a byte of a header at a time, for as long as anybody listens."""
+    connection, _address = listening.accept()
+    with connection, contextlib.suppress(OSError):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        while not over.wait(0.1):
+            connection.sendall(b"x")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 
 from certsync.errors import StoreError
-from certsync.generation import Manifest, before, next_number, number_text, target
+from certsync.generation import Manifest, before, next_free, number_text, target
 from tests.unit.fake_fleet import manifest
 
 
@@ -40,9 +42,21 @@ def test_a_rollback_leads_to(
     assert before(numbers, withdrawn, number) == wanted
 
 
-def test_numbers_begin_at_one_and_are_written_with_four_digits() -> None:
-    assert next_number([]) == 1
-    assert next_number([1, 7]) == 8
+@pytest.mark.parametrize(
+    ("own", "claimed", "number"),
+    [
+        pytest.param(0, (), 1, id="they begin at one"),
+        pytest.param(7, (), 8, id="and count on"),
+        pytest.param(0, (1, 2, 3), 4, id="an issuer set up anew passes over its replicas'"),
+        pytest.param(7, (9999,), 8, id="a replica's high number moves nothing"),
+        pytest.param(7, range(10_000), 8, id="one that claims all of them is not believed"),
+    ],
+)
+def test_the_next_number(own: int, claimed: Collection[int], number: int) -> None:
+    assert next_free(own, claimed) == number
+
+
+def test_numbers_are_written_with_four_digits() -> None:
     assert number_text(7) == "0007"
 
 

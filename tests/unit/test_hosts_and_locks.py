@@ -245,3 +245,18 @@ def test_an_issuer_that_sends_notifications_gets_the_same_set_and_more(tmp_path:
 
 def test_switching_notifications_on_is_another_release() -> None:
     assert wheels.release(notify=True) == f"{wheels.release()}-notify"
+
+
+def test_a_program_that_takes_too_long_is_ended_with_all_that_it_has_started() -> None:
+    with pytest.raises(HostError):
+        process.run(["sh", "-c", "sleep 4321 & wait"], seconds=0.3)
+    found = subprocess.run(["pgrep", "-f", "sleep 4321"], capture_output=True, text=True)
+    left = [pid for pid in found.stdout.split() if _command(pid) == "sleep\x004321\x00"]
+    assert left == []
+
+
+def _command(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""

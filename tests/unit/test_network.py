@@ -13,7 +13,7 @@ import pytest
 from acme import messages
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certsync.errors import CaBusyError
+from certsync.errors import CaBusyError, CaSilentError
 from certsync.issuance.network import NONCE_TRIES, USER_AGENT, Network
 from certsync.issuance.problem import told
 
@@ -121,3 +121,21 @@ def test_the_cas_date_is_remembered(network: Network, url: str) -> None:
     assert network.ca_date is None
     network.get(url)
     assert network.ca_date is not None
+
+
+@pytest.mark.parametrize("wait", ["9" * 15, "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_pause_without_an_end_is_told_and_breaks_nothing(
+    url: str, network: Network, wait: str
+) -> None:
+    Ca.ready = [(503, {"Retry-After": wait}, {"detail": "a\x1b[2Jb\nc"})]
+    with pytest.raises(CaBusyError) as caught, told("asking"):
+        network.get(url)
+    assert "(HTTP 503, a?[2Jb?c)" in caught.value.message
+    assert caught.value.until is not None
+
+
+@pytest.mark.parametrize("error", [TypeError("x"), AttributeError("x"), OverflowError("x")])
+def test_what_the_libraries_stumble_over_is_told_as_no_acme(error: Exception) -> None:
+    with pytest.raises(CaSilentError) as caught, told("asking"):
+        raise error
+    assert caught.value.message == "the CA answered something that is no ACME, asking: x"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from certsync.commands.afterwards import observed, readings
-from certsync.commands.issue import _wait_after_failures, wish
+from certsync.commands.issue import _wait_after_failures, claims, wish
 from certsync.commands.renew import Hour, Outlook, _refuse_the_past, described
 from certsync.errors import (
     CaBusyError,
@@ -22,6 +22,7 @@ from certsync.fleet import KeyType
 from certsync.issuance.binding import Binding, read_binding
 from certsync.issuance.obtain import replaced
 from certsync.proof import Proof, Verdict
+from certsync.rollout import Standing
 from certsync.state import Known, Lineage, State
 from certsync.steps import ISSUANCE, RENEWAL, ROLLOUT, Step, take
 from certsync.store import Store
@@ -99,6 +100,29 @@ def test_what_the_fleet_asks_for_is_told_apart() -> None:
         fleet(profile="shortlived"),
     ]  # fmt: skip
     assert len({wish(each) for each in wishes}) == 4
+
+
+# What nobody foresaw
+
+
+def test_a_part_that_fails_stops_no_other_part(tmp_path: Path) -> None:
+    run, done = hour(tmp_path), []
+
+    def fails(error: Exception) -> None:
+        raise error
+
+    for error in (CaError("no"), OSError(28, "No space left", "f"), ZeroDivisionError("what")):
+        run.part(lambda error=error: fails(error))  # type: ignore[misc]
+        run.part(lambda: done.append(1))
+    assert len(done) == 3
+    assert [each.message for each in run.problems] == [
+        "no", "f: No space left", "unforeseen: ZeroDivisionError('what')"
+    ]  # fmt: skip
+
+
+def test_numbers_that_a_replica_claims_are_four_digits_or_nothing() -> None:
+    claimed = dict.fromkeys(("0007", "9" * 5000, "7", "12345", "x", "\u0664\u0664\u0664\u0664"), "")
+    assert claims(Standing("backend-02", reached=True, generations=claimed)) == {7}
 
 
 # Orders

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -207,6 +207,19 @@ def test_advice_is_read_as_it_was_written() -> None:
         assert Advice.from_json(before.to_json()) == before
     none = advice(DAY, DAY, window=None)
     assert Advice.from_json(none.to_json()) == none
+
+
+def test_a_ca_that_calls_every_new_certificate_to_be_replaced_gets_one_order_a_day() -> None:
+    at_once = advice(-2 * HOUR, HOUR)
+    assert due(manifest(), advice=at_once)
+    assert due(manifest(), NOW + HOUR, advice=at_once, hurried=NOW) is None
+    assert due(manifest(), NOW + DAY, advice=at_once, hurried=NOW)
+
+
+def test_a_window_at_the_beginning_of_time_is_in_the_past() -> None:
+    first = datetime(1, 1, 1, tzinfo=timezone.utc)
+    ancient = advice(DAY, DAY, window=(first, first + HOUR / 2))
+    assert renewal(manifest(), ancient, HOUR, NOW).moment == first
 
 
 # After a rollback

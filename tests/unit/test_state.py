@@ -21,7 +21,7 @@ BEHIND = Proof("backend-02", Verdict.BEHIND, "0001", "bb", NOW.isoformat(), "it 
 SILENT = Proof("backend-02", Verdict.UNREACHABLE, "", "", "", "no answer")
 
 
-def run(exit_status: int = 0, *did: str, error: str = "", at: str = "now") -> Run:
+def run(exit_status: int = 0, *did: str, error: str = "", at: str = NOW.isoformat()) -> Run:
     return Run("renew", at, exit_status, error, "", tuple(did))
 
 
@@ -61,6 +61,12 @@ def test_a_backend_that_is_in_sync_again_is_behind_no_longer() -> None:
     assert (known.behind_since, known.in_sync, known.error) == ("", later.isoformat(), "")
 
 
+def test_a_moment_that_a_wrong_clock_noted_puts_off_nothing() -> None:
+    ahead = Lineage().seen([BEHIND], (), NOW + timedelta(days=30))
+    known = ahead.seen([BEHIND], (), NOW).backends["backend-02"]
+    assert known.behind_since == NOW.isoformat()
+
+
 def test_a_backend_that_left_the_fleet_is_forgotten() -> None:
     known = Lineage().seen([GOOD, BEHIND], (), NOW).seen([GOOD], (), NOW)
     assert set(known.backends) == {"backend-01"}
@@ -70,7 +76,7 @@ def test_of_runs_that_did_nothing_and_ended_alike_only_the_last_is_history() -> 
     state = State()
     for each in (run(0, "ordered"), run(at="1"), run(at="2"), run(1, error="x"), run(at="3")):
         state = state.ended(each)
-    assert [each.at for each in state.history] == ["now", "2", "now", "3"]
+    assert [each.at for each in state.history] == [NOW.isoformat(), "2", NOW.isoformat(), "3"]
     assert state.last_success == "3"
     assert state.runs["renew"].at == "3"
 
@@ -97,7 +103,14 @@ def test_state_of_a_newer_certsync_is_refused_and_left_alone(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"schema": 1, "lineages": 7}', '{"schema": 1, "history": [{"verb": "x"}]}'],
+    [
+        "",
+        "{",
+        "[]",
+        '{"schema": 1, "lineages": 7}',
+        '{"schema": 1, "lineages": {"a": {"asked_all": "soon", "backends": {}, "advice": null}}}',
+        '{"schema": 1, "history": [{"verb": "x"}]}',
+    ],
 )
 def test_state_that_is_broken_is_forgotten_because_all_in_it_can_be_found_anew(
     tmp_path: Path, text: str

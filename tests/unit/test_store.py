@@ -74,6 +74,19 @@ def test_a_manifest_of_a_newer_certsync_is_refused_not_passed_over(
         store.target(NAME)
 
 
+@pytest.mark.parametrize("at", ["5", '{"0002": "soon"}', '{"two": "2026-11-21T12:00:00+00:00"}'])
+def test_a_broken_note_of_what_was_rolled_back_stops_the_run_and_is_not_forgotten(
+    store: Store, at: str
+) -> None:
+    path = store.state / f"withdrawn-{NAME}.json"
+    path.write_text(f'{{"schema": 1, "at": {at}}}')
+    with pytest.raises(StoreError) as caught:
+        store.withdrawn(NAME)
+    assert (caught.value.message, caught.value.hint) == (
+        f"{path} is broken", f"look at it, then remove {path}"
+    )  # fmt: skip
+
+
 def test_what_was_rolled_back_is_not_the_target(store: Store, tmp_path: Path) -> None:
     for number in (1, 2):
         kept(store, tmp_path, number)

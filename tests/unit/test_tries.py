@@ -50,6 +50,11 @@ def test_the_cas_own_word_is_kept() -> None:
     assert tries.next_by_person(NOW) == NOW + 5 * HOUR
 
 
+def test_a_word_of_the_cas_that_would_let_the_site_expire_is_kept_for_a_day() -> None:
+    tries = Tries().failed(NOW, "maintenance", exit_status=75, ca_said=NOW + 365 * DAY)
+    assert tries.next(NOW) == tries.next_by_person(NOW) == NOW + DAY
+
+
 def test_a_person_waits_for_nothing_but_the_cas_limit_of_failed_orders_an_hour() -> None:
     assert after(3, order=True).next_by_person(NOW) == NEVER
     assert after(4, order=True).next_by_person(NOW) == NOW + HOUR

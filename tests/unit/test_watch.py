@@ -70,7 +70,20 @@ def test_a_fleet_just_deployed_need_not_have_renewed_yet() -> None:
 def test_a_run_that_failed_is_a_finding_and_one_put_off_is_none() -> None:
     state = ran(timedelta(hours=1), 1, "no answer").to_json()
     assert watch.findings(state, fleet(), NOW) == ["renewal run of 2026-11-21 11:00 UTC: no answer"]
-    assert watch.findings(ran(timedelta(hours=1), 75, "busy").to_json(), fleet(), NOW) == []
+    put_off = Run("renew", (NOW - timedelta(hours=1)).isoformat(), 75, "busy")
+    assert watch.findings(ran(timedelta(hours=20)).ended(put_off).to_json(), fleet(), NOW) == []
+    assert watch.findings(ran(timedelta(hours=30)).ended(put_off).to_json(), fleet(), NOW) == [
+        "renewal run of 2026-11-21 11:00 UTC: busy"
+    ]
+
+
+def test_a_run_noted_by_a_clock_that_was_ahead_hides_nothing() -> None:
+    state = ran(timedelta(hours=5)).ended(Run("issue", (NOW + timedelta(days=9)).isoformat(), 0))
+    found = watch.findings(state.to_json(), fleet(), NOW)
+    assert found[0] == (
+        "backend-01: a run is noted for 2026-11-30 12:00 UTC: its clock is or was ahead"
+    )
+    assert "no renewal run for over 3 hours" in found[1]
 
 
 def test_people_are_told_what_is_next_and_what_has_been() -> None:
