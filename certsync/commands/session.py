@@ -37,8 +37,10 @@ def on_issuer(store: Store, verb: str, token: str, now: datetime) -> Iterator[li
             except CertsyncError as error:
                 _note(store, verb, now, done, error)
                 raise
-            except Exception as error:
-                _note(store, verb, now, done, CertsyncError(f"unforeseen: {error!r}"))
+            except (Exception, KeyboardInterrupt) as error:
+                stopped = isinstance(error, KeyboardInterrupt)
+                why = "interrupted" if stopped else f"unforeseen: {error!r}"
+                _note(store, verb, now, done, CertsyncError(why))
                 raise
             _note(store, verb, now, done, None)
     except lock.Held as held:

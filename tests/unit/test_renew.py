@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from certsync import lock
+from certsync.commands import session
 from certsync.commands.afterwards import observed, readings
 from certsync.commands.issue import _wait_after_failures, claims, wish
 from certsync.commands.renew import Hour, Outlook, _refuse_the_past, described
@@ -15,6 +19,7 @@ from certsync.errors import (
     CaError,
     ClockError,
     DnsError,
+    LockHeldError,
     RolloutError,
     TooSoonError,
 )
@@ -209,3 +214,52 @@ def test_monitoring_is_given_the_last_success_though_this_run_failed() -> None:
     assert (failed.last_success, failed.exit_status, failed.failed_tries) == (NOW - DAY, 1, 1)
     assert (failed.generation, failed.next_renewal, failed.proofs) == (2, NOW + 3 * DAY, (proof,))
     assert readings(fleet(), state, NOW, None, []).last_success == NOW
+
+
+# How a run ended
+
+
+@pytest.fixture
+def session_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """Return a store for sessions of no root, with a lock of their own."""
+    monkeypatch.setattr(session, "require_root", lambda: None)
+    monkeypatch.setattr(lock, "LOCK", str(tmp_path / "lock"))
+    monkeypatch.setattr(lock, "HOLDER", str(tmp_path / "holder"))
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    yield Store(tmp_path, tmp_path)
+    for each, handler in handlers.items():
+        signal.signal(each, handler)
+
+
+def test_a_run_that_is_told_to_stop_is_noted_with_what_it_has_done(session_store: Store) -> None:
+    def stopped() -> None:
+        with session.on_issuer(session_store, "renew", "", NOW) as done:
+            done.append("ordered generation 0002")
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    run = session_store.recall().runs["renew"]
+    assert (run.exit, run.error, run.did) == (1, "interrupted", ("ordered generation 0002",))
+
+
+def test_a_run_that_breaks_is_noted_too(session_store: Store) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        session.on_issuer(session_store, "renew", "", NOW),
+    ):
+        raise ZeroDivisionError("what")
+    run = session_store.recall().runs["renew"]
+    assert run.error == "unforeseen: ZeroDivisionError('what')"
+
+
+def test_a_run_that_finds_the_lock_held_is_told_by_whom_and_notes_nothing(
+    session_store: Store,
+) -> None:
+    with (
+        session.on_issuer(session_store, "renew", "", NOW),
+        pytest.raises(LockHeldError, match=r"^certsync renew \(process \d+ on the issuer\) holds"),
+        session.on_issuer(session_store, "rollback", "", NOW),
+    ):
+        pass
+    assert set(session_store.recall().runs) == {"renew"}
