@@ -282,11 +282,14 @@ def measured(bench: Bench, given: argparse.Namespace) -> dict[int, dict[str, Cos
     return found
 
 
+def _numbers(text: str) -> list[int]:
+    return [int(each) for each in text.split(",")]
+
+
 def main() -> int:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    sizes = {"type": lambda text: [int(each) for each in text.split(",")]}
-    parser.add_argument("--replicas", default=[4, 16, 31], metavar="N,N", **sizes)  # type: ignore[arg-type]
+    parser.add_argument("--replicas", default=[4, 16, 31], metavar="N,N", type=_numbers)
     parser.add_argument("--repetitions", type=int, default=5, metavar="N")
     parser.add_argument("--ansible", type=int, default=1, metavar="N", help="how often of these")
     parser.add_argument("--suite", choices=SUITES, default=DEFAULT_SUITE)

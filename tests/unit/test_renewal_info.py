@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 from datetime import datetime, timedelta, timezone
+from http.client import IncompleteRead
+from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from certsync import revocation
 from certsync.certificate import parse_chain
 from certsync.errors import CaSilentError
-from certsync.renewal_info import Answer, advice_of
+from certsync.renewal_info import Answer, _get, advice_of
 from certsync.revocation import Finding, list_addresses, read_list
 from tests.unit.fake_fleet import NOW
 
@@ -69,6 +73,16 @@ def test_an_explanation_cannot_move_a_terminals_cursor() -> None:
     window = {"start": "2027-01-20T10:14:00Z", "end": "2027-01-22T10:14:00Z"}
     found = advice_of(answer({"suggestedWindow": window, "explanationURL": "a\x1b[2Jb"}), "f", NOW)
     assert found.explanation == "a?[2Jb"
+
+
+@pytest.mark.parametrize("place", ["file:///", "http://ca.example/", "ftp://ca.example/"])
+def test_only_https_is_asked_whatever_a_directory_names(tmp_path: Path, place: str) -> None:
+    path = tmp_path / "info"
+    path.write_text("{}")
+    url = f"{place}{path}" if place == "file:///" else f"{place}info"
+    with pytest.raises(CaSilentError) as caught:
+        _get(url, "", NOW)
+    assert caught.value.message == f"the CA names an address for renewals that is not https: {url}"
 
 
 # Certificates made here
@@ -138,6 +152,23 @@ def test_a_revoked_certificate_is_found_on_its_list() -> None:
         revoked="it was revoked on 2026-11-21 12:00 UTC"
     )
     assert read_list(revoked(5), leaf, leaf, NOW) == Finding()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("gone"), IncompleteRead(b""), UnsupportedAlgorithm("odd"), TypeError("key")]
+)
+def test_a_list_that_cannot_be_had_or_read_is_told_and_ends_nothing(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_url: str) -> bytes:
+        raise error
+
+    place = x509.DistributionPoint([x509.UniformResourceIdentifier(URL)], None, None, None)
+    pem = certificate(1, x509.CRLDistributionPoints([place])).public_bytes(
+        serialization.Encoding.PEM
+    )
+    monkeypatch.setattr(revocation, "_get", fails)
+    assert revocation._by_list(pem + pem, NOW).unknown.startswith(f"{URL}: ")
 
 
 def test_a_list_of_somebody_else_or_of_last_year_says_nothing() -> None:

@@ -40,7 +40,8 @@ def advice(start: timedelta, length: timedelta, **changes: object) -> Advice:
 def due(
     newest: Manifest | None, now: datetime = NOW, wanted: Fleet | None = None, **more: object
 ) -> Any:
-    return issuance_due(newest, wanted or fleet(), now, **more)  # type: ignore[arg-type]
+    asked = wanted or fleet()
+    return issuance_due(newest, asked, now, **more)  # type: ignore[arg-type]  # a test's shorthand
 
 
 @pytest.mark.parametrize(
