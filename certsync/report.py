@@ -28,6 +28,8 @@ class Row:
 
     finding: str
     good: bool
+    proven: bool = False
+    """Whether it serves the current generation, whatever the balancers say."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as what `json.dumps` takes."""
@@ -43,7 +45,8 @@ def row(proof: Proof, pool: str, now: datetime) -> Row:
     finding = proof.why
     if proof.verdict is Verdict.IN_SYNC and pool == "disabled":
         finding = "in sync, and admitted by the next `certsync deploy`"
-    return Row(proof.name, proof.generation, proof.fingerprint, left, pool, finding, good)
+    proven = proof.verdict is Verdict.IN_SYNC
+    return Row(proof.name, proof.generation, proof.fingerprint, left, pool, finding, good, proven)
 
 
 def table(rows: Sequence[Row]) -> str:

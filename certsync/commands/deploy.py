@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 from certsync import console, fleet_lock, progress
@@ -19,6 +20,9 @@ from certsync.progress import Outcome
 from certsync.pyinfra_run import Run
 
 HINT = "the rest of the fleet is in service; when this is mended, run the same command again"
+SETTLING_SECONDS = 10.0
+"""A member that was down has to pass two checks; the balancer looks every second."""
+
 ISSUER_STEPS = {"Order the certificate": "issue", "Replicate the certificate": "replicate"}
 """Operation of deploy/road.py to the verb that it runs on the issuer."""
 
@@ -56,8 +60,17 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime]) -> None:
         run = Run(path, dry=False, data=options.data(), token=token)
         stack.callback(run.stop)
         outcome = progress.follow(fleet, run)
-    shown = status.status(path, now())
-    _conclude(fleet, outcome, run, shown)
+    _conclude(fleet, outcome, run, _settled(path, now))
+
+
+def _settled(path: Path, now: Callable[[], datetime]) -> Status:
+    """Return the status, once no member that is healed still waits for the balancer's checks."""
+    end = monotonic() + SETTLING_SECONDS
+    while True:
+        shown = status.status(path, now())
+        if not shown.awaited or monotonic() > end:
+            return shown
+        sleep(0.5)
 
 
 def _rehearse(fleet: Fleet, path: Path, options: Options) -> None:

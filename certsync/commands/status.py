@@ -41,6 +41,11 @@ class Status:
 
     hint: str
 
+    @property
+    def awaited(self) -> list[str]:
+        """The backends that a balancer will take back when its next checks have passed."""
+        return [row.name for row in self.rows if row.proven and "down" in row.pool]
+
     def text(self) -> str:
         """Return what a person reads."""
         lines = [report.table(self.rows)]
