@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from certsync import __version__, console
 from certsync.errors import CertsyncError, FleetFileError, NotifyError, WrongError, in_our_words
 from certsync.store import Store
+
+if TYPE_CHECKING:
+    # The hourly run has no need of it.
+    from certsync.plan import Plan, Step
 
 FLEET = click.argument("fleet", type=click.Path(path_type=Path), metavar="FLEET")
 TOKEN = click.option("--lock-token", default="", hidden=True)
@@ -70,14 +76,112 @@ def check(fleet: Path, online: bool) -> None:
 @cli.command()
 @FLEET
 @DRY
+@AS_JSON
 @click.option("--adopt-nginx", is_flag=True, help="Take over nginx sites that are not ours.")
 @click.option("--adopt-haproxy", is_flag=True, help="Take over a haproxy.cfg that is not ours.")
-def deploy(fleet: Path, dry_run: bool, adopt_nginx: bool, adopt_haproxy: bool) -> None:
+def deploy(
+    fleet: Path, dry_run: bool, as_json: bool, adopt_nginx: bool, adopt_haproxy: bool
+) -> None:
     """Do the whole road for FLEET: nginx, balancer, certificate, replicas, proof, passthrough."""
     from certsync.commands import deploy as verb
 
-    options = verb.Options(dry_run, adopt_nginx=adopt_nginx, adopt_haproxy=adopt_haproxy)
-    verb.deploy(fleet, options, now)
+    options = verb.Options(adopt_nginx=adopt_nginx, adopt_haproxy=adopt_haproxy)
+    if dry_run:
+        _tell_plan(verb.plan(fleet, options), as_json)
+        return
+    with _done_as_json(as_json) as done:
+        verb.deploy(fleet, options, now, done)
+
+
+@cli.command("add-backend")
+@FLEET
+@click.argument("backends", nargs=-1, required=True, metavar="NAME ADDRESS | NAME=ADDRESS...")
+@click.option("--private-address", default="", help="By which the fleet's hosts reach it.")
+@click.option("--adopt-nginx", is_flag=True, help="Take over nginx sites that are not ours.")
+@DRY
+@AS_JSON
+def add_backend(
+    fleet: Path,
+    backends: tuple[str, ...],
+    private_address: str,
+    adopt_nginx: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Add backends to FLEET: they get the current certificate, are proven, and then take traffic.
+
+    Nothing is ordered from the CA. Several at once are named as NAME=ADDRESS.
+    """
+    from certsync.change import named
+    from certsync.commands import add_backend as verb
+    from certsync.look import Adopt
+
+    try:
+        additions = named(backends, private_address)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    adopt = Adopt(nginx=adopt_nginx)
+    if dry_run:
+        _tell_plan(verb.plan(fleet, additions, adopt, now()), as_json)
+        return
+    with _done_as_json(as_json) as done:
+        verb.add_backend(fleet, additions, adopt, now, done)
+
+
+@cli.command("remove-backend")
+@FLEET
+@click.argument("name")
+@click.option("--gone", is_flag=True, help="It cannot be reached, and will not be.")
+@click.option("--compromised", is_flag=True, help="Replace the key, and revoke the certificate.")
+@click.option(
+    "--drain-seconds", type=click.IntRange(0, 3600), default=60, show_default=True,
+    help="How long its last connections may take to end.",
+)  # fmt: skip
+@DRY
+@AS_JSON
+def remove_backend(fleet: Path, name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
+    """Take the backend NAME out of FLEET: drained, its access cut, its key and certificate gone."""
+    from certsync.commands import remove_backend as verb
+
+    said = verb.Options(**options)
+    if dry_run:
+        _tell_plan(verb.plan(fleet, name, said), as_json)
+        return
+    with _done_as_json(as_json) as done:
+        verb.remove_backend(fleet, name, said, now, done)
+
+
+@cli.command()
+@FLEET
+@click.argument("name")
+@click.option("--old-is-dead", is_flag=True, help="The issuer cannot be reached, and will not be.")
+@DRY
+@AS_JSON
+def promote(fleet: Path, name: str, old_is_dead: bool, dry_run: bool, as_json: bool) -> None:
+    """Have the backend NAME of FLEET become the issuer; nothing secret moves."""
+    from certsync.commands import promote as verb
+
+    if dry_run:
+        plan = verb.plan(fleet, name, old_is_dead=old_is_dead)
+        _tell_plan(plan, as_json)
+        return
+    with _done_as_json(as_json) as done:
+        verb.promote(fleet, name, now, done, old_is_dead=old_is_dead)
+
+
+@cli.command()
+@FLEET
+@DRY
+@AS_JSON
+def leave(fleet: Path, dry_run: bool, as_json: bool) -> None:
+    """Take certsync off all hosts of FLEET; nginx, HAProxy and the certificates stay."""
+    from certsync.commands import leave as verb
+
+    if dry_run:
+        _tell_plan(verb.plan(fleet), as_json)
+        return
+    with _done_as_json(as_json) as done:
+        verb.leave(fleet, done)
 
 
 @cli.command()
@@ -99,11 +203,17 @@ def status(fleet: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("wish", type=click.Choice(["on", "off"]))
 @FLEET
-def passthrough(wish: str, fleet: Path) -> None:
+@DRY
+@AS_JSON
+def passthrough(wish: str, fleet: Path, dry_run: bool, as_json: bool) -> None:
     """Wish for the passthrough rule in FLEET, on or off; the next deploy carries it out."""
     from certsync.commands import passthrough as verb
 
-    console.result(verb.passthrough(fleet, on=wish == "on"))
+    if dry_run:
+        _tell_plan(verb.plan(fleet, on=wish == "on"), as_json)
+        return
+    with _done_as_json(as_json) as done:
+        console.result(verb.passthrough(fleet, on=wish == "on", done=done))
 
 
 @cli.command()
@@ -234,6 +344,188 @@ def notify(setting: bool, testing: bool) -> None:
         )
 
 
+@cli.command()
+@FLEET
+@DRY
+@AS_JSON
+@click.option("--adopt-nginx", is_flag=True, help="Take over nginx sites that are not ours.")
+@click.option("--adopt-haproxy", is_flag=True, help="Take over a haproxy.cfg that is not ours.")
+def adopt(
+    fleet: Path, dry_run: bool, as_json: bool, adopt_nginx: bool, adopt_haproxy: bool
+) -> None:
+    """Do the whole road for FLEET with the certificate that certbot has on the issuer.
+
+    Nothing is ordered. When every backend is proven, certbot renews that certificate no more; its
+    other ones, and its timer, stay as they are.
+    """
+    from certsync.commands import adopt as verb
+    from certsync.commands.deploy import Options
+
+    options = Options(adopt_nginx=adopt_nginx, adopt_haproxy=adopt_haproxy)
+    if dry_run:
+        _tell_plan(verb.plan(fleet, options, now()), as_json)
+        return
+    with _done_as_json(as_json) as done:
+        verb.adopt(fleet, options, now, done)
+
+
+@cli.command("take-over", hidden=True)
+@DRY
+@AS_JSON
+@TOKEN
+def take_over(dry_run: bool, as_json: bool, lock_token: str) -> None:
+    """On the issuer: keep the certificate that certbot has as a generation."""
+    from certsync.commands import take_over as verb
+    from certsync.commands.session import on_issuer, require_root
+
+    store = Store()
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.look(store, now()).steps(), as_json, "")
+        return
+    with on_issuer(store, "take-over", lock_token, now()) as done:
+        number = verb.take_over(store, now(), console.tell)
+        if number is None:
+            console.tell("certbot's certificate is kept already")
+        else:
+            done.append(f"took over certbot's certificate as generation {number:04}")
+
+
+@cli.command("retire-certbot", hidden=True)
+@TOKEN
+def retire_certbot(lock_token: str) -> None:
+    """On the issuer: have certbot renew the fleet's certificate no more."""
+    from certsync.commands import take_over as verb
+    from certsync.commands.session import on_issuer
+
+    store = Store()
+    with on_issuer(store, "retire-certbot", lock_token, now()) as done:
+        told = verb.retire_certbot(store, now())
+        done.extend(told[:1])
+        if told:
+            console.result("\n".join(told))
+
+
+@cli.command()
+@FLEET
+@click.option("--directory", default="", help="The URL of the CA's directory for tries.")
+@AS_JSON
+def rehearse(fleet: Path, directory: str, as_json: bool) -> None:
+    """Walk the whole road for FLEET with a CA's directory for tries; nothing live is touched.
+
+    The certificate that it gives is carried to every backend, checked there, and thrown away.
+    """
+    from certsync import rehearsal
+    from certsync.commands import rehearse as verb
+
+    findings = verb.rehearse(fleet, directory, console.tell)
+    if as_json:
+        console.result_json({"findings": [each.to_json() for each in findings]})
+    else:
+        console.result(rehearsal.table(findings))
+    if error := rehearsal.error(findings):
+        raise error
+    console.tell("the whole road is open; nothing that is live was touched")
+
+
+@cli.command("rehearse-here", hidden=True)
+@click.option("--directory", required=True)
+@TOKEN
+def rehearse_here(directory: str, lock_token: str) -> None:
+    """On the issuer: what `certsync rehearse` does there."""
+    from certsync.commands import rehearse_here as verb
+    from certsync.commands.session import locked
+
+    with locked("rehearse-here", lock_token):
+        findings = verb.rehearse_here(Store(), directory, now(), console.tell)
+    console.result_json({"findings": [each.to_json() for each in findings]})
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what completes commands and paths in SHELL.
+
+    \b
+      bash: eval "$(certsync completion bash)"            in ~/.bashrc
+      zsh:  eval "$(certsync completion zsh)"             in ~/.zshrc, after compinit
+      fish: certsync completion fish | source             in ~/.config/fish/config.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None
+    console.result(found(cli, {}, "certsync", "_CERTSYNC_COMPLETE").source().strip())
+
+
+@cli.command("manual", hidden=True)
+def manual_page() -> None:
+    """Print the manual page certsync(1), in roff."""
+    from certsync import manual
+
+    console.result(manual.page(cli, __version__).rstrip("\n"))
+
+
+@cli.command(hidden=True)
+@click.option("--by", "backend", required=True, metavar="BACKEND", help="Who may hold the keys.")
+@DRY
+@AS_JSON
+@TOKEN
+def compromised(backend: str, dry_run: bool, as_json: bool, lock_token: str) -> None:
+    """On the issuer: replace, revoke and delete every key that BACKEND may hold.
+
+    It has been taken out of the fleet, and its private keys are in wrong hands.
+    """
+    from certsync.commands import compromised as verb
+    from certsync.commands.session import on_issuer, require_root
+
+    store = Store()
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.outlook(store, now(), backend).steps(), as_json, "")
+        return
+    with on_issuer(store, "compromised", lock_token, now()) as done:
+        verb.compromised(store, now(), console.tell, done, backend)
+        console.result("\n".join(done) or "nothing to do")
+
+
+@cli.command(hidden=True)
+@DRY
+@AS_JSON
+@TOKEN
+def enroll(dry_run: bool, as_json: bool, lock_token: str) -> None:
+    """On a new issuer: have an account at the CA, and withdraw what may have been rolled back."""
+    from certsync.commands import enroll as verb
+    from certsync.commands.session import on_issuer, require_root
+
+    store = Store()
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.outlook(store).steps(), as_json, "")
+        return
+    with on_issuer(store, "enroll", lock_token, now()) as done:
+        console.result(f"account {verb.enroll(store, now(), console.tell, done)}")
+
+
+@cli.command(hidden=True)
+@DRY
+@AS_JSON
+@TOKEN
+def resign(dry_run: bool, as_json: bool, lock_token: str) -> None:
+    """On an old issuer: end its account at the CA, and remove the account's key."""
+    from certsync.commands import resign as verb
+    from certsync.commands.session import on_issuer, require_root
+
+    store = Store()
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.outlook(store), as_json, "")
+        return
+    with on_issuer(store, "resign", lock_token, now()) as done:
+        verb.resign(store, console.tell, done)
+        console.result("\n".join(done) or "nothing to do")
+
+
 @cli.command("fetch-wheels", hidden=True)
 @click.argument("python")
 @click.argument("machine")
@@ -251,6 +543,26 @@ def fetch_wheels(python: str, machine: str, libc: str) -> None:
         console.tell(f"fetching the issuer's packages for Python {python} on {machine}")
     brought = {wheel.name for target in targets for wheel in wheels.bring(target)}
     console.result(f"{len(brought)} wheels for Python {python} on {machine} are at hand")
+
+
+def _tell_plan(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        console.result_json(plan.to_json())
+    else:
+        console.result(plan.text())
+    console.tell("dry run: nothing was changed, and nothing was asked of the CA")
+
+
+@contextmanager
+def _done_as_json(as_json: bool) -> Iterator[list[Step]]:
+    """Give a list to note what was done, and print it for programs at the end, if wished for."""
+    done: list[Step] = []
+    try:
+        with console.narrating() if as_json else nullcontext():
+            yield done
+    finally:
+        if as_json:
+            console.result_json({"done": [asdict(each) for each in done]})
 
 
 def _tell_outlook(steps: list[str], as_json: bool, before: str) -> None:

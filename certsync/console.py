@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from certsync.errors import CertsyncError
@@ -17,6 +19,13 @@ from certsync.errors import CertsyncError
 def result(text: str) -> None:
     """Print what was asked for."""
     print(text, flush=True)
+
+
+@contextmanager
+def narrating() -> Iterator[None]:
+    """Have what a person would be shown as the result narrated, where programs get another one."""
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def result_json(data: Any) -> None:

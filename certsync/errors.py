@@ -5,6 +5,7 @@
     ├── RefusedError               exit 1   somebody else's server: nothing was changed
     ├── HostError                  exit 1   something run on a host, or here, fails
     │   └── UnreachableError                the host cannot be reached at all: it has no vote
+    │       └── KeyRefusedError             it is there, and does not let our SSH key in
     ├── StoreError                 exit 1   certificates on disk are not what they should be
     │   ├── BrokenStateError                a state file is not what was written
     │   └── NewerSchemaError                a newer certsync has written it
@@ -13,6 +14,7 @@
     ├── CaError                    exit 1   the CA refuses
     │   ├── OrderFailedError                an order was placed, and came to nothing
     │   └── CaSilentError                   it cannot be reached, or makes no sense
+    ├── FencedError                exit 1   the replicas take another backend for the issuer
     ├── RolloutError               exit 1   a backend does not hold or serve the generation
     │   └── VetoError                       it was activated nowhere
     ├── NotifyError                exit 1   a message cannot be sent, or not all services take it
@@ -84,6 +86,10 @@ class UnreachableError(HostError):
     """A host cannot be reached."""
 
 
+class KeyRefusedError(UnreachableError):
+    """A host answers and does not let our SSH key in."""
+
+
 class StoreError(CertsyncError):
     """What is on disk is not what it should be, or cannot be written."""
 
@@ -114,6 +120,10 @@ class OrderFailedError(CaError):
 
 class CaSilentError(CaError):
     """The CA cannot be reached, or answers nonsense; what it thinks of an order is not known."""
+
+
+class FencedError(CertsyncError):
+    """A replica refuses this issuer's push key: another backend may be the issuer by now."""
 
 
 class RolloutError(CertsyncError):

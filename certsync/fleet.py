@@ -217,6 +217,9 @@ class Fleet:
     known_hosts: str = ""
     """The operator's known_hosts file, absolute; empty: what OpenSSH uses by itself."""
 
+    templates: str = ""
+    """The folder beside the fleet file with templates of its own, absolute; empty: none."""
+
     @property
     def lineage(self) -> str:
         """The name under which all its certificates are kept."""
@@ -286,6 +289,7 @@ class Fleet:
                 ),
                 metrics=Metrics(**data.get("metrics", {})),
                 known_hosts=data["known_hosts"],
+                templates=data.get("templates", ""),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from certsync.proof import Proof, Verdict
 
@@ -17,6 +17,9 @@ class Gate:
 
     members: Mapping[str, bool]
     """Backend to whether it takes traffic; a member never proven is written as disabled."""
+
+    web: Mapping[str, bool] = field(default_factory=dict)
+    """The same for port 80, where a first deploy lets all in: the CA's challenges come there."""
 
     @property
     def admitted(self) -> tuple[str, ...]:
@@ -36,7 +39,13 @@ def decide(wish: bool, backends: Sequence[str], before: Gate, proofs: Mapping[st
         # Rather the one certificate a client may refuse than nobody at all.
         kept = [name for name in backends if before.members.get(name, False)]
         inside.update(dict.fromkeys(kept[:1], True))
-    return Gate(rule=wish and (before.rule or any(inside.values())), members=inside)
+    web = {name: _on_port_80(name, before, proofs.get(name)) for name in backends}
+    return Gate(wish and (before.rule or any(inside.values())), inside, web)
+
+
+def _on_port_80(name: str, before: Gate, proof: Proof | None) -> bool:
+    proven = proof is not None and proof.verdict is Verdict.IN_SYNC
+    return proven or not before.web or before.web.get(name, False)
 
 
 def _member(before: bool, proof: Proof | None) -> bool:
@@ -49,12 +58,13 @@ def _member(before: bool, proof: Proof | None) -> bool:
 
 def read(configuration: str) -> Gate:
     """Return what a haproxy.cfg that we wrote says; anything else says nothing."""
-    rule, members, section = False, {}, ""
+    rule, section = False, ""
+    pools: dict[str, dict[str, bool]] = {"backend tls": {}, "backend http": {}}
     for line in configuration.splitlines():
         words = line.split()
         if line[:1] not in ("", " ", "#") and words:
             section = " ".join(words[:2])
             rule = rule or section == "frontend tls"
-        elif section == "backend tls" and words[:1] == ["server"]:
-            members[words[1]] = "disabled" not in words[3:]
-    return Gate(rule, members)
+        elif section in pools and words[:1] == ["server"]:
+            pools[section][words[1]] = "disabled" not in words[3:]
+    return Gate(rule, pools["backend tls"], pools["backend http"])

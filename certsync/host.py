@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from certsync import process
-from certsync.errors import HostError, UnreachableError
+from certsync.errors import HostError, KeyRefusedError, UnreachableError
 from certsync.fleet import Machine
 from certsync.process import Completed, printable
 
@@ -30,11 +30,13 @@ REASONS = (
         "its SSH host key is not known here",
         "connect once by hand (ssh USER@ADDRESS), compare the fingerprint, say yes",
     ),
-    ("Permission denied", "it does not accept the SSH key", "are the user and key right?"),
     ("Connection closed by", "it closed the connection", "is there a `limit` rule on SSH?"),
     ("Connection reset", "it closed the connection", "is there a `limit` rule on SSH?"),
 )
 """What OpenSSH prints, what it means, and what to try."""
+
+KEY_REFUSED = "Permission denied ("
+"""What OpenSSH prints before the ways to log in that are left: our key was none."""
 
 
 def ssh_reason(name: str, stderr: str) -> UnreachableError:
@@ -42,6 +44,10 @@ def ssh_reason(name: str, stderr: str) -> UnreachableError:
     for words, meaning, hint in REASONS:
         if words in stderr:
             return UnreachableError(f"{name}: {meaning}", hint)
+    if KEY_REFUSED in stderr:
+        return KeyRefusedError(
+            f"{name}: it does not accept the SSH key", "are the user and key right?"
+        )
     lines = [line for line in stderr.strip().splitlines() if line.strip()]
     return UnreachableError(
         f"{name}: {printable(lines[-1] if lines else 'SSH failed without a word')}"

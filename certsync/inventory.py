@@ -6,12 +6,15 @@ pyinfra runs `inventory/NAME.py`, which calls this; nothing of pyinfra is loaded
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
+from certsync import overrides
+from certsync.change import NONE, Change
 from certsync.errors import FleetFileError
 from certsync.fleet import Fleet, Machine
-from certsync.fleet_file import describe, read_fleet
+from certsync.fleet_file import describe, read_fleet, text_of
 
 Group = list[tuple[str, dict[str, Any]]]
 
@@ -19,20 +22,30 @@ Group = list[tuple[str, dict[str, Any]]]
 def groups(path: Path) -> tuple[Group, Group, Group, Group]:
     """Return the groups backends, issuer, replicas and balancers of this fleet file.
 
+    A change that a command is about to make is in the environment. Who leaves the fleet by it is
+    among the backends, and not in the fleet that each host's data holds.
+
     Raises:
         SystemExit: it cannot be read, or has mistakes; all of them are in the message.
     """
+    change = Change.from_json(os.environ.get("CERTSYNC_CHANGE", ""))
     try:
-        fleet = read_fleet(path)
+        before, fleet = read_fleet(path), read_fleet(path, change)
+        text = text_of(path, change)
+        overrides.check(fleet, str(path))
     except FleetFileError as error:
         # pyinfra shows any other exception as a traceback of the inventory file.
         raise SystemExit(describe(error)) from None
-    fleet_sum = hashlib.sha256(path.read_bytes()).hexdigest()
-    members = (fleet.backends, (fleet.issuer,), fleet.replicas, fleet.balancers)
-    backends, issuer, replicas, balancers = (
+    # A byte order mark in front is no part of the text, and part of the file.
+    same = change == NONE
+    fleet_sum = hashlib.sha256(path.read_bytes() if same else text.encode()).hexdigest()
+    leaving = tuple(each for each in before.backends if each.name in change.remove)
+    backends = (*fleet.backends, *leaving)
+    members = (backends, (fleet.issuer,), fleet.replicas, fleet.balancers)
+    backend, issuer, replica, balancer = (
         [(machine.name, _data(machine, fleet, fleet_sum)) for machine in group] for group in members
     )
-    return backends, issuer, replicas, balancers
+    return backend, issuer, replica, balancer
 
 
 def _data(machine: Machine, fleet: Fleet, fleet_sum: str) -> dict[str, Any]:

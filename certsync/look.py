@@ -18,6 +18,8 @@ SCRIPT = r"""
 . /etc/os-release; echo "os $ID $VERSION_ID"
 echo "arch $(uname -m)"
 echo "time $(date +%s)"
+df -Pk / /etc /var | awk 'NR > 1 && (NR == 2 || $4 < least) { least = $4 }
+  END { print "disk", int(least / 1024) }'
 if command -v python3 >/dev/null; then
   echo "python $(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 fi
@@ -71,6 +73,9 @@ class Surroundings:
     time: int = 0
     """The host's clock, in seconds since 1970."""
 
+    disk_mb: int | None = None
+    """What is free, in MB, where we write: the least of the disks; None: not known."""
+
     python: tuple[int, ...] = ()
     listeners: tuple[Listener, ...] = ()
     haproxy: str = ""
@@ -99,6 +104,7 @@ def parse(lines: Sequence[str]) -> Surroundings:
         os=(os_id, os_version),
         arch=_first(first, "arch"),
         time=int(_first(first, "time") or 0),
+        disk_mb=int(_first(first, "disk")) if _first(first, "disk").isdigit() else None,
         python=tuple(int(part) for part in _first(first, "python").split(".") if part),
         listeners=tuple(
             dict.fromkeys(
@@ -138,13 +144,18 @@ class Objection:
     hint: str = field(default="")
 
 
-def objections(fleet: Fleet, machine: Machine, seen: Surroundings, adopt: Adopt) -> list[Objection]:
-    """Return why this host is somebody else's, or not fit; empty: go on."""
+def objections(
+    fleet: Fleet, machine: Machine, seen: Surroundings, adopt: Adopt, *, promoting: bool = False
+) -> list[Objection]:
+    """Return why this host is somebody else's, or not fit; empty: go on.
+
+    ``promoting``: one that has been the issuer is about to be it no more.
+    """
     backend = machine in fleet.backends
     found = _of_ports(machine, seen, "nginx" if backend else "haproxy")
     found += _of_nginx(fleet, machine, seen, adopt) if backend else []
     found += [] if backend else _of_haproxy(machine, seen, adopt)
-    return found + _of_issuer(fleet, machine, seen)
+    return found + _of_issuer(fleet, machine, seen, promoting=promoting)
 
 
 def _of_ports(machine: Machine, seen: Surroundings, allowed: str) -> list[Objection]:
@@ -189,14 +200,17 @@ def _of_haproxy(machine: Machine, seen: Surroundings, adopt: Adopt) -> list[Obje
     ]
 
 
-def _of_issuer(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Objection]:
+def _of_issuer(
+    fleet: Fleet, machine: Machine, seen: Surroundings, *, promoting: bool
+) -> list[Objection]:
     found = []
-    if seen.issuer and machine.name != fleet.issuer_name:
+    if seen.issuer and machine.name != fleet.issuer_name and not promoting:
         found.append(
             Objection(
                 machine.name,
                 f"it is this fleet's issuer, and the fleet file names {fleet.issuer_name}",
-                f'put issuer = "{machine.name}" back, or move the role with `certsync promote`',
+                "pull the newer fleet file, or have the other one take over: "
+                f"certsync promote FLEET {fleet.issuer_name}",
             )
         )
     names = {each.name for each in fleet.machines}

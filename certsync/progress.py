@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from certsync import console
 from certsync.fleet import Fleet
+from certsync.gate import Gate
+from certsync.plan import PHASE, FileChange, Step
 from certsync.pyinfra_run import Event, Run
-
-PHASE = "Phase "
 
 
 @dataclass
@@ -25,8 +23,22 @@ class Outcome:
     """Host to the operation that failed there."""
 
     refused: str = ""
-    changed: int = 0
-    """Operations that changed something, counted on each host."""
+    changed: list[Step] = field(default_factory=list)
+    """What was changed, in the order in which it was done."""
+
+    operations: list[dict[str, Any]] = field(default_factory=list)
+    """In a dry run: what pyinfra foresees of each operation."""
+
+    files: dict[tuple[str, str], FileChange] = field(default_factory=dict)
+    """In a dry run: the files that would be written, by host and path."""
+
+    gates: list[tuple[str, Gate, Gate]] = field(default_factory=list)
+    """In a dry run: balancer, its gate now, and what it would be."""
+
+    answers: dict[str, list[str] | None] = field(default_factory=dict)
+    """In a dry run: what the issuer's own commands would do, by verb.
+
+    None: it has no certsync yet."""
 
 
 class Watch:
@@ -37,6 +49,7 @@ class Watch:
         self._doing = {machine.name: "" for machine in fleet.machines}
         self._changed: dict[str, int] = {}
         self._same: dict[str, int] = {}
+        self._phase = ""
 
     def take(self, event: Event) -> None:
         """Note one event, and print what it means."""
@@ -48,12 +61,29 @@ class Watch:
             self.outcome.refused = event.text
         elif event.kind == "operation" and event.name.startswith(PHASE):
             self.end_phase()
-            console.tell(event.name.removeprefix(PHASE))
+            self._phase = event.name.removeprefix(PHASE)
+            console.tell(self._phase)
         elif event.kind == "start":
             waiting = event.name.startswith(PHASE)
             self._doing[event.host] = "" if waiting else event.name.split(" | ")[-1]
         elif event.kind in ("success", "error") and not event.name.startswith(PHASE):
             self._finish(event)
+        else:
+            self._foresee(event)
+
+    def _foresee(self, event: Event) -> None:
+        """Note what a dry run tells."""
+        data = event.data
+        if event.kind == "file":
+            change = FileChange(event.host, data["path"], data["before"], data["after"])
+            self.outcome.files[change.host, change.path] = change
+        elif event.kind == "gate":
+            gates = Gate(**data["before"]), Gate(**data["after"])
+            self.outcome.gates.append((event.host, *gates))
+        elif event.kind == "plan":
+            self.outcome.operations = data["operations"]
+        elif event.kind == "answer":
+            self.outcome.answers[event.name] = data["steps"]
 
     def _finish(self, event: Event) -> None:
         what = event.name.split(" | ")[-1]
@@ -64,7 +94,8 @@ class Watch:
             return
         counts = self._changed if event.changed else self._same
         counts[event.host] = counts.get(event.host, 0) + 1
-        self.outcome.changed += event.changed
+        if event.changed:
+            self.outcome.changed.append(Step(self._phase, event.host, what))
 
     def end_phase(self) -> None:
         """Print what the phase that ends has done on each host."""
@@ -99,32 +130,3 @@ def _live(watch: Watch) -> AbstractContextManager[Any]:
         watch, console=Console(stderr=True), refresh_per_second=8, transient=True,
         redirect_stdout=False,
     )  # fmt: skip
-
-
-def changes_announced(output: Iterable[str]) -> list[str]:
-    """Return what a dry run would do, phase by phase, from the table that pyinfra printed."""
-    lines = list(output)
-    starts = [index for index, line in enumerate(lines) if "Detected changes:" in line]
-    found, phase = [], ""
-    for line in lines[starts[0] + 2 :] if starts else []:
-        if "Detected changes may not" in line:
-            break
-        name, sure, perhaps = (*re.split(r"\s{2,}", line.strip()), "", "", "")[:3]
-        if name.startswith(PHASE):
-            phase = name.removeprefix(PHASE)
-            continue
-        what = name.split(" | ")[-1]
-        told = [f"    {what}: {_hosts(sure)}"] if _hosts(sure) else []
-        told += [f"    {what}, if what comes before it changes: {_hosts(perhaps)}"] * bool(
-            _hosts(perhaps)
-        )
-        if told and phase:
-            found.append(phase)
-            phase = ""
-        found += told
-    return found or ["nothing would be changed"]
-
-
-def _hosts(cell: str) -> str:
-    match = re.search(r"\((.*)\)", cell)
-    return match.group(1) if match else ""

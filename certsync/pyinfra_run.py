@@ -10,13 +10,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 from certsync import process
+from certsync.change import NONE, Change
 from certsync.templates import PACKAGE, road
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -24,7 +25,10 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened: `operation`, `start`, `success`, `error`, `unreached`, `refused`."""
+    """One thing that happened: `operation`, `start`, `success`, `error`, `unreached`, `refused`.
+
+    In a dry run also `file`, `gate`, `answer` and `plan`: what would be, in ``data``.
+    """
 
     kind: str
     host: str = ""
@@ -34,12 +38,31 @@ class Event:
     changed: bool = False
     """Whether a `success` changed anything."""
 
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What pyinfra is asked for."""
+
+    fleet_file: Path
+    data: Mapping[str, str] = field(default_factory=dict)
+    """Overrides of pyinfra's host data."""
+
+    change: Change = NONE
+    """What the fleet file does not say yet, or not any more."""
+
+    only: tuple[str, ...] = ()
+    """The hosts to work on; empty: all."""
+
+    deploy: str = "deploy/site.py"
+
 
 class Run:
     """A run of pyinfra over a fleet."""
 
-    def __init__(self, fleet_file: Path, *, dry: bool, data: dict[str, str], token: str) -> None:
-        """Start it. ``data`` overrides pyinfra's host data; ``token`` presents the fleet lock."""
+    def __init__(self, errand: Errand, *, dry: bool, tokens: Mapping[str, str]) -> None:
+        """Start it; ``tokens`` present the fleet locks that are held, by the host's name."""
         self.output: list[str] = []
         """All that pyinfra printed, line by line, without colours."""
         self.status = 0
@@ -47,17 +70,22 @@ class Run:
         self._events = os.fdopen(reading)
         argv = [sys.executable, "-m", "pyinfra", "--chdir", str(road())]
         argv += ["--dry"] if dry else ["-y"]
-        for key, value in data.items():
+        for key, value in errand.data.items():
             argv += ["--data", f"{key}={value}"]
+        for name in errand.only:
+            argv += ["--limit", name]
         environment = {
             "CERTSYNC_EVENTS": str(writing),
-            "CERTSYNC_FLEET": str(fleet_file.resolve()),
-            "CERTSYNC_LOCK_TOKEN": token,
+            "CERTSYNC_FLEET": str(errand.fleet_file.resolve()),
+            "CERTSYNC_CHANGE": errand.change.to_json(),
+            "CERTSYNC_LOCK_TOKENS": json.dumps(dict(tokens)),
             "PYINFRA_PROGRESS": "off",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+        if dry:
+            environment["CERTSYNC_DRY"] = "1"
         self._process = process.follow(
-            [*argv, str(_inventory(fleet_file)), "deploy/site.py"],
+            [*argv, str(_inventory(errand.fleet_file)), errand.deploy],
             cwd=str(road()),
             events=writing,
             environment=environment,
@@ -77,6 +105,7 @@ class Run:
                 tuple(data.get("hosts", ())),
                 data.get("text", ""),
                 data.get("changed", False),
+                data,
             )
         self.status = self._process.wait()
         self._reader.join(timeout=10)

@@ -411,10 +411,32 @@ def check(name: str, number: str) -> dict:
     return {"checked": number}
 
 
+def try_out(name: str, number: str) -> dict:
+    """Check what the inbox holds where it would be used, and keep nothing of it: a rehearsal."""
+    if number == PLACEHOLDER:
+        raise Refused("generation 0000 is each backend's own")
+    clear_staging()
+    try:
+        files = read_inbox(INBOX) if INBOX.is_dir() else {}
+        if not files:
+            raise Refused("nothing has been received to be tried")
+        folder = write_generation(files, name, number)
+        verify(folder, name, number, time.time())
+        try_nginx(folder, name)
+    finally:
+        clear_staging()
+        if INBOX.is_dir():
+            empty_inbox(INBOX)
+    return {"tried": number}
+
+
 def take(folder: Path, there: Path, name: str, number: str) -> None:
     """Check a staged copy and keep it, unless the same one is kept already."""
-    seal = verify(folder, name, number, time.time())
     kept = whole_manifest(there)
+    if kept is not None and read_manifest(folder).get("number") != number:
+        # What a rehearsal that was killed has left: it is not meant, and nothing is missing here.
+        return
+    seal = verify(folder, name, number, time.time())
     if kept is None:
         try_once(folder, name, seal)
         keep(folder, name, number)
@@ -497,12 +519,39 @@ def prune(name: str) -> list:
         numbers = sorted(each.name for each in archive(name).glob("[0-9]" * 4))
         spared = {PLACEHOLDER, current_number(name), *numbers[-KEPT:]}
         for number in set(numbers) - spared:
-            # In one rename, so that nobody ever finds half of it.
-            aside = tempfile.mkdtemp(prefix="pruned.", dir=make_folder(HOME / "staging"))
-            (archive(name) / number).rename(aside + "/was")
+            aside = put_aside(archive(name) / number)
             pruned.append(number)
             shutil.rmtree(aside, ignore_errors=True)
     return sorted(pruned)
+
+
+def put_aside(folder: Path) -> str:
+    """Move a generation out of the archive, and return the folder of ``staging`` that it is in.
+
+    In one rename, so that nobody ever finds half of it.
+    """
+    aside = tempfile.mkdtemp(prefix="pruned.", dir=make_folder(HOME / "staging"))
+    folder.rename(aside + "/was")
+    return aside
+
+
+def discard(name: str, number: str) -> dict:
+    """Delete a kept generation: its key is in wrong hands. One that is not there is as good."""
+    folder = archive(name) / number
+    if number == PLACEHOLDER:
+        raise Refused("generation 0000 is each backend's own")
+    if number == current_number(name):
+        raise Refused(f"generation {number} is live")
+    if os.path.lexists(folder):
+        put_aside(folder)
+        sync_folder(folder.parent)
+    # What a run that was cut off has left holds keys too.
+    if INBOX.is_dir():
+        empty_inbox(INBOX)
+    clear_staging()
+    if left := [each.name for each in (HOME / "staging").glob("*")]:
+        raise Refused(f"{HOME / 'staging'}: {left[0]} cannot be removed")
+    return {"discarded": number}
 
 
 # Verbs of root alone
@@ -580,7 +629,9 @@ def fall_back(name: str) -> str:
 FROM_INPUT: dict[str, Callable[..., dict]] = {
     "current": current,
     "check": check,
+    "try": try_out,
     "activate": activate,
+    "discard": discard,
 }
 FROM_ARGUMENTS: dict[str, Callable[..., dict]] = {"placeholder": placeholder, "boot": boot}
 

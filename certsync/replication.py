@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from certsync import host, process, receiver
-from certsync.errors import HostError, UnreachableError
+from certsync.errors import HostError, KeyRefusedError, UnreachableError
 from certsync.fleet import Fleet, Machine
 from certsync.generation import number_text
 from certsync.rollout import Standing
@@ -122,7 +122,12 @@ class Backend:
 
     def unheard(self, error: HostError) -> Standing:
         """Return the standing of a backend that could not be asked."""
-        return Standing(self.name, reached=False, why=error.message.removeprefix(f"{self.name}: "))
+        return Standing(
+            self.name,
+            reached=False,
+            why=error.message.removeprefix(f"{self.name}: "),
+            refuses_key=isinstance(error, KeyRefusedError),
+        )
 
     def push(self, outbox: Path) -> None:
         """Send the outbox's files to a replica's inbox with rsync.
@@ -219,6 +224,15 @@ def each(
     finally:
         # Who interrupts a run does not wait for answers: `in_touch` ends those who owe them.
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def standings(lineage: str, among: Sequence[Backend]) -> list[Standing]:
+    """Return what each backend says it has, many asked at once."""
+    found = each(lambda one: one.standing(lineage), among)
+    return [
+        answer if isinstance(answer, Standing) else backend.unheard(answer)
+        for backend, answer in found
+    ]
 
 
 def open_runtime() -> None:

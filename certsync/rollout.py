@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from certsync.errors import FencedError
 from certsync.generation import number_text
 
 
@@ -23,6 +24,9 @@ class Standing:
     why: str = ""
     """Why it was not reached."""
 
+    refuses_key: bool = False
+    """Whether it is there, and does not let the issuer's push key in."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -37,6 +41,9 @@ class Plan:
 
     unreached: Mapping[str, str]
     """Backends that cannot be asked, and why."""
+
+    refusing: tuple[str, ...] = ()
+    """Those of them that are there, and refuse the issuer's push key."""
 
     def steps(self) -> list[str]:
         """Return what is to be done, in words; nothing: all is well."""
@@ -71,7 +78,35 @@ def plan(
         if each.current != generation or each.name in push or each.name in not_serving
     )
     unreached = {each.name: each.why for each in standings if not each.reached}
-    return Plan(number, push, activate, unreached)
+    refusing = tuple(each.name for each in standings if each.refuses_key)
+    return Plan(number, push, activate, unreached, refusing)
+
+
+def fenced_by(
+    refusing: Collection[str], unreached: Collection[str], before: Collection[str]
+) -> tuple[str, ...]:
+    """Return who refuses the push key: now, or ``before`` where it cannot be reached now."""
+    return tuple(sorted({*refusing, *(name for name in before if name in unreached)}))
+
+
+def heed_fence(refusing: Collection[str]) -> None:
+    """Go on only if no replica refuses this issuer's push key.
+
+    A promotion puts another issuer's key in the place of ours. An issuer that was taken out of the
+    role while it was off does not know of it, and its replicas are who tells it.
+
+    Raises:
+        FencedError: one refuses; all of them are named.
+    """
+    if not refusing:
+        return
+    verb = "refuse" if len(refusing) > 1 else "refuses"
+    raise FencedError(
+        f"{', '.join(sorted(refusing))} {verb} this issuer's push key: "
+        "nothing was ordered or activated",
+        "was another backend promoted? then take this one's role away: `certsync promote FLEET "
+        "NAME` again; if not: `certsync deploy FLEET`",
+    )
 
 
 def veto(issuer: str, reached: int, refused: Mapping[str, str]) -> str:

@@ -126,20 +126,26 @@ def _chosen(fingerprint: str, start: datetime, end: datetime, every: timedelta) 
     return start + max(timedelta(0), (end - start) - every) * part
 
 
-def issuance_due(
+def issuance_due(  # noqa: PLR0913, PLR0917  # all that an order can be due for
     newest: Manifest | None,
     fleet: Fleet,
     now: datetime,
     advice: Advice | None = None,
     withdrawal: Withdrawal | None = None,
     hurried: datetime | None = None,
+    compromised: str = "",
 ) -> Due | None:
-    """Return why an order is needed, or None: a certificate as the fleet asks for is there."""
+    """Return why an order is needed, or None: a certificate as the fleet asks for is there.
+
+    ``compromised`` says that the private key of the newest one is in wrong hands; empty: it is not.
+    """
     if newest is None:
         return Due("no certificate yet", first=True)
     every = timedelta(hours=fleet.renewal.every_hours)
     coming = renewal(newest, advice, every, now, withdrawal, hurried)
     since = coming.moment if coming.moment <= now else None
+    if compromised:
+        return Due(compromised, first=False, since=since)
     differs = difference(newest, fleet)
     if differs and (since or not _was_withdrawn(withdrawal, fleet)):
         first = newest.directory != fleet.authority.directory or not _same_names(newest, fleet)

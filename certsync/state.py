@@ -75,6 +75,9 @@ class Lineage:
     hurried: str = ""
     """When the CA's advice last had a certificate renewed in its first days."""
 
+    fenced_by: tuple[str, ...] = ()
+    """Replicas that refused our push key when they were last reached."""
+
     advice: Advice | None = None
     tries: Tries = field(default_factory=Tries)
     backends: Mapping[str, Known] = field(default_factory=dict)
@@ -191,6 +194,7 @@ def _lineage(data: Mapping[str, Any]) -> Lineage:
     return Lineage(
         **{
             **data,
+            "fenced_by": tuple(str(name) for name in data.get("fenced_by", ())),
             "advice": Advice.from_json(data["advice"]) if data["advice"] else None,
             "tries": Tries.from_json(data["tries"]),
             "backends": {name: Known(**each) for name, each in data["backends"].items()},

@@ -1,4 +1,4 @@
-"""The steps of a renewal in their order, and the one way in which each is taken.
+"""The steps of a renewal and of a compromise in their order, and how each of them is taken.
 
 A dry run prints them, a real run takes them through `take`: no step is taken that is not listed.
 After every one of them the power may go, and the next run goes on from what is on disk.
@@ -29,6 +29,9 @@ class Step(str, Enum):
     ACTIVATE_REPLICAS = "activate it on every replica"
     PROVE = "prove that every backend serves it"
     REMEMBER = "write down how it went"
+    MARK = "write down which private keys are in wrong hands"
+    REVOKE = "revoke the certificates of these keys"
+    DISCARD = "delete these keys from every backend"
 
 
 ISSUANCE = (
@@ -36,6 +39,8 @@ ISSUANCE = (
 )  # fmt: skip
 ROLLOUT = (Step.STAGE, Step.CHECK, Step.ACTIVATE_ISSUER, Step.ACTIVATE_REPLICAS, Step.PROVE)
 RENEWAL = (*ISSUANCE, *ROLLOUT, Step.REMEMBER)
+COMPROMISE = (Step.MARK, *ISSUANCE, *ROLLOUT, Step.REVOKE, Step.DISCARD, Step.REMEMBER)
+"""What a key in wrong hands takes; a renewal takes the end of it where this was cut off."""
 
 
 def take(step: Step, work: Callable[[], Result]) -> Result:  # noqa: ARG001  # for who watches

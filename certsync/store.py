@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certsync import receiver
+from certsync.compromise import Marks
 from certsync.errors import BrokenStateError, NewerSchemaError, StoreError
 from certsync.fleet import Fleet
 from certsync.generation import Manifest, number_text, target
@@ -158,8 +159,12 @@ class Store:
         return sorted(set(self.numbers(lineage)) - set(self.manifests(lineage)))
 
     def target(self, lineage: str) -> int | None:
-        """Return the number that should be live everywhere; None: nothing has been issued."""
-        return target(self.manifests(lineage), self.withdrawn(lineage))
+        """Return the number that should be live everywhere; None: none that may be is there."""
+        return target(self.manifests(lineage), self.barred(lineage))
+
+    def barred(self, lineage: str) -> set[int]:
+        """Return the numbers that are never activated: rolled back, or with a compromised key."""
+        return {*self.withdrawn(lineage), *self.compromised(lineage).numbers}
 
     def files(self, lineage: str, number: int) -> dict[str, bytes]:
         """Return the five files of a generation."""
@@ -183,6 +188,22 @@ class Store:
 
     def _withdrawn_file(self, lineage: str) -> Path:
         return self.state / f"withdrawn-{lineage}.json"
+
+    def compromised(self, lineage: str) -> Marks:
+        """Return which generations' private keys are in wrong hands, and what is done about it."""
+        path = self._compromised_file(lineage)
+        try:
+            return Marks.from_json(self.read_state(path))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # Not forgotten: a key that others hold would be served again.
+            raise BrokenStateError(f"{path} is broken", f"look at it, then remove {path}") from None
+
+    def mark_compromised(self, lineage: str, marks: Marks) -> None:
+        """Write down whose keys are compromised; what was written before is forgotten."""
+        self.write_state(self._compromised_file(lineage), marks.to_json())
+
+    def _compromised_file(self, lineage: str) -> Path:
+        return self.state / f"compromised-{lineage}.json"
 
     def recall(self) -> State:
         """Return what is remembered between runs. What is broken is as good as forgotten.

@@ -1,8 +1,13 @@
-"""The configuration files as text: jinja2 templates filled from a fleet. Reading only."""
+"""The configuration files as text: jinja2 templates filled from a fleet. Reading only.
+
+A file in the fleet's own folder of templates takes the place of ours with the same name.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +23,10 @@ HEADER = f"{MARK}; changes here are lost at the next deploy."
 BALANCER_ROOTS = "/etc/haproxy/certsync-roots.pem"
 
 CHALLENGE_CHECK = "/.well-known/acme-challenge/certsync-route"
-CHALLENGE_ANSWER = "certsync-route-is-open"
+CHALLENGE_ANSWER = "certsync-route-leads-to"
 
-HUES = 12
-"""How many colours the test pages take turns with."""
+HUE_STEP = 137
+"""Degrees from one colour to the next: near the golden angle, so that no two of few are alike."""
 
 
 def road() -> Path:
@@ -30,10 +35,14 @@ def road() -> Path:
     return carried if carried.is_dir() else PACKAGE.parent
 
 
-def render(name: str, **values: Any) -> str:
-    """Return a template's text."""
+def render(name: str, own: str, **values: Any) -> str:
+    """Return a template's text; ``own`` is the folder that a fleet has templates of its own in.
+
+    Every file we write says so in its first line, or the next deploy would take it for another's.
+    """
+    folders = [own] * bool(own) + [str(road() / "templates")]
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(road() / "templates"),
+        loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -41,12 +50,16 @@ def render(name: str, **values: Any) -> str:
         autoescape=False,  # noqa: S701  nginx and HAProxy files; every value is validated
     )
     environment.filters["bracketed"] = bracketed
-    return environment.get_template(name).render(
+    text = environment.get_template(name).render(
         header=HEADER,
         challenge_check=CHALLENGE_CHECK,
         challenge_answer=CHALLENGE_ANSWER,
         **values,
     )
+    if MARK in text.partition("\n")[0]:
+        return text
+    first = f"<!-- {HEADER} -->" if name.endswith(".html.j2") else f"# {HEADER}"
+    return f"{first}\n{text}"
 
 
 def bracketed(address: str) -> str:
@@ -61,9 +74,8 @@ def haproxy(fleet: Fleet, gate: Gate, roots_sum: str = "") -> str:
     is reloaded, so the configuration changes with it.
     """
     roots = BALANCER_ROOTS if fleet.authority.roots else SYSTEM_ROOTS
-    return render(
-        "haproxy/haproxy.cfg.j2", fleet=fleet, gate=gate, roots=roots, roots_sum=roots_sum
-    )
+    values: dict[str, Any] = {"fleet": fleet, "gate": gate, "roots": roots, "roots_sum": roots_sum}
+    return render("haproxy/haproxy.cfg.j2", fleet.templates, **values)
 
 
 def nginx(fleet: Fleet, machine: Machine, *, http2_directive: bool) -> dict[str, str]:
@@ -74,18 +86,19 @@ def nginx(fleet: Fleet, machine: Machine, *, http2_directive: bool) -> dict[str,
         "issuer": fleet.issuer,
         "http2_directive": http2_directive,
     }
+    own = fleet.templates
     files = {
-        "snippets/certsync-challenge.conf": render("nginx/challenge.conf.j2", **values),
-        f"snippets/ssl-{fleet.lineage}.conf": render("nginx/ssl.conf.j2", **values),
+        "snippets/certsync-challenge.conf": render("nginx/challenge.conf.j2", own, **values),
+        f"snippets/ssl-{fleet.lineage}.conf": render("nginx/ssl.conf.j2", own, **values),
     }
     if fleet.site.kind.value != "unmanaged":
-        files[f"sites-available/{site_name(fleet)}"] = render("nginx/site.conf.j2", **values)
+        files[f"sites-available/{site_name(fleet)}"] = render("nginx/site.conf.j2", own, **values)
     return files
 
 
 def render_renewal(name: str, fleet: Fleet) -> str:
     """Return one of the files that start renewal runs on the issuer."""
-    return render(f"renewal/{name}", fleet=fleet, moment=moment_of(fleet))
+    return render(f"renewal/{name}", fleet.templates, fleet=fleet, moment=moment_of(fleet))
 
 
 def site_name(fleet: Fleet) -> str:
@@ -93,8 +106,9 @@ def site_name(fleet: Fleet) -> str:
     return f"certsync-{fleet.lineage}.conf"
 
 
-def test_page(fleet: Fleet, machine: Machine) -> str:
+def test_page(machine: Machine, own: str) -> str:
     """Return the page that shows which backend answered, in a colour of its own."""
-    names = [host.name for host in fleet.backends]
-    hue = names.index(machine.name) * 360 // max(len(names), HUES // 4)
-    return render("nginx/lb.html.j2", machine=machine, hue=hue)
+    # By its own name alone: who else comes and goes changes nothing here.
+    digits = re.sub(r"\D", "", machine.name)[-4:]
+    number = int(digits) if digits else zlib.crc32(machine.name.encode())
+    return render("nginx/lb.html.j2", own, machine=machine, hue=number * HUE_STEP % 360)

@@ -70,7 +70,7 @@ def _site(fleet: Fleet, machine: Machine) -> None:
         written(
             name="Test page",
             path="/var/lib/certsync-site/lb.html",
-            content=templates.test_page(fleet, machine),
+            content=templates.test_page(machine, fleet.templates),
         )
     if host.data.get("adopt_nginx"):
         put_aside(name="Put other sites aside", paths=_foreign_sites, remove=True)

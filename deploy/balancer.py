@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 
 from pyinfra import host
@@ -19,11 +20,14 @@ from deploy.operations import (
     haproxy_configured,
     packages_present,
     put_aside,
+    ran,
     ran_when,
     written,
 )
+from deploy.progress import event, is_dry
 
 CONFIGURATION = "/etc/haproxy/haproxy.cfg"
+SOCKET = "/run/haproxy/admin.sock"
 DROP_IN = "/etc/systemd/system/haproxy.service.d"
 
 
@@ -70,15 +74,39 @@ def configure(fleet: Fleet, machine: Machine) -> None:
     )  # fmt: skip
 
 
+@deploy("Balancers: drain")
+def drain(name: str) -> None:
+    """Have a member get no new connections; the ones it has go on."""
+    pools = "tls tls-unverified http challenge"
+    known = f"grep -q '^    server {name} ' {CONFIGURATION}"
+    ran(
+        name="No new connections",
+        command=f"for pool in {pools}; do "
+        f'echo "set server $pool/{name} state drain" | socat -t 5 - {SOCKET} > /dev/null; done',
+        unless=f"! {known}",
+    )
+
+
+@deploy("Balancers: pools")
+def without(fleet: Fleet) -> None:
+    """Have the pools as the fleet is; who is in it stays as proven as it is."""
+    haproxy_configured(name="haproxy.cfg", content=lambda: configuration(fleet, {}, last=True))
+
+
 def _foreign_file() -> list[str]:
     return [CONFIGURATION] if host.get_fact(Standing).haproxy == "foreign" else []
 
 
-def configuration(fleet: Fleet, proofs: dict[str, Proof]) -> str:
-    """Return haproxy.cfg as it should be, from what the balancer has and what has been proven."""
+def configuration(fleet: Fleet, proofs: dict[str, Proof], *, last: bool = False) -> str:
+    """Return haproxy.cfg as it should be, from what the balancer has and what has been proven.
+
+    ``last``: no other one follows in this run, so that a dry run tells of its pools.
+    """
     before = gate.read(host.get_fact(Text, path=CONFIGURATION))
     names = [machine.name for machine in fleet.backends]
     decided = gate.decide(fleet.passthrough, names, before, proofs)
+    if last and is_dry():
+        event("gate", host=host.name, before=asdict(before), after=asdict(decided))
     roots = fleet.authority.roots
     roots_sum = hashlib.sha256(Path(roots).read_bytes()).hexdigest() if roots else ""
     return templates.haproxy(fleet, decided, roots_sum)

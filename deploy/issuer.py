@@ -22,7 +22,7 @@ from certsync.fleet import Fleet, Machine
 from certsync.look import MARK
 from certsync.store import Store
 from deploy.facts import Lines, Text
-from deploy.operations import failing, ran, written
+from deploy.operations import failing, firewall_allows, ran, written
 from deploy.replica import host_keys
 
 OPT = "/opt/certsync"
@@ -46,6 +46,20 @@ def configure(fleet: Fleet, replicas: list[Any]) -> None:
     _rendered_fleet(fleet)
 
 
+@deploy("Issuer: a replica leaves")
+def forget(fleet: Fleet, replicas: list[Any], address: str) -> None:
+    """Have the issuer know a replica no more, that had this private address."""
+    firewall_allows(
+        name="Firewall",
+        rules=[],
+        instead_of=[f"allow from {address} to any port 80 proto tcp"] if address else [],
+        enable=False,
+        ssh_port=fleet.issuer.ssh_port,
+    )
+    _pinned(fleet, replicas)
+    _rendered_fleet(fleet)
+
+
 def _push_user(fleet: Fleet, replicas: list[Any]) -> None:
     server.user(
         name="Pushing user", user=USER, system=True, home=PUSH, shell="/usr/sbin/nologin",
@@ -58,6 +72,10 @@ def _push_user(fleet: Fleet, replicas: list[Any]) -> None:
         f"&& chgrp {USER} {PUSH}/id_ed25519 && chmod 640 {PUSH}/id_ed25519",
         unless=f"test -s {PUSH}/id_ed25519",
     )
+    _pinned(fleet, replicas)
+
+
+def _pinned(fleet: Fleet, replicas: list[Any]) -> None:
     written(
         name="Pinned host keys of the replicas",
         path=f"{PUSH}/known_hosts",
@@ -98,7 +116,7 @@ def _rendered_fleet(fleet: Fleet) -> None:
     data = fleet.to_json()
     for machine in (*data["backends"], *data["balancers"]):
         machine["ssh_key"] = ""
-    data["known_hosts"] = ""
+    data["known_hosts"] = data["templates"] = ""
     text = json.dumps(data, indent=1, default=str) + "\n"
     written(name="Rendered fleet", path=str(STORE.fleet_file), content=text, mode="600")
     written(

@@ -16,6 +16,7 @@ from pyinfra.api import FileUploadCommand, StringCommand, operation
 from pyinfra.operations import files
 
 from deploy.facts import Lines, Text
+from deploy.progress import is_dry, would_write
 
 Commands = Generator[Any, None, None]
 CANDIDATE = "/run/certsync-candidate"
@@ -29,7 +30,7 @@ MEMBERS_ARE_UP = """\
 for try in $(seq 50); do
   sleep 0.2
   echo show stat | socat -t 5 - /run/haproxy/admin.sock | awk -F, '
-    $1 == "tls" && $2 != "BACKEND" && $18 ~ /^DOWN/ { down = 1 } END { exit down }' && break
+    /^(tls|challenge),/ && $2 != "BACKEND" && $18 ~ /^DOWN/ { down = 1 } END { exit down }' && break
 done
 exit 0"""
 """A member just admitted has to pass two checks. One that stays down is the status's to tell."""
@@ -85,6 +86,7 @@ def written(
     if not text:
         host.noop(f"{path}: nothing to write yet")
         return
+    _would_write(path, text)
     yield from files.put._inner(src=StringIO(text), dest=path, mode=mode, user="root", group=group)
 
 
@@ -110,6 +112,7 @@ def sudo_rule(path: str, rule: str) -> Commands:
     if host.get_fact(Text, path=path) == rule:
         host.noop(f"{path}: as it should be")
         return
+    _would_write(path, rule)
     candidate = f"{CANDIDATE}.sudo"
     yield from _upload(rule, candidate)
     yield StringCommand(
@@ -140,6 +143,7 @@ def _nginx_configured(wanted: Mapping[str, str], sites: Mapping[str, bool]) -> C
         return
     yield StringCommand(f"rm -rf {CANDIDATE} && mkdir -m 700 {CANDIDATE}")
     for number, path in enumerate(changed):
+        would_write(host, f"/etc/nginx/{path}", texts[path], wanted[path])
         yield from _upload(wanted[path], f"{CANDIDATE}/{number}")
     steps = ["set -e", "apply() {", ":"]
     for number, path in enumerate(changed):
@@ -173,6 +177,7 @@ def haproxy_configured(content: Callable[[], str]) -> Commands:
     if host.get_fact(Text, path=path) == text and not _is_unfinished(unfinished):
         host.noop("haproxy is configured")
         return
+    _would_write(path, text)
     candidate = "/etc/haproxy/.certsync-candidate.cfg"
     yield from _upload(text, candidate)
     yield StringCommand(
@@ -221,6 +226,11 @@ def firewall_allows(
             yield StringCommand(f"ufw delete {rule}")
     if enable and status == ["inactive"]:
         yield StringCommand(f"ufw allow {ssh_port}/tcp && ufw --force enable")
+
+
+def _would_write(path: str, text: str) -> None:
+    if is_dry():
+        would_write(host, path, host.get_fact(Text, path=path), text)
 
 
 def _is_unfinished(mark: str) -> bool:

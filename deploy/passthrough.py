@@ -17,8 +17,7 @@ from deploy.operations import haproxy_configured
 def gate(fleet: Fleet, issuer: Any) -> None:
     """Have the members that the issuer has just proven, and the rule if there is one."""
     haproxy_configured(
-        name="Passthrough",
-        content=lambda: configuration(fleet, proofs(issuer)),
+        name="Passthrough", content=lambda: configuration(fleet, proofs(issuer), last=True)
     )
 
 

@@ -16,8 +16,12 @@ _lock = RLock()
 _looked_at: set[int] = set()
 
 
-def refuse_foreign_servers(state: State, fleet: Fleet, adopt: Adopt) -> None:
+def refuse_foreign_servers(
+    state: State, fleet: Fleet, adopt: Adopt, *, promoting: bool = False
+) -> None:
     """Look at every host that is reached, and stop the whole run if one is somebody else's.
+
+    ``promoting``: one that has been the issuer is about to be it no more.
 
     Raises:
         PyinfraError: with all objections, before pyinfra has run any operation.
@@ -29,7 +33,7 @@ def refuse_foreign_servers(state: State, fleet: Fleet, adopt: Adopt) -> None:
         for host in state.activated_hosts:
             seen = host.get_fact(Standing)
             if seen is not None:
-                found += look.objections(fleet, host.data.machine, seen, adopt)
+                found += look.objections(fleet, host.data.machine, seen, adopt, promoting=promoting)
         if found:
             found.sort(key=lambda each: each.host)
             event("refused", text=look.describe(found))

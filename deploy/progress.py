@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+from threading import Thread
+from time import sleep
 from typing import Any
 
 from pyinfra.api.state import BaseStateCallback, State
@@ -19,6 +22,17 @@ def event(kind: str, **values: Any) -> None:
     if VARIABLE in os.environ:
         line = json.dumps({"event": kind, **values}) + "\n"
         os.write(int(os.environ[VARIABLE]), line.encode())
+
+
+def is_dry() -> bool:
+    """Return whether this run only says what it would do."""
+    return "CERTSYNC_DRY" in os.environ
+
+
+def would_write(host: Any, path: str, before: str, after: str) -> None:
+    """Tell, in a dry run, how a file would change."""
+    if is_dry() and before != after:
+        event("file", host=host.name, path=path, before=before, after=after)
 
 
 class Progress(BaseStateCallback):
@@ -48,6 +62,21 @@ class Progress(BaseStateCallback):
             event(kind, host=host.name, name=name, changed=meta.did_change())
 
 
+def _foretell(state: State) -> None:
+    """Tell what the run would change, which pyinfra's own table cuts short on many hosts."""
+    # Imported by anything else than pyinfra's own command line, it would patch that process.
+    from pyinfra_cli.prints import build_plan_json  # type: ignore[import-untyped]  # has no types
+
+    event("plan", operations=build_plan_json(state))
+
+
+def _end_with(parent: int) -> None:
+    """End this run when who started it is gone, so that none goes on behind the next one's back."""
+    while os.getppid() == parent:
+        sleep(0.5)
+    os._exit(1)
+
+
 def _name(state: State, op_hash: str) -> str:
     return ", ".join(sorted(state.get_op_meta(op_hash).names))
 
@@ -57,5 +86,11 @@ def report(state: State) -> None:
     if any(isinstance(handler, Progress) for handler in state.callback_handlers):
         return
     state.add_callback_handler(Progress())  # type: ignore[no-untyped-call]  # pyinfra's own
+    if is_dry():
+        atexit.register(_foretell, state)
+    # Only now: to start a thread lets the other hosts' runs of the deploy file go on.
+    if VARIABLE in os.environ:
+        Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     reached = {host.name for host in state.activated_hosts}
-    event("unreached", hosts=[host.name for host in state.inventory if host.name not in reached])
+    wanted = [host.name for host in state.inventory if state.is_host_in_limit(host)]
+    event("unreached", hosts=[name for name in wanted if name not in reached])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Generator
@@ -11,6 +12,7 @@ from pyinfra import host
 from pyinfra.api import StringCommand, deploy, operation
 
 from deploy.facts import Answer
+from deploy.progress import event, is_dry
 
 CERTSYNC = "/opt/certsync/current/bin/certsync"
 
@@ -21,18 +23,45 @@ def issue() -> None:
     issuer_command(name="Order the certificate", verb="issue")
 
 
+@deploy("Issuer: certificate of certbot's")
+def take_over() -> None:
+    """Keep certbot's certificate as a generation, unless it is kept."""
+    issuer_command(name="Take over the certificate", verb="take-over")
+
+
 @deploy("Issuer: replicate and prove")
 def replicate() -> None:
     """Bring the certificate to every backend, and prove that each one serves it."""
     issuer_command(name="Replicate the certificate", verb="replicate")
 
 
+@deploy("Issuer: compromised keys")
+def compromised(name: str) -> None:
+    """Replace every key that a backend which left may have, and have its certificates revoked."""
+    issuer_command(name="Replace the keys", verb=f"compromised --by {shlex.quote(name)}")
+
+
+@deploy("Issuer: account")
+def enroll() -> None:
+    """Have an account at the CA, of the new issuer's own."""
+    issuer_command(name="Register an account", verb="enroll")
+
+
+@deploy("Issuer: account")
+def resign() -> None:
+    """Give the account at the CA back, of one who is the issuer no more."""
+    issuer_command(name="Deactivate the account", verb="resign")
+
+
 @operation()
 def issuer_command(verb: str) -> Generator[Any, None, None]:
     """Run one of certsync's commands on the issuer, unless it says that nothing is to be done."""
     answer = host.get_fact(Answer, verb=f"{verb} --dry-run")
+    if is_dry():
+        event("answer", host=host.name, name=verb, steps=answer.get("steps"))
     if answer and not answer["steps"]:
         host.noop(f"certsync {verb}: nothing to do")
         return
-    token = os.environ.get("CERTSYNC_LOCK_TOKEN", "")
+    tokens = json.loads(os.environ.get("CERTSYNC_LOCK_TOKENS", "{}"))
+    token = tokens.get(host.name, "")
     yield StringCommand(f"{CERTSYNC} {verb} --lock-token {shlex.quote(token)}")

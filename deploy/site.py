@@ -8,7 +8,8 @@ pyinfra -y inventory/NAME.py deploy/site.py
 from pyinfra import host, inventory, state
 
 from certsync.look import Adopt
-from deploy import backend, balancer, issuer, passthrough, progress, renewal, replica, road
+from deploy import absent, backend, balancer, issuer, passthrough, progress, renewal, replica, road
+from deploy.facts import Standing
 from deploy.operations import phase
 from deploy.preflight import refuse_foreign_servers
 
@@ -19,8 +20,12 @@ adopt = Adopt(
 issuing_host = inventory.get_host(fleet.issuer.name)
 replica_hosts = [inventory.get_host(each.name) for each in fleet.replicas]
 
+promoting = bool(host.data.get("promote"))
+certificate = host.data.get("certificate") or "issue"
+
 progress.report(state)
-refuse_foreign_servers(state, fleet, adopt)
+refuse_foreign_servers(state, fleet, adopt, promoting=promoting)
+demoted = promoting and machine in fleet.replicas and host.get_fact(Standing).issuer
 
 phase(name="Phase 1 of 6: packages")
 
@@ -46,10 +51,19 @@ phase(name="Phase 3 of 6: the way from the issuer to the replicas")
 if machine in fleet.replicas:
     replica.configure(fleet, issuing_host)
 
+if promoting and machine == fleet.issuer:
+    absent.access()
+
 phase(name="Phase 4 of 6: the certificate")
 
 if machine == fleet.issuer:
-    road.issue()
+    # What else a command has come for: `add-backend` brings the certificate that there is.
+    if certificate == "issue":
+        road.issue()
+    if certificate == "take-over":
+        road.take_over()
+    if promoting:
+        road.enroll()
     # From here on it renews, heals and proves by itself, whatever becomes of this deploy.
     renewal.scheduled(fleet)
 
@@ -62,3 +76,9 @@ phase(name="Phase 6 of 6: passthrough, for what has been proven")
 
 if machine in fleet.balancers:
     passthrough.gate(fleet, issuing_host)
+
+if demoted:
+    absent.taken_over(state, issuing_host)
+    absent.runs()
+    road.resign()
+    absent.issuing()

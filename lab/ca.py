@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from lab import network
 from lab.errors import LabError
@@ -129,6 +130,19 @@ class CertificateAuthority:
         window = {"start": start.isoformat(), "end": end.isoformat()}
         body = {"certificate": fullchain, "ariResponse": json.dumps({"suggestedWindow": window})}
         self._ask(MANAGEMENT_PORT, "/set-renewal-info/", body, tls=True)
+
+    def forbid_all_but(self, name: str, *values: str) -> None:
+        """Let a name have a CAA record set of these `issue` properties; none: no records."""
+        self._ask(DNS_MANAGEMENT_PORT, "/clear-caa", {"host": name})
+        if values:
+            policies = [{"tag": "issue", "value": value} for value in values]
+            self._ask(DNS_MANAGEMENT_PORT, "/add-caa", {"host": name, "policies": policies})
+
+    def status_of(self, serial: int) -> dict[str, Any]:
+        """Return what the CA says of a certificate: its `Status`, and the `Reason` if revoked."""
+        told = self._ask(MANAGEMENT_PORT, f"/cert-status-by-serial/{serial:x}", tls=True)
+        answer: dict[str, Any] = json.loads(told)
+        return answer
 
     def log(self) -> str:
         """Return all that Pebble has written."""

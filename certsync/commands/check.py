@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from certsync import overrides
 from certsync.fleet import LETSENCRYPT, LETSENCRYPT_STAGING, Fleet
 from certsync.fleet_file import read_fleet
 
@@ -14,10 +15,12 @@ def check(path: Path) -> str:
     """Return what the fleet file says, in a few words.
 
     Raises:
-        FleetFileError: it cannot be read, or has mistakes.
+        FleetFileError: it cannot be read, or has mistakes, as may its own templates.
     """
     fleet = read_fleet(path)
+    replaced = overrides.check(fleet, str(path))
     lines = [f"{path} is fine: {_summary(fleet)}"]
+    lines += [f"{overrides.PLACE}/{name} takes the place of certsync's" for name in replaced]
     if not fleet.authority.publicly_trusted:
         lines.append("its certificate will not be publicly trusted: browsers refuse it")
     return "\n".join(lines)

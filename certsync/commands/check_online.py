@@ -15,6 +15,10 @@ from certsync.fleet_file import read_fleet
 from certsync.look import Adopt, Surroundings
 
 AT_ONCE = 16
+LEAST_DISK_MB = 100
+"""For packages, and on the issuer certsync's own environment."""
+
+NOBODYS = Adopt()
 CLOCK_SECONDS = 300
 """How far a host's clock may be from this machine's."""
 
@@ -44,28 +48,31 @@ def check_online(path: Path, now: datetime, tell: Callable[[str], None]) -> list
     fleet = read_fleet(path)
     tell(f"looking at {len(fleet.machines)} hosts and {len(fleet.names)} names")
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        of_hosts = pool.map(lambda machine: _look_at(fleet, machine, now), fleet.machines)
+        of_hosts = pool.map(lambda machine: look_at(fleet, machine, now), fleet.machines)
         found = [finding for findings in of_hosts for finding in findings]
         answers = dict(zip(fleet.names, pool.map(dns.look_up, fleet.names), strict=True))
     return found + of_names(fleet, answers)
 
 
-def _look_at(fleet: Fleet, machine: Machine, now: datetime) -> list[OnlineFinding]:
+def look_at(
+    fleet: Fleet, machine: Machine, now: datetime, adopt: Adopt = NOBODYS
+) -> list[OnlineFinding]:
+    """Return what is wrong with a host, from a look at it now."""
     try:
         done = host.on(machine, fleet.known_hosts, look.SCRIPT)
     except HostError as error:
         message = error.message.removeprefix(f"{machine.name}: ")
         return [OnlineFinding(machine.name, message, error.hint)]
-    return of_host(fleet, machine, look.parse(done.stdout.splitlines()), now)
+    return of_host(fleet, machine, look.parse(done.stdout.splitlines()), now, adopt)
 
 
 def of_host(
-    fleet: Fleet, machine: Machine, seen: Surroundings, now: datetime
+    fleet: Fleet, machine: Machine, seen: Surroundings, now: datetime, adopt: Adopt = NOBODYS
 ) -> list[OnlineFinding]:
     """Return what is wrong with a host, from what was seen there."""
     found = [
         OnlineFinding(each.host, each.what, each.hint)
-        for each in look.objections(fleet, machine, seen, Adopt())
+        for each in look.objections(fleet, machine, seen, adopt)
     ]
     if seen.os not in look.SUPPORTED | look.BY_READING:
         found.append(
@@ -73,6 +80,14 @@ def of_host(
                 machine.name,
                 f"it runs {' '.join(seen.os)}, which certsync does not know",
                 "Debian 12 or 13, Ubuntu 22.04, 24.04 or 26.04",
+            )
+        )
+    if seen.disk_mb is not None and seen.disk_mb < LEAST_DISK_MB:
+        found.append(
+            OnlineFinding(
+                machine.name,
+                f"its disk has {seen.disk_mb} MB left, and {LEAST_DISK_MB} are needed",
+                "make room: apt-get clean, journalctl --vacuum-size=100M, df -h",
             )
         )
     off = seen.time - now.timestamp()

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from certsync import canary, dns, receiver, replication, steps, webroot
+from certsync.commands import fence
 from certsync.errors import (
     CaBusyError,
     CaError,
@@ -62,6 +63,9 @@ class Outlook:
     lineage: Lineage
     """What is remembered of it."""
 
+    compromised: str = ""
+    """Why the newest one's key must not be served any longer; empty: it may."""
+
     def next(self, now: datetime) -> NextRenewal | None:
         """Return when an unattended run orders next, after failures no sooner than they allow."""
         again = self.lineage.tries.of(wish(self.fleet)).next(now)
@@ -79,16 +83,23 @@ def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
     fleet = store.fleet()
     manifests = store.manifests(fleet.lineage)
     number = store.target(fleet.lineage)
+    marks = store.compromised(fleet.lineage)
+    if number is None and (live := store.current(fleet.lineage)) in marks.numbers:
+        # Nothing better is there yet: it is what the next one follows.
+        number = live if live in manifests else None
     newest = manifests[number] if number else None
+    compromised = marks.why(number) if number else ""
     withdrawal = _withdrawal(store, fleet.lineage, manifests, number or 0, now)
     known = store.recall().lineage(fleet.lineage)
     every = timedelta(hours=fleet.renewal.every_hours)
     hurried = datetime.fromisoformat(known.hurried) if known.hurried else None
-    due = issuance_due(newest, fleet, now, known.advice, withdrawal, hurried)
+    due = issuance_due(newest, fleet, now, known.advice, withdrawal, hurried, compromised)
     if due is None and force:
         due = Due("it was asked for", first=False)
     coming = renewal(newest, known.advice, every, now, withdrawal, hurried) if newest else None
-    return Outlook(fleet, newest, due, coming, known)
+    if compromised:
+        coming = NextRenewal(now, compromised)
+    return Outlook(fleet, newest, due, coming, known, compromised)
 
 
 def _withdrawal(
@@ -112,6 +123,7 @@ def issue(
     Raises:
         DnsError: the names do not lead to the fleet.
         CanaryError: a challenge would be lost on its way.
+        FencedError: a replica refuses the push key.
         CaError, CaBusyError, TooSoonError, ClockError: from the CA, or before asking it again.
         StoreError: the disk refuses.
     """
@@ -122,12 +134,16 @@ def issue(
     tries = look.lineage.tries.of(wish(look.fleet))
     _wait_after_failures(tries, now, by_person=by_person or force)
     tell(f"a certificate is needed: {look.due.why}")
-    fleet = steps.take(Step.LOOK, lambda: look_before_buying(look, store, now, tell))
+    fleet, free = steps.take(Step.LOOK, lambda: _looked(look, store, now, tell))
+    from certsync import issuance
+
+    replacing = tries.count < INSISTING
     try:
-        number = _bought(fleet, look.newest, store, now, tell, replacing=tries.count < INSISTING)
+        issued = issuance.obtain(fleet, store, now, tell, look.newest, replacing=replacing)
     except (CaError, CaBusyError, ClockError) as error:
         _remember(store, fleet, _after(tries, error, now), now)
         raise
+    number = _kept(fleet, free, issued, store, tell)
     _remember(store, fleet, Tries(), now, hurried=_is_hurried(look, now))
     return number
 
@@ -185,15 +201,18 @@ def _remember(
     store.remember(state.having(fleet.lineage, known))
 
 
-def _bought(
-    fleet: Fleet, newest: Manifest | None, store: Store, now: datetime, tell: Tell, *,
-    replacing: bool,
-) -> int:  # fmt: skip
-    """Return the number of a new generation, ordered, signed and kept."""
+def _looked(look: Outlook, store: Store, now: datetime, tell: Tell) -> tuple[Fleet, int]:
+    """Return what an order is spent on, and the number for what comes of it."""
+    # First who is asked may say that another backend is the issuer: then challenges go there too.
+    free = free_number(look.fleet, store)
+    return look_before_buying(look, store, now, tell), free
+
+
+def _kept(fleet: Fleet, number: int, issued: Issued, store: Store, tell: Tell) -> int:
+    """Keep what the CA has signed as a new generation, and return its number."""
     from certsync import issuance
 
-    issued = issuance.obtain(fleet, store, now, tell, newest, replacing=replacing)
-    manifest = _manifest(fleet, free_number(fleet, store), issued)
+    manifest = _manifest(fleet, number, issued)
     steps.take(Step.KEEP, lambda: store.keep(manifest, issued.key, issued.certificate))
     steps.take(Step.FORGET, lambda: issuance.forget(fleet, store))
     tell(
@@ -209,14 +228,20 @@ def free_number(fleet: Fleet, store: Store) -> int:
     An issuer that was set up anew begins with an empty archive, and its replicas do not: a number
     of theirs for another certificate would be refused by each. A replica may claim anything, so
     numbers are only passed over, and one that claims all of them is not believed.
+
+    Raises:
+        FencedError: a replica refuses the push key, so this may be the issuer no more.
     """
     own = max(store.numbers(fleet.lineage), default=0)
-    claimed: set[int] = set()
     with replication.in_touch(fleet) as backends:
-        for _backend, found in replication.each(lambda one: one.standing(fleet.lineage), backends):
-            if isinstance(found, Standing):
-                claimed |= claims(found)
-    return next_free(own, claimed)
+        found = replication.standings(fleet.lineage, backends)
+    fence.heed(
+        store,
+        fleet.lineage,
+        [each.name for each in found if each.refuses_key],
+        [each.name for each in found if not each.reached],
+    )
+    return next_free(own, {number for each in found for number in claims(each)})
 
 
 def claims(standing: Standing) -> set[int]:
@@ -228,7 +253,8 @@ def look_before_buying(look: Outlook, store: Store, now: datetime, tell: Tell) -
     """Check the disk, the names and the challenge's way, and return what an order is spent on.
 
     A miss stops a first order; a renewal it only delays, until half of the time from due to expiry
-    is gone. Then it is told, and the order is tried all the same.
+    is gone. Then it is told, and the order is tried all the same; so it is where the key that is
+    served is in wrong hands.
 
     Raises:
         StoreError: the disk refuses.
@@ -241,7 +267,8 @@ def look_before_buying(look: Outlook, store: Store, now: datetime, tell: Tell) -
     for text in judgement.told:
         tell(f"warning: {text}")
     end = patience_ends(look.due, look.newest) if look.due else None
-    if judgement.misses and (end is None or now < end):
+    has_time = not look.compromised and (end is None or now < end)
+    if judgement.misses and has_time:
         until = f"; it is ordered all the same after {end:%Y-%m-%d %H:%M} UTC" if end else ""
         raise CanaryError(
             "a challenge would be lost, so nothing was ordered: "

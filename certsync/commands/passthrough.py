@@ -7,21 +7,39 @@ from pathlib import Path
 import tomlkit
 
 from certsync.fleet_file import parse_fleet, read_fleet
-from certsync.store import write_whole
+from certsync.fleet_file.editing import write
+from certsync.plan import HERE, FileChange, Plan, Step
 
 
-def passthrough(path: Path, *, on: bool) -> str:
+def plan(path: Path, *, on: bool) -> Plan:
+    """Return what setting the wish would do; nothing is changed.
+
+    Raises:
+        FleetFileError: the file has mistakes.
+    """
+    if read_fleet(path).passthrough is on:
+        return Plan()
+    before = path.read_text(encoding="utf-8")
+    document = tomlkit.parse(before)
+    document["passthrough"] = on
+    after = tomlkit.dumps(document)
+    parse_fleet(after, str(path), path.parent)
+    step = Step("the fleet file", HERE, f"write passthrough = {str(on).lower()} into {path}")
+    return Plan((step,), (FileChange(HERE, str(path), before, after),))
+
+
+def passthrough(path: Path, *, on: bool, done: list[Step]) -> str:
     """Set the wish in a fleet file, its comments kept, and return what to do next.
+
+    ``done`` gets what was changed.
 
     Raises:
         FleetFileError: the file has mistakes; it is left as it is.
     """
     word = "on" if on else "off"
-    if read_fleet(path).passthrough is on:
+    wanted = plan(path, on=on)
+    if not wanted.files:
         return f"passthrough is {word} in {path} already"
-    document = tomlkit.parse(path.read_text(encoding="utf-8"))
-    document["passthrough"] = on
-    text = tomlkit.dumps(document)
-    parse_fleet(text, str(path), path.parent)
-    write_whole(path, text.encode(), mode=path.stat().st_mode & 0o777)
+    write(path, wanted.files[0].after)
+    done += wanted.steps
     return f"passthrough is {word} in {path}; carry it out with: certsync deploy {path}"

@@ -9,12 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from certsync import advice, proving, renewal_info
-from certsync.commands import issue, replicate
+from certsync.commands import compromised, issue, replicate
 from certsync.commands.afterwards import afterwards
 from certsync.commands.replicate import Outcome
 from certsync.errors import (
     CertsyncError,
     ClockError,
+    FencedError,
     LaterError,
     RolloutError,
     VetoError,
@@ -98,6 +99,11 @@ class Hour:
         if outcome.failures:
             self.problems.append(outcome.error())
 
+    @property
+    def is_fenced(self) -> bool:
+        """Whether a replica has refused the push key: this may be the issuer no more."""
+        return any(isinstance(each, FencedError) for each in self.problems)
+
     def trouble(self) -> CertsyncError | None:
         """Return all problems as one error, the worst exit status first; None: all is well."""
         if len(self.problems) < 2:
@@ -119,6 +125,8 @@ def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
         steps += [step.value for step in RENEWAL if step is not Step.REMEMBER]
     elif steps:
         steps += [step.value for step in ROLLOUT if step is Step.PROVE]
+    if store.compromised(look.fleet.lineage).open:
+        steps += [Step.REVOKE.value, Step.DISCARD.value]
     note = ""
     if look.coming and look.newest:
         number = number_text(look.newest.number)
@@ -157,7 +165,13 @@ def _all_of_it(hour: Hour, *, force: bool) -> None:
         _refuse_the_past(newest, hour.now)
         hour.part(lambda: _heal(hour, newest))
         hour.part(lambda: _ask_ca(hour, newest))
-    hour.part(lambda: _order(hour, force=force))
+    elif hour.store.current(hour.fleet.lineage):
+        # What is live is compromised, and nothing else is there yet: who is behind is told still.
+        hour.part(lambda: _prove(hour))
+    if not hour.is_fenced:
+        hour.part(lambda: _order(hour, force=force))
+    if not hour.is_fenced:
+        hour.part(lambda: _finish_compromise(hour))
     hour.part(lambda: _remember(hour))
 
 
@@ -183,7 +197,7 @@ def _refuse_the_past(newest: Manifest, now: datetime) -> None:
 def _heal(hour: Hour, newest: Manifest) -> None:
     """Finish what an interrupted run left, and catch up who is behind."""
     fleet, store, now = hour.fleet, hour.store, hour.now
-    hour.proofs = proving.prove(fleet.backends, fleet, proving.expected(fleet, store), now)
+    _prove(hour)
     known = store.recall().lineage(fleet.lineage)
     lagging = [proof for proof in hour.proofs if proof.verdict is not Verdict.IN_SYNC]
     for proof in lagging:
@@ -194,8 +208,14 @@ def _heal(hour: Hour, newest: Manifest) -> None:
     long_ago = asked is None or not timedelta(0) <= now - asked <= ASK_ALL
     # One that has expired by our clock is refused everywhere; whether the clock is right, the CA
     # says when the next one is ordered.
-    if (lagging or unfinished or long_ago) and now < newest.not_after:
+    compromise = bool(store.compromised(fleet.lineage).open)
+    if (lagging or unfinished or long_ago or compromise) and now < newest.not_after:
         hour.roll_out()
+
+
+def _prove(hour: Hour) -> None:
+    fleet, store = hour.fleet, hour.store
+    hour.proofs = proving.prove(fleet.backends, fleet, proving.expected(fleet, store), hour.now)
 
 
 def _ask_ca(hour: Hour, newest: Manifest) -> None:
@@ -232,6 +252,11 @@ def _order(hour: Hour, *, force: bool) -> None:
     if number is not None:
         hour.done.append(f"ordered generation {number_text(number)}")
         hour.roll_out()
+
+
+def _finish_compromise(hour: Hour) -> None:
+    """Revoke and delete what a compromise has left, which is nothing in nearly every run."""
+    compromised.finish(hour.store, hour.now, hour.tell, hour.done, hour.proofs)
 
 
 def _remember(hour: Hour) -> None:

@@ -10,7 +10,15 @@ from datetime import datetime
 from pathlib import Path
 
 from certsync import proving, receiver, replication, rollout, steps
-from certsync.errors import HostError, RolloutError, StoreError, UnreachableError, VetoError
+from certsync.commands import fence
+from certsync.errors import (
+    HostError,
+    KeyRefusedError,
+    RolloutError,
+    StoreError,
+    UnreachableError,
+    VetoError,
+)
 from certsync.fleet import Fleet
 from certsync.generation import number_text
 from certsync.proof import Proof, Verdict
@@ -73,6 +81,9 @@ class Rollout:
     tell: Tell
     unreached: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    refusing: set[str] = field(default_factory=set)
+    """Who refused the push key though it was let in before."""
+
     pushed: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     """Who has made it live in this run."""
@@ -130,6 +141,8 @@ class Rollout:
             why = answer.message.removeprefix(f"{backend.name}: ")
             lost = isinstance(answer, UnreachableError)
             (self.unreached if lost else self.refused)[backend.name] = why
+            if isinstance(answer, KeyRefusedError):
+                self.refusing.add(backend.name)
         elif not answer["ok"]:
             why = self.refused[backend.name] = str(answer.get("why"))
         else:
@@ -176,16 +189,19 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
     """Bring the newest generation to every backend, and return what each one serves then.
 
     Raises:
+        FencedError: a replica refuses the push key; nothing was sent to any other.
         VetoError: it may not go live.
         StoreError: nothing has been issued, or the store cannot be read.
     """
     fleet = store.fleet()
     number = store.target(fleet.lineage)
+    _forget_done_marks(fleet, store)
     if number is None:
-        raise StoreError("no generation has been issued yet", "run `certsync issue` first")
+        raise StoreError(_why_none(fleet, store), "run `certsync issue` first")
     files = store.files(fleet.lineage, number)
     with replication.outbox(files, number) as outbox, replication.in_touch(fleet) as backends:
         plan = _plan(fleet, store, number, backends, now)
+        fence.heed(store, fleet.lineage, plan.refusing, plan.unreached)
         run = Rollout(fleet, plan, backends, tell)
         _carry_out(run, outbox)
         proofs = steps.take(Step.PROVE, lambda: _proofs(fleet, store, now, patiently=True))
@@ -197,6 +213,23 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
     return Outcome(number, tuple(proofs), tuple(run.pushed), tuple(run.changed), failures, mixed)
 
 
+def _forget_done_marks(fleet: Fleet, store: Store) -> None:
+    """Forget a compromise that is over once a backend of that name is in the fleet again.
+
+    It may hold a key from here on, and be taken out for a second time.
+    """
+    marks = store.compromised(fleet.lineage)
+    left = marks.without([each.name for each in fleet.backends])
+    if left != marks:
+        store.mark_compromised(fleet.lineage, left)
+
+
+def _why_none(fleet: Fleet, store: Store) -> str:
+    live = store.current(fleet.lineage)
+    why = store.compromised(fleet.lineage).why(live) if live else ""
+    return why or "no generation has been issued yet"
+
+
 def _carry_out(run: Rollout, outbox: Path) -> None:
     """Stage on all and check on all; then, unless there is a veto, activate on all."""
     issuer, number = run.fleet.issuer_name, run.plan.number
@@ -204,6 +237,7 @@ def _carry_out(run: Rollout, outbox: Path) -> None:
         run.tell(f"{name}: not reached: {why}")
     steps.take(Step.STAGE, lambda: run.push(outbox))
     steps.take(Step.CHECK, lambda: run.ask("check", run.among(run.plan.activate)))
+    rollout.heed_fence(run.refusing)
     reached = len(run.backends) - len(run.plan.unreached) - len(run.unreached)
     if why := rollout.veto(issuer, reached, run.refused):
         raise VetoError(
@@ -226,11 +260,7 @@ def _carry_out(run: Rollout, outbox: Path) -> None:
 def _plan(
     fleet: Fleet, store: Store, number: int, backends: Sequence[Backend], now: datetime
 ) -> Plan:
-    found = replication.each(lambda one: one.standing(fleet.lineage), backends)
-    standings = [
-        each if isinstance(each, rollout.Standing) else backend.unheard(each)
-        for backend, each in found
-    ]
+    standings = replication.standings(fleet.lineage, backends)
     not_serving: list[str] = []
     if store.current(fleet.lineage) == number:
         seen = _proofs(fleet, store, now, patiently=False)

@@ -9,7 +9,7 @@ from datetime import datetime
 from certsync import replication, revocation
 from certsync.commands import replicate
 from certsync.commands.replicate import Outcome
-from certsync.errors import RolloutError, StoreError, VetoError
+from certsync.errors import FencedError, RolloutError, StoreError, VetoError
 from certsync.fleet import Fleet
 from certsync.generation import Manifest, before, number_text
 from certsync.steps import ROLLOUT
@@ -40,10 +40,11 @@ def way(store: Store, now: datetime) -> Way:
         StoreError: there is nothing to go back to, or what is there has expired.
     """
     fleet = store.fleet()
-    manifests, withdrawn = store.manifests(fleet.lineage), store.withdrawn(fleet.lineage)
+    manifests, barred = store.manifests(fleet.lineage), store.barred(fleet.lineage)
     current = store.target(fleet.lineage)
-    number = before(manifests, withdrawn, current) if current else None
+    number = before(manifests, barred, current) if current else None
     if current is None or number is None:
+        _refuse_compromised(store, fleet, current)
         kept = ", ".join(number_text(each) for each in store.numbers(fleet.lineage)) or "none"
         raise StoreError(
             f"there is no generation to go back to (kept here: {kept})",
@@ -67,6 +68,7 @@ def rollback(store: Store, now: datetime, tell: Tell, done: list[str]) -> Outcom
     Raises:
         StoreError: there is nothing to go back to, or it has expired or was revoked.
         RolloutError: the issuer refuses it, or a backend does not serve it; each is named.
+        FencedError: a replica refuses the push key; nothing is withdrawn then.
     """
     there = way(store, now)
     _refuse_revoked(store, there, now, tell)
@@ -77,7 +79,7 @@ def rollback(store: Store, now: datetime, tell: Tell, done: list[str]) -> Outcom
     store.withdraw(lineage, {**dict.fromkeys(newer, now), **marks})
     try:
         outcome = replicate.roll_out(store, now, tell)
-    except VetoError:
+    except (VetoError, FencedError):
         store.withdraw(lineage, marks)
         raise
     done.append(
@@ -87,6 +89,17 @@ def rollback(store: Store, now: datetime, tell: Tell, done: list[str]) -> Outcom
     if outcome.failures:
         raise outcome.error()
     return outcome
+
+
+def _refuse_compromised(store: Store, fleet: Fleet, current: int | None) -> None:
+    """Say why there is nothing to go back to, where a compromised key is why."""
+    marks = store.compromised(fleet.lineage)
+    older = [each for each in marks.numbers if current is None or each < current]
+    if older:
+        raise StoreError(
+            f"generation {number_text(max(older))} is not gone back to: {marks.why(max(older))}",
+            "a new one is ordered and rolled out with: certsync renew --force",
+        )
 
 
 def _refuse_revoked(store: Store, there: Way, now: datetime, tell: Tell) -> None:

@@ -25,24 +25,36 @@ def on_issuer(store: Store, verb: str, token: str, now: datetime) -> Iterator[li
         LockHeldError: another run has the lock.
         StoreError: this is not root.
     """
+    with locked(verb, token):
+        done: list[str] = []
+        try:
+            yield done
+        except CertsyncError as error:
+            _note(store, verb, now, done, error)
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            stopped = isinstance(error, KeyboardInterrupt)
+            why = "interrupted" if stopped else f"unforeseen: {error!r}"
+            _note(store, verb, now, done, CertsyncError(why))
+            raise
+        _note(store, verb, now, done, None)
+
+
+@contextmanager
+def locked(verb: str, token: str) -> Iterator[None]:
+    """Hold the fleet lock, and write nothing down.
+
+    Raises:
+        LockHeldError: another run has the lock.
+        StoreError: this is not root.
+    """
     require_root()
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, _stop)
     who = f"certsync {verb} (process {os.getpid()} on the issuer)"
     try:
         with lock.hold(who, token):
-            done: list[str] = []
-            try:
-                yield done
-            except CertsyncError as error:
-                _note(store, verb, now, done, error)
-                raise
-            except (Exception, KeyboardInterrupt) as error:
-                stopped = isinstance(error, KeyboardInterrupt)
-                why = "interrupted" if stopped else f"unforeseen: {error!r}"
-                _note(store, verb, now, done, CertsyncError(why))
-                raise
-            _note(store, verb, now, done, None)
+            yield
     except lock.Held as held:
         raise LockHeldError(str(held), "wait for it, then run this again") from None
 

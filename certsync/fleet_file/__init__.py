@@ -17,6 +17,7 @@ from tomlkit.container import Container
 from tomlkit.exceptions import KeyAlreadyPresent, TOMLKitError
 from tomlkit.items import Table
 
+from certsync.change import NONE, Change
 from certsync.errors import FleetFileError, Mistake
 from certsync.fleet import (
     Authority,
@@ -36,19 +37,35 @@ from certsync.fleet import (
     WebAccess,
 )
 from certsync.fleet_file import whole
+from certsync.fleet_file.editing import changed
 from certsync.fleet_file.mistakes import dotted, from_parser
-from certsync.fleet_file.paths import reason
+from certsync.fleet_file.paths import own_templates, reason
 from certsync.fleet_file.schema import MachineTable
 from certsync.fleet_file.tables import Tables
 
 
-def read_fleet(path: Path) -> Fleet:
-    """Return the fleet that this file says.
+def read_fleet(path: Path, change: Change = NONE) -> Fleet:
+    """Return the fleet that this file says, with a change made to it.
 
     Raises:
         FleetFileError: it cannot be read, or has mistakes.
     """
-    return parse_fleet(_text(path), str(path), path.parent)
+    return parse_fleet(text_of(path, change), str(path), path.parent)
+
+
+def text_of(path: Path, change: Change = NONE) -> str:
+    """Return what a fleet file says, with a change made to it; the file stays as it is.
+
+    Raises:
+        FleetFileError: it cannot be read, or is no TOML.
+    """
+    text = _text(path)
+    if change == NONE:
+        return text
+    try:
+        return changed(text, change)
+    except TOMLKitError as error:
+        raise FleetFileError(str(path), [from_parser(error, text)]) from None
 
 
 def parse_fleet(text: str, path: str, folder: Path) -> Fleet:
@@ -144,6 +161,7 @@ def _fleet(tables: Tables) -> Fleet:
         notify=Notify(tuple(Event(each) for each in notify.events), notify.heartbeat_url),
         metrics=Metrics(tables.metrics.folder),
         known_hosts=tables.ssh.known_hosts,
+        templates=own_templates(tables.folder),
     )
 
 

@@ -75,6 +75,12 @@ def certificate_file(value: str, folder: Path) -> str:
     return path
 
 
+def own_templates(folder: Path) -> str:
+    """Return the folder of a fleet's own templates, absolute; empty: there is none."""
+    found = (folder / "templates").absolute()
+    return str(found) if found.is_dir() else ""
+
+
 def reason(error: OSError) -> str:
     """Return what the system says about a file, as our messages say it."""
     return (error.strerror or str(error)).lower()

@@ -2,8 +2,21 @@
 
 Control flow: `obtain` orders one certificate. It logs into the account, resumes or places an
 order, answers its challenges through the webroot, finalizes, and returns key and certificate.
+`revoke` undoes one, `enroll` and `give_up_account` begin and end the account.
 """
 
-from certsync.issuance.obtain import Issued, forget, forget_if_kept, obtain
+from certsync.issuance.obtain import (
+    Issued,
+    enroll,
+    forget,
+    forget_if_kept,
+    obtain,
+    pending_key_sum,
+)
+from certsync.issuance.revoke import revoke
+from certsync.issuance.role import give_up_account, has_account, is_registered
 
-__all__ = ["Issued", "forget", "forget_if_kept", "obtain"]
+__all__ = [
+    "Issued", "enroll", "forget", "forget_if_kept", "give_up_account", "has_account",
+    "is_registered", "obtain", "pending_key_sum", "revoke",
+]  # fmt: skip

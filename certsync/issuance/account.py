@@ -37,6 +37,19 @@ def account_key(folder: Path) -> josepy.JWKEC:
     return josepy.JWKEC(key=key)
 
 
+def has_key(folder: Path) -> bool:
+    """Return whether an account's key is there, whatever the CA knows of it."""
+    return (folder / "key.pem").exists()
+
+
+def known_account(folder: Path) -> messages.RegistrationResource | None:
+    """Return our account as it was written down when it was registered; None: it was not."""
+    path = folder / "account.json"
+    if not path.exists():
+        return None
+    return messages.RegistrationResource.from_json(json.loads(path.read_text()))
+
+
 def open_directory(network: Network, authority: Authority) -> Client:
     """Return a client that knows the CA's directory, with no account yet.
 
@@ -60,11 +73,10 @@ def log_in(acme: Client, authority: Authority, folder: Path, binding: Binding | 
     Raises:
         CaError: the CA refuses.
     """
-    path = folder / "account.json"
-    if path.exists():
-        account = messages.RegistrationResource.from_json(json.loads(path.read_text()))
-        acme.net.account = account
-        return str(account.uri)
+    known = known_account(folder)
+    if known is not None:
+        acme.net.account = known
+        return str(known.uri)
     if binding is None and acme.directory["meta"].external_account_required:
         raise CaError(
             "this CA wants an external account binding",
@@ -72,7 +84,8 @@ def log_in(acme: Client, authority: Authority, folder: Path, binding: Binding | 
         )
     with told("registering an account"):
         account = _register(acme, authority.contact, binding)
-    write_whole(path, json.dumps(account.to_json(), indent=1).encode(), mode=0o600)
+    text = json.dumps(account.to_json(), indent=1)
+    write_whole(folder / "account.json", text.encode(), mode=0o600)
     return str(account.uri)
 
 

@@ -45,11 +45,13 @@ class BusyResponse(Exception):
 class Network(client.ClientNetwork):
     """The library's network, patient."""
 
-    def __init__(self, key: josepy.JWK, bundle: str) -> None:
+    def __init__(
+        self, key: josepy.JWK, bundle: str, algorithm: josepy.JWASignature = josepy.ES256
+    ) -> None:
         """``bundle`` is the PEM file that verifies the CA's HTTPS."""
         super().__init__(
             key,
-            alg=josepy.ES256,
+            alg=algorithm,
             verify_ssl=bundle,  # type: ignore[arg-type]  # typed bool; requests takes a path too
             user_agent=USER_AGENT,
             timeout=SECONDS,

@@ -79,6 +79,16 @@ def obtain(
     return Issued(pending.key.read_bytes(), issued, account, order.uri)
 
 
+def enroll(fleet: Fleet, store: Store, tell: Tell) -> str:
+    """Have an account at the fleet's CA, and return its URL; nothing is ordered.
+
+    Raises:
+        CaError, CaBusyError, ClockError, StoreError: as `obtain`.
+    """
+    _acme, account = steps.take(Step.LOG_IN, lambda: _log_in(fleet, store, tell))
+    return account
+
+
 def _log_in(fleet: Fleet, store: Store, tell: Tell) -> tuple[Client, str]:
     """Return the client and the account's URL; the clock is looked at before anything is asked."""
     binding = read_binding(fleet, store.binding_key)
@@ -107,6 +117,8 @@ def replaced(before: Manifest | None, fleet: Fleet, account: str) -> str:
 def _kept_key(fleet: Fleet, store: Store, before: Manifest | None) -> bytes:
     if not fleet.reuse_key or before is None or before.key_type != fleet.key_type.value:
         return b""
+    if before.files["privkey.pem"] in store.compromised(fleet.lineage).key_sums:
+        return b""
     return store.files(fleet.lineage, before.number)["privkey.pem"]
 
 
@@ -115,10 +127,19 @@ def forget(fleet: Fleet, store: Store) -> None:
     remove_folder(store.pending(fleet.lineage))
 
 
+def pending_key_sum(fleet: Fleet, store: Store) -> str:
+    """Return the SHA-256, in hex, of the key of an order that is open; empty: none is."""
+    return Pending(store.pending(fleet.lineage)).key_sum()
+
+
 def forget_if_kept(fleet: Fleet, store: Store) -> None:
-    """Remove what is pending if it has become a generation: a run was cut off right after."""
+    """Remove what is pending if it has become a generation: a run was cut off right after.
+
+    An order with a key that is in wrong hands is abandoned.
+    """
     pending = Pending(store.pending(fleet.lineage))
-    if pending.is_of(store.manifests(fleet.lineage).values()):
+    exposed = pending.key_sum() in store.compromised(fleet.lineage).key_sums
+    if exposed or pending.is_of(store.manifests(fleet.lineage).values()):
         forget(fleet, store)
 
 

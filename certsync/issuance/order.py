@@ -82,11 +82,15 @@ class Pending:
             return False
         url = self.url()
         reused = self._facts("wanted.json").get("key", "new") != "new"
-        key_sum = hashlib.sha256(self.key.read_bytes()).hexdigest()
+        key_sum = self.key_sum()
         return any(
             (url and each.order == url) or (not reused and each.files["privkey.pem"] == key_sum)
             for each in manifests
         )
+
+    def key_sum(self) -> str:
+        """Return the SHA-256 of the key's file, in hex, or nothing."""
+        return hashlib.sha256(self.key.read_bytes()).hexdigest() if self.key.exists() else ""
 
     def url(self) -> str:
         """Return the open order's URL, or nothing."""

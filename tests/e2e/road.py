@@ -15,6 +15,7 @@ from typing import Any
 from certsync.certificate import parse_chain
 from certsync.commands.issue import INSISTING, wish
 from certsync.fleet import Fleet
+from certsync.plan import Step, strayed
 from certsync.state import State
 from certsync.tries import Tries
 from lab import Lab, Machine
@@ -55,7 +56,8 @@ class Road:
         inventory = folder / "lab.py"
         inventory.write_text((CHECKOUT / "inventory/lab.py").read_text())
         # Its hourly run would come in between once in a while; `test_cron` lets it.
-        self.issuer.sh("systemctl mask --now cron")
+        for machine in lab.backends:
+            machine.sh("systemctl mask --now cron")
 
     # What an operator does
 
@@ -89,6 +91,20 @@ class Road:
         answer: dict[str, Any] = json.loads(self.certsync("status", "--json").stdout)
         return answer
 
+    def as_announced(self, verb: str, *options: str) -> Ended:
+        """Run a command for real after a dry run, and fail where it strays from what that told.
+
+        It may leave out what was said to depend on something, and do nothing that was not said.
+        """
+        dry = self.certsync(verb, *options, "--dry-run", "--json")
+        assert dry.status == 0, dry.everything
+        ended = self.certsync(verb, *options, "--json")
+        steps = [Step(**each) for each in json.loads(dry.stdout)["steps"]]
+        done = [Step(**each) for each in json.loads(ended.stdout)["done"]]
+        strays = strayed(steps, {(each.host, each.what) for each in done})
+        assert not strays, strays
+        return ended
+
     def edit(self, before: str, after: str) -> None:
         """Change the fleet file, as a person with an editor."""
         text = self.fleet_file.read_text()
@@ -115,7 +131,7 @@ class Road:
             timeout=300,
         )
         stdout, _, stderr = output.partition(f"{mark}\n")
-        print("backend-01$ certsync", *words, offset)
+        print(f"{self.issuer.name}$ certsync", *words, offset)
         print(output, f"exit {status}", sep="\n")
         return Ended(status, stdout, stderr)
 
@@ -154,19 +170,27 @@ class Road:
 
     def generations(self) -> dict[str, str]:
         """Return the number that each backend's live link points to, by the backend's name."""
-        return {machine.name: self.current(machine) for machine in self.lab.backends}
+        return {machine.name: self.current(machine) for machine in self.backends}
 
     # What is seen from outside
 
     @property
+    def backends(self) -> list[Machine]:
+        """The lab's hosts that are backends of the fleet file."""
+        named = re.findall(r"^\[backends\.(.+)\]$", self.fleet_file.read_text(), re.MULTILINE)
+        return [machine for machine in self.lab.backends if machine.name in named]
+
+    @property
     def issuer(self) -> Machine:
         """The host that orders."""
-        return self.lab.backends[0]
+        named = re.search(r'^issuer = "(.+)"$', self.fleet_file.read_text(), re.MULTILINE)
+        assert named is not None
+        return self.lab.machine(named.group(1))
 
     @property
     def replicas(self) -> list[Machine]:
         """The other backends."""
-        return self.lab.backends[1:]
+        return [machine for machine in self.backends if machine.name != self.issuer.name]
 
     def shown_by(self, address: str) -> str:
         """Return the PEM of the leaf that openssl gets from an address."""
@@ -208,7 +232,7 @@ STATE = (
     "find /etc /srv /opt /var/lib/certsync /var/lib/certsync-push /var/lib/certsync-receive "
     "/var/lib/certsync-site /usr/local /var/lib/haproxy -xdev ! -type d "
     r"-exec stat -c '%n %a %U %Y' {} + -exec sha256sum {} + 2>/dev/null | sort; "
-    "dpkg-query -W; ls -d /run/certsync* 2>/dev/null | grep -v '^/run/certsync.lock$'; "
+    "dpkg-query -W; ls -d /run/certsync* 2>/dev/null | grep -Ev '/certsync[.](work[.])?lock$'; "
     "systemctl show -p ActiveEnterTimestamp,ExecMainPID nginx haproxy 2>/dev/null"
 )
 """What must be the same before and after a dry run."""

@@ -25,8 +25,8 @@ def test_a_dry_run_on_an_empty_fleet_changes_nothing(road: Road) -> None:
     before = state(road.lab)
     ended = road.deploy("--dry-run")
     assert ended.status == 0, ended.everything
-    assert "    Order the certificate: backend-01" in ended.stdout
-    assert "    Passthrough: balancer" in ended.stdout
+    assert "    Order the certificate, depending on whether one is due" in ended.stdout
+    assert "    Passthrough, depending on what is proven then: balancer" in ended.stdout
     assert state(road.lab) == before
     assert road.lab.ca.orders() == 0
 
@@ -35,6 +35,21 @@ def test_check_online_finds_every_host_ready(road: Road) -> None:
     ended = road.certsync("check", "--online")
     assert ended.status == 0, ended.everything
     assert "every host is ready" in ended.stdout
+
+
+def test_a_fleet_that_has_not_been_deployed_cannot_be_changed(road: Road) -> None:
+    text, before = road.fleet_file.read_text(), state(road.lab)
+    for verb, *words in (
+        ("add-backend", "backend-04", "203.0.113.14"),
+        ("remove-backend", "backend-03"),
+        ("promote", "backend-02"),
+    ):
+        ended = road.certsync(verb, *words)
+        assert ended.status == 1
+        assert "error: backend-01: this fleet has not been deployed" in ended.stderr
+        assert "hint: deploy it first: certsync deploy FLEET\n" in ended.stderr
+    assert road.fleet_file.read_text() == text
+    assert state(road.lab) == before
 
 
 def test_servers_of_somebody_else_are_refused_by_name_before_any_change(road: Road) -> None:

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from certsync.cli import cli, run
 from certsync.errors import LockHeldError
+from certsync.plan import Step
 
 
 def ended(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -75,16 +76,21 @@ def test_a_fleet_file_with_a_mistake_is_exit_status_2_for_every_command(
 
 
 def test_passthrough_is_edited_with_comments_kept(tmp_path: Path) -> None:
-    from certsync.commands.passthrough import passthrough
+    from certsync.commands.passthrough import passthrough, plan
 
+    done: list[Step] = []
     checkout = Path(__file__).resolve().parents[2]
     path = tmp_path / "fleet.toml"
     text = (checkout / "inventory/example.toml").read_text()
     path.write_text(text.replace("agree_to_terms = false", "agree_to_terms = true"))
-    assert passthrough(path, on=True) == f"passthrough is on in {path} already"
-    told = passthrough(path, on=False)
+    assert passthrough(path, on=True, done=done) == f"passthrough is on in {path} already"
+    assert done == []
+    planned = plan(path, on=False).steps
+    assert "\npassthrough = false\n" not in path.read_text()
+    told = passthrough(path, on=False, done=done)
+    assert tuple(done) == planned
     assert told == f"passthrough is off in {path}; carry it out with: certsync deploy {path}"
     after = path.read_text()
     assert "\npassthrough = false\n" in after
     assert "# A fleet: the servers behind one address that share one certificate." in after
-    assert passthrough(path, on=False) == f"passthrough is off in {path} already"
+    assert passthrough(path, on=False, done=done) == f"passthrough is off in {path} already"

@@ -17,6 +17,11 @@ IN = dict.fromkeys(NAMES, True)
 OUT = dict.fromkeys(NAMES, False)
 
 
+def gate_of(rule: bool, members: dict[str, bool]) -> Gate:
+    """Return a gate that has every backend on port 80, as a first deploy leaves it."""
+    return Gate(rule, members, dict.fromkeys(members, True))
+
+
 def proofs(**verdicts: Verdict) -> dict[str, Proof]:
     names = {key.replace("_", "-"): verdict for key, verdict in verdicts.items()}
     return {name: Proof(name, verdict, "", "", "", "") for name, verdict in names.items()}
@@ -24,56 +29,80 @@ def proofs(**verdicts: Verdict) -> dict[str, Proof]:
 
 def test_a_member_is_admitted_and_the_rule_turned_on_by_proof() -> None:
     seen = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.UNREACHABLE)
-    gate = decide(wish=True, backends=NAMES, before=Gate(False, {}), proofs=seen)
-    assert gate == Gate(True, {"backend-01": True, "backend-02": False})
+    gate = decide(wish=True, backends=NAMES, before=gate_of(False, {}), proofs=seen)
+    assert gate == gate_of(True, {"backend-01": True, "backend-02": False})
 
 
 def test_without_any_proof_nothing_is_turned_on() -> None:
-    assert decide(wish=True, backends=NAMES, before=Gate(False, {}), proofs={}) == Gate(False, OUT)
+    assert decide(wish=True, backends=NAMES, before=gate_of(False, {}), proofs={}) == gate_of(
+        False, OUT
+    )
 
 
 @pytest.mark.parametrize("verdict", [None, Verdict.UNREACHABLE, Verdict.BEHIND])
 def test_a_member_stays_where_no_client_would_refuse_it(verdict: Verdict | None) -> None:
     seen = proofs(backend_01=verdict, backend_02=verdict) if verdict else {}
-    assert decide(wish=True, backends=NAMES, before=Gate(True, IN), proofs=seen) == Gate(True, IN)
+    assert decide(wish=True, backends=NAMES, before=gate_of(True, IN), proofs=seen) == gate_of(
+        True, IN
+    )
 
 
 def test_a_member_that_clients_would_refuse_is_taken_out() -> None:
     seen = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.WRONG)
-    gate = decide(wish=True, backends=NAMES, before=Gate(True, IN), proofs=seen)
+    gate = decide(wish=True, backends=NAMES, before=gate_of(True, IN), proofs=seen)
     assert gate.admitted == ("backend-01",)
 
 
 def test_the_last_member_is_never_taken_out() -> None:
     seen = proofs(backend_01=Verdict.WRONG, backend_02=Verdict.WRONG)
-    gate = decide(wish=True, backends=NAMES, before=Gate(True, IN), proofs=seen)
+    gate = decide(wish=True, backends=NAMES, before=gate_of(True, IN), proofs=seen)
     assert gate.admitted == ("backend-01",)
     assert gate.rule
 
 
 def test_one_that_was_never_proven_is_not_admitted_for_being_reached() -> None:
     seen = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.BEHIND)
-    gate = decide(wish=True, backends=NAMES, before=Gate(False, OUT), proofs=seen)
+    gate = decide(wish=True, backends=NAMES, before=gate_of(False, OUT), proofs=seen)
     assert gate.admitted == ("backend-01",)
 
 
 def test_the_wish_turns_the_rule_off_and_keeps_the_members() -> None:
-    gate = decide(wish=False, backends=NAMES, before=Gate(True, IN), proofs={})
-    assert gate == Gate(False, IN)
+    gate = decide(wish=False, backends=NAMES, before=gate_of(True, IN), proofs={})
+    assert gate == gate_of(False, IN)
 
 
 def test_a_backend_that_left_the_fleet_is_no_member() -> None:
-    before = Gate(True, {**IN, "backend-09": True})
+    before = gate_of(True, {**IN, "backend-09": True})
     assert "backend-09" not in decide(True, NAMES, before, {}).members
+
+
+def test_on_port_80_a_first_deploy_lets_everybody_in_for_the_challenges() -> None:
+    assert decide(wish=True, backends=NAMES, before=Gate(False, {}), proofs={}).web == IN
+
+
+@pytest.mark.parametrize("rule", [True, False])
+def test_who_joins_a_fleet_in_service_is_on_port_80_only_once_it_is_proven(rule: bool) -> None:
+    before = gate_of(rule, {"backend-01": True})
+    assert decide(True, NAMES, before, {}).web == {"backend-01": True, "backend-02": False}
+    seen = proofs(backend_02=Verdict.BEHIND)
+    assert not decide(True, NAMES, before, seen).web["backend-02"]
+    seen = proofs(backend_02=Verdict.IN_SYNC)
+    assert decide(True, NAMES, before, seen).web == IN
+
+
+def test_who_is_on_port_80_stays_there_whatever_it_serves() -> None:
+    seen = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.WRONG)
+    assert decide(True, NAMES, gate_of(True, IN), seen).web == IN
 
 
 @pytest.mark.parametrize("rule", [True, False])
 @pytest.mark.parametrize("members", [IN, OUT, {"backend-01": True, "backend-02": False}])
+@pytest.mark.parametrize("web", [IN, {"backend-01": True, "backend-02": False}])
 @pytest.mark.parametrize("failure", list(OnCertificateFailure))
 def test_what_is_written_into_haproxy_cfg_is_read_back(
-    rule: bool, members: dict[str, bool], failure: OnCertificateFailure
+    rule: bool, members: dict[str, bool], web: dict[str, bool], failure: OnCertificateFailure
 ) -> None:
-    gate = Gate(rule, members)
+    gate = Gate(rule, members, web)
     made = fleet(2, balancing=Balancing(on_certificate_failure=failure))
     assert read(templates.haproxy(made, gate)) == gate
 
@@ -87,7 +116,7 @@ def test_somebody_elses_configuration_says_nothing(text: str) -> None:
 
 def test_the_check_verifies_names_dates_and_roots_and_never_resumes() -> None:
     made = fleet(1, authority=Authority(DIRECTORY, roots="/roots.pem"))
-    text = templates.haproxy(made, Gate(True, {"backend-01": True}))
+    text = templates.haproxy(made, gate_of(True, {"backend-01": True}))
     assert (
         "check check-ssl no-ssl-reuse check-sni passthrough.example.com verify required "
         "ca-file /etc/haproxy/certsync-roots.pem" in text
@@ -95,7 +124,7 @@ def test_the_check_verifies_names_dates_and_roots_and_never_resumes() -> None:
 
 
 def test_other_roots_are_another_configuration_so_that_haproxy_reads_them() -> None:
-    made, gate = fleet(1), Gate(True, {"backend-01": True})
+    made, gate = fleet(1), gate_of(True, {"backend-01": True})
     assert "\n# Roots with SHA-256 abc.\n" in templates.haproxy(made, gate, "abc")
     assert "Roots with" not in templates.haproxy(made, gate)
 
@@ -103,5 +132,5 @@ def test_other_roots_are_another_configuration_so_that_haproxy_reads_them() -> N
 def test_an_ipv6_member_is_written_in_brackets() -> None:
     six = machine("backend-01", 11, private_address="2001:db8::11")
     made = replace(fleet(1), backends=(six,))
-    text = templates.haproxy(made, Gate(True, {"backend-01": True}))
+    text = templates.haproxy(made, gate_of(True, {"backend-01": True}))
     assert "server backend-01 [2001:db8::11]:443\n" in text

@@ -15,7 +15,7 @@ import pytest
 
 from certsync import host, lock, process, wheels
 from certsync.balancers import members
-from certsync.errors import HostError, UnreachableError
+from certsync.errors import HostError, KeyRefusedError, UnreachableError
 from certsync.report import pool_words
 from tests.unit.fake_fleet import machine
 
@@ -32,7 +32,6 @@ from tests.unit.fake_fleet import machine
             "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
             "its SSH host key is not the pinned one",
         ),
-        ("admin@x: Permission denied (publickey).", "it does not accept the SSH key"),
         ("Connection closed by 203.0.113.12 port 22", "it closed the connection"),
         ("something new\nentirely", "entirely"),
         ("", "SSH failed without a word"),
@@ -42,6 +41,15 @@ def test_what_openssh_says_is_told_with_the_host_and_its_meaning(stderr: str, me
     error = host.ssh_reason("backend-02", stderr)
     assert isinstance(error, UnreachableError)
     assert error.message == f"backend-02: {message}"
+
+
+def test_a_refused_key_is_told_apart_from_a_host_that_is_out_of_reach() -> None:
+    error = host.ssh_reason("backend-02", "certsync@x: Permission denied (publickey).\n")
+    assert isinstance(error, KeyRefusedError)
+    assert error.message == "backend-02: it does not accept the SSH key"
+    assert error.hint == "are the user and key right?"
+    reached = host.ssh_reason("backend-02", "bash: line 1: /x: Permission denied")
+    assert not isinstance(reached, KeyRefusedError)
 
 
 def test_a_program_that_is_not_there_is_named() -> None:
@@ -146,6 +154,7 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the lock into a folder of the test's own."""
     monkeypatch.setattr(lock, "LOCK", str(tmp_path / "lock"))
     monkeypatch.setattr(lock, "HOLDER", str(tmp_path / "holder"))
+    monkeypatch.setattr(lock, "WORK", str(tmp_path / "work"))
 
 
 @pytest.mark.usefixtures("own_lock")
@@ -171,9 +180,73 @@ def test_the_lock_is_free_after_its_holder() -> None:
         pass
 
 
+@pytest.mark.usefixtures("own_lock")
+def test_while_a_holders_command_is_at_work_a_second_one_of_its_own_is_refused() -> None:
+    with lock.hold("the first") as token, lock.hold("its child", token):
+        with pytest.raises(lock.Held) as caught, lock.hold("another child", token):
+            pass
+        assert str(caught.value) == (
+            "its child, which an interrupted run has started, is still at work, for 0 s"
+        )
+    with lock.hold("the first") as token:
+        for _ in range(2):
+            with lock.hold("its child", token):
+                pass
+
+
+ORPHAN = """
+import sys, time
+from certsync import lock
+lock.LOCK, lock.HOLDER, lock.WORK, token = sys.argv[1:]
+with lock.hold("certsync issue", token):
+    print("at work", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.usefixtures("own_lock")
+def test_what_a_killed_operator_has_started_keeps_others_out_until_it_ends() -> None:
+    paths = [lock.LOCK, lock.HOLDER, lock.WORK]
+    with lock.hold("certsync deploy by operator@laptop") as token:
+        orphan = subprocess.Popen(
+            [sys.executable, "-c", ORPHAN, *paths, token], stdout=subprocess.PIPE, text=True
+        )
+        assert orphan.stdout is not None
+        assert orphan.stdout.readline() == "at work\n"
+    try:
+        for _ in range(2):
+            with pytest.raises(lock.Held) as caught, lock.hold("certsync renew"):
+                pass
+            assert re.fullmatch(
+                "certsync issue, which an interrupted run has started, is still at work, for . s",
+                str(caught.value),
+            )
+    finally:
+        orphan.kill()
+        orphan.communicate()
+    with lock.hold("certsync renew"):
+        pass
+
+
+@pytest.mark.usefixtures("own_lock")
+def test_a_token_of_a_run_that_is_over_lets_nobody_work_beside_the_next_one() -> None:
+    with lock.hold("the first") as token:
+        pass
+    for late in (token, ""):
+        with (
+            lock.hold("the second"),
+            pytest.raises(lock.Held, match=r"^the second holds the fleet lock"),
+            lock.hold("the first one's child", late),
+        ):
+            pass
+
+
 def test_how_long_a_lock_is_held_is_told() -> None:
     assert lock.describe({"who": "x", "since": 100}, 190) == "x holds the fleet lock, for 1 min"
     assert lock.describe({}, 0) == "another run holds the fleet lock"
+    orphan = "a command, which an interrupted run has started, is still at work"
+    assert lock.describe_work({}, 0) == orphan
+    assert lock.describe_work({"since": 0}, 130) == f"{orphan}, for 2 min"
 
 
 HEADER = "# pxname,svname,status,check_desc,last_chk,\n"

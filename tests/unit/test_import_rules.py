@@ -28,11 +28,12 @@ ONLY_IN = {
 }
 """What is used nowhere else in the package; `*` stands for any path."""
 
-DECISIONS = ("advice", "alerts", "certificate", "fleet", "gate", "generation", "metrics", "moment",
-             "report", "rollout", "schedule", "state", "steps", "tries", "watch")  # fmt: skip
-HANDS = ("canary", "console", "dns", "heartbeat", "host", "issuance", "notification", "process",
-         "proving", "pyinfra_run", "renewal_info", "replication", "revocation", "store", "textfile",
-         "webroot", "wheels")  # fmt: skip
+DECISIONS = ("advice", "alerts", "certbot", "certificate", "compromise", "fleet", "gate",
+             "generation", "manual", "metrics", "moment", "rehearsal", "report", "rollout",
+             "schedule", "state", "steps", "tries", "watch")  # fmt: skip
+HANDS = ("caa", "canary", "console", "dns", "heartbeat", "host", "issuance", "notification",
+         "overrides", "process", "proving", "pyinfra_run", "renewal_info", "replication",
+         "revocation", "store", "textfile", "webroot", "wheels")  # fmt: skip
 CLOCKS = ("datetime.now", "datetime.datetime.now", "date.today", "time.time", "time.monotonic")
 
 

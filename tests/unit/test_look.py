@@ -16,7 +16,7 @@ NONE = Adopt()
 def test_what_the_script_prints_is_read() -> None:
     seen = parse(
         [
-            "os debian 13", "arch x86_64", "time 1795000000", "python 3.13",
+            "os debian 13", "arch x86_64", "time 1795000000", "python 3.13", "disk 812",
             "listener 80 nginx 12", "listener 80 nginx 12", "listener 443 ? 0",
             "haproxy distribution", "nginx ours /etc/nginx/sites-enabled/a b.conf",
             "issuer", "known backend-01", "ufw active", "limit OpenSSH",
@@ -26,6 +26,7 @@ def test_what_the_script_prints_is_read() -> None:
         os=("debian", "13"),
         arch="x86_64",
         time=1795000000,
+        disk_mb=812,
         python=(3, 13),
         listeners=(Listener(80, "nginx", 12), Listener(443, "?", 0)),
         haproxy="distribution",
@@ -54,6 +55,12 @@ def test_an_empty_host_and_our_own_are_fine() -> None:
 
 def told(machine: object, seen: Surroundings, adopt: Adopt = NONE, **changes: object) -> str:
     return describe(objections(fleet(**changes), machine, seen, adopt))  # type: ignore[arg-type]  # a shorthand
+
+
+def test_one_that_was_the_issuer_may_be_deployed_to_by_a_promotion_alone() -> None:
+    seen = Surroundings(issuer=True)
+    assert objections(FLEET, REPLICA, seen, NONE, promoting=True) == []
+    assert len(objections(FLEET, REPLICA, seen, NONE)) == 1
 
 
 def test_a_port_held_by_another_program_is_refused() -> None:
@@ -96,7 +103,8 @@ def test_another_haproxy_cfg_is_refused_unless_adopted() -> None:
 def test_a_second_issuer_is_refused() -> None:
     assert told(REPLICA, Surroundings(issuer=True)) == (
         "backend-02: it is this fleet's issuer, and the fleet file names backend-01\n"
-        '  hint: put issuer = "backend-02" back, or move the role with `certsync promote`'
+        "  hint: pull the newer fleet file, or have the other one take over: "
+        "certsync promote FLEET backend-01"
     )
 
 

@@ -206,6 +206,13 @@ def test_what_was_found_good_is_looked_at_again_only_by_its_sums(
         ("check example.com 0001 more", "no such verb"),
         ("check example.com 0000", "generation 0000 is each backend's own"),
         ("activate example.com 0000", "generation 0000 is only ever where a backend starts from"),
+        ("discard example.com 0000", "generation 0000 is each backend's own"),
+        ("discard example.com", "generation 0000 is each backend's own"),
+        ("discard ../../etc 0001", "no such name or number"),
+        ("discard example.com ../..", "no such name or number"),
+        ("discard example.com *", "no such name or number"),
+        ("discard example.com 00001", "no such name or number"),
+        ("discard example.com 0001 0002", "no such verb"),
     ],
 )
 def test_a_hostile_line_is_refused(home: Path, line: str, why: str) -> None:
@@ -325,6 +332,49 @@ def test_an_interrupted_push_does_not_stop_a_generation_that_is_kept(inbox: Path
         (inbox / name).write_text("what the power cut left")
     assert receiver.check(NAME, "0001") == {"checked": "0001"}
     assert names(inbox) == []
+
+
+def test_what_is_tried_is_checked_and_not_kept(home: Path, inbox: Path) -> None:
+    assert receiver.try_out(NAME, "0001") == {"tried": "0001"}
+    assert names(inbox) == names(home / "staging") == []
+    assert not (home / "archive").exists()
+    with pytest.raises(Refused, match="nothing has been received to be tried"):
+        receiver.try_out(NAME, "0001")
+
+
+def test_what_is_not_good_is_refused_when_it_is_tried_and_nothing_is_left(
+    home: Path, inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise Refused("nginx: no")
+
+    with pytest.raises(Refused, match="the manifest is not that of"):
+        receiver.try_out(NAME, "0002")
+    shutil.copytree(home.parent / "generation", inbox, dirs_exist_ok=True)
+    monkeypatch.setattr(receiver, "try_nginx", refuse)
+    with pytest.raises(Refused, match="nginx: no"):
+        receiver.try_out(NAME, "0001")
+    assert names(inbox) == names(home / "staging") == []
+
+
+def test_a_host_without_an_inbox_has_nothing_to_be_tried(home: Path, inbox: Path) -> None:
+    shutil.rmtree(inbox)
+    with pytest.raises(Refused, match="nothing has been received to be tried"):
+        receiver.try_out(NAME, "0001")
+    with pytest.raises(Refused, match="generation 0000 is each backend's own"):
+        receiver.try_out(NAME, "0000")
+    assert not home.exists()
+
+
+def test_what_a_killed_rehearsal_has_left_does_not_stop_a_generation_that_is_kept(
+    home: Path, inbox: Path
+) -> None:
+    receiver.check(NAME, "0001")
+    make_pair(inbox)
+    seal(inbox, "9999")
+    assert receiver.check(NAME, "0001") == {"checked": "0001"}
+    assert names(inbox) == []
+    assert names(home / "archive" / NAME) == ["0001"]
 
 
 def test_another_generation_of_a_number_that_is_kept_is_refused(home: Path, inbox: Path) -> None:
@@ -476,6 +526,70 @@ def test_what_cannot_be_pruned_fails_no_activation(
     monkeypatch.setattr(tempfile, "mkdtemp", fail)
     assert receiver.activate(NAME, "0001")["pruned"] == []
     assert receiver.current_number(NAME) == "0001"
+
+
+# A key in wrong hands
+
+
+def test_a_generation_is_discarded_whole_and_the_others_stay(home: Path) -> None:
+    archive = kept_generations(home, "0000", "0001", "0002")
+    (archive / "0001" / "privkey.pem").write_text("leaked")
+    receiver.point(NAME, "0002")
+    assert receiver.answer(f"discard {NAME} 0001") == {"discarded": "0001"}
+    assert sorted(names(archive)) == ["0000", "0002"]
+    assert names(home / "staging") == []
+    assert receiver.current_number(NAME) == "0002"
+
+
+def test_a_live_generation_is_not_discarded(home: Path) -> None:
+    archive = kept_generations(home, "0000", "0001")
+    receiver.point(NAME, "0001")
+    with pytest.raises(Refused, match=r"^generation 0001 is live$"):
+        receiver.answer(f"discard {NAME} 0001")
+    assert sorted(names(archive)) == ["0000", "0001"]
+
+
+def test_one_that_is_not_there_is_as_good_as_discarded(home: Path) -> None:
+    assert receiver.answer(f"discard {NAME} 0007") == {"discarded": "0007"}
+    assert not home.exists()
+    kept_generations(home, "0000", "0001")
+    assert receiver.answer("discard other.example.com 0001") == {"discarded": "0001"}
+    assert names(home / "archive") == [NAME]
+
+
+def test_what_a_cut_off_run_has_put_aside_goes_with_it(home: Path) -> None:
+    kept_generations(home, "0001", "0002")
+    receiver.point(NAME, "0002")
+    receiver.put_aside(home / "archive" / NAME / "0001")
+    assert len(names(home / "staging")) == 1
+    assert receiver.answer(f"discard {NAME} 0001") == {"discarded": "0001"}
+    assert names(home / "staging") == []
+
+
+def test_what_a_cut_off_push_has_left_goes_with_it_too(inbox: Path) -> None:
+    assert names(inbox) != []
+    assert receiver.answer(f"discard {NAME} 0007") == {"discarded": "0007"}
+    assert names(inbox) == []
+
+
+def test_a_link_in_the_place_of_a_generation_leads_to_nothing_that_is_deleted(
+    home: Path, tmp_path: Path
+) -> None:
+    archive = kept_generations(home, "0002")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").write_text("stays")
+    (archive / "0001").symlink_to(elsewhere)
+    assert receiver.answer(f"discard {NAME} 0001") == {"discarded": "0001"}
+    assert names(archive) == ["0002"]
+    assert names(elsewhere) == ["file"]
+
+
+def test_what_cannot_be_deleted_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept_generations(home, "0001")
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    with pytest.raises(Refused, match=r"staging: pruned\.\w+ cannot be removed$"):
+        receiver.answer(f"discard {NAME} 0001")
 
 
 # Boot

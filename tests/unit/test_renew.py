@@ -19,6 +19,7 @@ from certsync.errors import (
     CaError,
     ClockError,
     DnsError,
+    FencedError,
     LockHeldError,
     RolloutError,
     TooSoonError,
@@ -29,7 +30,7 @@ from certsync.issuance.obtain import replaced
 from certsync.proof import Proof, Verdict
 from certsync.rollout import Standing
 from certsync.state import Known, Lineage, State
-from certsync.steps import ISSUANCE, RENEWAL, ROLLOUT, Step, take
+from certsync.steps import COMPROMISE, ISSUANCE, RENEWAL, ROLLOUT, Step, take
 from certsync.store import Store
 from certsync.tries import Tries
 from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, manifest
@@ -64,6 +65,14 @@ def test_several_problems_are_told_together_and_a_failure_outweighs_a_pause(
     assert (trouble.message, trouble.hint, trouble.exit_status) == (
         "no record; backend-02: off", "mend it", 1
     )  # fmt: skip
+
+
+def test_a_run_that_was_fenced_in_one_part_knows_it_in_the_next(tmp_path: Path) -> None:
+    run = hour(tmp_path)
+    run.problems = [RolloutError("backend-02: off")]
+    assert not run.is_fenced
+    run.problems.append(FencedError("backend-02 refuses this issuer's push key"))
+    assert run.is_fenced
 
 
 def test_a_clock_before_the_certificates_own_time_is_told() -> None:
@@ -176,7 +185,9 @@ def test_an_external_account_binding_is_read_and_never_shown(tmp_path: Path) -> 
 
 def test_a_renewal_is_its_issuance_and_its_rollout_and_each_step_is_told_apart() -> None:
     assert (*ISSUANCE, *ROLLOUT, Step.REMEMBER) == RENEWAL
-    assert len({step.value for step in RENEWAL}) == len(Step) == len(RENEWAL)
+    assert {*RENEWAL, *COMPROMISE} == set(Step)
+    assert len({step.value for step in Step}) == len(Step)
+    assert [step for step in COMPROMISE if step in RENEWAL] == list(RENEWAL)
     assert take(Step.LOOK, lambda: 5) == 5
 
 
@@ -228,6 +239,7 @@ def session_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     monkeypatch.setattr(session, "require_root", lambda: None)
     monkeypatch.setattr(lock, "LOCK", str(tmp_path / "lock"))
     monkeypatch.setattr(lock, "HOLDER", str(tmp_path / "holder"))
+    monkeypatch.setattr(lock, "WORK", str(tmp_path / "work"))
     handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
     yield Store(tmp_path, tmp_path)
     for each, handler in handlers.items():

@@ -131,6 +131,17 @@ def test_a_connection_that_fails_is_told_as_ssh_tells_it() -> None:
         one.ask("current", NAME, 0)
 
 
+def test_a_replica_that_refuses_the_key_says_so_in_its_standing() -> None:
+    refused = "certsync@203.0.113.12: Permission denied (publickey)."
+    standing = says("", stderr=refused, status=255).standing(NAME)
+    assert (standing.reached, standing.refuses_key) == (False, True)
+    assert standing.why == "it does not accept the SSH key"
+    away = says("", stderr="ssh: connect to host x port 22: No route to host", status=255)
+    assert not away.standing(NAME).refuses_key
+    # Words of a host that let us in are no refusal.
+    assert not says("", stderr=refused, status=1).standing(NAME).refuses_key
+
+
 def test_every_conversation_ends_with_the_block_however_it_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from certsync.commands import fence
 from certsync.commands.replicate import Rollout
+from certsync.errors import FencedError, KeyRefusedError, UnreachableError
 from certsync.replication import Backend
-from certsync.rollout import Plan, Standing, plan, veto
-from tests.unit.fake_fleet import fleet, machine
+from certsync.rollout import Plan, Standing, fenced_by, heed_fence, plan, veto
+from certsync.store import Store
+from tests.unit.fake_fleet import NAME, fleet, machine
 
 SUM = "a" * 64
 GOOD = {"0001": "f" * 64, "0002": SUM}
@@ -118,3 +122,52 @@ def test_two_generations_are_served_side_by_side_where_more_than_one_backend_cha
     seconds = run.mixed_seconds()
     assert (seconds is not None) is mixed
     assert seconds is None or 0 <= seconds < 5
+
+
+# The fence
+
+
+def test_a_replica_that_refuses_the_push_key_fences_the_issuer() -> None:
+    refusing = [Standing(f"backend-0{n}", reached=False, refuses_key=True) for n in (3, 2)]
+    found = plan(2, SUM, [ISSUER, *refusing], "backend-01", [])
+    with pytest.raises(FencedError) as caught:
+        heed_fence(found.refusing)
+    assert caught.value.message == (
+        "backend-02, backend-03 refuse this issuer's push key: nothing was ordered or activated"
+    )
+    assert caught.value.hint == (
+        "was another backend promoted? then take this one's role away: `certsync promote FLEET "
+        "NAME` again; if not: `certsync deploy FLEET`"
+    )
+    assert caught.value.exit_status == 1
+    with pytest.raises(FencedError, match=r"^backend-02 refuses this issuer's push key: nothing"):
+        heed_fence(["backend-02"])
+
+
+def test_who_refused_the_key_refuses_it_until_it_is_reached_again(tmp_path: Path) -> None:
+    store = Store(tmp_path, tmp_path)
+    assert fenced_by(["b", "a"], ["b", "a", "c"], ["c", "d"]) == ("a", "b", "c")
+    fence.heed(store, NAME, [], ["backend-02"])
+    for refusing, unreached in ((["backend-02"], ["backend-02"]), ([], ["backend-02"])):
+        with pytest.raises(FencedError, match=r"^backend-02 refuses"):
+            fence.heed(store, NAME, refusing, unreached)
+        assert store.recall().lineage(NAME).fenced_by == ("backend-02",)
+    fence.heed(store, NAME, [], [])
+    assert store.recall().lineage(NAME).fenced_by == ()
+    fence.heed(store, NAME, [], ["backend-02"])
+
+
+def test_a_replica_that_is_merely_out_of_reach_fences_nobody() -> None:
+    away = Standing("backend-02", reached=False, why="no route")
+    found = plan(2, SUM, [ISSUER, away], "backend-01", [])
+    assert found.unreached == {"backend-02": "no route"}
+    heed_fence(found.refusing)
+
+
+def test_a_key_that_is_refused_on_the_way_is_noted_as_that() -> None:
+    replica = Backend(machine("backend-02", 12), local=False)
+    run = Rollout(fleet(), Plan(2, (), (), {}), [replica], print)
+    run.note(replica, UnreachableError("backend-02: no route"))
+    assert run.refusing == set()
+    run.note(replica, KeyRefusedError("backend-02: it does not accept the SSH key"))
+    assert run.refusing == {"backend-02"}

@@ -1,0 +1,64 @@
+"""A change of a fleet that one command makes: machines that come and go, the issuer. Pure.
+
+It is carried beside a fleet file that does not say it yet, or not any more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Addition:
+    """A backend that comes."""
+
+    name: str
+    address: str
+    private_address: str = ""
+    """Empty: the same as `address`."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of a fleet file's fleet."""
+
+    add: tuple[Addition, ...] = ()
+    remove: tuple[str, ...] = ()
+    issuer: str = ""
+    """The backend that becomes the issuer; empty: who it is."""
+
+    def to_json(self) -> str:
+        """Return it as one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Change:
+        """Return what `to_json` wrote; an empty text is no change."""
+        data: dict[str, Any] = json.loads(text) if text else {}
+        return cls(
+            tuple(Addition(**each) for each in data.get("add", ())),
+            tuple(data.get("remove", ())),
+            data.get("issuer", ""),
+        )
+
+
+NONE = Change()
+
+
+def named(words: Sequence[str], private_address: str = "") -> tuple[Addition, ...]:
+    """Return what `NAME ADDRESS` or `NAME=ADDRESS NAME=ADDRESS …` asks for.
+
+    Raises:
+        ValueError: it is neither; the message says what was found.
+    """
+    pairs = [word.partition("=") for word in words]
+    if all(equals for _, equals, _ in pairs):
+        if private_address and len(pairs) > 1:
+            raise ValueError("--private-address belongs to one backend, and several are named")
+        return tuple(Addition(name, address, private_address) for name, _, address in pairs)
+    if len(words) == 2 and not any(equals for _, equals, _ in pairs):
+        return (Addition(words[0], words[1], private_address),)
+    raise ValueError("name one backend as NAME ADDRESS, or several as NAME=ADDRESS")

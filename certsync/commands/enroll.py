@@ -1,0 +1,69 @@
+"""`certsync enroll`, on a new issuer: have an account of its own at the CA, first of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from certsync.fleet import Fleet
+from certsync.generation import number_text
+from certsync.steps import Step
+from certsync.store import Store
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is to be done before this host orders anything."""
+
+    fleet: Fleet
+    registered: bool
+    """Whether an account is there."""
+
+    newer: tuple[int, ...]
+    """Generations above the live one that are not withdrawn yet."""
+
+    def steps(self) -> list[str]:
+        """Return what is to be done, in words; nothing: all of it was done."""
+        first = [] if self.registered else [f"{Step.LOG_IN.value}, with a new account"]
+        why = "the issuer before may have rolled back"
+        return [*first, *(f"withdraw generation {number_text(n)}: {why}" for n in self.newer)]
+
+
+def outlook(store: Store) -> Outlook:
+    """Return what is to be done, without talking to the CA.
+
+    Raises:
+        StoreError: this host is no issuer, or its store cannot be read.
+    """
+    from certsync import issuance
+
+    fleet = store.fleet()
+    live, withdrawn = store.current(fleet.lineage) or 0, store.withdrawn(fleet.lineage)
+    newer = tuple(n for n in store.numbers(fleet.lineage) if n > live and n not in withdrawn)
+    return Outlook(fleet, issuance.is_registered(fleet, store), newer)
+
+
+def enroll(store: Store, now: datetime, tell: Tell, done: list[str]) -> str:
+    """Withdraw what the last issuer may have rolled back, and return our account's URL.
+
+    What this host keeps above its live generation it got as a replica, and why that is not live it
+    was never told. ``done`` gets what was changed, in words.
+
+    Raises:
+        CaError, CaBusyError, ClockError: from the CA.
+        StoreError: this host is no issuer, or its store cannot be read.
+    """
+    from certsync import issuance
+
+    look = outlook(store)
+    lineage = look.fleet.lineage
+    if look.newer:
+        store.withdraw(lineage, {**dict.fromkeys(look.newer, now), **store.withdrawn(lineage)})
+        done.append(f"withdrew {', '.join(number_text(each) for each in look.newer)}")
+    account = issuance.enroll(look.fleet, store, tell)
+    if not look.registered:
+        done.append(f"registered account {account}")
+    return account

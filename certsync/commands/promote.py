@@ -1,0 +1,295 @@
+"""`certsync promote`: another backend becomes the issuer. Nothing secret moves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import ssl
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from certsync import caa, console, fleet_lock, host, issuer_side, proving
+from certsync.change import Change
+from certsync.commands import walk
+from certsync.errors import CertsyncError, HostError, RefusedError, RolloutError, UnreachableError
+from certsync.fleet import Fleet, Machine
+from certsync.fleet_file import read_fleet, text_of
+from certsync.fleet_file.editing import write
+from certsync.plan import HERE, FileChange, Plan, Step
+from certsync.probe import Served, probe
+from certsync.proof import Proof
+from certsync.pyinfra_run import Errand
+from certsync.succession import Holding, objection_of_holdings, objection_of_proofs
+
+FILE_PHASE = "at last: the fleet file"
+NO_ORDER = ("Order the certificate",)
+AT_ONCE = 16
+MARKED = "test -f /etc/certsync/issuer && echo marked || :"
+ACCOUNT = "cat /etc/certsync/accounts/*/account.json"
+
+
+@dataclass(frozen=True)
+class Succession:
+    """One backend that follows another as the issuer."""
+
+    path: Path
+    fleet: Fleet
+    """With the new issuer."""
+
+    before: Fleet
+    """As the fleet file says."""
+
+    old_is_dead: bool
+
+    @property
+    def old(self) -> Machine | None:
+        """The issuer before; None: the fleet file names the new one already."""
+        return None if self.before.issuer == self.fleet.issuer else self.before.issuer
+
+    @property
+    def errand(self) -> Errand:
+        """What pyinfra is asked for: every backend but one that is dead."""
+        dead = self.old.name if self.old and self.old_is_dead else ""
+        names = [machine.name for machine in self.fleet.machines if machine.name != dead]
+        data = {"certificate": "kept", "promote": "true"}
+        return Errand(self.path, data, Change(issuer=self.fleet.issuer_name), tuple(names))
+
+    def file(self) -> tuple[Step, FileChange] | None:
+        """Return the last step, which writes the fleet file; None: it is written."""
+        before, after = text_of(self.path), text_of(self.path, self.errand.change)
+        if before == after:
+            return None
+        step = Step(FILE_PHASE, HERE, f'write issuer = "{self.fleet.issuer_name}" into {self.path}')
+        return step, FileChange(HERE, str(self.path), before, after)
+
+
+def succession(path: Path, name: str, *, old_is_dead: bool) -> Succession:
+    """Return what is to be done, from the fleet file alone.
+
+    Raises:
+        FleetFileError: it has mistakes.
+        CertsyncError: it has no such backend.
+    """
+    before = read_fleet(path)
+    names = [machine.name for machine in before.backends]
+    if name not in names:
+        raise CertsyncError(f"{path} has no backend {name}", f"its backends are {', '.join(names)}")
+    return Succession(path, read_fleet(path, Change(issuer=name)), before, old_is_dead)
+
+
+def plan(path: Path, name: str, *, old_is_dead: bool) -> Plan:
+    """Return what promoting it would do; nothing is changed, and the CA is not asked.
+
+    Raises:
+        CertsyncError: see `promote`.
+    """
+    wanted = succession(path, name, old_is_dead=old_is_dead)
+    _look(wanted)
+    _tell_of_pins(wanted.fleet)
+    found = walk.announced(wanted.errand, wanted.fleet, NO_ORDER)
+    if written := wanted.file():
+        step, file = written
+        found += Plan((step,), (file,))
+    return found
+
+
+def promote(
+    path: Path, name: str, now: Callable[[], datetime], done: list[Step], *, old_is_dead: bool
+) -> None:
+    """Have it take over, printing as it goes and the table at its end.
+
+    ``done`` gets what was changed. The fleet file is written last, so that the same command goes on
+    where one was cut off.
+
+    Raises:
+        FleetFileError: the file has mistakes.
+        RefusedError: it does not hold and serve the current generation; nothing was changed.
+        HostError: it, or the issuer, cannot be reached.
+        LockHeldError: another run changes the fleet.
+        RolloutError: a step failed; the same command goes on.
+    """
+    wanted = succession(path, name, old_is_dead=old_is_dead)
+    with ExitStack() as stack:
+        token = stack.enter_context(fleet_lock.held(wanted.fleet, "promote"))
+        others = {}
+        if wanted.old and not old_is_dead:
+            others[wanted.old.name] = _lock_old(stack, wanted)
+        _look(wanted)
+        pinned = _tell_of_pins(wanted.fleet)
+        walked = walk.taken(wanted.errand, wanted.fleet, token, done, others)
+        _refuse_half(wanted, walked)
+        if written := wanted.file():
+            step, file = written
+            write(path, file.after)
+            console.tell(f'wrote issuer = "{name}" into {path}')
+            done.append(step)
+    _tell_what_is_left(wanted, pinned=pinned)
+    dead = wanted.old.name if wanted.old and old_is_dead else ""
+    walk.conclude(wanted.fleet, walked, walk.settled(path, now), dead)
+
+
+def _lock_old(stack: ExitStack, wanted: Succession) -> str:
+    try:
+        return stack.enter_context(fleet_lock.held(wanted.before, "promote"))
+    except UnreachableError as error:
+        raise HostError(error.message, _if_dead(wanted, error.hint)) from None
+
+
+def _if_dead(wanted: Succession, hint: str) -> str:
+    command = f"certsync promote {shlex.quote(str(wanted.path))} {wanted.fleet.issuer_name}"
+    return f"{hint} If it is gone for good: {command} --old-is-dead"
+
+
+def _refuse_half(wanted: Succession, walked: walk.Walked) -> None:
+    """Write no new issuer into the fleet file that is not one, or beside an old one that still is.
+
+    A replica that was missed is told with the table: it is out of the way of challenges until it
+    is deployed to.
+    """
+    outcome = walked.outcome
+    broken = {*outcome.unreached, *outcome.failed}
+    needed = {wanted.fleet.issuer_name, *(each.name for each in wanted.fleet.balancers)}
+    if wanted.old and not wanted.old_is_dead:
+        needed.add(wanted.old.name)
+    # Replicas that were missed make the new issuer's replication fail, and not the promotion.
+    only_missed = outcome.failed.get(wanted.fleet.issuer_name) == "Replicate the certificate"
+    if only_missed and outcome.unreached and wanted.fleet.issuer_name not in outcome.unreached:
+        needed.discard(wanted.fleet.issuer_name)
+    if broken & needed:
+        raise RolloutError(
+            f"{wanted.fleet.issuer_name} has not taken over yet: {'; '.join(walked.failures)}",
+            "run the same command again when this is mended",
+        )
+
+
+# Looking
+
+
+def _look(wanted: Succession) -> None:
+    """Refuse a backend that cannot take over, before any change."""
+    fleet, new = wanted.fleet, wanted.fleet.issuer
+    _refuse_without_binding_key(fleet)
+    if wanted.old and wanted.old_is_dead:
+        _refuse_if_it_answers(wanted.old, fleet)
+        why = objection_of_holdings(new.name, _holdings(wanted))
+    else:
+        why = _objection_by_issuer(wanted)
+    if why:
+        raise RefusedError(
+            f"{new.name} cannot become the issuer: {why}; nothing was changed",
+            "promote one that serves the current generation: certsync status shows who does",
+        )
+
+
+def _refuse_without_binding_key(fleet: Fleet) -> None:
+    if not fleet.authority.eab_key_id:
+        return
+    done = host.on(fleet.issuer, fleet.known_hosts, "test -s /etc/certsync/eab-hmac-key")
+    if done.status != 0:
+        raise RefusedError(
+            f"{fleet.issuer_name} has no /etc/certsync/eab-hmac-key, and the CA wants accounts "
+            "bound; nothing was changed",
+            "put the secret that the CA gave you there, root's alone (mode 600)",
+        )
+
+
+def _refuse_if_it_answers(old: Machine, fleet: Fleet) -> None:
+    try:
+        host.on(old, fleet.known_hosts, "true")
+    except UnreachableError:
+        return
+    raise RefusedError(
+        f"{old.name} answers over SSH, so it is not dead; nothing was changed",
+        "leave out --old-is-dead, so that it hands its role over",
+    )
+
+
+def _objection_by_issuer(wanted: Succession) -> str:
+    """Return what the issuer says against it: the old one, or the new one where it is that far."""
+    fleet = wanted.fleet
+    asked = _who_is_issuer(wanted)
+    issuer_side.refuse_what_is_not_deployed(fleet, asked, ())
+    seen = issuer_side.answer(fleet, asked, "prove")
+    return objection_of_proofs(
+        fleet.issuer_name, [Proof.from_json(each) for each in seen["proofs"]]
+    )
+
+
+def _who_is_issuer(wanted: Succession) -> Machine:
+    """Return the one of the two that can say what is current.
+
+    Raises:
+        HostError: the old issuer cannot be reached.
+    """
+    fleet, old = wanted.fleet, wanted.old
+    if old is None:
+        return fleet.issuer
+    try:
+        marked = host.on(old, fleet.known_hosts, MARKED).stdout.strip()
+        working = host.on(old, fleet.known_hosts, f"{issuer_side.CERTSYNC} --version").status == 0
+    except UnreachableError as error:
+        raise HostError(error.message, _if_dead(wanted, error.hint)) from None
+    return old if marked and working else fleet.issuer
+
+
+def _holdings(wanted: Succession) -> dict[str, Holding]:
+    """Return what each backend in reach holds and serves."""
+    fleet = wanted.fleet
+    live = shlex.quote(f"/etc/certsync/live/{fleet.lineage}")
+    script = f"readlink {live} && cat {live}/cert.pem"
+
+    def look(machine: Machine) -> Holding | None:
+        try:
+            done = host.on(machine, fleet.known_hosts, script)
+        except HostError:
+            return None
+        number, _, pem = done.stdout.partition("\n")
+        seen = probe(machine.address, proving.TLS_PORT, fleet.lineage, fleet.authority.roots)
+        served = seen.chain[0] if isinstance(seen, Served) and seen.chain else b""
+        return Holding(
+            Path(number).name,
+            hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest() if pem else "",
+            hashlib.sha256(served).hexdigest() if served else "",
+        )
+
+    alive = [machine for machine in fleet.backends if machine != wanted.old]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = dict(zip([each.name for each in alive], pool.map(look, alive), strict=True))
+    return {name: each for name, each in found.items() if each is not None}
+
+
+# Telling
+
+
+def _tell_of_pins(fleet: Fleet) -> bool:
+    """Tell of CAA records that let only one account order, which will be another one."""
+    pins = caa.look_up(fleet.names, console.tell)
+    for pin in pins:
+        console.warn(
+            f"a CAA record at {pin.name} lets only the account {pin.account} order at {pin.ca}, "
+            f"and {fleet.issuer_name} will have an account of its own"
+        )
+    return bool(pins)
+
+
+def _tell_what_is_left(wanted: Succession, *, pinned: bool) -> None:
+    fleet, name = wanted.fleet, wanted.fleet.issuer_name
+    if pinned:
+        told = host.on(fleet.issuer, fleet.known_hosts, ACCOUNT).stdout
+        account = json.loads(told).get("uri", "") if told else ""
+        console.warn(f"put this account into the CAA record: accounturi={account}")
+    if fleet.notify.events:
+        console.warn(
+            f"where messages go is a secret and was not moved: certsync notify --set on {name}"
+        )
+    if wanted.old and wanted.old_is_dead:
+        old, path = wanted.old.name, shlex.quote(str(wanted.path))
+        console.warn(
+            f"{old} is still in the fleet; if it does not come back: "
+            f"certsync remove-backend {path} {old} --gone"
+        )

@@ -1,0 +1,203 @@
+"""`certsync remove-backend`: a backend leaves, and takes neither connections nor a key with it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from certsync import balancers, console, fleet_lock, host, issuer_side
+from certsync.change import NONE, Change
+from certsync.commands import walk
+from certsync.errors import CertsyncError, HostError, RefusedError, RolloutError, UnreachableError
+from certsync.fleet import Fleet, Machine
+from certsync.fleet_file import read_fleet, text_of
+from certsync.fleet_file.editing import write
+from certsync.plan import HERE, FileChange, Plan, Step
+from certsync.proof import Proof, Verdict
+from certsync.pyinfra_run import Errand
+
+FILE_PHASE = "at last: the fleet file"
+DEPLOY = "deploy/remove.py"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person can say of the backend."""
+
+    gone: bool = False
+    """It cannot be reached, and will not be."""
+
+    compromised: bool = False
+    """Its keys are in strange hands, or may be."""
+
+    drain_seconds: int = 60
+    """How long its last connections may take to end."""
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """A backend that leaves a fleet."""
+
+    path: Path
+    name: str
+    options: Options
+    fleet: Fleet
+    """Without it."""
+
+    machine: Machine | None
+    """None: it has left the fleet file already."""
+
+    @property
+    def change(self) -> Change:
+        """What becomes of the fleet file."""
+        return Change(remove=(self.name,)) if self.machine else NONE
+
+    @property
+    def errand(self) -> Errand:
+        """What pyinfra is asked for: of the other replicas, none."""
+        fleet, options = self.fleet, self.options
+        only = [fleet.issuer_name, *(each.name for each in fleet.balancers)]
+        if self.machine and not options.gone:
+            only.append(self.name)
+        data = {
+            "leaving": self.name,
+            "leaving_address": self.machine.private_address if self.machine else "",
+            "drain_seconds": str(options.drain_seconds),
+        }
+        if options.compromised:
+            data["compromised"] = "true"
+        return Errand(self.path, data, self.change, tuple(only), DEPLOY)
+
+    def file(self) -> tuple[Step, FileChange]:
+        """Return the last step, which has the fleet file forget it."""
+        before, after = text_of(self.path), text_of(self.path, self.change)
+        step = Step(FILE_PHASE, HERE, f"take {self.name} out of {self.path}")
+        return step, FileChange(HERE, str(self.path), before, after)
+
+
+def leaving(path: Path, name: str, options: Options) -> Leaving:
+    """Return what is to be done, from the fleet file alone.
+
+    Raises:
+        FleetFileError: it has mistakes.
+        CertsyncError: there is no such backend, or it is the issuer, or the only one.
+    """
+    fleet = read_fleet(path)
+    machine = next((each for each in fleet.backends if each.name == name), None)
+    if machine is None:
+        if options.compromised and name not in [each.name for each in fleet.balancers]:
+            return Leaving(path, name, options, fleet, None)
+        names = ", ".join(each.name for each in fleet.backends)
+        raise CertsyncError(f"{path} has no backend {name}", f"its backends are {names}")
+    if len(fleet.backends) == 1:
+        raise RefusedError(
+            f"{name} is the only backend: nobody would serve the site; nothing was changed",
+            f"add another one first: certsync add-backend {path} NAME ADDRESS",
+        )
+    if machine == fleet.issuer:
+        other = fleet.replicas[0].name
+        raise RefusedError(
+            f"{name} is the issuer: nobody would renew the certificate; nothing was changed",
+            f"promote another one first: certsync promote {path} {other}",
+        )
+    return Leaving(path, name, options, read_fleet(path, Change(remove=(name,))), machine)
+
+
+def plan(path: Path, name: str, options: Options) -> Plan:
+    """Return what removing it would do; nothing is changed.
+
+    Raises:
+        CertsyncError: see `remove_backend`.
+    """
+    wanted = leaving(path, name, options)
+    _look(wanted)
+    found = walk.announced(wanted.errand, wanted.fleet, walk.NOTHING_ELSE)
+    order = "one, with a new key" if options.compromised else "none"
+    last = Plan()
+    if wanted.machine:
+        step, file = wanted.file()
+        last = Plan((step,), (file,))
+    return Plan(found.steps, found.files, found.pools, order) + last
+
+
+def remove_backend(
+    path: Path, name: str, options: Options, now: Callable[[], datetime], done: list[Step]
+) -> None:
+    """Remove it, printing as it goes and the table at its end; ``done`` gets what was changed.
+
+    The fleet file is written last, so that the same command goes on where one was cut off.
+
+    Raises:
+        FleetFileError: the file has mistakes.
+        RefusedError: it may not leave; nothing was changed.
+        HostError: it cannot be reached.
+        LockHeldError: another run changes the fleet.
+        RolloutError: a step failed; the same command goes on.
+    """
+    wanted = leaving(path, name, options)
+    with fleet_lock.held(wanted.fleet, "remove-backend") as token:
+        _look(wanted)
+        walked = walk.taken(wanted.errand, wanted.fleet, token, done)
+        if walked.failures:
+            raise RolloutError(
+                f"{name} is not removed yet: {'; '.join(walked.failures)}",
+                "run the same command again when this is mended",
+            )
+        if wanted.machine:
+            step, file = wanted.file()
+            write(path, file.after)
+            console.tell(f"took {name} out of {path}")
+            done.append(step)
+    _tell_of_the_key(wanted)
+    walk.conclude(wanted.fleet, walked, walk.settled(path, now))
+
+
+def _tell_of_the_key(wanted: Leaving) -> None:
+    if wanted.options.gone and not wanted.options.compromised:
+        command = f"certsync remove-backend {shlex.quote(str(wanted.path))} {wanted.name}"
+        console.warn(
+            f"the certificate's private key is still on {wanted.name}; if somebody else may get at "
+            f"it, replace the key and have the certificate revoked: {command} --gone --compromised"
+        )
+
+
+def _look(wanted: Leaving) -> None:
+    """Refuse to take away who is needed, or whom nobody can reach, before any change."""
+    fleet, name = wanted.fleet, wanted.name
+    issuer_side.refuse_what_is_not_deployed(fleet, fleet.issuer, (name,))
+    if wanted.machine is None:
+        return
+    _refuse_the_last(wanted)
+    try:
+        host.on(wanted.machine, fleet.known_hosts, "true")
+    except UnreachableError as error:
+        if wanted.options.gone:
+            return
+        raise HostError(
+            error.message,
+            f"{error.hint} If it is gone for good, add --gone: its key then stays on it",
+        ) from None
+    if wanted.options.gone:
+        raise RefusedError(
+            f"{name} answers over SSH: nothing was changed",
+            "leave out --gone, so that the key is taken off it",
+        )
+
+
+def _refuse_the_last(wanted: Leaving) -> None:
+    fleet = wanted.fleet
+    seen = issuer_side.answer(fleet, fleet.issuer, "prove")
+    proofs = [Proof.from_json(each) for each in seen["proofs"]]
+    serving = {each.name for each in proofs if each.verdict in (Verdict.IN_SYNC, Verdict.BEHIND)}
+    left = serving - {wanted.name}
+    for words in balancers.pools(fleet).values():
+        if isinstance(words, dict) and fleet.passthrough:
+            left &= {name for name, word in words.items() if word == "yes"}
+    if not left:
+        raise RefusedError(
+            f"{wanted.name} is the last backend that serves; nothing was changed",
+            f"mend another one first: certsync status {wanted.path} says what is wrong",
+        )

@@ -1,0 +1,44 @@
+"""`certsync resign`, on an issuer that is one no more: its account at the CA ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from certsync.store import Store
+
+Tell = Callable[[str], None]
+
+
+def outlook(store: Store) -> list[str]:
+    """Return what is to be done, in words; nothing: there is no account.
+
+    Raises:
+        StoreError: this host is no issuer.
+    """
+    from certsync import issuance
+
+    fleet = store.fleet()
+    if not issuance.has_account(fleet, store):
+        return []
+    return [
+        f"deactivate our account at {fleet.authority.directory}",
+        f"remove {store.account(fleet.authority.directory)}",
+    ]
+
+
+def resign(store: Store, tell: Tell, done: list[str]) -> None:
+    """Deactivate our account at the CA, as far as the CA can be asked, and remove its key.
+
+    ``done`` gets what was changed, in words.
+
+    Raises:
+        StoreError: this host is no issuer.
+    """
+    from certsync import issuance
+
+    fleet = store.fleet()
+    if not issuance.has_account(fleet, store):
+        return
+    if issuance.give_up_account(fleet, store, tell):
+        done.append("deactivated our account at the CA")
+    done.append("removed the account's key")

@@ -1,0 +1,155 @@
+"""A walk of pyinfra over the fleet: announced by a dry run, taken by a real one, told alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from certsync import console, overrides, plan, progress
+from certsync.commands import status
+from certsync.commands.status import Status
+from certsync.errors import CertsyncError, HostError, LaterError, RefusedError, RolloutError
+from certsync.fleet import Fleet
+from certsync.plan import Plan, Step
+from certsync.progress import Outcome
+from certsync.pyinfra_run import Errand, Run
+
+HINT = "the rest of the fleet is in service; when this is mended, run the same command again"
+NOT_YET = "one, if there is none: the issuer has no certsync yet that could say"
+NOTHING_ELSE = ("Order the certificate", "Replicate the certificate", "Passthrough")
+"""Operations that only deploy/site.py has."""
+
+NOBODY: Mapping[str, str] = {}
+SETTLING_SECONDS = 10.0
+"""A member that was down has to pass two checks; the balancer looks every second."""
+
+ISSUER_STEPS = {
+    "Order the certificate": "issue",
+    "Replicate the certificate": "replicate",
+    "Take over the certificate": "take-over",
+}
+"""Operation of deploy/road.py to the verb that it runs on the issuer."""
+
+
+@dataclass(frozen=True)
+class Walked:
+    """How a walk ended."""
+
+    run: Run
+    outcome: Outcome
+
+    @property
+    def failures(self) -> list[str]:
+        """Return what failed where, in words."""
+        failed = [f"{name}: {_why(self.run, name)}" for name in self.outcome.unreached]
+        return failed + [
+            f"{name}: {what}: {_why(self.run, name)}" for name, what in self.outcome.failed.items()
+        ]
+
+
+def announced(errand: Errand, fleet: Fleet, absent: Sequence[str] = ()) -> Plan:
+    """Return what pyinfra would do; ``absent`` are operations that this run does not have.
+
+    Raises:
+        FleetFileError: a template of the fleet's own has mistakes.
+        RefusedError: a host is somebody else's.
+        HostError: a host is not reached, so what would be done there is not known.
+    """
+    overrides.check(fleet, str(errand.fleet_file))
+    run = Run(errand, dry=True, tokens={})
+    outcome = progress.follow(fleet, run)
+    _raise_what_stopped(run, outcome)
+    steps = plan.completed(plan.announced(outcome.operations), fleet, absent)
+    pools = [
+        line for name, before, now in outcome.gates for line in plan.pools(name, before, now, fleet)
+    ]
+    found = Plan(steps, tuple(outcome.files.values()), tuple(pools), _order(outcome, absent))
+    if outcome.unreached:
+        console.result(found.text())
+        raise HostError(f"not reached over SSH: {', '.join(outcome.unreached)}")
+    return found
+
+
+def _order(outcome: Outcome, absent: Sequence[str]) -> str:
+    if "Order the certificate" in absent:
+        return "none"
+    if "issue" not in outcome.answers:
+        return ""
+    why = outcome.answers["issue"]
+    return NOT_YET if why is None else "; ".join(why) or "none"
+
+
+def taken(
+    errand: Errand, fleet: Fleet, token: str, done: list[Step], others: Mapping[str, str] = NOBODY
+) -> Walked:
+    """Have pyinfra do it, and show how far it is; ``done`` gets what was changed.
+
+    ``token`` presents the fleet lock on the issuer, ``others`` those on more hosts by their names.
+
+    Raises:
+        FleetFileError: a template of the fleet's own has mistakes.
+        RefusedError: a host is somebody else's; nothing was changed.
+        CertsyncError: pyinfra itself stopped.
+    """
+    overrides.check(fleet, str(errand.fleet_file))
+    run = Run(errand, dry=False, tokens={fleet.issuer_name: token, **others})
+    try:
+        outcome = progress.follow(fleet, run)
+    finally:
+        run.stop()
+    done += outcome.changed
+    _raise_what_stopped(run, outcome)
+    return Walked(run, outcome)
+
+
+def settled(path: Path, now: Callable[[], datetime]) -> Status:
+    """Return the status, once no member that is healed still waits for the balancer's checks."""
+    end = monotonic() + SETTLING_SECONDS
+    while True:
+        shown = status.status(path, now())
+        if not shown.awaited or monotonic() > end:
+            return shown
+        sleep(0.5)
+
+
+def conclude(fleet: Fleet, walked: Walked, shown: Status, dead: str = "") -> None:
+    """Show the table, and tell what failed or is not as it should be; ``dead`` is known to be.
+
+    Raises:
+        LaterError: the road is open up to the certificate; the same command continues.
+        RolloutError: a host could not be deployed, or does not serve the certificate.
+    """
+    console.result(shown.text())
+    count = len(walked.outcome.changed)
+    console.tell("1 change" if count == 1 else f"{count} changes")
+    noted = _noted(fleet, walked.outcome, shown)
+    if noted.get("exit") == LaterError.exit_status:
+        raise LaterError(str(noted["error"]), str(noted["hint"]))
+    wrong = [*walked.failures, *shown.findings]
+    if wrong and not (dead and all(f"{dead}: " in each for each in wrong)):
+        raise RolloutError("; ".join(wrong), noted.get("hint") or HINT)
+
+
+def _raise_what_stopped(run: Run, outcome: Outcome) -> None:
+    if outcome.refused:
+        raise RefusedError(f"nothing was changed on any host:\n{outcome.refused}")
+    if run.status != 0 and not outcome.failed and not outcome.unreached:
+        words = [line for line in run.output if line.strip()]
+        raise CertsyncError(f"pyinfra stopped: {' '.join(words[-6:])[-800:]}")
+
+
+def _noted(fleet: Fleet, outcome: Outcome, shown: Status) -> dict[str, Any]:
+    """Return how the issuer noted its own failed step, exit status, words and hint."""
+    verb = ISSUER_STEPS.get(outcome.failed.get(fleet.issuer_name, ""), "")
+    noted: dict[str, Any] = shown.state.get("runs", {}).get(verb, {})
+    return noted
+
+
+def _why(run: Run, name: str) -> str:
+    told = run.said_of(name)
+    errors = [line.removeprefix("error: ") for line in told if line.startswith("error: ")]
+    return (errors or told or ["no reason was given"])[0]

@@ -1,0 +1,63 @@
+"""What the operator's machine asks the issuer, over SSH."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from certsync import host
+from certsync.differences import undeployed
+from certsync.errors import HostError, RefusedError, StoreError
+from certsync.fleet import Fleet, Machine
+
+CERTSYNC = "/opt/certsync/current/bin/certsync"
+
+
+def answer(fleet: Fleet, issuer: Machine, words: str) -> dict[str, Any]:
+    """Return what one of certsync's commands on an issuer says in JSON.
+
+    Raises:
+        HostError: it cannot be reached, or certsync does not answer there.
+    """
+    done = host.on(issuer, fleet.known_hosts, f"{CERTSYNC} {words} --json")
+    try:
+        found: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise HostError(
+            f"{issuer.name}: certsync does not answer there: {done.last_words}",
+            "run `certsync deploy` with the same fleet file",
+        ) from None
+    return found
+
+
+def rendered(fleet: Fleet, issuer: Machine) -> Fleet:
+    """Return the fleet that was deployed last, as the issuer has it.
+
+    Raises:
+        HostError: the issuer cannot be reached, or was never deployed to.
+    """
+    done = host.on(issuer, fleet.known_hosts, "cat /etc/certsync/fleet.json")
+    if done.status != 0:
+        raise HostError(
+            f"{issuer.name}: this fleet has not been deployed: {done.last_words}",
+            "deploy it first: certsync deploy FLEET",
+        )
+    try:
+        return Fleet.from_json(done.stdout)
+    except StoreError as error:
+        raise HostError(f"{issuer.name}: {error.message}", error.hint) from None
+
+
+def refuse_what_is_not_deployed(wanted: Fleet, issuer: Machine, changing: tuple[str, ...]) -> None:
+    """Refuse to change a fleet whose file says more than what is deployed.
+
+    Raises:
+        RefusedError: it does; what a person edited would be carried out half.
+    """
+    found = undeployed(wanted, rendered(wanted, issuer), changing)
+    if found:
+        raise RefusedError(
+            f"the fleet file says something else than what is deployed: {', '.join(found)}; "
+            "nothing was changed",
+            "pull the newer fleet file, or carry this one out first: certsync deploy FLEET",
+        )

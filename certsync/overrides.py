@@ -1,0 +1,136 @@
+"""A fleet's own templates: which of ours they replace, and what is wrong with them.
+
+They lie in a folder `templates/` beside the fleet file, by the same relative names as ours. Each is
+filled in here with everything that a deploy may fill it with, so that a mistake is told before
+anything is changed.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jinja2
+
+from certsync import gate, templates
+from certsync.errors import FleetFileError, Mistake
+from certsync.fleet import Fleet
+from certsync.gate import Gate
+
+HAPROXY = "haproxy/haproxy.cfg.j2"
+PLACE = "templates"
+
+
+def names() -> list[str]:
+    """Return the templates that can be replaced, by their relative names."""
+    ours = templates.road() / PLACE
+    return sorted(str(path.relative_to(ours)) for path in ours.rglob("*.j2"))
+
+
+def files(fleet: Fleet) -> list[str]:
+    """Return the files of the fleet's own folder that are not ours to the byte.
+
+    A fleet file may lie in a checkout, where the folder beside it is our own. Hidden files are
+    nobody's template.
+    """
+    own, ours = Path(fleet.templates), templates.road() / PLACE
+    found = sorted(path.relative_to(own) for path in own.rglob("*")) if fleet.templates else []
+    return [
+        str(path)
+        for path in found
+        if (own / path).is_file()
+        and not any(part.startswith(".") for part in path.parts)
+        and not _are_same(own / path, ours / path)
+    ]
+
+
+def _are_same(one: Path, other: Path) -> bool:
+    try:
+        return other.is_file() and one.read_bytes() == other.read_bytes()
+    except OSError:
+        return False
+
+
+def check(fleet: Fleet, path: str) -> list[str]:
+    """Return which of our templates the fleet replaces; ``path`` is what messages call its file.
+
+    Raises:
+        FleetFileError: a file replaces none, cannot be filled in, or makes something else of it.
+    """
+    found, known = files(fleet), names()
+    replaced = [name for name in found if name in known]
+    mistakes = [
+        Mistake(f"{PLACE}/{name}", "overrides nothing", f"the templates are: {', '.join(known)}")
+        for name in found
+        if name not in known
+    ]
+    for name in replaced:
+        mistakes += _mistakes(fleet, name)
+    if mistakes:
+        raise FleetFileError(path, mistakes)
+    return replaced
+
+
+def _mistakes(fleet: Fleet, name: str) -> list[Mistake]:
+    """Return the first thing that is wrong with a template, or nothing."""
+    work = _kept_gates if name == HAPROXY else _filled_in
+    try:
+        return work(fleet, name)
+    except (PermissionError, UnicodeDecodeError) as error:
+        told = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        return [Mistake(f"{PLACE}/{name}", f"cannot be read: {told}")]
+    except Exception as error:  # noqa: BLE001  # whatever a person's template ends in is told
+        line = _line(error, str(Path(fleet.templates) / name))
+        place = f"{PLACE}/{name}, line {line}" if line else f"{PLACE}/{name}"
+        return [Mistake(place, str(error) or type(error).__name__, "compare it with certsync's")]
+
+
+def _line(error: Exception, path: str) -> int:
+    """Return the line of the template at which it ended; 0: it is not known."""
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return error.lineno
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno or 0 for frame in reversed(frames) if frame.filename == path), 0)
+
+
+def _kept_gates(fleet: Fleet, name: str) -> list[Mistake]:
+    for wanted in _gates(fleet):
+        if gate.read(templates.haproxy(fleet, wanted)) != wanted:
+            return [
+                Mistake(
+                    f"{PLACE}/{name}",
+                    "does not say who takes traffic: the next deploy would read something else "
+                    "from it than was decided",
+                    "keep `frontend tls`, `backend tls` and `backend http` with their `server` "
+                    "lines and `disabled`, as in certsync's",
+                )
+            ]
+    return []
+
+
+def _gates(fleet: Fleet) -> Iterator[Gate]:
+    """Give the gate as it may come to be: off, open, and with each member left out."""
+    backends = [machine.name for machine in fleet.backends]
+    none, every = dict.fromkeys(backends, False), dict.fromkeys(backends, True)
+    yield Gate(rule=False, members=none, web=every)
+    yield Gate(rule=True, members=every, web=every)
+    for out in backends:
+        inside = {each: each != out for each in backends}
+        yield Gate(rule=True, members=inside, web=inside)
+
+
+def _filled_in(fleet: Fleet, name: str) -> list[Mistake]:
+    fill: dict[str, Callable[[], object]] = {
+        "nginx": lambda: [
+            templates.nginx(fleet, machine, http2_directive=directive)
+            for machine in fleet.backends
+            for directive in (False, True)
+        ],
+        "renewal": lambda: templates.render_renewal(Path(name).name, fleet),
+    }
+    pages: Callable[[], object] = lambda: [  # noqa: E731  # one row of the table above
+        templates.test_page(machine, fleet.templates) for machine in fleet.backends
+    ]
+    (pages if name == "nginx/lb.html.j2" else fill[Path(name).parts[0]])()
+    return []

@@ -1,0 +1,277 @@
+"""What a command would do, as a dry run tells it: steps, files, pools. Pure.
+
+The steps of a deploy are those that pyinfra has prepared: what a real run executes. What only shows
+on the way is announced as depending.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from certsync.fleet import Fleet
+from certsync.gate import Gate
+
+PHASE = "Phase "
+HERE = "here"
+"""Where a step is taken that is not on a host of the fleet: on the operator's machine."""
+
+SHOWN_LINES, WIDEST = 60, 110
+"""Of the diff of one file: lines, and characters of each."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that a run changes in one place."""
+
+    phase: str
+    host: str
+    what: str
+    depends: str = ""
+    """On what it depends whether it is taken, in words; empty: it is taken."""
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """A file that a run would write."""
+
+    host: str
+    path: str
+    before: str
+    """Its text now; empty: it is not there."""
+
+    after: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is announced."""
+
+    steps: tuple[Step, ...] = ()
+    files: tuple[FileChange, ...] = ()
+    pools: tuple[str, ...] = ()
+    """Pools and the passthrough rule before and after, in words."""
+
+    order: str = ""
+    """Whether the CA would be asked for a certificate, in words."""
+
+    def __add__(self, other: Plan) -> Plan:
+        """Return this and what comes after it."""
+        return Plan(
+            self.steps + other.steps,
+            self.files + other.files,
+            self.pools + other.pools,
+            self.order or other.order,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what `json.dumps` takes."""
+        return {
+            "steps": [asdict(each) for each in self.steps],
+            "files": [
+                {"host": each.host, "path": each.path, "diff": diff(each)} for each in self.files
+            ],
+            "pools": list(self.pools),
+            "order": self.order,
+        }
+
+    def text(self) -> str:
+        """Return what a person reads."""
+        lines = _of_steps(self.steps) or ["nothing would be changed"]
+        if self.pools:
+            lines += ["pools and forwarding rule", *(f"    {line}" for line in self.pools)]
+        if self.order:
+            lines += [f"order at the CA: {self.order}"]
+        if self.files:
+            lines += ["files", *_of_files(self.files)]
+        return "\n".join(lines)
+
+
+# From pyinfra
+
+
+def announced(operations: Iterable[Mapping[str, Any]]) -> tuple[Step, ...]:
+    """Return the steps of a prepared run, from what pyinfra foresees of each operation."""
+    found: list[Step] = []
+    phase = ""
+    for each in operations:
+        name = ", ".join(each["names"])
+        if name.startswith(PHASE):
+            phase = name.removeprefix(PHASE)
+            continue
+        what = name.split(" | ")[-1]
+        found += [Step(phase, host, what) for host in each["hosts_with_change"]]
+        before = "what comes before it"
+        found += [Step(phase, host, what, before) for host in each["hosts_with_conditional_change"]]
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Dependent:
+    """An operation of deploy/ for which there may be work that only others of the run make."""
+
+    phase: str
+    what: str
+    role: str
+    """Whose it is: `issuer`, `replicas`, `backends` or `balancers`."""
+
+    upstream: frozenset[str]
+    why: str
+
+
+DEPENDENTS = (
+    Dependent(
+        "3 of 6: the way from the issuer to the replicas", "The issuer's push key", "replicas",
+        frozenset({"Push key"}), "the push key that is made",
+    ),
+    Dependent(
+        "4 of 6: the certificate", "Order the certificate", "issuer",
+        frozenset({"certsync in its own virtual environment", "Rendered fleet"}),
+        "whether one is due for what the fleet file says then",
+    ),
+    Dependent(
+        "5 of 6: replication and proof", "Replicate the certificate", "issuer",
+        frozenset({
+            "Order the certificate", "Rendered fleet", "The issuer's push key", "nginx",
+            "Placeholder certificate, generation 0000", "Take over the certificate",
+        }),
+        "which backends lack the generation then",
+    ),
+    Dependent(
+        "6 of 6: passthrough, for what has been proven", "Passthrough", "balancers",
+        frozenset({"Replicate the certificate", "haproxy.cfg"}),
+        "what is proven then",
+    ),
+)  # fmt: skip
+
+
+def completed(steps: Sequence[Step], fleet: Fleet, absent: Iterable[str] = ()) -> tuple[Step, ...]:
+    """Return a deploy's steps, with those that depend on the outcome of others in the same run.
+
+    ``absent`` are operations that this run does not have. What pyinfra foresees of the others is
+    what they would do now, before what comes before them.
+    """
+    found = list(steps)
+    for each in DEPENDENTS:
+        moved = {step.what for step in found} & each.upstream
+        if not moved or each.what in absent:
+            continue
+        names = {*_of_role(fleet, each.role)} | {x.host for x in found if x.what == each.what}
+        found = [step for step in found if step.what != each.what]
+        found += [Step(each.phase, name, each.what, each.why) for name in sorted(names)]
+    return tuple(sorted(found, key=lambda step: step.phase))
+
+
+def _of_role(fleet: Fleet, role: str) -> list[str]:
+    machines = {
+        "issuer": (fleet.issuer,),
+        "replicas": fleet.replicas,
+        "balancers": fleet.balancers,
+    }[role]
+    return [machine.name for machine in machines]
+
+
+# Files
+
+
+def masked(text: str) -> str:
+    """Return a text without what must not be shown: whoever has the heartbeat can stand in."""
+    return re.sub(r'("heartbeat_url": ")[^"]+', r"\1(not shown)", text)
+
+
+def diff(change: FileChange) -> str:
+    """Return how a file changes, as diff -u shows it; of a new one how long it is."""
+    after = masked(change.after)
+    if not change.before:
+        return f"new, {len(after.splitlines())} lines"
+    lines = difflib.unified_diff(
+        masked(change.before).splitlines(), after.splitlines(), "now", "then", lineterm="", n=1
+    )
+    return "\n".join(list(lines)[2:])
+
+
+def _of_files(files: Sequence[FileChange]) -> list[str]:
+    hosts: dict[tuple[str, str], list[str]] = {}
+    for each in files:
+        hosts.setdefault((each.path, diff(each)), []).append(each.host)
+    lines = []
+    for (path, text), names in sorted((key, sorted(value)) for key, value in hosts.items()):
+        if text.startswith("new, "):
+            lines.append(f"    {path} ({', '.join(names)}): {text}")
+            continue
+        lines.append(f"    {path} ({', '.join(names)}):")
+        shown = [line if len(line) < WIDEST else f"{line[:WIDEST]}…" for line in text.splitlines()]
+        lines += [f"        {line}" for line in shown[:SHOWN_LINES]]
+        if len(shown) > SHOWN_LINES:
+            lines.append(f"        … {len(shown) - SHOWN_LINES} more lines")
+    return lines
+
+
+# Pools
+
+
+def pools(balancer: str, before: Gate, now: Gate, fleet: Fleet) -> tuple[str, ...]:
+    """Return what a balancer's pools and rule are and would be, in words.
+
+    ``now`` is what could be decided without the run: who is not proven yet may be by then.
+    """
+    names = [*before.members, *(each for each in now.members if each not in before.members)]
+    lines = [f"{balancer}: passthrough rule: {_rule(before, now, fleet)}"]
+    for pool, was, will in (
+        ("tls", before.members, now.members), ("port 80", before.web, now.web),
+    ):  # fmt: skip
+        told = ", ".join(f"{name} {_place(was.get(name), will.get(name))}" for name in names)
+        lines.append(f"{balancer}: {pool}: {told}")
+    return tuple(lines)
+
+
+def _rule(before: Gate, now: Gate, fleet: Fleet) -> str:
+    was = "on" if before.rule else "off"
+    will = "on" if now.rule else "off"
+    if not now.rule and fleet.passthrough:
+        will = "on, once a backend is proven"
+    return was if was == will else f"{was} -> {will}"
+
+
+def _place(was: bool | None, will: bool | None) -> str:
+    words = {None: "not there", False: "disabled", True: "in"}
+    then = "out" if will is None else "in"
+    if will is False:
+        then = "in, once it is proven"
+    return then if words[was] == then else f"{words[was]} -> {then}"
+
+
+# Words
+
+
+def _of_steps(steps: Sequence[Step]) -> list[str]:
+    lines: list[str] = []
+    phase = ""
+    grouped: dict[Step, list[str]] = {}
+    for step in steps:
+        grouped.setdefault(replace(step, host=""), []).append(step.host)
+    for step, hosts in grouped.items():
+        if step.phase != phase:
+            phase = step.phase
+            lines.append(phase)
+        depends = f", depending on {step.depends}" if step.depends else ""
+        lines.append(f"    {step.what}{depends}: {', '.join(hosts)}")
+    return lines
+
+
+def strayed(plan: Sequence[Step], taken: Collection[tuple[str, str]]) -> list[str]:
+    """Return where a run was not what was announced; ``taken`` has the place and step of each.
+
+    It may leave out what depends on something, and nothing else; and it does nothing more.
+    """
+    told = {(step.host, step.what): step for step in plan}
+    extra = [f"not announced: {host}: {what}" for host, what in taken if (host, what) not in told]
+    left = [
+        f"announced, and not done: {step.host}: {step.what}"
+        for place, step in told.items()
+        if not step.depends and place not in taken
+    ]
+    return extra + left

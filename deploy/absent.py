@@ -1,0 +1,171 @@
+"""What is taken away again: from a backend that leaves, an issuer that is one no more, everywhere.
+
+Each function takes one thing away, whole, and does nothing where it is not there.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from pyinfra import host
+from pyinfra.api import Host, State, deploy, operation
+from pyinfra.operations import files, server
+
+from certsync import receiver, templates
+from certsync.fleet import Fleet, SiteKind
+from deploy import issuer, renewal, replica
+from deploy.backend import PROGRAM
+from deploy.facts import Lines
+from deploy.operations import Commands, failing, ran, ran_when
+
+PROGRAMS = "/usr/local/lib/certsync"
+SERVED = "/etc/certsync/archive /etc/certsync/live"
+VERIFY = "certsync-verify.service"
+
+LAST_CONNECTIONS = """\
+end=$(($(date +%s) + {seconds}))
+while [ "$(date +%s)" -lt "$end" ]; do
+  ss -Htn state established '( sport = :443 or sport = :80 )' |
+    grep -v -e ' 127\\.' -e ' \\[::1\\]' -e ' \\[::ffff:127\\.' > /dev/null || break
+  sleep 0.2
+done
+exit 0"""
+"""Wait until nobody is connected any more, or so long. Seen here, it counts for every balancer and
+each of its processes, the ones from before a reload too."""
+
+NO_SITE = """\
+set -e
+cd /etc/nginx
+rm -f sites-enabled/{site} sites-available/{site} snippets/ssl-{lineage}.conf
+rm -f snippets/certsync-challenge.conf
+if [ -n "$(ls sites-enabled conf.d/*.conf 2>/dev/null | grep -v ':$')" ]; then
+  nginx -t -q && systemctl reload nginx
+  exit
+fi
+# The requests it is answering are answered to their end.
+if systemctl is-active -q nginx; then
+  nginx -s quit
+  for try in $(seq 150); do systemctl is-active -q nginx || break; sleep 0.2; done
+fi
+systemctl disable -q --now nginx"""
+
+PLACEHOLDER_LIVE = """\
+set -e
+link=/etc/certsync/live/{lineage}
+ln -sfn ../archive/{lineage}/0000 "$link.new" && mv -T "$link.new" "$link"
+! systemctl is-active -q nginx || nginx -s reload
+find /etc/certsync/archive/{lineage} -mindepth 1 -maxdepth 1 ! -name 0000 -exec rm -rf {{}} +"""
+
+
+def _there(script: str) -> bool:
+    return host.get_fact(Lines, script=f"{script} >/dev/null && echo yes") == ["yes"]
+
+
+@operation()
+def taken_over(state: State, other: Host) -> Commands:
+    """Go no further on a host that was the issuer, unless the one that is has come through."""
+    if other not in state.active_hosts:
+        yield failing(f"{other.name} has not taken over yet: this host goes on being the issuer")
+
+
+@deploy("Issuer: no more runs")
+def runs() -> None:
+    """Have nothing start a renewal any more."""
+    files.file(name="No renewal from cron", path=renewal.CRON, present=False)
+    renewal.no_timer(name="No renewal from a timer")
+
+
+@deploy("Issuer: no more")
+def issuing() -> None:
+    """Take away all that makes a host the issuer: accounts, push key, state, certsync itself."""
+    server.user(name="No pushing user", user=issuer.USER, present=False)
+    for name, path in (
+        ("No push key", issuer.PUSH),
+        ("No accounts", f"{issuer.STORE.root}/accounts"),
+        ("No open orders", f"{issuer.STORE.root}/pending"),
+        ("No state", str(issuer.STORE.state)),
+        ("No certsync", issuer.OPT),
+    ):
+        files.directory(name=name, path=path, present=False)
+    # The marker last: with it a run that was cut off is known to be unfinished.
+    for name, path in (
+        ("No command", "/usr/local/bin/certsync"),
+        ("Nothing that starts a run", renewal.PROGRAM),
+        ("No rendered fleet", str(issuer.STORE.fleet_file)),
+        ("No note where it came from", str(issuer.STORE.origin)),
+        ("No list of machines", f"{issuer.STORE.root}/machines"),
+        ("No roots of the CA's HTTPS", str(issuer.STORE.directory_bundle)),
+        ("No roots of issued certificates", str(issuer.STORE.roots)),
+        ("No keys of people's", str(issuer.STORE.binding_key)),
+        ("No addresses of people's", str(issuer.STORE.notify_urls)),
+        ("No marker of the issuer", str(issuer.STORE.marker)),
+    ):
+        if path == "/usr/local/bin/certsync":
+            files.link(name=name, path=path, present=False)
+        else:
+            files.file(name=name, path=path, present=False)
+
+
+@deploy("Replicas: no more pushes")
+def access() -> None:
+    """Let nobody push any more: the key line first, then the user and what it may do."""
+    files.file(name="No push key lets in", path=replica.KEYS, present=False)
+    files.file(name="No sudo rule", path="/etc/sudoers.d/certsync-receive", present=False)
+    server.user(name="No receiving user", user=replica.USER, present=False)
+    files.directory(name="No inbox", path=replica.HOME, present=False)
+    for name in ("gate", "rsyncd.conf"):
+        files.file(name=f"No {name}", path=f"{PROGRAMS}/{name}", present=False)
+
+
+@deploy("Backends: no more certsync")
+def programs() -> None:
+    """Take away the receiver and the check before nginx starts; nginx starts without it."""
+    ran(
+        name="No verification at boot",
+        command=f"systemctl disable -q {VERIFY}",
+        unless=f"! systemctl is-enabled -q {VERIFY}",
+    )
+    unit = files.file(name="No unit of it", path=f"/etc/systemd/system/{VERIFY}", present=False)
+    ran_when(
+        name="systemd forgets it", command="systemctl daemon-reload", needed=lambda: unit.changed
+    )
+    files.file(name="No receiver", path=PROGRAM, present=False)
+    files.directory(name="No folder of the programs", path=PROGRAMS, present=False)
+    files.directory(name="No staging", path=f"{receiver.HOME}/staging", present=False)
+
+
+@deploy("Backend: last connections")
+def connections(seconds: int) -> None:
+    """Wait until nobody is connected to nginx any more."""
+    ran(
+        name="Last connections end",
+        command=LAST_CONNECTIONS.format(seconds=seconds),
+        unless="! systemctl is-active -q nginx",
+    )
+
+
+@deploy("Backend: no more site")
+def site(fleet: Fleet) -> None:
+    """Have nginx serve our site no more, and key and certificate gone from the disk."""
+    lineage = shlex.quote(fleet.lineage)
+    archive = f"/etc/certsync/archive/{lineage}"
+    if fleet.site.kind is SiteKind.UNMANAGED:
+        # Somebody else's sites name the live link, and nginx would not start without it.
+        ran(
+            name="Placeholder instead of key and certificate",
+            command=PLACEHOLDER_LIVE.format(lineage=lineage),
+            unless=f'test "$(ls {archive})" = 0000',
+        )
+        return
+    name = shlex.quote(templates.site_name(fleet))
+    ran(
+        name="nginx serves the site no more",
+        command=NO_SITE.format(site=name, lineage=lineage),
+        unless=f"! test -e /etc/nginx/sites-available/{name}",
+    )
+    ran(
+        name="Key and certificate are gone",
+        command=f"rm -rf {SERVED} && rmdir --ignore-fail-on-non-empty /etc/certsync",
+        unless=f"! ls -d {SERVED}",
+    )
+    files.directory(name="No pages of ours", path="/var/lib/certsync-site", present=False)

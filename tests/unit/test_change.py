@@ -1,0 +1,154 @@
+"""A change of a fleet, and what it does to the text of a fleet file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tomlkit
+
+from certsync.change import Addition, Change, named
+from certsync.errors import FleetFileError
+from certsync.fleet_file import read_fleet, text_of
+from certsync.fleet_file.editing import changed, write
+
+FILE = """\
+# Ours.
+names = ["passthrough.example.com"]
+public_addresses = ["203.0.113.10"]
+
+[ca]
+agree_to_terms = true
+
+[balancers.balancer]
+address = "203.0.113.10"
+
+# The first rack.
+[backends.backend-01]
+address = "203.0.113.11"
+
+[backends.backend-02]
+address = "203.0.113.12"  # by the window
+# ssh_user = "admin"
+
+# The second rack.
+[backends.backend-03]
+address = "203.0.113.13"
+"""
+FOUR = Addition("backend-04", "203.0.113.14", "10.0.0.14")
+
+
+def test_a_backend_is_added_below_the_others_and_every_comment_is_kept() -> None:
+    text = changed(FILE, Change(add=(FOUR,)))
+    assert text == FILE + (
+        '\n[backends.backend-04]\naddress = "203.0.113.14"\nprivate_address = "10.0.0.14"\n'
+    )
+
+
+def test_a_change_can_be_made_twice() -> None:
+    change = Change(add=(FOUR,), remove=("backend-02",), issuer="backend-03")
+    once = changed(FILE, change)
+    assert changed(once, change) == once
+
+
+def test_a_backend_is_taken_out_with_its_own_comments_and_no_other() -> None:
+    text = changed(FILE, Change(remove=("backend-02",)))
+    lost = [line for line in FILE.splitlines() if line not in text.splitlines()]
+    assert lost == [
+        "[backends.backend-02]",
+        'address = "203.0.113.12"  # by the window',
+        '# ssh_user = "admin"',
+    ]
+    assert "\n\n\n" not in text
+
+
+def test_the_last_one_is_taken_out_and_the_file_ends_as_files_do() -> None:
+    text = changed(FILE, Change(remove=("backend-03",)))
+    assert text.endswith("# The second rack.\n")
+
+
+@pytest.mark.parametrize(
+    "backends",
+    [
+        'backends = { a = { address = "203.0.113.11" }, b = { address = "203.0.113.12" } }\n',
+        '[backends]\na.address = "203.0.113.11"\nb.address = "203.0.113.12"\n',
+        '[backends."a"]\naddress = "203.0.113.11"\n["backends".b]\naddress = "203.0.113.12"\n',
+    ],
+)
+def test_other_ways_to_write_a_backend_are_taken_out_too(backends: str) -> None:
+    text = changed(backends, Change(remove=("b",)))
+    assert tomlkit.parse(text).unwrap() == {"backends": {"a": {"address": "203.0.113.11"}}}
+
+
+def test_a_name_that_begins_like_another_is_not_taken_for_it() -> None:
+    text = '[backends.a-1]\naddress = "203.0.113.11"\n\n[backends.a-10]\naddress = "203.0.113.12"\n'
+    assert list(tomlkit.parse(changed(text, Change(remove=("a-1",))))["backends"]) == ["a-10"]
+
+
+def test_the_issuer_is_named_above_the_tables_or_renamed_where_it_is_named() -> None:
+    text = changed(FILE, Change(issuer="backend-02"))
+    assert tomlkit.parse(text)["issuer"] == "backend-02"
+    assert text.index("issuer") < text.index("[ca]")
+    again = changed(text, Change(issuer="backend-03"))
+    assert again == text.replace('issuer = "backend-02"', 'issuer = "backend-03"')
+
+
+def test_a_fleet_is_read_with_a_change_and_its_file_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(FILE)
+    fleet = read_fleet(path, Change(add=(FOUR,), issuer="backend-04"))
+    assert (fleet.issuer.private_address, len(fleet.backends)) == ("10.0.0.14", 4)
+    assert path.read_text() == FILE
+
+
+def test_a_change_that_makes_a_mistake_is_told_as_one(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(FILE)
+    with pytest.raises(FleetFileError) as raised:
+        read_fleet(path, Change(add=(Addition("backend-04", "203.0.113.13"),)))
+    assert [each.message for each in raised.value.mistakes] == [
+        '"203.0.113.13" is backends.backend-03.address too'
+    ]
+    path.write_text("[")
+    with pytest.raises(FleetFileError, match=r"has 1 mistake"):
+        text_of(path, Change(issuer="x"))
+
+
+def test_a_written_file_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(FILE)
+    path.chmod(0o640)
+    write(path, "new")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o640)
+
+
+def test_a_change_goes_through_its_text() -> None:
+    change = Change((FOUR,), ("backend-02",), "backend-03")
+    assert Change.from_json(change.to_json()) == change
+    assert Change.from_json("") == Change()
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["b4", "10.0.0.4"], [("b4", "10.0.0.4")]),
+        (["b4=10.0.0.4"], [("b4", "10.0.0.4")]),
+        (["b4=10.0.0.4", "b5=2001:db8::5"], [("b4", "10.0.0.4"), ("b5", "2001:db8::5")]),
+    ],
+)
+def test_backends_are_named_one_way_or_the_other(
+    words: list[str], found: list[tuple[str, str]]
+) -> None:
+    assert [(each.name, each.address) for each in named(words)] == found
+
+
+@pytest.mark.parametrize("words", [["b4"], ["b4", "10.0.0.4", "b5"], ["b4=10.0.0.4", "b5"]])
+def test_anything_else_is_told_how_it_is_written(words: list[str]) -> None:
+    with pytest.raises(ValueError, match="name one backend as NAME ADDRESS, or several as"):
+        named(words)
+
+
+def test_a_private_address_is_one_backends() -> None:
+    assert named(["b4", "203.0.113.14"], "10.0.0.4")[0].private_address == "10.0.0.4"
+    with pytest.raises(ValueError, match="--private-address belongs to one backend"):
+        named(["b4=203.0.113.14", "b5=203.0.113.15"], "10.0.0.4")

@@ -1,0 +1,55 @@
+"""What `check --online` and `add-backend` say of a host, from what was seen there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from certsync.commands.check_online import of_host
+from certsync.look import Adopt, Surroundings
+from tests.unit.fake_fleet import NOW, fleet
+
+FLEET = fleet()
+FIT = Surroundings(os=("debian", "13"), time=int(NOW.timestamp()), disk_mb=5000, python=(3, 13))
+
+
+def told(seen: Surroundings, adopt: Adopt | None = None) -> list[str]:
+    found = of_host(FLEET, FLEET.backends[1], seen, NOW, adopt or Adopt())
+    return [each.text() for each in found]
+
+
+def test_a_host_that_is_fit_has_nothing_said_of_it() -> None:
+    assert told(FIT) == []
+    assert told(replace(FIT, disk_mb=None)) == []
+
+
+def test_a_disk_that_is_nearly_full_is_told_with_what_makes_room() -> None:
+    assert told(replace(FIT, disk_mb=99)) == [
+        (
+            "backend-02: its disk has 99 MB left, and 100 are needed\n"
+            "  hint: make room: apt-get clean, journalctl --vacuum-size=100M, df -h"
+        )
+    ]
+
+
+def test_an_unknown_system_is_told_with_those_that_are_known() -> None:
+    assert told(replace(FIT, os=("gentoo", "2"))) == [
+        (
+            "backend-02: it runs gentoo 2, which certsync does not know\n"
+            "  hint: Debian 12 or 13, Ubuntu 22.04, 24.04 or 26.04"
+        )
+    ]
+
+
+def test_a_clock_that_is_off_is_told_with_its_side() -> None:
+    assert told(replace(FIT, time=FIT.time - 600)) == [
+        (
+            "backend-02: its clock is 10 minutes behind this machine's\n"
+            "  hint: timedatectl set-ntp true"
+        )
+    ]
+
+
+def test_somebodys_site_is_told_unless_it_may_be_taken_over() -> None:
+    seen = replace(FIT, nginx_sites=(("foreign", "/etc/nginx/sites-enabled/theirs"),))
+    assert "an nginx site that certsync did not write" in told(seen)[0]
+    assert told(seen, Adopt(nginx=True)) == []

@@ -1,0 +1,379 @@
+"""Keys in wrong hands: what is marked, what a mark stops, and when it is over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import josepy
+import pytest
+
+from certsync import receiver
+from certsync.certificate import key_pem, make_key, parse_chain
+from certsync.commands import compromised, enroll, issue, replicate, resign, rollback
+from certsync.compromise import Exposed, Mark, Marks
+from certsync.errors import BrokenStateError, StoreError
+from certsync.fleet import Fleet, KeyType
+from certsync.issuance.obtain import _kept_key, forget_if_kept
+from certsync.issuance.order import Pending
+from certsync.issuance.revoke import signer
+from certsync.proof import Proof, Verdict
+from certsync.schedule import issuance_due
+from certsync.store import Store, generation_files, sums
+from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, manifest
+from tests.unit.test_receiver import make_pair
+
+DAY = timedelta(days=1)
+LOST = Exposed(2, "ab", DIRECTORY, "https://ca.example/account/1", NOW + DAY, "leaf", "key")
+MARK = Mark("backend-09", NOW, (Exposed(1), LOST), "cd")
+WHY = "the private key of generation 0002 is compromised: backend-09 may hold it"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Return the store of an issuer of three backends."""
+    monkeypatch.setattr(receiver, "HOME", tmp_path / "etc")
+    found = Store(tmp_path / "etc", tmp_path / "var")
+    found.root.mkdir()
+    found.state.mkdir()
+    render(found, fleet())
+    return found
+
+
+def render(store: Store, wanted: Fleet) -> None:
+    store.fleet_file.write_text(json.dumps(wanted.to_json()))
+
+
+@pytest.fixture
+def keep(store: Store, tmp_path: Path) -> Callable[[int], bytes]:
+    """Return what keeps a generation of its own and lets it be live, and returns its key."""
+
+    def kept(number: int) -> bytes:
+        make_pair(tmp_path)
+        key = (tmp_path / "privkey.pem").read_bytes()
+        certificate = parse_chain((tmp_path / "cert.pem").read_text())
+        files = sums(generation_files(key, certificate))
+        store.keep(manifest(number, files=files), key, certificate)
+        receiver.point(NAME, f"{number:04}")
+        return key
+
+    return kept
+
+
+def look(store: Store) -> compromised.Outlook:
+    return compromised.outlook(store, NOW, "backend-09")
+
+
+# Marks
+
+
+def test_marks_are_read_as_they_were_written() -> None:
+    marks = Marks((MARK, replace(MARK, backend="backend-08").ended()))
+    assert Marks.from_json(marks.to_json()) == marks
+    assert Marks.from_json({}) == Marks()
+
+
+def test_a_mark_that_is_done_bars_its_generations_and_keeps_no_key() -> None:
+    done = Marks((MARK,)).ended()
+    assert (done.open, done.exposed) == ((), {})
+    assert sorted(done.numbers) == [1, 2]
+    assert sorted(done.key_sums) == ["ab", "cd"]
+    assert "leaf" not in str(done.to_json()["marks"][0]["exposed"][1].values())
+    assert done.to_json()["marks"][0]["exposed"][1]["key"] == ""
+    assert done.ended() == done
+
+
+def test_a_certificate_is_revoked_once_and_only_while_a_client_would_take_it() -> None:
+    assert LOST.is_to_be_revoked(NOW)
+    assert not LOST.is_to_be_revoked(NOW + DAY)
+    assert not Exposed(1).is_to_be_revoked(NOW)
+    marks = Marks((MARK, replace(MARK, backend="backend-08"))).revoked(2)
+    assert [each.exposed[1].revoked for each in marks.among] == [True, True]
+    assert not marks.exposed[2].is_to_be_revoked(NOW)
+    assert not marks.exposed[1].revoked
+
+
+def test_a_mark_that_is_done_is_forgotten_once_a_backend_of_that_name_is_there_again() -> None:
+    done = Marks((MARK.ended(), replace(MARK, backend="backend-08")))
+    assert done.without(["backend-01"]) == done
+    assert [each.backend for each in done.without(["backend-08", "backend-09"]).among] == [
+        "backend-08"
+    ]
+
+
+def test_why_a_generation_is_barred_names_everybody_who_may_hold_it() -> None:
+    marks = Marks((MARK,)).having(replace(MARK, backend="backend-08"))
+    assert marks.why(2) == f"{WHY.removesuffix(' may hold it')} and backend-08 may hold it"
+    assert marks.why(3) == ""
+    assert marks.having(MARK.ended()).of("backend-09") == MARK.ended()
+    assert marks.of("backend-07") is None
+
+
+# What a mark stops
+
+
+def test_a_compromised_generation_is_not_the_target(
+    store: Store, keep: Callable[[int], bytes]
+) -> None:
+    for number in (1, 2):
+        keep(number)
+    store.mark_compromised(NAME, Marks((MARK,)))
+    assert (store.barred(NAME), store.target(NAME)) == ({1, 2}, None)
+    keep(3)
+    assert store.target(NAME) == 3
+
+
+@pytest.mark.parametrize("marks", ["5", '[{"backend": "b"}]', '[{"at": "soon"}]'])
+def test_a_broken_mark_stops_the_run_and_is_not_forgotten(store: Store, marks: str) -> None:
+    path = store.state / f"compromised-{NAME}.json"
+    path.write_text(f'{{"schema": 1, "marks": {marks}}}')
+    with pytest.raises(BrokenStateError) as caught:
+        store.target(NAME)
+    assert (caught.value.message, caught.value.hint) == (
+        f"{path} is broken", f"look at it, then remove {path}"
+    )  # fmt: skip
+
+
+def test_a_compromised_key_is_due_to_be_replaced_at_once(
+    store: Store, keep: Callable[[int], bytes]
+) -> None:
+    keep(2)
+    assert issue.outlook(store, NOW).due is None
+    store.mark_compromised(NAME, Marks((MARK,)))
+    found = issue.outlook(store, NOW)
+    assert found.due is not None
+    assert (found.due.why, found.due.first, found.due.since) == (WHY, False, None)
+    assert found.newest is not None
+    assert found.newest.number == 2
+    coming = found.next(NOW)
+    assert coming is not None
+    assert (coming.moment, coming.why) == (NOW, WHY)
+    keep(3)
+    assert issue.outlook(store, NOW).due is None
+
+
+def test_a_compromised_key_is_a_reason_before_all_others() -> None:
+    old = manifest(2, age=61, key_type="rsa-2048")
+    found = issuance_due(old, fleet(), NOW, compromised=WHY)
+    assert found is not None
+    assert (found.why, found.since) == (WHY, NOW - DAY)
+
+
+def test_with_reuse_a_compromised_key_is_not_used_again(
+    store: Store, keep: Callable[[int], bytes]
+) -> None:
+    key = keep(2)
+    wanted, before = fleet(reuse_key=True), store.manifests(NAME)[2]
+    assert _kept_key(wanted, store, before) == key
+    exposed = Exposed(2, before.files["privkey.pem"])
+    store.mark_compromised(NAME, Marks((replace(MARK, exposed=(exposed,)),)))
+    assert _kept_key(wanted, store, before) == b""
+
+
+def test_an_open_order_with_a_compromised_key_is_abandoned(store: Store) -> None:
+    pending = Pending(store.pending(NAME))
+    pending.prepare(fleet())
+    pending.remember("https://ca.example/order/1")
+    forget_if_kept(fleet(), store)
+    assert pending.url() == "https://ca.example/order/1"
+    store.mark_compromised(NAME, Marks((replace(MARK, pending_sum=pending.key_sum()),)))
+    forget_if_kept(fleet(), store)
+    assert not pending.folder.exists()
+
+
+def test_a_compromised_generation_is_not_gone_back_to(
+    store: Store, keep: Callable[[int], bytes]
+) -> None:
+    keep(2)
+    store.mark_compromised(NAME, Marks((MARK,)))
+    for newer in (3, 4):
+        with pytest.raises(StoreError) as caught:
+            rollback.way(store, NOW)
+        assert caught.value.message == f"generation 0002 is not gone back to: {WHY}"
+        assert caught.value.hint == (
+            "a new one is ordered and rolled out with: certsync renew --force"
+        )
+        keep(newer)
+
+
+def test_while_all_is_compromised_a_rollout_says_so(
+    store: Store, keep: Callable[[int], bytes]
+) -> None:
+    with pytest.raises(StoreError, match=r"^no generation has been issued yet$"):
+        replicate.roll_out(store, NOW, print)
+    keep(2)
+    store.mark_compromised(NAME, Marks((MARK,)))
+    with pytest.raises(StoreError) as caught:
+        replicate.roll_out(store, NOW, print)
+    assert (caught.value.message, caught.value.hint) == (WHY, "run `certsync issue` first")
+
+
+# The command
+
+
+def test_all_that_is_kept_is_marked_whole_and_the_open_order_is_dropped(
+    store: Store, keep: Callable[[int], bytes]
+) -> None:
+    first, second = keep(1), keep(2)
+    (store.archive(NAME) / "0001" / "chain.pem").unlink()
+    pending = Pending(store.pending(NAME))
+    pending.prepare(fleet())
+    sum_of_it = pending.key_sum()
+    compromised.mark(look(store), store, NOW)
+    found = store.compromised(NAME)
+    assert found.numbers == {1, 2}
+    assert found.exposed[1] == Exposed(1)
+    exposed, kept = found.exposed[2], store.manifests(NAME)[2]
+    assert exposed.key == second.decode() != first.decode()
+    assert exposed.leaf == store.files(NAME, 2)["cert.pem"].decode()
+    assert (exposed.key_sum, exposed.directory) == (kept.files["privkey.pem"], DIRECTORY)
+    assert (exposed.account, exposed.not_after) == (kept.account, kept.not_after)
+    assert found.key_sums == {exposed.key_sum, sum_of_it}
+    assert not pending.folder.exists()
+    path = store.state / f"compromised-{NAME}.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_backend_that_would_get_the_new_key_is_not_called_compromised(store: Store) -> None:
+    with pytest.raises(StoreError) as caught:
+        compromised.outlook(store, NOW, "backend-03")
+    assert caught.value.message == "backend-03 is in the fleet, so a new key would reach it too"
+    assert caught.value.hint == (
+        "take it out first: certsync remove-backend FLEET backend-03"
+    )  # fmt: skip
+
+
+def test_what_is_to_be_done_is_told_in_words_and_nothing_when_it_was_done(
+    store: Store, keep: Callable[[int], bytes]
+) -> None:
+    keep(2)
+    whole = look(store).steps()
+    assert (whole[0], whole[-2:]) == (
+        "write down which private keys are in wrong hands",
+        [
+            "revoke the certificates of these keys: generations 0002",
+            "delete these keys from every backend: generations 0002",
+        ],
+    )
+    compromised.mark(look(store), store, NOW)
+    assert look(store).steps() == whole[1:]
+    keep(3)
+    rest = look(store).steps()
+    assert rest[0] == "stage the generation on every replica that lacks it"
+    assert rest[-1] == whole[-1]
+    store.mark_compromised(NAME, store.compromised(NAME).ended())
+    assert look(store).steps() == []
+    done: list[str] = []
+    told: list[str] = []
+    compromised.compromised(store, NOW, told.append, done, "backend-09")
+    assert (done, told) == (
+        [], ["what backend-09 may hold was revoked and deleted before: nothing to do"]
+    )  # fmt: skip
+
+
+def test_a_mark_that_is_done_is_forgotten_by_the_rollout_to_a_backend_of_that_name(
+    store: Store,
+) -> None:
+    store.mark_compromised(NAME, Marks((MARK.ended(),)))
+    for backends, left in ((3, 1), (9, 0)):
+        render(store, fleet(backends))
+        with pytest.raises(StoreError):
+            replicate.roll_out(store, NOW, print)
+        assert len(store.compromised(NAME).among) == left
+
+
+def proof(name: str, verdict: Verdict) -> Proof:
+    return Proof(name, verdict, "", "", "", "")
+
+
+def test_a_revocation_waits_for_who_can_be_reached_and_for_nobody_else() -> None:
+    proofs = [
+        proof("a", Verdict.IN_SYNC), proof("b", Verdict.BEHIND), proof("c", Verdict.UNREACHABLE),
+        proof("d", Verdict.WRONG),
+    ]  # fmt: skip
+    assert compromised.waits_for(proofs) == ["b", "d"]
+
+
+@pytest.mark.parametrize(
+    "proofs",
+    [
+        pytest.param([], id="nothing was looked at"),
+        pytest.param([proof("backend-01", Verdict.UNREACHABLE)], id="nobody is reached"),
+        pytest.param(
+            [proof("backend-01", Verdict.IN_SYNC), proof("backend-02", Verdict.BEHIND)],
+            id="the old one is served",
+        ),
+    ],
+)
+def test_nothing_is_revoked_or_deleted_before_the_new_one_is_served(
+    store: Store, keep: Callable[[int], bytes], proofs: list[Proof]
+) -> None:
+    keep(2)
+    compromised.mark(look(store), store, NOW)
+    keep(3)
+    before = store.compromised(NAME)
+    told: list[str] = []
+    compromised.finish(store, NOW, told.append, [], proofs)
+    assert store.compromised(NAME) == before
+    assert store.numbers(NAME) == [2, 3]
+    waiting = ["the compromised certificates are revoked once backend-02 serves another one"]
+    assert told == (waiting if len(proofs) == 2 else [])
+
+
+def test_while_a_compromised_one_is_live_nothing_is_revoked(
+    store: Store, keep: Callable[[int], bytes]
+) -> None:
+    keep(2)
+    compromised.mark(look(store), store, NOW)
+    before = store.compromised(NAME)
+    compromised.finish(store, NOW, print, [], [proof("backend-01", Verdict.IN_SYNC)])
+    assert store.compromised(NAME) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "algorithm"),
+    [
+        (KeyType.ECDSA_P256, josepy.ES256),
+        (KeyType.ECDSA_P384, josepy.ES384),
+        (KeyType.RSA_2048, josepy.RS256),
+    ],
+)
+def test_a_certificates_own_key_signs_as_its_kind_does(
+    kind: KeyType, algorithm: josepy.JWASignature
+) -> None:
+    jwk, found = signer(make_key(kind))
+    assert found == algorithm
+    assert found.verify(jwk.public_key().key, b"text", found.sign(jwk.key, b"text"))
+
+
+# The role
+
+
+def test_a_new_issuer_enrolls_and_withdraws_what_is_above_its_live_generation(
+    store: Store, keep: Callable[[int], bytes]
+) -> None:
+    for number in (1, 2, 3):
+        keep(number)
+    receiver.point(NAME, "0001")
+    store.withdraw(NAME, {3: NOW})
+    found = enroll.outlook(store)
+    assert found.steps() == [
+        "log in to the CA, with a new account",
+        "withdraw generation 0002: the issuer before may have rolled back",
+    ]
+
+
+def test_who_has_no_account_has_nothing_to_resign_from(store: Store) -> None:
+    assert resign.outlook(store) == []
+    done: list[str] = []
+    resign.resign(store, print, done)
+    assert done == []
+    folder = store.account(DIRECTORY)
+    folder.mkdir(parents=True)
+    (folder / "key.pem").write_bytes(key_pem(make_key(KeyType.ECDSA_P256)))
+    assert resign.outlook(store) == [
+        f"deactivate our account at {DIRECTORY}", f"remove {folder}"
+    ]  # fmt: skip

@@ -1,0 +1,204 @@
+"""A fleet's own templates: what they replace, and every way in which one is told to be wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from certsync import gate, overrides, templates
+from certsync.commands.check import check
+from certsync.errors import FleetFileError, Mistake
+from certsync.fleet import Fleet
+from certsync.fleet_file import read_fleet
+from certsync.gate import Gate
+from certsync.look import MARK
+from tests.unit.fake_fleet import fleet
+
+OURS = templates.road() / "templates"
+SITE = "nginx/site.conf.j2"
+HAPROXY = "haproxy/haproxy.cfg.j2"
+OPEN = dict.fromkeys(("backend-01", "backend-02", "backend-03"), True)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Fleet:
+    """Return a fleet with an empty folder of its own templates."""
+    (tmp_path / "templates").mkdir()
+    return fleet(templates=str(tmp_path / "templates"))
+
+
+def put(own: Fleet, name: str, text: str) -> None:
+    path = Path(own.templates) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def mistakes(own: Fleet) -> list[Mistake]:
+    with pytest.raises(FleetFileError) as caught:
+        overrides.check(own, "fleet.toml")
+    return caught.value.mistakes
+
+
+def test_what_is_rendered_and_nothing_else_can_be_replaced() -> None:
+    assert overrides.names() == [
+        "haproxy/haproxy.cfg.j2",
+        "nginx/challenge.conf.j2",
+        "nginx/lb.html.j2",
+        "nginx/site.conf.j2",
+        "nginx/ssl.conf.j2",
+        "renewal/certsync-renew.service.j2",
+        "renewal/certsync-renew.timer.j2",
+        "renewal/cron.j2",
+    ]
+
+
+def test_a_fleet_without_such_a_folder_replaces_nothing() -> None:
+    assert overrides.check(fleet(), "fleet.toml") == []
+
+
+@pytest.mark.parametrize("name", overrides.names())
+def test_each_template_of_ours_with_a_line_more_takes_the_place_of_ours(
+    own: Fleet, name: str
+) -> None:
+    put(own, name, (OURS / name).read_text() + "# a line more\n")
+    assert overrides.check(own, "fleet.toml") == [name]
+
+
+def test_its_text_is_what_is_written(own: Fleet) -> None:
+    put(own, SITE, "# {{ header }}\nserver { server_name {{ fleet.names[0] }}; }\n")
+    made = templates.nginx(own, own.issuer, http2_directive=True)
+    assert made[f"sites-available/{templates.site_name(own)}"] == (
+        f"# {templates.HEADER}\nserver {{ server_name passthrough.example.com; }}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [(SITE, f"# {templates.HEADER}"), ("nginx/lb.html.j2", f"<!-- {templates.HEADER} -->")],
+)
+def test_one_without_the_first_line_that_says_it_is_ours_is_given_it(
+    own: Fleet, name: str, first: str
+) -> None:
+    put(own, name, "mine\n")
+    machine = own.issuer
+    made = templates.nginx(own, machine, http2_directive=True)
+    page = templates.test_page(machine, own.templates)
+    text = page if "html" in name else made[f"sites-available/{templates.site_name(own)}"]
+    assert text == f"{first}\nmine\n"
+    assert MARK in first
+
+
+def test_a_copy_of_ours_to_the_byte_and_hidden_files_replace_nothing(own: Fleet) -> None:
+    put(own, "replica/gate", (OURS / "replica/gate").read_text())
+    put(own, SITE, (OURS / SITE).read_text())
+    put(own, "nginx/.site.conf.j2.swp", "x")
+    assert overrides.check(own, "fleet.toml") == []
+
+
+def test_a_misspelt_name_is_told_with_all_names(own: Fleet) -> None:
+    put(own, "nginx/sites.conf.j2", "x")
+    put(own, "replica/gate", "#!/bin/sh\n")
+    found = mistakes(own)
+    assert [each.place for each in found] == [
+        "templates/nginx/sites.conf.j2", "templates/replica/gate",
+    ]  # fmt: skip
+    assert {each.message for each in found} == {"overrides nothing"}
+    assert found[0].hint.startswith("the templates are: haproxy/haproxy.cfg.j2, nginx/challenge")
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message"),
+    [
+        pytest.param(
+            "one\n{% if %}\n", "line 2", "Expected an expression, got 'end of statement block'",
+            id="syntax",
+        ),
+        pytest.param("one\ntwo {{ flet.names }}\n", "line 2", "'flet' is undefined", id="name"),
+        pytest.param(
+            "\n\n{{ fleet.nam }}\n", "line 3", "'certsync.fleet.Fleet object' has no attribute "
+            "'nam'", id="attribute",
+        ),
+        pytest.param("{{ 1 / 0 }}\n", "line 1", "division by zero", id="arithmetic"),
+        pytest.param(
+            "one\n{% include 'other.conf' %}\n", "line 2",
+            "'other.conf' not found in search paths: ", id="include",
+        ),
+        pytest.param(
+            "\n{% if machine.name == 'backend-03' %}\n{{ oops }}{% endif %}\n", "line 3",
+            "'oops' is undefined", id="on one backend only",
+        ),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_template_is_told_with_its_line(
+    own: Fleet, text: str, place: str, message: str
+) -> None:
+    put(own, SITE, text)
+    [found] = mistakes(own)
+    assert found.place == f"templates/{SITE}, {place}"
+    assert found.message.startswith(message)
+
+
+def test_one_that_cannot_be_read_is_told(own: Fleet) -> None:
+    put(own, SITE, "")
+    (Path(own.templates) / SITE).write_bytes(b"\xff\xfe")
+    [found] = mistakes(own)
+    assert (found.place, found.message) == (
+        f"templates/{SITE}", "cannot be read: it is not UTF-8 text",
+    )  # fmt: skip
+
+
+def test_a_haproxy_cfg_of_ones_own_that_keeps_the_gate_is_taken(own: Fleet) -> None:
+    text = (OURS / HAPROXY).read_text().replace("timeout client 60s", "timeout client 7s")
+    put(own, HAPROXY, text)
+    assert overrides.check(own, "fleet.toml") == [HAPROXY]
+    wanted = Gate(rule=True, members={**OPEN, "backend-02": False}, web=OPEN)
+    made = templates.haproxy(own, wanted)
+    assert "timeout client 7s" in made
+    assert gate.read(made) == wanted
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        pytest.param("frontend tls", "frontend https", id="no rule to be read"),
+        pytest.param("backend tls\n", "backend pool\n", id="no pool to be read"),
+        pytest.param(':443{{ "" if gate.members[host.name] else " disabled" }}', ":443",
+                     id="all take traffic"),
+        pytest.param("{% if gate.rule %}", "{% if true %}", id="the rule is always on"),
+        pytest.param(':80{{ "" if gate.web[host.name] else " disabled" }}', ":80",
+                     id="all take plain HTTP"),
+    ],
+)  # fmt: skip
+def test_a_haproxy_cfg_that_does_not_keep_the_gate_is_refused(
+    own: Fleet, ours: str, theirs: str
+) -> None:
+    text = (OURS / HAPROXY).read_text()
+    assert ours in text
+    put(own, HAPROXY, text.replace(ours, theirs))
+    [found] = mistakes(own)
+    assert found.place == f"templates/{HAPROXY}"
+    assert found.message.startswith("does not say who takes traffic")
+    assert found.hint.startswith("keep `frontend tls`, `backend tls` and `backend http`")
+
+
+def test_check_reads_the_folder_beside_the_fleet_file_and_says_what_is_replaced(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "fleet.toml"
+    example = (OURS.parent / "inventory/example.toml").read_text()
+    path.write_text(example.replace("agree_to_terms = false", "agree_to_terms = true"))
+    assert read_fleet(path).templates == ""
+    own = tmp_path / "templates"
+    (own / "nginx").mkdir(parents=True)
+    (own / SITE).write_text("# mine\n")
+    assert read_fleet(path).templates == str(own)
+    assert check(path).splitlines()[1] == f"templates/{SITE} takes the place of certsync's"
+
+
+def test_the_folder_is_the_operators_and_is_not_told_to_the_issuer(own: Fleet) -> None:
+    rendered = own.to_json()
+    assert rendered["templates"] == own.templates
+    older = {key: value for key, value in rendered.items() if key != "templates"}
+    assert Fleet.from_json(json.dumps(older)).templates == ""

@@ -1,0 +1,124 @@
+"""What a dry run says it would do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from certsync.gate import Gate
+from certsync.plan import (
+    FileChange,
+    Plan,
+    Step,
+    announced,
+    completed,
+    diff,
+    pools,
+    strayed,
+)
+from tests.unit.fake_fleet import fleet
+
+
+def operation(
+    name: str, sure: tuple[str, ...] = (), perhaps: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return an operation as pyinfra foresees it."""
+    return {
+        "names": [name], "hosts_with_change": list(sure),
+        "hosts_with_conditional_change": list(perhaps),
+    }  # fmt: skip
+
+
+OPERATIONS = [
+    operation("Phase 1 of 6: packages"),
+    operation("Backends: packages | Install nginx", ("backend-01", "backend-02")),
+    operation("Balancers: packages | Install HAProxy"),
+    operation("Phase 2 of 6: nginx on every backend"),
+    operation("Backends: nginx | Test page"),
+    operation("Phase 3 of 6: the way"),
+    operation("Balancers: port 80 | systemd reads it", (), ("balancer",)),
+]
+WAY = "3 of 6: the way"
+TRUE, FALSE = {"backend-01": True}, {"backend-01": False}
+
+
+def test_a_dry_run_tells_what_would_change_on_which_host_and_nothing_else() -> None:
+    assert Plan(announced(OPERATIONS)).text().splitlines() == [
+        "1 of 6: packages",
+        "    Install nginx: backend-01, backend-02",
+        "3 of 6: the way",
+        "    systemd reads it, depending on what comes before it: balancer",
+    ]
+
+
+def test_a_dry_run_on_a_finished_fleet_says_so() -> None:
+    finished = [operation(each["names"][0]) for each in OPERATIONS]
+    assert Plan(announced(finished)).text() == "nothing would be changed"
+
+
+def test_what_only_shows_on_the_way_is_announced_as_depending_on_it() -> None:
+    steps = completed([Step("2 of 6", "backend-02", "nginx")], fleet(2))
+    told = [(each.host, each.what, each.depends) for each in steps[1:]]
+    assert told == [
+        ("backend-01", "Replicate the certificate", "which backends lack the generation then"),
+        ("balancer", "Passthrough", "what is proven then"),
+    ]
+
+
+def test_what_others_come_before_is_announced_once_and_as_depending_on_them() -> None:
+    steps = [Step("6", "balancer", "Passthrough"), Step("2", "balancer", "haproxy.cfg")]
+    told = completed(steps, fleet(2))
+    assert [(each.what, each.depends) for each in told] == [
+        ("haproxy.cfg", ""),
+        ("Passthrough", "what is proven then"),
+    ]
+    assert completed(steps[:1], fleet(2)) == tuple(steps[:1])
+    assert len(completed(steps, fleet(2), absent=["Passthrough"])) == 2
+
+
+def test_the_diff_of_a_file_shows_no_heartbeat() -> None:
+    before = '{"a": 1,\n"heartbeat_url": "https://monitor.example/secret-1"}'
+    after = '{"a": 2,\n"heartbeat_url": "https://monitor.example/secret-2"}'
+    shown = diff(FileChange("backend-01", "/etc/certsync/fleet.json", before, after))
+    assert shown.splitlines()[1:3] == ['-{"a": 1,', '+{"a": 2,']
+    assert "secret" not in shown
+
+
+def test_a_new_file_is_told_by_its_length() -> None:
+    assert diff(FileChange("backend-01", "/etc/x", "", "a\nb\n")) == "new, 2 lines"
+
+
+def test_a_file_that_changes_alike_on_many_hosts_is_shown_once() -> None:
+    files = tuple(FileChange(f"backend-0{n}", "/etc/x", "a\n", "b\n") for n in (1, 2))
+    assert Plan(files=files).text().splitlines()[-4:] == [
+        "    /etc/x (backend-01, backend-02):",
+        "        @@ -1 +1 @@",
+        "        -a",
+        "        +b",
+    ]
+
+
+def test_pools_are_told_before_and_after() -> None:
+    was = Gate(True, TRUE, TRUE)
+    will = Gate(True, {**TRUE, "backend-02": False}, {**TRUE, "backend-02": False})
+    assert pools("balancer", was, will, fleet(2)) == (
+        "balancer: passthrough rule: on",
+        "balancer: tls: backend-01 in, backend-02 not there -> in, once it is proven",
+        "balancer: port 80: backend-01 in, backend-02 not there -> in, once it is proven",
+    )
+
+
+def test_a_backend_that_leaves_is_told_as_out_and_a_rule_that_waits_as_waiting() -> None:
+    first = pools("balancer", Gate(False, {}, {}), Gate(False, FALSE, TRUE), fleet(1))
+    assert first[0] == "balancer: passthrough rule: off -> on, once a backend is proven"
+    assert first[2] == "balancer: port 80: backend-01 not there -> in"
+    left = pools("balancer", Gate(True, TRUE, TRUE), Gate(True, {}, {}), fleet(1))
+    assert left[1] == "balancer: tls: backend-01 in -> out"
+
+
+def test_a_run_that_does_more_or_less_than_announced_is_told() -> None:
+    plan = [Step("1", "a", "sure"), Step("1", "a", "perhaps", "something"), Step("1", "b", "sure")]
+    assert strayed(plan, {("a", "sure"), ("b", "sure")}) == []
+    assert strayed(plan, {("a", "sure"), ("a", "more")}) == [
+        "not announced: a: more",
+        "announced, and not done: b: sure",
+    ]
