@@ -284,7 +284,8 @@ def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
 @DRY
 @AS_JSON
 @TOKEN
-def replicate(dry_run: bool, as_json: bool, lock_token: str) -> None:
+@click.option("--missed", multiple=True, hidden=True)
+def replicate(dry_run: bool, as_json: bool, lock_token: str, missed: tuple[str, ...]) -> None:
     """On the issuer: bring the newest generation to every backend, and prove it."""
     from certsync.commands import replicate as verb
     from certsync.commands.session import on_issuer, require_root
@@ -295,7 +296,7 @@ def replicate(dry_run: bool, as_json: bool, lock_token: str) -> None:
         _tell_outlook(verb.outlook(store, now()).steps, as_json, "")
         return
     with on_issuer(store, "replicate", lock_token, now()) as done:
-        outcome = verb.replicate(store, now(), console.tell)
+        outcome = verb.replicate(store, now(), console.tell, missed)
         if outcome.changed:
             done.append(f"activated generation {outcome.number:04} on {', '.join(outcome.changed)}")
 

@@ -42,8 +42,8 @@ class Plan:
     unreached: Mapping[str, str]
     """Backends that cannot be asked, and why."""
 
-    refusing: tuple[str, ...] = ()
-    """Those of them that are there, and refuse the issuer's push key."""
+    standings: tuple[Standing, ...] = ()
+    """What it was made from."""
 
     def steps(self) -> list[str]:
         """Return what is to be done, in words; nothing: all is well."""
@@ -78,8 +78,13 @@ def plan(
         if each.current != generation or each.name in push or each.name in not_serving
     )
     unreached = {each.name: each.why for each in standings if not each.reached}
-    refusing = tuple(each.name for each in standings if each.refuses_key)
-    return Plan(number, push, activate, unreached, refusing)
+    return Plan(number, push, activate, unreached, tuple(standings))
+
+
+def let_in_by(replicas: Sequence[Standing], before: Collection[str]) -> tuple[str, ...]:
+    """Return who has let the push key in: now, or ``before`` if it is in the fleet still."""
+    now = [each.name for each in replicas if each.reached or each.name in before]
+    return tuple(sorted(now))
 
 
 def fenced_by(

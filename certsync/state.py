@@ -76,7 +76,10 @@ class Lineage:
     """When the CA's advice last had a certificate renewed in its first days."""
 
     fenced_by: tuple[str, ...] = ()
-    """Replicas that refused our push key when they were last reached."""
+    """Replicas that refused our push key when they were last reached, and had let it in before."""
+
+    let_in_by: tuple[str, ...] = ()
+    """Replicas that have let our push key in, at any time."""
 
     advice: Advice | None = None
     tries: Tries = field(default_factory=Tries)
@@ -194,7 +197,10 @@ def _lineage(data: Mapping[str, Any]) -> Lineage:
     return Lineage(
         **{
             **data,
-            "fenced_by": tuple(str(name) for name in data.get("fenced_by", ())),
+            **{
+                key: tuple(str(name) for name in data.get(key, ()))
+                for key in ("fenced_by", "let_in_by")
+            },
             "advice": Advice.from_json(data["advice"]) if data["advice"] else None,
             "tries": Tries.from_json(data["tries"]),
             "backends": {name: Known(**each) for name, each in data["backends"].items()},

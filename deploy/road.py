@@ -30,9 +30,13 @@ def take_over() -> None:
 
 
 @deploy("Issuer: replicate and prove")
-def replicate() -> None:
-    """Bring the certificate to every backend, and prove that each one serves it."""
-    issuer_command(name="Replicate the certificate", verb="replicate")
+def replicate(missed: list[str]) -> None:
+    """Bring the certificate to every backend, and prove that each one serves it.
+
+    ``missed`` may be behind: a role that moves does not wait for who is off.
+    """
+    words = "".join(f" --missed {shlex.quote(name)}" for name in missed)
+    issuer_command(name="Replicate the certificate", verb=f"replicate{words}")
 
 
 @deploy("Issuer: compromised keys")

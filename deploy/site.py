@@ -70,7 +70,9 @@ if machine == fleet.issuer:
 phase(name="Phase 5 of 6: replication and proof")
 
 if machine == fleet.issuer:
-    road.replicate()
+    reached = {each.name for each in state.activated_hosts}
+    missed = [each.name for each in fleet.replicas if promoting and each.name not in reached]
+    road.replicate(missed)
 
 phase(name="Phase 6 of 6: passthrough, for what has been proven")
 

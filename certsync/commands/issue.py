@@ -235,12 +235,7 @@ def free_number(fleet: Fleet, store: Store) -> int:
     own = max(store.numbers(fleet.lineage), default=0)
     with replication.in_touch(fleet) as backends:
         found = replication.standings(fleet.lineage, backends)
-    fence.heed(
-        store,
-        fleet.lineage,
-        [each.name for each in found if each.refuses_key],
-        [each.name for each in found if not each.reached],
-    )
+    fence.heed(store, fleet.lineage, fleet.issuer_name, found)
     return next_free(own, {number for each in found for number in claims(each)})
 
 

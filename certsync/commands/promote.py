@@ -156,10 +156,6 @@ def _refuse_half(wanted: Succession, walked: walk.Walked) -> None:
     needed = {wanted.fleet.issuer_name, *(each.name for each in wanted.fleet.balancers)}
     if wanted.old and not wanted.old_is_dead:
         needed.add(wanted.old.name)
-    # Replicas that were missed make the new issuer's replication fail, and not the promotion.
-    only_missed = outcome.failed.get(wanted.fleet.issuer_name) == "Replicate the certificate"
-    if only_missed and outcome.unreached and wanted.fleet.issuer_name not in outcome.unreached:
-        needed.discard(wanted.fleet.issuer_name)
     if broken & needed:
         raise RolloutError(
             f"{wanted.fleet.issuer_name} has not taken over yet: {'; '.join(walked.failures)}",

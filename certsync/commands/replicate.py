@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -169,19 +169,21 @@ def outlook(store: Store, now: datetime) -> Outlook:
     return Outlook(fleet, steps)
 
 
-def replicate(store: Store, now: datetime, tell: Tell) -> Outcome:
+def replicate(store: Store, now: datetime, tell: Tell, missed: Collection[str] = ()) -> Outcome:
     """Bring the newest generation to every backend, proven.
+
+    ``missed`` are backends that the run which has started this does not reach, and knows of.
 
     Raises:
         RolloutError: it may not go live, or a backend does not serve it; each is named.
         StoreError: nothing has been issued, or the store cannot be read.
     """
     outcome = roll_out(store, now, tell)
-    if outcome.failures:
+    if not set(outcome.failures) <= set(missed):
         raise outcome.error()
-    tell(
-        f"generation {number_text(outcome.number)} is served by all {len(outcome.proofs)} backends"
-    )
+    others = f" but {', '.join(outcome.failures)}" if outcome.failures else ""
+    number, count = number_text(outcome.number), len(outcome.proofs)
+    tell(f"generation {number} is served by all {count} backends{others}")
     return outcome
 
 
@@ -201,7 +203,7 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
     files = store.files(fleet.lineage, number)
     with replication.outbox(files, number) as outbox, replication.in_touch(fleet) as backends:
         plan = _plan(fleet, store, number, backends, now)
-        fence.heed(store, fleet.lineage, plan.refusing, plan.unreached)
+        fence.heed(store, fleet.lineage, fleet.issuer_name, plan.standings)
         run = Rollout(fleet, plan, backends, tell)
         _carry_out(run, outbox)
         proofs = steps.take(Step.PROVE, lambda: _proofs(fleet, store, now, patiently=True))

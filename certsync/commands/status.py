@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from certsync import balancers, host, proving, report, watch
+from certsync import balancers, issuer_side, proving, report, watch
 from certsync.errors import HostError
 from certsync.fleet import Fleet
 from certsync.fleet_file import read_fleet
 from certsync.probe import Unreachable, probe
 from certsync.proof import Proof, Verdict, judge
 from certsync.report import Row
-
-PROVE = "/opt/certsync/current/bin/certsync prove --json"
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def status(path: Path, now: datetime) -> Status:
     fleet = read_fleet(path)
     findings: list[str] = []
     try:
-        answer = _ask_issuer(fleet)
+        answer = issuer_side.answer(fleet, fleet.issuer, "prove")
         proofs = [Proof.from_json(each) for each in answer["proofs"]]
         seen_from = fleet.issuer_name
     except HostError as error:
@@ -112,17 +109,6 @@ def _of_other_file(path: Path, origin: dict[str, Any]) -> list[str]:
         f"{origin['by']}: deploy this one, or pull the newer"
     )
     return [text]
-
-
-def _ask_issuer(fleet: Fleet) -> dict[str, Any]:
-    done = host.on(fleet.issuer, fleet.known_hosts, PROVE)
-    try:
-        answer: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        raise HostError(
-            f"{fleet.issuer_name}: certsync does not answer there: {done.last_words}",
-        ) from None
-    return answer
 
 
 def _from_here(fleet: Fleet, now: datetime) -> list[Proof]:

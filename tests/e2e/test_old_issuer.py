@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -106,11 +107,7 @@ def test_the_old_issuer_orders_and_pushes_nothing_and_says_why(road: Road) -> No
 
 
 def test_a_challenge_never_goes_to_the_old_issuer(road: Road) -> None:
-    shown = road.lab.balancer.sh(
-        "echo show stat | socat - /run/haproxy/admin.sock | grep ^challenge, | cut -d, -f2,18"
-    )
-    assert "backend-01,DOWN" in shown
-    assert "backend-02,UP" in shown
+    poll(lambda: challenges_go_to(road) == {"backend-02", "backend-03"})
     ended = road.renew("--force")
     assert road.current(road.lab.machine("backend-03")) == "0004", ended.everything
 
@@ -124,3 +121,44 @@ def test_the_same_command_again_makes_a_replica_of_it(road: Road) -> None:
     assert ended.status == 0, ended.everything
     assert set(road.generations().values()) == {"0005"}
     assert road.pages() == {"backend-01", "backend-02", "backend-03"}
+
+
+def test_a_replica_that_was_missed_gets_no_challenges_until_it_is_deployed_to(road: Road) -> None:
+    missed = road.lab.machine("backend-03")
+    missed.cut()
+    try:
+        ended = road.certsync("promote", "backend-01")
+    finally:
+        missed.join()
+    assert ended.status == 1
+    assert "backend-03: " in ended.stderr.split("error: ")[1]
+    assert 'issuer = "backend-01"' in road.fleet_file.read_text()
+    # It has come back, and still leads challenges to the issuer before.
+    poll(lambda: challenges_go_to(road) == {"backend-01", "backend-02"})
+    assert road.page() != ""
+    # It is named, and holds up nobody: it has never let this issuer in.
+    ended = road.renew("--force")
+    assert ended.status == 1
+    assert "backend-03: it does not accept the SSH key" in ended.stderr
+    assert road.current(road.lab.machine("backend-02")) == road.current(road.issuer) == "0006"
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    poll(lambda: challenges_go_to(road) == {"backend-01", "backend-02", "backend-03"})
+    assert len(set(road.generations().values())) == 1
+
+
+def challenges_go_to(road: Road) -> set[str]:
+    """Return the backends that the balancer sends challenges to."""
+    shown = road.lab.balancer.sh(
+        "echo show stat | socat - /run/haproxy/admin.sock | grep ^challenge, | cut -d, -f2,18"
+    )
+    states = dict(line.split(",") for line in shown.split())
+    return {name for name, state in states.items() if state.startswith("UP") and name != "BACKEND"}
+
+
+def poll(true: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until it is true: the balancer looks every few seconds."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.5)
