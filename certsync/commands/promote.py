@@ -286,6 +286,7 @@ def _tell_what_is_left(wanted: Succession, *, pinned: bool) -> None:
     if wanted.old and wanted.old_is_dead:
         old, path = wanted.old.name, shlex.quote(str(wanted.path))
         console.warn(
-            f"{old} is still in the fleet; if it does not come back: "
+            f"{old} is still in the fleet; if it comes back, make a replica of it: "
+            f"certsync promote {path} {name}; if it does not: "
             f"certsync remove-backend {path} {old} --gone"
         )

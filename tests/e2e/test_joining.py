@@ -58,7 +58,11 @@ def on(_road: Road, machine: Machine) -> None:
 
 
 def another_host_key(_road: Road, machine: Machine) -> None:
-    machine.sh("mkdir /root/keys && mv /etc/ssh/ssh_host_* /root/keys && ssh-keygen -A")
+    # sshd reads its keys when it starts.
+    machine.sh(
+        "mkdir /root/keys && mv /etc/ssh/ssh_host_* /root/keys && ssh-keygen -A "
+        "&& systemctl restart ssh"
+    )
 
 
 def its_own_host_key(_road: Road, machine: Machine) -> None:
@@ -67,6 +71,10 @@ def its_own_host_key(_road: Road, machine: Machine) -> None:
         made.unlink()
     for kept in (machine.root / "root/keys").iterdir():
         kept.rename(keys / kept.name)
+    # No one gets in by SSH now, so it is its next start that reads them.
+    machine.power_off()
+    machine.boot()
+    machine.wait()
 
 
 def shell(command: str) -> Change:
@@ -104,7 +112,7 @@ CASES: dict[str, tuple[Change, Change, str]] = {
         f"{NEW}: it runs gentoo 13, which certsync does not know",
     ),
     "port 443 is taken": (
-        shell("systemd-run -q --unit squatter python3 -m http.server 443"),
+        shell("systemd-run -q --collect --unit squatter python3 -m http.server 443"),
         shell("systemctl stop squatter"),
         f"{NEW}: port 443 is held by python3 (process ",
     ),
@@ -130,7 +138,7 @@ def test_a_host_that_is_not_fit_is_told_and_nothing_is_changed(
 
 
 def test_a_dry_run_tells_the_same(road: Road, new: Machine) -> None:
-    new.sh("systemd-run -q --unit squatter python3 -m http.server 443")
+    new.sh("systemd-run -q --collect --unit squatter python3 -m http.server 443")
     try:
         ended = road.certsync("add-backend", NEW, new.address, "--dry-run")
     finally:
@@ -182,7 +190,7 @@ def test_two_operators_at_once_do_not_meet(road: Road) -> None:
 
 def test_a_renewal_that_runs_is_waited_out_by_nobody_and_mixes_nothing(road: Road) -> None:
     # As cron would: the two start at the same moment.
-    road.issuer.sh("systemd-run -q --unit hourly /usr/local/bin/certsync renew --force")
+    road.issuer.sh("systemd-run -q --collect --unit hourly /usr/local/bin/certsync renew --force")
     ended = add(road)
     while road.issuer.attempt("systemctl is-active hourly")[1] == "active\n":
         pass
