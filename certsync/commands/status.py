@@ -26,6 +26,9 @@ class Status:
     findings: list[str]
     """In words; empty: all in sync."""
 
+    past: list[str]
+    """Those of the findings that say how earlier runs ended, which no other run can change."""
+
     state: dict[str, Any]
     """What the issuer remembers of its runs; empty: it cannot be asked."""
 
@@ -92,12 +95,12 @@ def status(path: Path, now: datetime) -> Status:
     rows += [report.row(each, "-", now) for each in through]
     findings += unasked + _findings(fleet, rows)
     state = answer.get("state", {})
-    findings += watch.findings(state, fleet, now) if answer else []
+    past = watch.findings(state, fleet, now) if answer else []
     hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"
     notes += _of_other_file(path, answer.get("origin", {}))
     coming = watch.coming(answer.get("next_renewal", ""), answer.get("why", ""))
     renewal = [line for line in (watch.last_run(state, now), coming) if line]
-    return Status(fleet, rows, findings, state, renewal, seen_from, notes, hint)
+    return Status(fleet, rows, findings + past, past, state, renewal, seen_from, notes, hint)
 
 
 def _of_other_file(path: Path, origin: dict[str, Any]) -> list[str]:

@@ -129,7 +129,9 @@ def conclude(fleet: Fleet, walked: Walked, shown: Status, dead: str = "") -> Non
     noted = _noted(fleet, walked.outcome, shown)
     if noted.get("exit") == LaterError.exit_status:
         raise LaterError(str(noted["error"]), str(noted["hint"]))
-    wrong = [*walked.failures, *shown.findings]
+    for text in shown.past:
+        console.warn(text)
+    wrong = [*walked.failures, *(each for each in shown.findings if each not in shown.past)]
     if wrong and not (dead and all(f"{dead}: " in each for each in wrong)):
         raise RolloutError("; ".join(wrong), noted.get("hint") or HINT)
 
