@@ -1,0 +1,258 @@
+"""What runs on the issuer: by a person, by cron, or started by the operator's machine."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from certsync import console
+from certsync.cli.group import AS_JSON, DRY, TOKEN, cli, now
+from certsync.errors import NotifyError, WrongError
+from certsync.store import Store
+
+
+@cli.command()
+@DRY
+@AS_JSON
+@click.option("--force", is_flag=True, help="Order a certificate though none is due.")
+def renew(dry_run: bool, as_json: bool, force: bool) -> None:
+    """On the issuer, every hour by cron: finish, heal and prove, and renew what is due."""
+    from certsync.commands import renew as verb
+    from certsync.commands.session import on_issuer, require_root
+
+    store = Store()
+    if dry_run:
+        require_root()
+        outlook = verb.outlook(store, now(), force=force)
+        if as_json:
+            console.result_json(outlook.to_json())
+        else:
+            console.result("\n".join(verb.described(outlook)) or "nothing to do")
+        return
+    with on_issuer(store, "renew", "", now()) as done:
+        verb.renew(store, now(), console.tell, done, force=force)
+        console.result("\n".join(done) or "nothing was due")
+
+
+@cli.command()
+@DRY
+@AS_JSON
+def rollback(dry_run: bool, as_json: bool) -> None:
+    """On the issuer: let every backend serve the generation before, and withdraw this one."""
+    from certsync.commands import rollback as verb
+    from certsync.commands.session import on_issuer, require_root
+
+    store = Store()
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.way(store, now()).steps(), as_json, "")
+        return
+    with on_issuer(store, "rollback", "", now()) as done:
+        verb.rollback(store, now(), console.tell, done)
+        console.result("\n".join(done))
+
+
+@cli.command()
+@DRY
+@AS_JSON
+@TOKEN
+def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
+    """On the issuer: order a certificate, if one is due."""
+    from certsync.commands import issue as verb
+    from certsync.commands.session import on_issuer, require_root
+
+    store = Store()
+    if dry_run:
+        require_root()
+        due = verb.outlook(store, now()).due
+        _tell_outlook([due.why] if due else [], as_json, "an order would be made: ")
+        return
+    with on_issuer(store, "issue", lock_token, now()) as done:
+        number = verb.issue(store, now(), console.tell)
+        if number is None:
+            console.tell("a valid certificate for these names is there: nothing to order")
+        else:
+            done.append(f"ordered generation {number:04}")
+
+
+@cli.command()
+@DRY
+@AS_JSON
+@TOKEN
+@click.option("--missed", multiple=True, hidden=True)
+def replicate(dry_run: bool, as_json: bool, lock_token: str, missed: tuple[str, ...]) -> None:
+    """On the issuer: bring the newest generation to every backend, and prove it."""
+    from certsync.commands import replicate as verb
+    from certsync.commands.session import on_issuer, require_root
+
+    store = Store()
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.outlook(store, now()).steps, as_json, "")
+        return
+    with on_issuer(store, "replicate", lock_token, now()) as done:
+        outcome = verb.replicate(store, now(), console.tell, missed)
+        if outcome.changed:
+            done.append(f"activated generation {outcome.number:04} on {', '.join(outcome.changed)}")
+
+
+@cli.command()
+@AS_JSON
+def prove(as_json: bool) -> None:
+    """On the issuer: probe every backend, and show what each one serves."""
+    from certsync import report
+    from certsync.commands import prove as verb
+    from certsync.commands.session import require_root
+
+    require_root()
+    seen = verb.prove(Store(), now())
+    if as_json:
+        console.result_json(seen.to_json())
+    else:
+        rows = [report.row(proof, "", seen.at) for proof in (*seen.proofs, *seen.through)]
+        console.result(report.table(rows))
+    if not seen.all_in_sync:
+        raise WrongError("not every backend serves the current generation")
+
+
+@cli.command()
+@click.option("--set", "setting", is_flag=True, help="Read the URLs to send to, one a line.")
+@click.option("--test", "testing", is_flag=True, help="Send a test message to each of them.")
+def notify(setting: bool, testing: bool) -> None:
+    """On the issuer: say where messages go, or try whether they arrive."""
+    from certsync.commands import notify as verb
+    from certsync.commands.session import require_root
+
+    if setting is testing:
+        raise click.UsageError("name one of --set and --test")
+    require_root()
+    if setting:
+        if sys.stdin.isatty():
+            console.tell("type an apprise URL a line, then press Ctrl-D")
+        console.result(verb.set_urls(Store(), sys.stdin.buffer.read()))
+        return
+    shown, refused = verb.test(Store())
+    console.result(shown)
+    if refused:
+        raise NotifyError(
+            f"not every service accepted the test message: {', '.join(refused)}",
+            "are its URL and the issuer's way out right?",
+        )
+
+
+@cli.command("take-over", hidden=True)
+@DRY
+@AS_JSON
+@TOKEN
+def take_over(dry_run: bool, as_json: bool, lock_token: str) -> None:
+    """On the issuer: keep the certificate that certbot has as a generation."""
+    from certsync.commands import take_over as verb
+    from certsync.commands.session import on_issuer, require_root
+
+    store = Store()
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.look(store, now()).steps(), as_json, "")
+        return
+    with on_issuer(store, "take-over", lock_token, now()) as done:
+        number = verb.take_over(store, now(), console.tell)
+        if number is None:
+            console.tell("certbot's certificate is kept already")
+        else:
+            done.append(f"took over certbot's certificate as generation {number:04}")
+
+
+@cli.command("retire-certbot", hidden=True)
+@TOKEN
+def retire_certbot(lock_token: str) -> None:
+    """On the issuer: have certbot renew the fleet's certificate no more."""
+    from certsync.commands import take_over as verb
+    from certsync.commands.session import on_issuer
+
+    store = Store()
+    with on_issuer(store, "retire-certbot", lock_token, now()) as done:
+        told = verb.retire_certbot(store, now())
+        done.extend(told[:1])
+        if told:
+            console.result("\n".join(told))
+
+
+@cli.command("rehearse-here", hidden=True)
+@click.option("--directory", required=True)
+@TOKEN
+def rehearse_here(directory: str, lock_token: str) -> None:
+    """On the issuer: what `certsync rehearse` does there."""
+    from certsync.commands import rehearse_here as verb
+    from certsync.commands.session import locked
+
+    with locked("rehearse-here", lock_token):
+        findings = verb.rehearse_here(Store(), directory, now(), console.tell)
+    console.result_json({"findings": [each.to_json() for each in findings]})
+
+
+@cli.command(hidden=True)
+@click.option("--by", "backend", required=True, metavar="BACKEND", help="Who may hold the keys.")
+@DRY
+@AS_JSON
+@TOKEN
+def compromised(backend: str, dry_run: bool, as_json: bool, lock_token: str) -> None:
+    """On the issuer: replace, revoke and delete every key that BACKEND may hold.
+
+    It has been taken out of the fleet, and its private keys are in wrong hands.
+    """
+    from certsync.commands import compromised as verb
+    from certsync.commands.session import on_issuer, require_root
+
+    store = Store()
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.outlook(store, now(), backend).steps(), as_json, "")
+        return
+    with on_issuer(store, "compromised", lock_token, now()) as done:
+        verb.compromised(store, now(), console.tell, done, backend)
+        console.result("\n".join(done) or "nothing to do")
+
+
+@cli.command(hidden=True)
+@DRY
+@AS_JSON
+@TOKEN
+def enroll(dry_run: bool, as_json: bool, lock_token: str) -> None:
+    """On a new issuer: have an account at the CA, and withdraw what may have been rolled back."""
+    from certsync.commands import enroll as verb
+    from certsync.commands.session import on_issuer, require_root
+
+    store = Store()
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.outlook(store).steps(), as_json, "")
+        return
+    with on_issuer(store, "enroll", lock_token, now()) as done:
+        console.result(f"account {verb.enroll(store, now(), console.tell, done)}")
+
+
+@cli.command(hidden=True)
+@DRY
+@AS_JSON
+@TOKEN
+def resign(dry_run: bool, as_json: bool, lock_token: str) -> None:
+    """On an old issuer: end its account at the CA, and remove the account's key."""
+    from certsync.commands import resign as verb
+    from certsync.commands.session import on_issuer, require_root
+
+    store = Store()
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.outlook(store), as_json, "")
+        return
+    with on_issuer(store, "resign", lock_token, now()) as done:
+        verb.resign(store, console.tell, done)
+        console.result("\n".join(done) or "nothing to do")
+
+
+def _tell_outlook(steps: list[str], as_json: bool, before: str) -> None:
+    if as_json:
+        console.result_json({"steps": steps})
+    else:
+        console.result("\n".join(f"{before}{step}" for step in steps) or "nothing to do")
