@@ -5,6 +5,7 @@
     ├── RefusedError               exit 1   somebody else's server: nothing was changed
     ├── HostError                  exit 1   something run on a host, or here, fails
     │   └── UnreachableError                the host cannot be reached at all: it has no vote
+    │       ├── SilentError                 nothing answers there
     │       └── KeyRefusedError             it is there, and does not let our SSH key in
     ├── StoreError                 exit 1   certificates on disk are not what they should be
     │   ├── BrokenStateError                a state file is not what was written
@@ -84,6 +85,10 @@ class HostError(CertsyncError):
 
 class UnreachableError(HostError):
     """A host cannot be reached."""
+
+
+class SilentError(UnreachableError):
+    """Nothing answers where a host should be."""
 
 
 class KeyRefusedError(UnreachableError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from certsync import process
-from certsync.errors import HostError, KeyRefusedError, UnreachableError
+from certsync.errors import HostError, KeyRefusedError, SilentError, UnreachableError
 from certsync.fleet import Machine
 from certsync.process import Completed, printable
 
@@ -13,13 +13,17 @@ CONNECT_SECONDS = 10
 KEX = "curve25519-sha256"
 """A fifth of the processor time of OpenSSH's default, for connections inside one network."""
 
-REASONS = (
+SILENCE = (
     ("Connection timed out", "it does not answer", "is it switched on, and SSH let through?"),
     ("Operation timed out", "it does not answer", "is it switched on, and SSH let through?"),
     ("No route to host", "there is no route to it", "is it switched on, and the address right?"),
     ("Network is unreachable", "its network is out of reach", "is the address right?"),
     ("Connection refused", "nothing listens for SSH", "is sshd running, and the port right?"),
     ("Could not resolve", "its name cannot be looked up", "is `address` right?"),
+)
+"""What OpenSSH prints where nothing answers, what it means, and what to try."""
+
+REASONS = (
     (
         "HOST IDENTIFICATION HAS CHANGED",
         "its SSH host key is not the pinned one",
@@ -33,7 +37,7 @@ REASONS = (
     ("Connection closed by", "it closed the connection", "is there a `limit` rule on SSH?"),
     ("Connection reset", "it closed the connection", "is there a `limit` rule on SSH?"),
 )
-"""What OpenSSH prints, what it means, and what to try."""
+"""The same where something does."""
 
 KEY_REFUSED = "Permission denied ("
 """What OpenSSH prints before the ways to log in that are left: our key was none."""
@@ -41,6 +45,9 @@ KEY_REFUSED = "Permission denied ("
 
 def ssh_reason(name: str, stderr: str) -> UnreachableError:
     """Return the error for a host that OpenSSH could not get a command to, from its words."""
+    for words, meaning, hint in SILENCE:
+        if words in stderr:
+            return SilentError(f"{name}: {meaning}", hint)
     for words, meaning, hint in REASONS:
         if words in stderr:
             return UnreachableError(f"{name}: {meaning}", hint)

@@ -215,7 +215,8 @@ def _of_issuer(
         )
     names = {each.name for each in fleet.machines}
     gone = [name for name in seen.known_machines if name not in names]
-    if gone and machine.name == fleet.issuer_name:
+    # One that takes over may know who was there when it began to; the old one was asked.
+    if gone and machine.name == fleet.issuer_name and not promoting:
         found.append(
             Objection(
                 machine.name,

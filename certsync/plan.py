@@ -179,7 +179,7 @@ def _of_role(fleet: Fleet, role: str) -> list[str]:
 
 def masked(text: str) -> str:
     """Return a text without what must not be shown: whoever has the heartbeat can stand in."""
-    return re.sub(r'("heartbeat_url": ")[^"]+', r"\1(not shown)", text)
+    return re.sub(r"""(heartbeat_url"?\s*[:=]\s*["'])[^"']+""", r"\1(not shown)", text)
 
 
 def diff(change: FileChange) -> str:

@@ -71,7 +71,8 @@ class Run:
         argv = [sys.executable, "-m", "pyinfra", "--chdir", str(road())]
         argv += ["--dry"] if dry else ["-y"]
         for key, value in errand.data.items():
-            argv += ["--data", f"{key}={value}"]
+            # Not as it is: pyinfra would make a number of 02.
+            argv += ["--data", f"{key}={json.dumps(value)}"]
         for name in errand.only:
             argv += ["--limit", name]
         environment = {

@@ -40,6 +40,8 @@ def objection_of_holdings(name: str, holdings: Mapping[str, Holding]) -> str:
         return "it cannot be reached"
     if not own.generation or own.generation == "0000":
         return "it holds no generation"
+    if not own.served:
+        return f"it holds generation {own.generation}, and was not seen to serve anything"
     if own.served != own.fingerprint:
         return f"it holds generation {own.generation}, and serves something else"
     newer = {

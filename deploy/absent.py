@@ -11,7 +11,7 @@ from pyinfra import host
 from pyinfra.api import Host, State, deploy, operation
 from pyinfra.operations import files, server
 
-from certsync import receiver, templates
+from certsync import receiver, replication, templates
 from certsync.fleet import Fleet, SiteKind
 from deploy import issuer, renewal, replica
 from deploy.backend import PROGRAM
@@ -63,9 +63,9 @@ def _there(script: str) -> bool:
 
 @operation()
 def taken_over(state: State, other: Host) -> Commands:
-    """Go no further on a host that was the issuer, unless the one that is has come through."""
+    """Go no further on a host unless the new issuer has come through so far."""
     if other not in state.active_hosts:
-        yield failing(f"{other.name} has not taken over yet: this host goes on being the issuer")
+        yield failing(f"{other.name} has not taken over: nothing more is changed here")
 
 
 @deploy("Issuer: no more runs")
@@ -78,6 +78,12 @@ def runs() -> None:
 @deploy("Issuer: no more")
 def issuing() -> None:
     """Take away all that makes a host the issuer: accounts, push key, state, certsync itself."""
+    # What a killed run has left there is readable for a group whose number is given away again.
+    for name, path in (
+        ("No generation on its way", str(replication.RUNTIME)),
+        ("No rehearsal", "/run/certsync-rehearsal"),
+    ):
+        files.directory(name=name, path=path, present=False)
     server.user(name="No pushing user", user=issuer.USER, present=False)
     for name, path in (
         ("No push key", issuer.PUSH),

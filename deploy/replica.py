@@ -51,8 +51,11 @@ def configure(fleet: Fleet, issuer: Any) -> None:
 
 
 def push_key(issuer: Any) -> str:
-    """Return the issuer's public push key; empty if the issuer is not reached in this run."""
-    if not issuer.connected:
+    """Return the issuer's public push key; empty if this run has not reached it, or failed there.
+
+    The key that lets somebody in is then left as it is.
+    """
+    if not issuer.connected or issuer not in issuer.state.active_hosts:
         return ""
     # Every replica asks at the same time, and sshd takes ten sessions a connection (MaxSessions).
     with ASKING:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from pyinfra import host
-from pyinfra.api import StringCommand, deploy, operation
+from pyinfra.api import Host, State, StringCommand, deploy, operation
 
-from deploy.facts import Answer
+from deploy.facts import Answer, Lines
 from deploy.progress import event, is_dry
 
 CERTSYNC = "/opt/certsync/current/bin/certsync"
@@ -30,13 +30,18 @@ def take_over() -> None:
 
 
 @deploy("Issuer: replicate and prove")
-def replicate(missed: list[str]) -> None:
+def replicate(state: State, may_miss: list[Host]) -> None:
     """Bring the certificate to every backend, and prove that each one serves it.
 
-    ``missed`` may be behind: a role that moves does not wait for who is off.
+    Those of ``may_miss`` that this run has not reached, or has failed on, may be behind: a role
+    that moves does not wait for who is off.
     """
-    words = "".join(f" --missed {shlex.quote(name)}" for name in missed)
-    issuer_command(name="Replicate the certificate", verb=f"replicate{words}")
+
+    def verb() -> str:
+        missed = [each.name for each in may_miss if each not in state.active_hosts]
+        return " ".join(["replicate", *(f"--missed {shlex.quote(name)}" for name in missed)])
+
+    issuer_command(name="Replicate the certificate", verb=verb)
 
 
 @deploy("Issuer: compromised keys")
@@ -54,12 +59,21 @@ def enroll() -> None:
 @deploy("Issuer: account")
 def resign() -> None:
     """Give the account at the CA back, of one who is the issuer no more."""
-    issuer_command(name="Deactivate the account", verb="resign")
+    issuer_command(name="Deactivate the account", verb="resign", where_installed=True)
 
 
 @operation()
-def issuer_command(verb: str) -> Generator[Any, None, None]:
-    """Run one of certsync's commands on the issuer, unless it says that nothing is to be done."""
+def issuer_command(
+    verb: str | Callable[[], str], *, where_installed: bool = False
+) -> Generator[Any, None, None]:
+    """Run one of certsync's commands on the issuer, unless it says that nothing is to be done.
+
+    ``where_installed``: nor where certsync is gone already, because a run was cut off after that.
+    """
+    if where_installed and not host.get_fact(Lines, script=f"test -x {CERTSYNC} && echo there"):
+        host.noop("no certsync here any more")
+        return
+    verb = verb if isinstance(verb, str) else verb()
     answer = host.get_fact(Answer, verb=f"{verb} --dry-run")
     if is_dry():
         event("answer", host=host.name, name=verb, steps=answer.get("steps"))

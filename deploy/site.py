@@ -35,6 +35,16 @@ if machine in fleet.backends:
 if machine in fleet.balancers:
     balancer.packages()
 
+if promoting:
+    # Before anything else, so that a CA that refuses leaves everything as it was.
+    phase(name="Phase 1 of 6: the new issuer")
+    if machine == fleet.issuer:
+        issuer.configure(fleet, replica_hosts)
+        road.enroll()
+    phase(name="The new issuer is there")
+    if machine != fleet.issuer:
+        absent.taken_over(state, issuing_host)
+
 phase(name="Phase 2 of 6: nginx on every backend, port 80 on the balancer")
 
 if machine in fleet.backends:
@@ -43,7 +53,7 @@ if machine in fleet.backends:
 if machine in fleet.balancers:
     balancer.configure(fleet, machine)
 
-if machine == fleet.issuer:
+if machine == fleet.issuer and not promoting:
     issuer.configure(fleet, replica_hosts)
 
 phase(name="Phase 3 of 6: the way from the issuer to the replicas")
@@ -62,17 +72,13 @@ if machine == fleet.issuer:
         road.issue()
     if certificate == "take-over":
         road.take_over()
-    if promoting:
-        road.enroll()
     # From here on it renews, heals and proves by itself, whatever becomes of this deploy.
     renewal.scheduled(fleet)
 
 phase(name="Phase 5 of 6: replication and proof")
 
 if machine == fleet.issuer:
-    reached = {each.name for each in state.activated_hosts}
-    missed = [each.name for each in fleet.replicas if promoting and each.name not in reached]
-    road.replicate(missed)
+    road.replicate(state, replica_hosts if promoting else [])
 
 phase(name="Phase 6 of 6: passthrough, for what has been proven")
 

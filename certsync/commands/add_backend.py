@@ -71,9 +71,11 @@ def joining(path: Path, additions: tuple[Addition, ...], adopt: Adopt) -> Joinin
     known = {machine.name: machine for machine in read_fleet(path).machines}
     for each in additions:
         there = known.get(each.name)
-        if there is not None and there.address != each.address:
+        private = each.private_address or each.address
+        if there is not None and (there.address, there.private_address) != (each.address, private):
+            at = " and ".join(dict.fromkeys((there.address, there.private_address)))
             raise CertsyncError(
-                f"{each.name} is in {path} already, at {there.address}",
+                f"{each.name} is in {path} already, at {at}",
                 f"give the new one another name, or take that out: certsync remove-backend "
                 f"{path} {each.name}",
             )

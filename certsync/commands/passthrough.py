@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tomlkit
 
-from certsync.fleet_file import parse_fleet, read_fleet
+from certsync.fleet_file import parse_fleet, read_fleet, text_of
 from certsync.fleet_file.editing import write
 from certsync.plan import HERE, FileChange, Plan, Step
 
@@ -19,7 +19,7 @@ def plan(path: Path, *, on: bool) -> Plan:
     """
     if read_fleet(path).passthrough is on:
         return Plan()
-    before = path.read_text(encoding="utf-8")
+    before = text_of(path)
     document = tomlkit.parse(before)
     document["passthrough"] = on
     after = tomlkit.dumps(document)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 import ssl
 from collections.abc import Callable
@@ -13,24 +14,40 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from certsync import caa, console, fleet_lock, host, issuer_side, proving
+from certsync import caa, console, fleet_lock, host, issuer_side
 from certsync.change import Change
 from certsync.commands import walk
-from certsync.errors import CertsyncError, HostError, RefusedError, RolloutError, UnreachableError
+from certsync.errors import (
+    CertsyncError,
+    HostError,
+    RefusedError,
+    RolloutError,
+    SilentError,
+    UnreachableError,
+)
 from certsync.fleet import Fleet, Machine
 from certsync.fleet_file import read_fleet, text_of
 from certsync.fleet_file.editing import write
 from certsync.plan import HERE, FileChange, Plan, Step
-from certsync.probe import Served, probe
 from certsync.proof import Proof
 from certsync.pyinfra_run import Errand
+from certsync.store import Store
 from certsync.succession import Holding, objection_of_holdings, objection_of_proofs
+from certsync.templates import bracketed
 
 FILE_PHASE = "at last: the fleet file"
 NO_ORDER = ("Order the certificate",)
 AT_ONCE = 16
 MARKED = "test -f /etc/certsync/issuer && echo marked || :"
-ACCOUNT = "cat /etc/certsync/accounts/*/account.json"
+HELD = """\
+live=/etc/certsync/live/{lineage}
+basename "$(readlink "$live")"
+echo held
+openssl x509 -in "$live/cert.pem"
+echo served
+timeout 10 openssl s_client -connect {address}:443 -servername {lineage} < /dev/null | openssl x509
+"""
+PEM = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -169,6 +186,9 @@ def _refuse_half(wanted: Succession, walked: walk.Walked) -> None:
 def _look(wanted: Succession) -> None:
     """Refuse a backend that cannot take over, before any change."""
     fleet, new = wanted.fleet, wanted.fleet.issuer
+    for balancer in fleet.balancers:
+        # It has to send challenges to the new issuer, and nobody else can tell it so.
+        host.on(balancer, fleet.known_hosts, "true")
     _refuse_without_binding_key(fleet)
     if wanted.old and wanted.old_is_dead:
         _refuse_if_it_answers(wanted.old, fleet)
@@ -197,8 +217,13 @@ def _refuse_without_binding_key(fleet: Fleet) -> None:
 def _refuse_if_it_answers(old: Machine, fleet: Fleet) -> None:
     try:
         host.on(old, fleet.known_hosts, "true")
-    except UnreachableError:
+    except SilentError:
         return
+    except UnreachableError as error:
+        raise RefusedError(
+            f"{error.message}, so it is not known to be dead; nothing was changed",
+            f"{error.hint} Switch it off, or mend that, and then again",
+        ) from None
     raise RefusedError(
         f"{old.name} answers over SSH, so it is not dead; nothing was changed",
         "leave out --old-is-dead, so that it hands its role over",
@@ -236,27 +261,32 @@ def _who_is_issuer(wanted: Succession) -> Machine:
 def _holdings(wanted: Succession) -> dict[str, Holding]:
     """Return what each backend in reach holds and serves."""
     fleet = wanted.fleet
-    live = shlex.quote(f"/etc/certsync/live/{fleet.lineage}")
-    script = f"readlink {live} && cat {live}/cert.pem"
 
     def look(machine: Machine) -> Holding | None:
+        # On the host itself: a firewall may keep everybody but the balancers from its port 443.
+        address = bracketed(machine.private_address)
+        script = HELD.format(lineage=shlex.quote(fleet.lineage), address=address)
         try:
-            done = host.on(machine, fleet.known_hosts, script)
+            return held(host.on(machine, fleet.known_hosts, script).stdout)
         except HostError:
             return None
-        number, _, pem = done.stdout.partition("\n")
-        seen = probe(machine.address, proving.TLS_PORT, fleet.lineage, fleet.authority.roots)
-        served = seen.chain[0] if isinstance(seen, Served) and seen.chain else b""
-        return Holding(
-            Path(number).name,
-            hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest() if pem else "",
-            hashlib.sha256(served).hexdigest() if served else "",
-        )
 
     alive = [machine for machine in fleet.backends if machine != wanted.old]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = dict(zip([each.name for each in alive], pool.map(look, alive), strict=True))
     return {name: each for name, each in found.items() if each is not None}
+
+
+def held(output: str) -> Holding:
+    """Return what a backend holds and serves, from what was printed there."""
+    number, _, rest = output.partition("held\n")
+    own, _, shown = rest.partition("served\n")
+    return Holding(number.strip(), _fingerprint(own), _fingerprint(shown))
+
+
+def _fingerprint(text: str) -> str:
+    found = PEM.search(text)
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found.group())).hexdigest() if found else ""
 
 
 # Telling
@@ -276,7 +306,8 @@ def _tell_of_pins(fleet: Fleet) -> bool:
 def _tell_what_is_left(wanted: Succession, *, pinned: bool) -> None:
     fleet, name = wanted.fleet, wanted.fleet.issuer_name
     if pinned:
-        told = host.on(fleet.issuer, fleet.known_hosts, ACCOUNT).stdout
+        place = Store().account(fleet.authority.directory)
+        told = host.on(fleet.issuer, fleet.known_hosts, f"cat {place}/account.json").stdout
         account = json.loads(told).get("uri", "") if told else ""
         console.warn(f"put this account into the CAA record: accounturi={account}")
     if fleet.notify.events:

@@ -132,7 +132,7 @@ def conclude(fleet: Fleet, walked: Walked, shown: Status, dead: str = "") -> Non
     for text in shown.past:
         console.warn(text)
     wrong = [*walked.failures, *(each for each in shown.findings if each not in shown.past)]
-    if wrong and not (dead and all(f"{dead}: " in each for each in wrong)):
+    if wrong and not (dead and all(each.startswith(f"{dead}: ") for each in wrong)):
         raise RolloutError("; ".join(wrong), noted.get("hint") or HINT)
 
 

@@ -76,5 +76,6 @@ def _cut(text: str, name: str) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Replace a fleet file whole, its mode kept."""
-    write_whole(path, text.encode(), mode=path.stat().st_mode & 0o777)
+    """Replace a fleet file whole, its mode kept; a link that leads to it stays one."""
+    file = path.resolve()
+    write_whole(file, text.encode(), mode=file.stat().st_mode & 0o777)

@@ -13,6 +13,9 @@ from difflib import get_close_matches
 from enum import Enum
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+GROUPS = ("backends", "issuer", "replicas", "balancers")
+"""What pyinfra's inventory calls machines together; it takes either for the other."""
+
 USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 KEY_IDENTIFIER = re.compile(r"[!-~]{1,256}")
 PROFILE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -72,6 +75,10 @@ def machine_name(value: str) -> str:
         raise UnfitError(
             f"{quoted(value)} is no machine name",
             "use a-z, 0-9 and inner hyphens, 63 characters at most",
+        )
+    if value in GROUPS:
+        raise UnfitError(
+            f"{quoted(value)} is the name of a group of machines", "give the machine another name"
         )
     return value
 

@@ -168,7 +168,7 @@ def test_the_fleet_serves_certbots_certificate_and_nothing_was_ordered(
     snippet = road.issuer.root / "etc/nginx/snippets/mine.conf"
     snippet.write_text(f"ssl_trusted_certificate {HOME}/live/{NAME}/chain.pem;\n")
     facts = road.issuer.sh(f"stat -c '%a %U %G' {RENEWAL}")
-    ended = road.certsync("adopt", "--adopt-nginx")
+    ended = road.as_announced("adopt", "--adopt-nginx")
     assert ended.status == 0, ended.everything
     balancer = road.lab.balancer
     addresses = [machine.address for machine in road.lab.backends]
@@ -180,8 +180,8 @@ def test_the_fleet_serves_certbots_certificate_and_nothing_was_ordered(
     diff = list(difflib.ndiff(renewal.splitlines(True), certbot.renewal().splitlines(True)))
     assert [line for line in diff if not line.startswith("  ")] == ["+ autorenew = False\n"]
     assert road.issuer.sh(f"stat -c '%a %U %G' {RENEWAL}") == facts
-    assert f"{RENEWAL}: autorenew = False, so that certbot renews {NAME} no more" in ended.stdout
-    assert "to undo it, take that line out of [renewalparams]" in ended.stdout
+    assert f"{RENEWAL}: autorenew = False, so that certbot renews {NAME} no more" in ended.stderr
+    assert "to undo it, take that line out of [renewalparams]" in ended.stderr
     assert "autorenew" not in certbot.renewal(OTHER)
     told = "  backend-01: /etc/nginx/snippets/mine.conf:1: ssl_trusted_certificate"
     assert told in ended.stderr

@@ -122,6 +122,15 @@ def test_a_written_file_keeps_its_mode(tmp_path: Path) -> None:
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o640)
 
 
+def test_a_link_to_a_fleet_file_stays_one(tmp_path: Path) -> None:
+    file, link = tmp_path / "real.toml", tmp_path / "fleet.toml"
+    file.write_text(FILE)
+    link.symlink_to("real.toml")
+    write(link, "new")
+    assert link.is_symlink()
+    assert file.read_text() == "new"
+
+
 def test_a_change_goes_through_its_text() -> None:
     change = Change((FOUR,), ("backend-02",), "backend-03")
     assert Change.from_json(change.to_json()) == change

@@ -997,6 +997,14 @@ def test_a_machine_name_that_is_no_host_label_is_a_mistake(name: str) -> None:
     assert mistake.hint == MACHINE_NAME
 
 
+@pytest.mark.parametrize("name", ["backends", "issuer", "replicas", "balancers"])
+def test_the_name_of_a_group_of_machines_is_no_machines(name: str) -> None:
+    text = with_table(f'[backends.{name}]\naddress = "203.0.113.13"')
+    place = f"backends.{name}"
+    message = f'"{name}" is the name of a group of machines'
+    assert mistakes(text) == [Mistake(place, message, "give the machine another name")]
+
+
 def test_one_name_for_a_balancer_and_a_backend_is_a_mistake() -> None:
     text = with_table('[backends.balancer-01]\naddress = "203.0.113.13"')
     assert mistakes(text) == [

@@ -15,7 +15,7 @@ import pytest
 
 from certsync import host, lock, process, wheels
 from certsync.balancers import members
-from certsync.errors import HostError, KeyRefusedError, UnreachableError
+from certsync.errors import HostError, KeyRefusedError, SilentError, UnreachableError
 from certsync.report import pool_words
 from tests.unit.fake_fleet import machine
 
@@ -50,6 +50,13 @@ def test_a_refused_key_is_told_apart_from_a_host_that_is_out_of_reach() -> None:
     assert error.hint == "are the user and key right?"
     reached = host.ssh_reason("backend-02", "bash: line 1: /x: Permission denied")
     assert not isinstance(reached, KeyRefusedError)
+
+
+def test_a_host_that_is_silent_is_told_apart_from_one_that_does_not_let_us_in() -> None:
+    silent = host.ssh_reason("x", "ssh: connect to host x port 22: No route to host")
+    assert isinstance(silent, SilentError)
+    for words in ("Host key verification failed.", "x: Permission denied (publickey).", "?"):
+        assert not isinstance(host.ssh_reason("x", words), SilentError)
 
 
 def test_a_program_that_is_not_there_is_named() -> None:

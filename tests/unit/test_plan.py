@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from certsync.gate import Gate
@@ -81,6 +82,9 @@ def test_the_diff_of_a_file_shows_no_heartbeat() -> None:
     shown = diff(FileChange("backend-01", "/etc/certsync/fleet.json", before, after))
     assert shown.splitlines()[1:3] == ['-{"a": 1,', '+{"a": 2,']
     assert "secret" not in shown
+    fleet_file = 'heartbeat_url = "https://monitor.example/secret-3"\n\n[backends.b]\n'
+    written = FileChange("here", "fleet.toml", "", "")
+    assert "secret" not in diff(replace(written, before=fleet_file, after=fleet_file + "x = 1\n"))
 
 
 def test_a_new_file_is_told_by_its_length() -> None:

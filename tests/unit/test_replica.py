@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 from deploy import replica
@@ -18,6 +19,7 @@ class Issuer:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.state = SimpleNamespace(active_hosts={self})
 
     def get_fact(self, _fact: Any, **_arguments: Any) -> str:
         """Return the public key, after a moment in which others could ask too."""
@@ -34,6 +36,14 @@ def test_fifty_replicas_ask_the_issuer_once_for_its_push_key() -> None:
     replica.KNOWN.clear()
     assert keys == {"ssh-ed25519 AAAA"}
     assert issuer.asked == 1
+
+
+def test_an_issuer_that_this_run_has_failed_on_is_not_asked() -> None:
+    replica.KNOWN.clear()
+    issuer = Issuer()
+    issuer.state.active_hosts.clear()
+    assert replica.push_key(issuer) == ""
+    assert issuer.asked == 0
 
 
 def test_a_key_is_let_in_from_the_issuers_address_to_the_gate_alone() -> None:

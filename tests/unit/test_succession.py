@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import replace
 
 import pytest
 
+from certsync.commands.promote import held
 from certsync.differences import undeployed
 from certsync.fleet import Authority, Fleet, KeyType
 from certsync.proof import Proof, Verdict
@@ -43,11 +46,28 @@ def test_a_newer_generation_that_nobody_serves_does_not_count() -> None:
         (Holding("", "", "x"), "it holds no generation"),
         (Holding("0000", "p", "p"), "it holds no generation"),
         (Holding("0003", "c", "b"), "it holds generation 0003, and serves something else"),
-        (Holding("0003", "c", ""), "it holds generation 0003, and serves something else"),
+        (
+            Holding("0003", "c", ""),
+            "it holds generation 0003, and was not seen to serve anything",
+        ),
     ],
 )
 def test_who_does_not_hold_and_serve_one_may_not(own: Holding | None, told: str) -> None:
     assert objection_of_holdings("a", {"a": own} if own else {}) == told
+
+
+PEMS = [
+    f"-----BEGIN CERTIFICATE-----\n{base64.b64encode(each).decode()}\n-----END CERTIFICATE-----\n"
+    for each in (b"one", b"two")
+]
+
+
+def test_what_a_backend_holds_and_serves_is_read_from_what_was_printed_there() -> None:
+    one = hashlib.sha256(b"one").hexdigest()
+    found = held(f"0007\nheld\n{PEMS[0]}served\n{PEMS[1]}")
+    assert found == Holding("0007", one, hashlib.sha256(b"two").hexdigest())
+    assert held(f"0007\nheld\n{PEMS[0]}served\n") == Holding("0007", one, "")
+    assert held("\nheld\nserved\n") == held("") == Holding("", "", "")
 
 
 def test_a_fleet_file_that_says_what_is_deployed_has_no_differences() -> None:
