@@ -14,6 +14,7 @@ COMMAND = (
     "grep -q '^frontend tls' /etc/haproxy/haproxy.cfg && echo '# rule on' || echo '# rule off'"
 )
 POOL = "tls"
+DRAINED = "drained: `certsync deploy` takes it back, or finish `certsync remove-backend`"
 
 
 def pools(fleet: Fleet) -> dict[str, dict[str, str] | HostError]:
@@ -33,7 +34,8 @@ def pools(fleet: Fleet) -> dict[str, dict[str, str] | HostError]:
 def members(output: str) -> dict[str, str]:
     """Return each member's word, from HAProxy's statistics and the line of the rule.
 
-    `yes` takes traffic; `disabled` has never been proven; `down: …` fails its check, with the
+    `yes` takes traffic; `disabled` has never been proven; `drained: …` was about to leave;
+    `down: …` fails its check, with the
     reason; `rule off` where the rule itself is.
     """
     lines = [line for line in output.splitlines() if line]
@@ -53,5 +55,7 @@ def _word(entry: dict[str, str]) -> str:
         return "yes"
     if status == "MAINT":
         return "disabled"
+    if status == "DRAIN":
+        return DRAINED
     reason = entry.get("last_chk") or entry.get("check_desc") or ""
     return f"{status.lower()}: {reason}" if reason else status.lower()

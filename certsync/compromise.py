@@ -11,7 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from certsync.fleet import Fleet
 from certsync.generation import number_text
+
+RETURNED = (
+    "it is in the fleet again, and keys that it may hold are not all replaced: "
+    "certsync remove-backend FLEET {} --compromised"
+)
 
 
 @dataclass(frozen=True)
@@ -115,15 +121,30 @@ class Marks:
             )
         )
 
-    def ended(self) -> Marks:
-        """Return these with nothing left to be done."""
-        return Marks(tuple(mark if mark.done else mark.ended() for mark in self.among))
+    def ended(self, but: Collection[str] = ()) -> Marks:
+        """Return these with nothing left to be done, ``but`` those of some backends."""
+        return Marks(
+            tuple(mark if mark.done or mark.backend in but else mark.ended() for mark in self.among)
+        )
+
+    def returned(self, fleet: Fleet) -> tuple[str, ...]:
+        """Return the replicas that are in the fleet again before all was done: no key is theirs."""
+        names = {mark.backend for mark in self.open}
+        return tuple(each.name for each in fleet.replicas if each.name in names)
 
     def without(self, backends: Collection[str]) -> Marks:
         """Return these without the marks that are done of backends that are in the fleet again."""
         return Marks(
             tuple(mark for mark in self.among if not mark.done or mark.backend not in backends)
         )
+
+    def waiting(self) -> str:
+        """Return in words what is still to be done; empty: nothing."""
+        if not self.open:
+            return ""
+        names = " and ".join(mark.backend for mark in self.open)
+        numbers = ", ".join(number_text(each) for each in sorted(self.exposed)) or "none"
+        return f"keys that {names} may hold are not all replaced yet: generations {numbers}"
 
     def why(self, number: int) -> str:
         """Return in words why a generation is not used; empty: it was not marked."""

@@ -68,3 +68,29 @@ def read(configuration: str) -> Gate:
         elif section in pools and words[:1] == ["server"]:
             pools[section][words[1]] = "disabled" not in words[3:]
     return Gate(rule, pools["backend tls"], pools["backend http"])
+
+
+FORCED_DRAIN = 0x08
+"""In a server's administrative state (HAProxy's management guide, `show servers state`)."""
+
+
+def drained(configuration: str, states: str) -> list[str]:
+    """Return the admitted members, as POOL/NAME, that a removal which was given up has drained.
+
+    ``states`` is what HAProxy's `show servers state` prints. Nothing sets them ready again by
+    itself: the state is kept over a reload.
+    """
+    admitted, section = set(), ""
+    for line in configuration.splitlines():
+        words = line.split()
+        if line[:1] not in ("", " ", "#") and words:
+            section = words[1] if words[0] == "backend" and len(words) > 1 else ""
+        elif section and words[:1] == ["server"] and "disabled" not in words[3:]:
+            admitted.add(f"{section}/{words[1]}")
+    found = []
+    for line in states.splitlines():
+        # Pool's number and name, member's number and name, its address, what it does, what it may.
+        words = line.split()
+        if len(words) > 6 and words[6].isdigit() and int(words[6]) & FORCED_DRAIN:
+            found.append(f"{words[1]}/{words[3]}")
+    return [each for each in found if each in admitted]

@@ -10,6 +10,9 @@ from certsync.fleet import Machine
 from certsync.process import Completed, printable
 
 CONNECT_SECONDS = 10
+ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4")
+"""A connection on which nothing is said, the fleet lock's, stays known to NAT on its way."""
+
 KEX = "curve25519-sha256"
 """A fifth of the processor time of OpenSSH's default, for connections inside one network."""
 
@@ -65,7 +68,7 @@ def ssh_argv(machine: Machine, known_hosts: str) -> list[str]:
     """Return the operator's SSH command for a host; the person's own ssh_config counts too."""
     argv = [
         "ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_SECONDS}",
-        "-o", "LogLevel=ERROR", "-p", str(machine.ssh_port), "-l", machine.ssh_user,
+        *ALIVE, "-o", "LogLevel=ERROR", "-p", str(machine.ssh_port), "-l", machine.ssh_user,
     ]  # fmt: skip
     if machine.ssh_key:
         argv += ["-i", machine.ssh_key, "-o", "IdentitiesOnly=yes"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from certsync import host
+from certsync import host, wheels
 from certsync.differences import undeployed
 from certsync.errors import HostError, RefusedError, StoreError
 from certsync.fleet import Fleet, Machine
@@ -61,3 +61,30 @@ def refuse_what_is_not_deployed(wanted: Fleet, issuer: Machine, changing: tuple[
             "nothing was changed",
             "pull the newer fleet file, or carry this one out first: certsync deploy FLEET",
         )
+
+
+def refuse_another_release(fleet: Fleet, issuer: Machine) -> None:
+    """Refuse to have the issuer do what the certsync that it has may not know of.
+
+    Raises:
+        HostError: the issuer cannot be reached.
+        RefusedError: it has another one than this machine.
+    """
+    has = host.on(issuer, fleet.known_hosts, "readlink /opt/certsync/current").stdout.strip()
+    ours = wheels.release(notify=bool(fleet.notify.events))
+    if has != ours:
+        raise RefusedError(
+            f"{issuer.name} has certsync {has or 'not at all'}, and this machine {ours}; "
+            "nothing was changed",
+            "bring this one there first: certsync deploy FLEET",
+        )
+
+
+def left(fleet: Fleet, issuer: Machine) -> list[str]:
+    """Return the names of those that have been in the fleet, and are not any more.
+
+    Raises:
+        HostError: the issuer cannot be reached.
+    """
+    lines = host.on(issuer, fleet.known_hosts, "cat /etc/certsync/left").stdout.splitlines()
+    return [line for line in lines if line and not line.startswith("#")]

@@ -22,12 +22,17 @@ HOLDER = "/run/certsync.holder.json"
 WORK = "/run/certsync.work.lock"
 """Held by what a holder has started here, for as long as it runs; it says in it who it is."""
 
-DEADLINE = 3600
-"""Seconds after which a holder that only waits for its operator lets go."""
+DEADLINE = 4 * 3600
+"""Seconds after which a holder that only waits for its operator lets go: more than any of its
+commands takes, and last connections may take an hour to end."""
 
 
 class Held(Exception):
     """Somebody else is at it; who, and since when, is the message."""
+
+
+class Lost(Held):
+    """Who has started this holds the lock no more: nobody does."""
 
 
 def describe(holder: dict, now: float) -> str:
@@ -83,6 +88,7 @@ def hold(who: str, token: str = ""):
 
     Raises:
         Held: another run has it, or what an interrupted one has started is still at work.
+        Lost: nobody has it, and a token is presented.
     """
     handle = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -92,6 +98,9 @@ def hold(who: str, token: str = ""):
             with at_work_for(token, who):
                 yield token
             return
+        if token:
+            # The holder's connection ended: what it goes on to do here, it does unlocked.
+            raise Lost("the run that started this holds the fleet lock no more")
         own = secrets.token_hex(8)
         with open(os.open(HOLDER, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump({"who": who, "since": time.time(), "token": own}, file)

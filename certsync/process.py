@@ -240,9 +240,16 @@ class Child:
         assert self._process.stdout is not None
         return self._process.stdout.readline()
 
-    def end(self) -> Completed:
-        """Close its standard input and wait until it has ended."""
-        stdout, stderr = self._process.communicate(timeout=30)
+    def end(self, seconds: float = 30) -> Completed:
+        """Close its standard input, and return how it ends; killed if it does not in time."""
+        try:
+            stdout, stderr = self._process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            stdout = stderr = ""
+            # What it has started may hold its outputs open for longer.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                stdout, stderr = self._process.communicate(timeout=5)
         return Completed(self._process.returncode, stdout, stderr)
 
 

@@ -32,6 +32,9 @@ AT_ONCE = 16
 RECEIVE_SECONDS = 90
 """How long a push or an answer may take; less than a receiver waits for the next question."""
 
+NO_SUCH_VERB = "no such verb"
+"""What a receiver says to what it does not know, as an older one may."""
+
 SSH_FAILED = 255
 RSYNC_LOST_CONNECTION = (12, 30, SSH_FAILED)
 """rsync(1)'s exit values for a connection that ended or fell silent, and ssh(1)'s own."""

@@ -57,6 +57,11 @@ class Store:
         return self.root / "issuer"
 
     @property
+    def left(self) -> Path:
+        """Who has been in the fleet and is not any more, a name a line."""
+        return self.root / "left"
+
+    @property
     def directory_bundle(self) -> Path:
         """What verifies the CA's own HTTPS, where the fleet file names one."""
         return self.root / "directory-bundle.pem"

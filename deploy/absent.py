@@ -6,6 +6,7 @@ Each function takes one thing away, whole, and does nothing where it is not ther
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from pyinfra import host
 from pyinfra.api import Host, State, deploy, operation
@@ -36,18 +37,20 @@ each of its processes, the ones from before a reload too."""
 NO_SITE = """\
 set -e
 cd /etc/nginx
-rm -f sites-enabled/{site} sites-available/{site} snippets/ssl-{lineage}.conf
-rm -f snippets/certsync-challenge.conf
+rm -f sites-enabled/{site} snippets/ssl-{lineage}.conf snippets/certsync-challenge.conf
 if [ -n "$(ls sites-enabled conf.d/*.conf 2>/dev/null | grep -v ':$')" ]; then
-  nginx -t -q && systemctl reload nginx
-  exit
+  nginx -t -q
+  systemctl reload nginx
+else
+  # The requests it is answering are answered to their end.
+  if systemctl is-active -q nginx; then
+    nginx -s quit
+    for try in $(seq 150); do systemctl is-active -q nginx || break; sleep 0.2; done
+  fi
+  systemctl disable -q --now nginx
 fi
-# The requests it is answering are answered to their end.
-if systemctl is-active -q nginx; then
-  nginx -s quit
-  for try in $(seq 150); do systemctl is-active -q nginx || break; sleep 0.2; done
-fi
-systemctl disable -q --now nginx"""
+rm -f sites-available/{site}"""
+"""The file by which it is known to be unfinished goes last."""
 
 PLACEHOLDER_LIVE = """\
 set -e
@@ -66,6 +69,16 @@ def taken_over(state: State, other: Host) -> Commands:
     """Go no further on a host unless the new issuer has come through so far."""
     if other not in state.active_hosts:
         yield failing(f"{other.name} has not taken over: nothing more is changed here")
+
+
+@operation()
+def let_go(state: State, others: Sequence[Host]) -> Commands:
+    """Go no further where a backend leaves, unless the others know it no more.
+
+    A balancer may send it connections still, or the issuer a key.
+    """
+    if left := [each.name for each in others if each not in state.active_hosts]:
+        yield failing(f"{', '.join(left)} did not let it go: nothing is changed here")
 
 
 @deploy("Issuer: no more runs")
@@ -100,6 +113,7 @@ def issuing() -> None:
         ("No rendered fleet", str(issuer.STORE.fleet_file)),
         ("No note where it came from", str(issuer.STORE.origin)),
         ("No list of machines", f"{issuer.STORE.root}/machines"),
+        ("No list of who has left", str(issuer.STORE.left)),
         ("No roots of the CA's HTTPS", str(issuer.STORE.directory_bundle)),
         ("No roots of issued certificates", str(issuer.STORE.roots)),
         ("No keys of people's", str(issuer.STORE.binding_key)),
@@ -172,6 +186,6 @@ def site(fleet: Fleet) -> None:
     ran(
         name="Key and certificate are gone",
         command=f"rm -rf {SERVED} && rmdir --ignore-fail-on-non-empty /etc/certsync",
-        unless=f"! ls -d {SERVED}",
+        unless=f"! ls {SERVED} 2>/dev/null | grep -q .",
     )
     files.directory(name="No pages of ours", path="/var/lib/certsync-site", present=False)

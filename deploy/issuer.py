@@ -43,12 +43,14 @@ def configure(fleet: Fleet, replicas: list[Any]) -> None:
     for folder in ("", "/.well-known", "/.well-known/acme-challenge"):
         files.directory(name=f"Webroot{folder}", path=f"{STORE.webroot}{folder}", mode="755")
     _push_user(fleet, replicas)
+    # The issuer before is among them while the role moves, and takes its list away at the end.
+    _left(fleet, replicas if host.data.get("promote") else [])
     _rendered_fleet(fleet)
 
 
 @deploy("Issuer: a replica leaves")
-def forget(fleet: Fleet, replicas: list[Any], address: str) -> None:
-    """Have the issuer know a replica no more, that had this private address."""
+def forget(fleet: Fleet, replicas: list[Any], name: str, address: str) -> None:
+    """Have the issuer know a replica no more, but for its name; it had this private address."""
     firewall_allows(
         name="Firewall",
         rules=[],
@@ -57,6 +59,7 @@ def forget(fleet: Fleet, replicas: list[Any], address: str) -> None:
         ssh_port=fleet.issuer.ssh_port,
     )
     _pinned(fleet, replicas)
+    _left(fleet, [], name)
     _rendered_fleet(fleet)
 
 
@@ -102,6 +105,25 @@ def _as_known(machine: Machine) -> str:
     if machine.ssh_port == 22:
         return machine.private_address
     return f"[{machine.private_address}]:{machine.ssh_port}"
+
+
+def _left(fleet: Fleet, others: list[Any], name: str = "") -> None:
+    """Have the list of who has left, which alone tells such a name from a mistyped one."""
+
+    def content() -> str:
+        known = [host, *(each for each in others if each.connected)]
+        lists = [str(each.get_fact(Text, path=str(STORE.left))) for each in known]
+        return left(fleet, [*lists, f"{name}\n"])
+
+    written(name="Who has left", path=str(STORE.left), content=content, mode="600")
+
+
+def left(fleet: Fleet, lists: list[str]) -> str:
+    """Return these lists as one, without who is in the fleet again; empty: nobody has ever left."""
+    heading = f"# {templates.HEADER}"
+    lines = {line for text in lists for line in text.splitlines() if line.strip()}
+    names = lines - {heading, *(each.name for each in fleet.machines)}
+    return "".join(f"{line}\n" for line in [heading, *sorted(names)]) if lines else ""
 
 
 def _rendered_fleet(fleet: Fleet) -> None:

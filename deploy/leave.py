@@ -1,22 +1,28 @@
 """certsync leaves every host; nginx, HAProxy and the certificates stay and go on serving."""
 
-from pyinfra import host, state
+from pyinfra import host, inventory, state
 
-from deploy import absent, progress
+from deploy import absent, progress, road
 from deploy.operations import phase
 
 fleet, machine = host.data.fleet, host.data.machine
+# One that is not reached at all keeps nobody.
+issuer = inventory.get_host(fleet.issuer_name)
+needed = [issuer] if issuer in state.activated_hosts else []
 
 progress.report(state)
 
-phase(name="Phase 1 of 3: no more renewals")
+phase(name="Phase 1 of 3: no account, no more renewals")
 
 if machine in fleet.backends:
+    road.resign()
     absent.runs()
 
 phase(name="Phase 2 of 3: no more pushes")
 
 if machine in fleet.backends:
+    # An issuer that may not go yet has to reach the others still.
+    absent.let_go(state, needed, name="The issuer has let it go")
     absent.access()
     absent.issuing()
 

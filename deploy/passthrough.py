@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyinfra.api import deploy
+from pyinfra import host
+from pyinfra.api import StringCommand, deploy, operation
 
 from certsync.fleet import Fleet
+from certsync.gate import drained
 from certsync.proof import Proof
-from deploy.balancer import configuration
-from deploy.facts import Answer
-from deploy.operations import haproxy_configured
+from deploy.balancer import CONFIGURATION, SOCKET, configuration
+from deploy.facts import Answer, Lines, Text
+from deploy.operations import Commands, haproxy_configured
 
 
 @deploy("Balancers: passthrough")
@@ -19,6 +21,20 @@ def gate(fleet: Fleet, issuer: Any) -> None:
     haproxy_configured(
         name="Passthrough", content=lambda: configuration(fleet, proofs(issuer), last=True)
     )
+    members_ready(name="Members take connections")
+
+
+@operation()
+def members_ready() -> Commands:
+    """Have no admitted member drained, as one is after a removal that was given up."""
+    states = host.get_fact(Lines, script=f"echo show servers state | socat -t 5 - {SOCKET}")
+    left = drained(host.get_fact(Text, path=CONFIGURATION), "\n".join(states))
+    if not left:
+        host.noop("no member is drained")
+    for member in left:
+        yield StringCommand(
+            f"echo 'set server {member} state ready' | socat -t 5 - {SOCKET} > /dev/null"
+        )
 
 
 def proofs(issuer: Any) -> dict[str, Proof]:

@@ -13,35 +13,43 @@ fleet, machine = host.data.fleet, host.data.machine
 name = host.data.leaving
 leaving = machine.name == name
 replica_hosts = [inventory.get_host(each.name) for each in fleet.replicas]
+balancer_hosts = [inventory.get_host(each.name) for each in fleet.balancers]
+issuing_host = inventory.get_host(fleet.issuer_name)
 
 progress.report(state)
 
-phase(name="Phase 1 of 5: no new connections")
+phase(name="Phase 1 of 6: no new connections")
 
 if machine in fleet.balancers:
     balancer.drain(name)
 
-phase(name="Phase 2 of 5: out of the pools")
+phase(name="Phase 2 of 6: out of the pools")
 
 if machine in fleet.balancers:
     balancer.without(fleet)
 
-phase(name="Phase 3 of 5: no more pushes")
+phase(name="Phase 3 of 6: the issuer forgets it")
 
 if machine == fleet.issuer:
-    issuer.forget(fleet, replica_hosts, host.data.leaving_address)
+    # Keys in wrong hands wait for no balancer.
+    if not host.data.get("compromised"):
+        absent.let_go(state, balancer_hosts, name="The balancers have let it go")
+    issuer.forget(fleet, replica_hosts, name, host.data.leaving_address)
+
+phase(name="Phase 4 of 6: no more pushes")
 
 if leaving:
+    absent.let_go(state, [issuing_host, *balancer_hosts], name="The others have let it go")
     absent.access()
 
-phase(name="Phase 4 of 5: the last connections, then key and certificate")
+phase(name="Phase 5 of 6: the last connections, then key and certificate")
 
 if leaving:
     absent.connections(int(host.data.drain_seconds))
     absent.programs()
     absent.site(fleet)
 
-phase(name="Phase 5 of 5: the keys")
+phase(name="Phase 6 of 6: the keys")
 
 if machine == fleet.issuer and host.data.get("compromised"):
     road.compromised(name)

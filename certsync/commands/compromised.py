@@ -6,7 +6,7 @@ a certificate with a new key, its rollout, the revocation of the old ones, their
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,10 +17,12 @@ from certsync.errors import CertsyncError, HostError, RolloutError, StoreError
 from certsync.fleet import Fleet
 from certsync.generation import number_text
 from certsync.proof import Proof, Verdict
+from certsync.replication import NO_SUCH_VERB
 from certsync.steps import ISSUANCE, ROLLOUT, Step
 from certsync.store import Store
 
 Tell = Callable[[str], None]
+OLDER = "its receiver is of an older certsync"
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,27 @@ class Outlook:
     marked: Sequence[int]
     """The generations whose keys it may hold."""
 
+    serves_a_key_of_it: bool
+    """Whether what is live has a key that its mark names, whatever that says of being done."""
+
     @property
     def is_done(self) -> bool:
         """Whether all of it was done before."""
         mark = self.marks.of(self.backend)
-        return mark is not None and mark.done
+        return mark is not None and mark.done and not self.serves_a_key_of_it
+
+    @property
+    def is_to_be_marked(self) -> bool:
+        """Whether what it may hold is to be written down first, for once or again."""
+        mark = self.marks.of(self.backend)
+        return mark is None or (mark.done and self.serves_a_key_of_it)
 
     def steps(self) -> list[str]:
         """Return what is to be done, in words; nothing: all of it was done."""
         if self.is_done:
             return []
         numbers = ", ".join(number_text(each) for each in self.marked) or "none"
-        first = [] if self.marks.of(self.backend) else [Step.MARK.value]
+        first = [Step.MARK.value] if self.is_to_be_marked else []
         ordering = [step.value for step in ISSUANCE] if self.due else []
         rest = [f"{step.value}: generations {numbers}" for step in (Step.REVOKE, Step.DISCARD)]
         return [*first, *ordering, *(step.value for step in ROLLOUT), *rest]
@@ -67,9 +78,21 @@ def outlook(store: Store, now: datetime, backend: str) -> Outlook:
         )
     marks, numbers = store.compromised(fleet.lineage), store.numbers(fleet.lineage)
     mark = marks.of(backend)
-    marked = [each.number for each in mark.exposed] if mark else numbers
-    due = issue.outlook(store, now).due is not None if mark else True
-    return Outlook(fleet, marks, backend, due, marked)
+    serves = mark is not None and _serves_a_key_of(mark, store, fleet.lineage)
+    again = mark is None or (mark.done and serves)
+    marked = numbers if mark is None or again else [each.number for each in mark.exposed]
+    due = again or issue.outlook(store, now).due is not None
+    return Outlook(fleet, marks, backend, due, marked, serves)
+
+
+def _serves_a_key_of(mark: Mark, store: Store, lineage: str) -> bool:
+    live = store.current(lineage)
+    if live is None:
+        return False
+    found = store.manifests(lineage).get(live)
+    key_sum = found.files["privkey.pem"] if found else ""
+    own = Marks((mark,))
+    return live in own.numbers or key_sum in own.key_sums
 
 
 def compromised(store: Store, now: datetime, tell: Tell, done: list[str], backend: str) -> None:
@@ -86,7 +109,7 @@ def compromised(store: Store, now: datetime, tell: Tell, done: list[str], backen
     if look.is_done:
         tell(f"what {backend} may hold was revoked and deleted before: nothing to do")
         return
-    if look.marks.of(backend) is None:
+    if look.is_to_be_marked:
         steps.take(Step.MARK, lambda: mark(look, store, now))
         done.append(f"marked what {backend} may hold: {_listed(look.marked)}")
     number = issue.issue(store, now, tell)
@@ -150,13 +173,22 @@ def finish(
     holding = steps.take(Step.DISCARD, lambda: _discard(fleet, store, tell))
     if holding:
         told = "; ".join(f"{name}: {why}" for name, why in holding.items())
-        hint = "nothing needs to be done: every hourly run tries again until it is out of the fleet"
-        problems.append(RolloutError(f"compromised keys may still be on {told}", hint))
+        problems.append(RolloutError(f"compromised keys may still be on {told}", _hint(holding)))
     if problems:
         raise problems[0]
-    ended = [each.backend for each in marks.open]
-    store.mark_compromised(fleet.lineage, store.compromised(fleet.lineage).ended())
+    # Who is in the fleet again would be taken for a backend like another, and get the next key.
+    returned = marks.returned(fleet)
+    ended = [each.backend for each in marks.open if each.backend not in returned]
+    if not ended:
+        return
+    store.mark_compromised(fleet.lineage, store.compromised(fleet.lineage).ended(returned))
     done.append(f"deleted {_listed(marks.exposed)} everywhere: {' and '.join(ended)} held them")
+
+
+def _hint(holding: Mapping[str, str]) -> str:
+    if OLDER in holding.values():
+        return "bring the newer receiver there: certsync deploy FLEET; then the hourly run goes on"
+    return "nothing needs to be done: every hourly run tries again until it is out of the fleet"
 
 
 def waits_for(proofs: Sequence[Proof]) -> list[str]:
@@ -201,7 +233,7 @@ def _discard(fleet: Fleet, store: Store, tell: Tell) -> dict[str, str]:
         if isinstance(answer, HostError):
             holding[backend.name] = answer.message.removeprefix(f"{backend.name}: ")
         elif refused := [each["why"] for each in answer if not each["ok"]]:
-            holding[backend.name] = refused[0]
+            holding[backend.name] = OLDER if refused[0] == NO_SUCH_VERB else refused[0]
     for name, why in holding.items():
         tell(f"{name}: compromised keys are not deleted: {why}")
     return holding

@@ -13,7 +13,8 @@ from certsync.pyinfra_run import Errand
 
 STAYS = """\
 nginx, HAProxy, their configuration and the certificates stay, and go on serving; nothing renews
-the certificate any more, it is yours to do"""
+the certificate any more, it is yours to do. The account at the CA is
+deactivated, as far as the CA could be asked, and its key removed"""
 
 
 def _errand(path: Path) -> Errand:

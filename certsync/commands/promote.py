@@ -235,7 +235,15 @@ def _objection_by_issuer(wanted: Succession) -> str:
     fleet = wanted.fleet
     asked = _who_is_issuer(wanted)
     issuer_side.refuse_what_is_not_deployed(fleet, asked, ())
+    # It has to give its account back, which one of before this release cannot.
+    issuer_side.refuse_another_release(fleet, asked)
     seen = issuer_side.answer(fleet, asked, "prove")
+    if seen["compromise"]:
+        raise RefusedError(
+            f"{asked.name} has not replaced compromised keys yet: {seen['compromise']}; nothing "
+            "was changed",
+            "let its hourly run finish that, which says what stops it: certsync status shows it",
+        )
     return objection_of_proofs(
         fleet.issuer_name, [Proof.from_json(each) for each in seen["proofs"]]
     )

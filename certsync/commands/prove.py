@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from certsync import proving
 from certsync.commands import issue
+from certsync.compromise import RETURNED
 from certsync.fleet import Fleet
 from certsync.generation import number_text
 from certsync.proof import Proof, Verdict
@@ -36,6 +37,8 @@ class Seen:
     """The fleet file that was deployed: its SHA-256, when and by whom."""
 
     at: datetime
+    compromise: str = ""
+    """What is still to be done about keys in wrong hands, in words; empty: nothing."""
 
     @property
     def all_in_sync(self) -> bool:
@@ -56,6 +59,7 @@ class Seen:
             "next_renewal": self.coming.moment.isoformat() if self.coming else "",
             "why": self.coming.why if self.coming else "",
             "origin": self.origin,
+            "compromise": self.compromise,
         }
 
 
@@ -67,9 +71,19 @@ def prove(store: Store, now: datetime) -> Seen:
     """
     fleet = store.fleet()
     wanted = proving.expected(fleet, store)
-    proofs = proving.prove(fleet.backends, fleet, wanted, now)
+    marks = store.compromised(fleet.lineage)
+    proofs = [
+        _barred(proof) if proof.name in marks.returned(fleet) else proof
+        for proof in proving.prove(fleet.backends, fleet, wanted, now)
+    ]
     through = proving.prove(fleet.balancers, fleet, wanted, now) if fleet.passthrough else []
     current = number_text(wanted.current.number) if wanted.current else ""
     origin = store.read_state(store.origin)
     coming = issue.outlook(store, now).next(now)
-    return Seen(fleet, current, proofs, through, store.recall(), coming, origin, now)
+    state, waiting = store.recall(), marks.waiting()
+    return Seen(fleet, current, proofs, through, state, coming, origin, now, waiting)
+
+
+def _barred(proof: Proof) -> Proof:
+    """Return the proof of one that gets no key: the balancers are not to send it connections."""
+    return replace(proof, verdict=Verdict.WRONG, why=RETURNED.format(proof.name))

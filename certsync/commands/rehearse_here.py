@@ -151,7 +151,7 @@ def _tried(backend: Backend, fleet: Fleet, outbox: Path) -> Answer:
 def _refusal(backend: Backend, answer: Answer | HostError) -> str:
     if isinstance(answer, HostError):
         return answer.message.removeprefix(f"{backend.name}: ")
-    if answer["why"] == "no such verb":
+    if answer["why"] == replication.NO_SUCH_VERB:
         return "its receiver is of an older certsync: deploy again"
     return "" if answer["ok"] else str(answer["why"])
 

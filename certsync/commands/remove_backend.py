@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,11 +16,14 @@ from certsync.fleet import Fleet, Machine
 from certsync.fleet_file import read_fleet, text_of
 from certsync.fleet_file.editing import write
 from certsync.plan import HERE, FileChange, Plan, Step
+from certsync.progress import Outcome
 from certsync.proof import Proof, Verdict
 from certsync.pyinfra_run import Errand
 
 FILE_PHASE = "at last: the fleet file"
 DEPLOY = "deploy/remove.py"
+REPLACE = "Replace the keys"
+"""Of the walk's operations the last one: what is left when nothing else has failed."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ def leaving(path: Path, name: str, options: Options) -> Leaving:
 
     Raises:
         FleetFileError: it has mistakes.
-        CertsyncError: there is no such backend, or it is the issuer, or the only one.
+        CertsyncError: there is no such backend, or it is the issuer, or the only one. Whether one
+            that is not there has left, the issuer knows.
     """
     fleet = read_fleet(path)
     machine = next((each for each in fleet.backends if each.name == name), None)
@@ -135,13 +139,14 @@ def remove_backend(
         RefusedError: it may not leave; nothing was changed.
         HostError: it cannot be reached.
         LockHeldError: another run changes the fleet.
-        RolloutError: a step failed; the same command goes on.
+        RolloutError: a step failed; the same command goes on. Or only the keys are left to replace.
     """
     wanted = leaving(path, name, options)
     with fleet_lock.held(wanted.fleet, "remove-backend") as token:
         _look(wanted)
         walked = walk.taken(wanted.errand, wanted.fleet, token, done)
-        if walked.failures:
+        has_left = not walked.failures or _are_only_keys_left(wanted.fleet, walked.outcome)
+        if not has_left:
             raise RolloutError(
                 f"{name} is not removed yet: {'; '.join(walked.failures)}",
                 "run the same command again when this is mended",
@@ -151,8 +156,27 @@ def remove_backend(
             write(path, file.after)
             console.tell(f"took {name} out of {path}")
             done.append(step)
+        if walked.failures:
+            raise RolloutError(*_of_keys_left(wanted, walked.failures))
     _tell_of_the_key(wanted)
     walk.conclude(wanted.fleet, walked, walk.settled(path, now))
+
+
+def _are_only_keys_left(fleet: Fleet, outcome: Outcome) -> bool:
+    return not outcome.unreached and outcome.failed == {fleet.issuer_name: REPLACE}
+
+
+def _of_keys_left(wanted: Leaving, failures: Sequence[str]) -> tuple[str, str]:
+    """Return what to tell when it is out of the fleet, and its keys are not replaced.
+
+    Were it in the fleet file still, the next deploy would bring it back.
+    """
+    path = shlex.quote(str(wanted.path))
+    again = f"certsync remove-backend {path} {wanted.name} --gone --compromised"
+    return (
+        f"{wanted.name} has left; its keys are not all replaced yet: {'; '.join(failures)}",
+        f"the hourly run goes on by itself once it can, and so does {again}",
+    )
 
 
 def _tell_of_the_key(wanted: Leaving) -> None:
@@ -168,7 +192,10 @@ def _look(wanted: Leaving) -> None:
     """Refuse to take away who is needed, or whom nobody can reach, before any change."""
     fleet, name = wanted.fleet, wanted.name
     issuer_side.refuse_what_is_not_deployed(fleet, fleet.issuer, (name,))
+    if wanted.options.compromised:
+        issuer_side.refuse_another_release(fleet, fleet.issuer)
     if wanted.machine is None:
+        _refuse_a_stranger(wanted, issuer_side.left(fleet, fleet.issuer))
         return
     _refuse_the_last(wanted)
     try:
@@ -187,6 +214,20 @@ def _look(wanted: Leaving) -> None:
         )
 
 
+def _refuse_a_stranger(wanted: Leaving, left: Sequence[str]) -> None:
+    """Refuse a name that nobody had: whoever is meant would get the new key like the others."""
+    if wanted.name in left:
+        return
+    names = ", ".join(each.name for each in wanted.fleet.backends)
+    told = f"; those have left: {', '.join(left)}" if left else ""
+    raise CertsyncError(
+        f"{wanted.path} has no backend {wanted.name}, and none of that name has left it; nothing "
+        "was changed",
+        f"its backends are {names}{told}; of one that left while an issuer that is dead kept the "
+        f"list, on {wanted.fleet.issuer_name}: sudo certsync compromised --by {wanted.name}",
+    )
+
+
 def _refuse_the_last(wanted: Leaving) -> None:
     fleet = wanted.fleet
     seen = issuer_side.answer(fleet, fleet.issuer, "prove")
@@ -194,7 +235,13 @@ def _refuse_the_last(wanted: Leaving) -> None:
     serving = {each.name for each in proofs if each.verdict in (Verdict.IN_SYNC, Verdict.BEHIND)}
     left = serving - {wanted.name}
     for words in balancers.pools(fleet).values():
-        if isinstance(words, dict) and fleet.passthrough:
+        if isinstance(words, HostError):
+            raise HostError(
+                f"{words.message}; it would send {wanted.name} connections still, so nothing was "
+                "changed",
+                words.hint,
+            )
+        if fleet.passthrough:
             left &= {name for name, word in words.items() if word == "yes"}
     if not left:
         raise RefusedError(

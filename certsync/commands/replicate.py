@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from certsync import proving, receiver, replication, rollout, steps
 from certsync.commands import fence
+from certsync.compromise import RETURNED
 from certsync.errors import (
     HostError,
     KeyRefusedError,
@@ -156,7 +157,7 @@ def outlook(store: Store, now: datetime) -> Outlook:
     Raises:
         StoreError: this host is no issuer, or its store cannot be read.
     """
-    fleet = store.fleet()
+    fleet, returned = _without_returned(store)
     number = store.target(fleet.lineage)
     if number is None:
         return Outlook(fleet, [])
@@ -166,7 +167,7 @@ def outlook(store: Store, now: datetime) -> Outlook:
     if not steps:
         proofs = _proofs(fleet, store, now, patiently=False)
         steps = [f"{each.name}: {each.why}" for each in proofs if each.why]
-    return Outlook(fleet, steps)
+    return Outlook(fleet, [*steps, *(f"{name}: {why}" for name, why in returned.items())])
 
 
 def replicate(store: Store, now: datetime, tell: Tell, missed: Collection[str] = ()) -> Outcome:
@@ -190,14 +191,17 @@ def replicate(store: Store, now: datetime, tell: Tell, missed: Collection[str] =
 def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
     """Bring the newest generation to every backend, and return what each one serves then.
 
+    One that may hold compromised keys, and is in the fleet again before these are replaced, gets
+    nothing, and holds back no other.
+
     Raises:
         FencedError: a replica refuses the push key; nothing was sent to any other.
         VetoError: it may not go live.
         StoreError: nothing has been issued, or the store cannot be read.
     """
-    fleet = store.fleet()
+    _forget_done_marks(store.fleet(), store)
+    fleet, returned = _without_returned(store)
     number = store.target(fleet.lineage)
-    _forget_done_marks(fleet, store)
     if number is None:
         raise StoreError(_why_none(fleet, store), "run `certsync issue` first")
     files = store.files(fleet.lineage, number)
@@ -211,7 +215,8 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
         mixed = None if behind else run.mixed_seconds()
     if mixed is not None:
         tell(f"two generations were served side by side for {mixed:.1f} s")
-    failures = _failures(proofs, {**plan.unreached, **run.unreached, **run.refused})
+    reasons = {**plan.unreached, **run.unreached, **run.refused, **returned}
+    failures = _failures(proofs, reasons)
     return Outcome(number, tuple(proofs), tuple(run.pushed), tuple(run.changed), failures, mixed)
 
 
@@ -224,6 +229,14 @@ def _forget_done_marks(fleet: Fleet, store: Store) -> None:
     left = marks.without([each.name for each in fleet.backends])
     if left != marks:
         store.mark_compromised(fleet.lineage, left)
+
+
+def _without_returned(store: Store) -> tuple[Fleet, dict[str, str]]:
+    """Return the fleet without whom no key is to reach, and why not."""
+    fleet = store.fleet()
+    names = store.compromised(fleet.lineage).returned(fleet)
+    kept = tuple(each for each in fleet.backends if each.name not in names)
+    return replace(fleet, backends=kept), {name: RETURNED.format(name) for name in names}
 
 
 def _why_none(fleet: Fleet, store: Store) -> str:

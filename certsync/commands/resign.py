@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from certsync.errors import StoreError
 from certsync.store import Store
 
 Tell = Callable[[str], None]
@@ -32,11 +33,17 @@ def resign(store: Store, tell: Tell, done: list[str]) -> None:
     ``done`` gets what was changed, in words.
 
     Raises:
-        StoreError: this host is no issuer.
+        StoreError: this host is no issuer, or keys are in wrong hands: it alone knows which ones,
+            and its account has to ask for their revocation.
     """
     from certsync import issuance
 
     fleet = store.fleet()
+    if waiting := store.compromised(fleet.lineage).waiting():
+        raise StoreError(
+            f"this issuer may not go yet: {waiting}",
+            "have that finished first: sudo certsync renew here says what it waits for",
+        )
     if not issuance.has_account(fleet, store):
         return
     if issuance.give_up_account(fleet, store, tell):

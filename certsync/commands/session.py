@@ -45,7 +45,7 @@ def locked(verb: str, token: str) -> Iterator[None]:
     """Hold the fleet lock, and write nothing down.
 
     Raises:
-        LockHeldError: another run has the lock.
+        LockHeldError: another run has the lock, or the one that has started this has lost it.
         StoreError: this is not root.
     """
     require_root()
@@ -55,6 +55,8 @@ def locked(verb: str, token: str) -> Iterator[None]:
     try:
         with lock.hold(who, token):
             yield
+    except lock.Lost as lost:
+        raise LockHeldError(str(lost), "run the whole command again") from None
     except lock.Held as held:
         raise LockHeldError(str(held), "wait for it, then run this again") from None
 

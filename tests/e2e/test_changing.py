@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -186,6 +187,15 @@ def test_the_issuer_the_last_one_and_a_stranger_are_not_removed(road: Road) -> N
     )
     ended = road.certsync("remove-backend", "backend-09")
     assert f"error: {road.fleet_file} has no backend backend-09" in ended.stderr
+    orders = road.lab.ca.orders()
+    ended = road.certsync("remove-backend", "backend-09", "--gone", "--compromised")
+    assert ended.status == 1
+    assert (
+        f"error: {road.fleet_file} has no backend backend-09, and none of that name has left it; "
+        "nothing was changed"
+    ) in ended.stderr
+    assert "; those have left: backend-04, backend-05; " in ended.stderr
+    assert road.lab.ca.orders() == orders
     issuer = road.issuer
     issuer.sh("systemctl stop nginx")
     road.lab.machine("backend-02").sh("systemctl stop nginx")
@@ -196,6 +206,62 @@ def test_the_issuer_the_last_one_and_a_stranger_are_not_removed(road: Road) -> N
         road.lab.machine("backend-02").sh("systemctl start nginx")
     assert ended.status == 1
     assert "error: backend-03 is the last backend that serves; nothing was changed" in ended.stderr
+
+
+def test_an_older_certsync_on_the_issuer_is_not_asked_to_replace_keys(road: Road) -> None:
+    current = road.issuer.sh("readlink /opt/certsync/current").strip()
+    road.issuer.sh(f"cd /opt/certsync && ln -s {current} 0.0.1-old && ln -sfn 0.0.1-old current")
+    try:
+        ended = road.certsync("remove-backend", "backend-03", "--compromised")
+    finally:
+        road.issuer.sh(f"cd /opt/certsync && ln -sfn {current} current && rm 0.0.1-old")
+    assert ended.status == 1
+    assert ended.stderr == (
+        f"error: backend-01 has certsync 0.0.1-old, and this machine {current}; nothing was "
+        "changed\nhint: bring this one there first: certsync deploy FLEET\n"
+    )
+
+
+def test_while_a_balancer_is_out_of_reach_nobody_is_removed(road: Road) -> None:
+    balancer = road.lab.balancer
+    balancer.sh("systemctl stop ssh")
+    try:
+        ended = road.certsync("remove-backend", "backend-03")
+    finally:
+        balancer.sh("systemctl start ssh")
+    assert ended.status == 1
+    assert ended.stderr.startswith(
+        "error: balancer: nothing listens for SSH; it would send backend-03 connections still, so "
+        "nothing was changed\n"
+    )
+
+
+def test_a_removal_that_failed_at_the_balancer_takes_nothing_and_a_deploy_takes_it_back(
+    road: Road,
+) -> None:
+    from tests.e2e.road import state
+
+    leaving = road.lab.machine("backend-03")
+    before = state(road.lab)[leaving.name]
+    haproxy = "/usr/sbin/haproxy"
+    # What tests a configuration refuses; who is drained stays so.
+    road.lab.balancer.sh(f"mount --bind /bin/false {haproxy}")
+    try:
+        ended = road.certsync("remove-backend", leaving.name)
+    finally:
+        road.lab.balancer.sh(f"umount {haproxy}")
+    assert ended.status == 1
+    assert (
+        "backend-01: The balancers have let it go: balancer did not let it go: nothing is changed "
+        "here"
+    ) in ended.stderr
+    assert state(road.lab)[leaving.name] == before
+    assert "drained: `certsync deploy` takes it back" in road.certsync("status").stdout
+    ended = road.as_announced("deploy")
+    assert ended.status == 0, ended.everything
+    assert '"what": "Members take connections"' in ended.stdout
+    assert leaving.name in road.pages(12)
+    assert '"done": []' in road.certsync("deploy", "--json").stdout
 
 
 def test_an_older_fleet_file_is_refused_with_what_to_do(road: Road) -> None:
@@ -270,9 +336,41 @@ def test_its_key_is_replaced_and_its_certificate_revoked_under_load(
     assert lab.ca.orders() == orders + 1
 
 
+def test_until_its_keys_are_replaced_who_has_left_gets_no_key_though_it_is_named_again(
+    road: Road,
+) -> None:
+    stolen = road.lab.machine("backend-04")
+    ended = road.certsync("add-backend", stolen.name, stolen.address)
+    assert ended.status == 0, ended.everything
+    text, old = road.fleet_file.read_text(), road.current(road.issuer)
+    road.lab.ca.machine.cut()
+    try:
+        ended = road.certsync("remove-backend", stolen.name, "--compromised")
+    finally:
+        road.lab.ca.machine.join()
+    assert ended.status == 1
+    assert "error: backend-04 has left; its keys are not all replaced yet: " in ended.stderr
+    assert stolen.name not in names(road)
+    compromise = json.loads(road.on_issuer("prove", "--json").stdout)["compromise"]
+    assert compromise.startswith("keys that backend-04 may hold are not all replaced yet")
+    road.fleet_file.write_text(text)
+    ended = road.deploy()
+    assert ended.status == 1
+    assert "backend-04: it is in the fleet again, and keys that it may hold are not all" in (
+        ended.stderr
+    )
+    assert stolen.sh(f"ls /etc/certsync/archive/{NAME}") == "0000\n"
+    assert stolen.name not in road.pages(12)
+    road.spare_the_ca_a_serial()
+    ended = road.certsync("remove-backend", stolen.name, "--compromised")
+    assert ended.status == 0, ended.everything
+    assert old not in road.issuer.sh(f"ls /etc/certsync/archive/{NAME}").split()
+
+
 def test_after_certsync_has_left_the_site_is_served_and_nothing_of_ours_runs(road: Road) -> None:
     ended = road.as_announced("leave")
     assert ended.status == 0, ended.everything
+    assert '"what": "Deactivate the account"' in ended.stdout
     assert road.pages() == names(road)
     for machine in road.backends:
         told = machine.sh(

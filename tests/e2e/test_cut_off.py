@@ -89,7 +89,7 @@ COMMANDS = {"add": ADD, "remove": REMOVE, "promote": PROMOTE}
 UNDO = {"add": REMOVE, "promote": BACK}
 KILLED = [
     ("add", 5), ("add", 1), ("add", 2), ("add", 3), ("add", 4), ("add", 6),
-    ("remove", 1), ("remove", 2), ("remove", 3), ("remove", 4), ("remove", 5),
+    ("remove", 1), ("remove", 2), ("remove", 3), ("remove", 4), ("remove", 5), ("remove", 6),
     ("promote", 1), ("promote", 2), ("promote", 3), ("promote", 4), ("promote", 5), ("promote", 6),
 ]  # fmt: skip
 """Command and phase. A plain run takes the first, where a new backend is in no pool yet; the last,

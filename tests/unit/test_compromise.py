@@ -13,7 +13,7 @@ import pytest
 
 from certsync import receiver
 from certsync.certificate import key_pem, make_key, parse_chain
-from certsync.commands import compromised, enroll, issue, replicate, resign, rollback
+from certsync.commands import compromised, enroll, issue, prove, replicate, resign, rollback
 from certsync.compromise import Exposed, Mark, Marks
 from certsync.errors import BrokenStateError, StoreError
 from certsync.fleet import Fleet, KeyType
@@ -102,6 +102,20 @@ def test_a_mark_that_is_done_is_forgotten_once_a_backend_of_that_name_is_there_a
     assert [each.backend for each in done.without(["backend-08", "backend-09"]).among] == [
         "backend-08"
     ]
+
+
+def test_a_mark_is_not_over_while_a_backend_of_that_name_is_in_the_fleet_again() -> None:
+    marks = Marks((replace(MARK, backend="backend-02"), MARK))
+    assert marks.returned(fleet()) == ("backend-02",)
+    assert marks.ended(["backend-02"]).open == (marks.among[0],)
+    assert marks.ended().returned(fleet()) == ()
+
+
+def test_what_is_still_to_be_done_is_told_in_words() -> None:
+    assert Marks((MARK,)).waiting() == (
+        "keys that backend-09 may hold are not all replaced yet: generations 0001, 0002"
+    )
+    assert Marks((MARK,)).ended().waiting() == ""
 
 
 def test_why_a_generation_is_barred_names_everybody_who_may_hold_it() -> None:
@@ -285,6 +299,50 @@ def test_a_mark_that_is_done_is_forgotten_by_the_rollout_to_a_backend_of_that_na
         assert len(store.compromised(NAME).among) == left
 
 
+def test_no_key_is_brought_to_who_is_in_the_fleet_again_before_its_keys_are_replaced(
+    store: Store,
+) -> None:
+    store.mark_compromised(NAME, Marks((replace(MARK, backend="backend-03"),)))
+    kept, why = replicate._without_returned(store)
+    assert [each.name for each in kept.backends] == ["backend-01", "backend-02"]
+    assert why == {
+        "backend-03": "it is in the fleet again, and keys that it may hold are not all replaced: "
+        "certsync remove-backend FLEET backend-03 --compromised"
+    }
+    store.mark_compromised(NAME, store.compromised(NAME).ended())
+    assert replicate._without_returned(store) == (store.fleet(), {})
+
+
+def test_who_is_in_the_fleet_again_too_early_is_not_proven_whatever_it_serves() -> None:
+    barred = prove._barred(proof("backend-03", Verdict.IN_SYNC))
+    assert barred.verdict is Verdict.WRONG
+    assert barred.why.endswith("certsync remove-backend FLEET backend-03 --compromised")
+
+
+def test_a_mark_that_is_done_is_not_believed_while_a_key_of_it_is_live(
+    store: Store, keep: Callable[[int], bytes]
+) -> None:
+    keep(1)
+    keep(2)
+    compromised.mark(look(store), store, NOW)
+    store.mark_compromised(NAME, store.compromised(NAME).ended())
+    again = look(store)
+    assert not again.is_done
+    assert (again.due, again.marked) == (True, [1, 2])
+    assert again.steps()[0] == "write down which private keys are in wrong hands"
+    keep(3)
+    assert look(store).is_done
+
+
+def test_a_receiver_that_does_not_know_how_to_delete_is_to_be_replaced() -> None:
+    old = {"backend-02": compromised.OLDER}
+    assert compromised.OLDER == "its receiver is of an older certsync"
+    assert compromised._hint(old) == (
+        "bring the newer receiver there: certsync deploy FLEET; then the hourly run goes on"
+    )
+    assert compromised._hint({"backend-02": "it does not answer"}).startswith("nothing needs")
+
+
 def proof(name: str, verdict: Verdict) -> Proof:
     return Proof(name, verdict, "", "", "", "")
 
@@ -377,3 +435,18 @@ def test_who_has_no_account_has_nothing_to_resign_from(store: Store) -> None:
     assert resign.outlook(store) == [
         f"deactivate our account at {DIRECTORY}", f"remove {folder}"
     ]  # fmt: skip
+
+
+def test_who_knows_of_keys_in_wrong_hands_does_not_resign(store: Store) -> None:
+    store.mark_compromised(NAME, Marks((MARK,)))
+    with pytest.raises(StoreError) as caught:
+        resign.resign(store, print, [])
+    assert caught.value.message == (
+        "this issuer may not go yet: keys that backend-09 may hold are not all replaced yet: "
+        "generations 0001, 0002"
+    )
+    assert caught.value.hint == (
+        "have that finished first: sudo certsync renew here says what it waits for"
+    )
+    store.mark_compromised(NAME, store.compromised(NAME).ended())
+    resign.resign(store, print, [])

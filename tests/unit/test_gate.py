@@ -8,7 +8,7 @@ import pytest
 
 from certsync import templates
 from certsync.fleet import Authority, Balancing, OnCertificateFailure
-from certsync.gate import Gate, decide, read
+from certsync.gate import Gate, decide, drained, read
 from certsync.proof import Proof, Verdict
 from tests.unit.fake_fleet import DIRECTORY, fleet, machine
 
@@ -134,3 +134,29 @@ def test_an_ipv6_member_is_written_in_brackets() -> None:
     made = replace(fleet(1), backends=(six,))
     text = templates.haproxy(made, gate_of(True, {"backend-01": True}))
     assert "server backend-01 [2001:db8::11]:443\n" in text
+
+
+CONFIGURATION = """\
+# Port 80
+frontend http
+    bind :::80 v4v6
+backend http
+    server backend-01 203.0.113.11:80
+    server backend-02 203.0.113.12:80
+backend tls
+    server backend-01 203.0.113.11:443
+    server backend-02 203.0.113.12:443 disabled
+"""
+STATES = """\
+1
+# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight
+3 http 1 backend-01 203.0.113.11 2 0 1
+3 http 2 backend-02 203.0.113.12 2 8 1
+4 tls 1 backend-01 203.0.113.11 0 40 1
+4 tls 2 backend-02 203.0.113.12 0 8 1
+"""
+
+
+def test_members_that_are_drained_are_found_and_one_that_is_not_proven_is_left_as_it_is() -> None:
+    assert drained(CONFIGURATION, STATES) == ["http/backend-02", "tls/backend-01"]
+    assert drained(CONFIGURATION, "") == drained("", STATES) == []

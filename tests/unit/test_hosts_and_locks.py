@@ -154,6 +154,7 @@ def test_the_operators_ssh_asks_nothing_and_trusts_nobody_new() -> None:
     assert argv[-1] == "203.0.113.1"
     assert {"BatchMode=yes", "StrictHostKeyChecking=yes", "UserKnownHostsFile=/known"} <= set(argv)
     assert argv[argv.index("-p") + 1] == "2222"
+    assert "ServerAliveInterval=15" in argv
 
 
 @pytest.fixture
@@ -248,6 +249,28 @@ def test_a_token_of_a_run_that_is_over_lets_nobody_work_beside_the_next_one() ->
             pass
 
 
+@pytest.mark.usefixtures("own_lock")
+def test_a_command_whose_starter_has_lost_the_lock_does_not_go_on_without_it() -> None:
+    with lock.hold("the first") as token:
+        pass
+    with pytest.raises(lock.Lost) as caught, lock.hold("its child", token):
+        pass
+    assert str(caught.value) == "the run that started this holds the fleet lock no more"
+    with lock.hold("the second"):
+        pass
+
+
+def test_an_operator_may_hold_the_lock_for_longer_than_last_connections_may_take() -> None:
+    assert lock.DEADLINE > 2 * 3600
+
+
+@pytest.mark.parametrize("script", ["exec sleep 60", "trap '' TERM; while :; do sleep 1; done"])
+def test_a_child_that_does_not_end_is_killed_and_raises_nothing(script: str) -> None:
+    child = process.Child(["sh", "-c", f"echo ready; {script}"])
+    assert child.line() == "ready\n"
+    assert child.end(0.2).status == -signal.SIGKILL
+
+
 def test_how_long_a_lock_is_held_is_told() -> None:
     assert lock.describe({"who": "x", "since": 100}, 190) == "x holds the fleet lock, for 1 min"
     assert lock.describe({}, 0) == "another run holds the fleet lock"
@@ -265,6 +288,11 @@ HEADER = "# pxname,svname,status,check_desc,last_chk,\n"
         ("UP", "", "yes"),
         ("UP 1/2", "", "yes"),
         ("MAINT", "", "disabled"),
+        (
+            "DRAIN",
+            "Layer7 check passed",
+            "drained: `certsync deploy` takes it back, or finish `certsync remove-backend`",
+        ),
         ("DOWN", "SSL handshake failure", "down: SSL handshake failure"),
         ("DOWN 1/2", "", "down: Layer6 invalid response"),
     ],
