@@ -80,7 +80,9 @@ class Plan:
 
     def text(self) -> str:
         """Return what a person reads."""
-        lines = _of_steps(self.steps) or ["nothing would be changed"]
+        if not self.steps and not self.files:
+            return "nothing would be changed"
+        lines = _of_steps(self.steps)
         if self.pools:
             lines += ["pools and forwarding rule", *(f"    {line}" for line in self.pools)]
         if self.order:

@@ -87,6 +87,7 @@ if machine in fleet.balancers:
 
 if demoted:
     absent.taken_over(state, issuing_host)
-    absent.runs()
+    # One that may not resign yet goes on with its hourly runs.
     road.resign()
+    absent.runs()
     absent.issuing()

@@ -263,7 +263,13 @@ def _who_is_issuer(wanted: Succession) -> Machine:
         working = host.on(old, fleet.known_hosts, f"{issuer_side.CERTSYNC} --version").status == 0
     except UnreachableError as error:
         raise HostError(error.message, _if_dead(wanted, error.hint)) from None
-    return old if marked and working else fleet.issuer
+    # One that has taken over half of the role knows the fleet as well.
+    follows = not (marked and working) and _is_marked(fleet.issuer, fleet)
+    return fleet.issuer if follows else old
+
+
+def _is_marked(machine: Machine, fleet: Fleet) -> bool:
+    return bool(host.on(machine, fleet.known_hosts, MARKED).stdout.strip())
 
 
 def _holdings(wanted: Succession) -> dict[str, Holding]:
