@@ -54,6 +54,7 @@ class Backend:
     local: bool
     _conversation: process.Conversation | None = field(default=None, init=False, repr=False)
     _has_answered: bool = field(default=False, init=False, repr=False)
+    _is_over: bool = field(default=False, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -80,9 +81,14 @@ class Backend:
 
     def _told(self, line: str) -> str:
         try:
-            if self._conversation is None:
-                self._conversation = self._start()
-            return self._conversation.ask(line, RECEIVE_SECONDS)
+            conversation = self._conversation
+            if conversation is None:
+                self._conversation = conversation = self._start()
+            if self._is_over:
+                # The run was interrupted while the connection came about, and waits for nobody.
+                self.hang_up()
+                return ""
+            return conversation.ask(line, RECEIVE_SECONDS)
         except HostError as error:
             raise HostError(f"{self.name}: {error.message}", error.hint) from None
 
@@ -150,6 +156,10 @@ class Backend:
         if done.status != 0:
             raise HostError(f"{self.name}: rsync failed ({done.status}): {done.last_words}")
 
+    def finish(self) -> None:
+        """Say that nobody is talked to any more, not in a conversation that begins just now."""
+        self._is_over = True
+
     def let_go(self) -> None:
         """Say that nothing more will be asked, and do not wait for the connection's end."""
         if self._conversation is not None:
@@ -205,6 +215,7 @@ def in_touch(fleet: Fleet) -> Iterator[list[Backend]]:
         yield among
     finally:
         for one in among:
+            one.finish()
             one.let_go()
         for one in among:
             one.hang_up()

@@ -157,3 +157,13 @@ def test_every_conversation_ends_with_the_block_however_it_ends(
         interrupted()
     assert len(Fake.started) == 3
     assert all(each.over for each in Fake.started)
+
+
+def test_a_connection_that_comes_about_after_the_end_is_ended_at_once() -> None:
+    backend = says(GOOD)
+    backend.finish()
+    with pytest.raises(HostError):
+        backend.ask("current", NAME, 0)
+    (conversation,) = Fake.started
+    assert conversation.over
+    assert conversation.asked == []
