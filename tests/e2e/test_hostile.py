@@ -904,12 +904,17 @@ def test_a_replica_that_answers_without_an_end_or_never_is_one_that_is_not_reach
 def test_who_stops_a_rollout_does_not_wait_for_a_replica_that_never_answers(
     siege: Siege, impostor: Callable[[str], None]
 ) -> None:
-    impostor("exec sleep 20")
+    impostor("touch /tmp/asked; exec sleep 60")
+    told = "/root/told"
+    run = f"nohup sh -c 'certsync replicate > {told} 2>&1; echo $? >> {told}' > /dev/null 2>&1 &"
+    siege.issuer.sh(run)
+    # Stopped while it waits for the answer, however long it took to get there.
+    siege.replica.sh("while ! [ -e /tmp/asked ]; do sleep 0.1; done; sleep 1; rm /tmp/asked")
     begin = time.monotonic()
-    status, output = siege.issuer.attempt("timeout -s TERM 3 certsync replicate")
-    assert time.monotonic() - begin < 10
-    assert status in (124, 130)
-    assert "interrupted: the same command continues" in output
+    siege.issuer.sh("kill -TERM $(pgrep -f 'bin/certsync replicate$' | tail -n 1)")
+    siege.issuer.sh(f"until grep -qx 130 {told}; do sleep 0.1; done", timeout=50)
+    assert time.monotonic() - begin < 30
+    assert "interrupted: the same command continues" in siege.issuer.sh(f"cat {told}; rm {told}")
     assert siege.issuer.sh(LEFT) == ""
 
 
