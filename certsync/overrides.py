@@ -129,8 +129,9 @@ def _filled_in(fleet: Fleet, name: str) -> list[Mistake]:
         ],
         "renewal": lambda: templates.render_renewal(Path(name).name, fleet),
     }
-    pages: Callable[[], object] = lambda: [  # noqa: E731  # one row of the table above
-        templates.test_page(machine, fleet.templates) for machine in fleet.backends
-    ]
-    (pages if name == "nginx/lb.html.j2" else fill[Path(name).parts[0]])()
+    if name == "nginx/lb.html.j2":
+        for machine in fleet.backends:
+            templates.test_page(machine, fleet.templates)
+    else:
+        fill[Path(name).parts[0]]()
     return []
