@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from certsync.fleet import Event
+from certsync.options import Event
 
 PATIENCE = timedelta(days=1)
 """How long a backend may be behind, and a run be put off, before anybody is told."""

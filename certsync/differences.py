@@ -38,7 +38,9 @@ def _comparable(fleet: Fleet) -> dict[str, Any]:
         "names": fleet.names, "public_addresses": fleet.public_addresses, "ca": ca,
         "certificate": (fleet.key_type, fleet.profile, fleet.reuse_key), "site": fleet.site,
         "passthrough": fleet.passthrough, "firewall": fleet.firewall,
-        "balancing": fleet.balancing, "renewal": fleet.renewal, "notify": fleet.notify,
+        "balancing": fleet.balancing, "balancer": fleet.balancer,
+        "sessions": fleet.share_tickets, "lineages": fleet.others,
+        "renewal": fleet.renewal, "notify": fleet.notify,
         "metrics": fleet.metrics,
     }  # fmt: skip
 

@@ -7,13 +7,25 @@ issuer reads its rendered copy (`Fleet.to_json`) without the libraries that vali
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from enum import Enum
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from certsync.errors import NewerSchemaError, StoreError
+from certsync.options import (
+    Balancer,
+    Balancing,
+    Event,
+    Firewall,
+    KeyType,
+    Metrics,
+    Notify,
+    Renewal,
+    Scheduler,
+    Site,
+    WebAccess,
+)
 
-SCHEMA = 2
+SCHEMA = 3
 """The rendered fleet's schema: one less lacks what has a default. A newer one is refused."""
 
 SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
@@ -22,60 +34,6 @@ SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 LETSENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 LETSENCRYPT_STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
 DIRECTORIES = {"letsencrypt": LETSENCRYPT, "letsencrypt-staging": LETSENCRYPT_STAGING}
-
-DEFAULT_HEALTH_PATH = "/.well-known/certsync-health"
-
-
-class KeyType(str, Enum):
-    """The kinds of private key that Let's Encrypt signs."""
-
-    ECDSA_P256 = "ecdsa-p256"
-    ECDSA_P384 = "ecdsa-p384"
-    RSA_2048 = "rsa-2048"
-    RSA_3072 = "rsa-3072"
-    RSA_4096 = "rsa-4096"
-
-
-class SiteKind(str, Enum):
-    """Who writes the site's nginx configuration, and what it does."""
-
-    STATIC = "static"
-    PROXY = "proxy"
-    UNMANAGED = "unmanaged"
-
-
-class WebAccess(str, Enum):
-    """From where a backend's ports 80 and 443 may be reached."""
-
-    ANYWHERE = "anywhere"
-    BALANCERS = "balancers"
-
-
-class OnCertificateFailure(str, Enum):
-    """What the balancer does when every member fails for the certificate they share."""
-
-    SERVE = "serve"
-    REFUSE = "refuse"
-
-
-class Scheduler(str, Enum):
-    """What starts the renewal on the issuer."""
-
-    CRON = "cron"
-    SYSTEMD = "systemd"
-
-
-class Event(str, Enum):
-    """What a fleet's people can be told of, wherever they are."""
-
-    RUN_FAILED = "run-failed"
-    """A renewal run has failed."""
-
-    BEHIND = "behind"
-    """A backend has not served the current generation for over a day."""
-
-    EXPIRING = "expiring"
-    """Less than a quarter of the certificate's lifetime is left."""
 
 
 @dataclass(frozen=True)
@@ -127,65 +85,17 @@ class Authority:
 
 
 @dataclass(frozen=True)
-class Site:
-    """What the backends serve."""
+class Wanted:
+    """A certificate that a fleet has besides its first one, and who serves it."""
 
-    kind: SiteKind = SiteKind.STATIC
-    root: str = "/var/www/html"
-    """The folder of a static site, on the backends."""
+    names: tuple[str, ...]
+    serving: tuple[str, ...]
+    """The backends' names."""
 
-    upstream: str = ""
-    """Where an application on the backend itself listens, `127.0.0.1:3000`; for `proxy`."""
-
-    test_page: bool = False
-    """Whether `/lb.html` shows the backend's name in a colour of its own."""
-
-
-@dataclass(frozen=True)
-class Firewall:
-    """What UFW is told, where it is present."""
-
-    enable: bool = False
-    """Switch UFW on where it is off, SSH allowed first."""
-
-    web_access: WebAccess = WebAccess.ANYWHERE
-
-
-@dataclass(frozen=True)
-class Balancing:
-    """How the balancer checks its members."""
-
-    health_path: str = DEFAULT_HEALTH_PATH
-    """Asked over verified HTTPS; an answer of 200 to 399 is good."""
-
-    on_certificate_failure: OnCertificateFailure = OnCertificateFailure.SERVE
-
-
-@dataclass(frozen=True)
-class Renewal:
-    """How often and by what the issuer looks whether anything is due."""
-
-    every_hours: int = 1
-    """1, 2, 3, 4, 6 or 12."""
-
-    scheduler: Scheduler = Scheduler.CRON
-
-
-@dataclass(frozen=True)
-class Notify:
-    """Who hears of it, apart from `certsync status`. The addresses are secrets, on the issuer."""
-
-    events: tuple[Event, ...] = ()
-    heartbeat_url: str = ""
-    """Asked for by every good run, so that silence alarms elsewhere; empty: none."""
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """What node_exporter is given to read."""
-
-    folder: str = ""
-    """node_exporter's textfile folder, on the issuer; empty: nothing is written."""
+    key_type: KeyType
+    profile: str
+    reuse_key: bool
+    site: Site
 
 
 @dataclass(frozen=True)
@@ -211,6 +121,16 @@ class Fleet:
     site: Site = Site()
     firewall: Firewall = Firewall()
     balancing: Balancing = Balancing()
+    balancer: Balancer = Balancer()
+    share_tickets: bool = True
+    """Whether a TLS session that one backend began goes on with any other."""
+
+    serving: tuple[str, ...] = ()
+    """The backends that serve these names to the public; none: all."""
+
+    others: tuple[Wanted, ...] = ()
+    """The certificates besides this one."""
+
     renewal: Renewal = Renewal()
     notify: Notify = Notify()
     metrics: Metrics = Metrics()
@@ -224,6 +144,30 @@ class Fleet:
     def lineage(self) -> str:
         """The name under which all its certificates are kept."""
         return self.names[0]
+
+    @property
+    def lineages(self) -> tuple[Fleet, ...]:
+        """The fleet once for each of its certificates, as if it had no other."""
+        alone = replace(self, others=())
+        return (alone, *(_with(alone, other) for other in self.others))
+
+    @property
+    def members(self) -> tuple[Machine, ...]:
+        """The backends that the balancers may send this lineage's connections to."""
+        if not self.serving:
+            return self.backends
+        return tuple(host for host in self.backends if host.name in self.serving)
+
+    @property
+    def holders(self) -> tuple[Machine, ...]:
+        """The backends that have this lineage's certificate: its members, and the issuer."""
+        among = (*self.members, self.issuer)
+        return tuple(host for host in self.backends if host in among)
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """The addresses and networks whose word on the client's address counts."""
+        return (*(host.private_address for host in self.balancers), *self.balancer.networks)
 
     @property
     def issuer(self) -> Machine:
@@ -261,7 +205,7 @@ class Fleet:
                     "deploy with the newer certsync again",
                 )
             site, firewall, balancing = data["site"], data["firewall"], data["balancing"]
-            # What follows came with schema 2.
+            # What follows came with schema 2, and what has to do with the balancer's ways with 3.
             renewal, notify = data.get("renewal", {}), data.get("notify", {})
             return cls(
                 names=tuple(data["names"]),
@@ -274,12 +218,13 @@ class Fleet:
                 key_type=KeyType(data["key_type"]),
                 profile=data.get("profile", ""),
                 reuse_key=data.get("reuse_key", False),
-                site=Site(**{**site, "kind": SiteKind(site["kind"])}),
+                site=Site.from_json(site),
                 firewall=Firewall(firewall["enable"], WebAccess(firewall["web_access"])),
-                balancing=Balancing(
-                    balancing["health_path"],
-                    OnCertificateFailure(balancing["on_certificate_failure"]),
-                ),
+                balancing=Balancing.from_json(balancing),
+                balancer=Balancer.from_json(data.get("balancer", {})),
+                share_tickets=data.get("share_tickets", True),
+                serving=tuple(data.get("serving", ())),
+                others=tuple(_wanted(each) for each in data.get("others", ())),
                 renewal=Renewal(
                     renewal.get("every_hours", 1), Scheduler(renewal.get("scheduler", "cron"))
                 ),
@@ -295,3 +240,26 @@ class Fleet:
             raise StoreError(
                 f"the rendered fleet cannot be read: {error!r}", "run `certsync deploy` again"
             ) from None
+
+
+def _with(fleet: Fleet, other: Wanted) -> Fleet:
+    return replace(
+        fleet,
+        names=other.names,
+        serving=other.serving,
+        key_type=other.key_type,
+        profile=other.profile,
+        reuse_key=other.reuse_key,
+        site=other.site,
+    )
+
+
+def _wanted(data: dict[str, Any]) -> Wanted:
+    return Wanted(
+        tuple(data["names"]),
+        tuple(data["serving"]),
+        KeyType(data["key_type"]),
+        data["profile"],
+        data["reuse_key"],
+        Site.from_json(data["site"]),
+    )

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from certsync.fleet import Fleet, Machine, SiteKind
+from certsync.fleet import Fleet, Machine
+from certsync.options import SiteKind
 
 MARK = "Written by certsync"
 """In the first line of every file we write."""

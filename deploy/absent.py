@@ -13,7 +13,8 @@ from pyinfra.api import Host, State, deploy, operation
 from pyinfra.operations import files, server
 
 from certsync import receiver, replication, templates
-from certsync.fleet import Fleet, SiteKind
+from certsync.fleet import Fleet
+from certsync.options import SiteKind
 from deploy import issuer, renewal, replica
 from deploy.backend import PROGRAM
 from deploy.facts import Lines

@@ -9,7 +9,8 @@ from pyinfra.api import deploy
 from pyinfra.operations import files
 
 from certsync import receiver, templates
-from certsync.fleet import Fleet, Machine, SiteKind, WebAccess
+from certsync.fleet import Fleet, Machine
+from certsync.options import SiteKind, WebAccess
 from deploy.facts import Lines, Standing
 from deploy.operations import (
     firewall_allows,

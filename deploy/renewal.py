@@ -10,7 +10,8 @@ from pyinfra.api import StringCommand, deploy, operation
 from pyinfra.operations import files
 
 from certsync import templates
-from certsync.fleet import Fleet, Scheduler
+from certsync.fleet import Fleet
+from certsync.options import Scheduler
 from deploy.facts import Lines
 from deploy.operations import ran_when, written
 

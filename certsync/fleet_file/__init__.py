@@ -19,29 +19,30 @@ from tomlkit.items import Table
 
 from certsync.change import NONE, Change
 from certsync.errors import FleetFileError, Mistake
-from certsync.fleet import (
-    Authority,
-    Balancing,
-    Event,
-    Firewall,
-    Fleet,
-    KeyType,
-    Machine,
-    Metrics,
-    Notify,
-    OnCertificateFailure,
-    Renewal,
-    Scheduler,
-    Site,
-    SiteKind,
-    WebAccess,
-)
+from certsync.fleet import Authority, Fleet, Machine, Wanted
 from certsync.fleet_file import whole
 from certsync.fleet_file.editing import changed
 from certsync.fleet_file.mistakes import dotted, from_parser
 from certsync.fleet_file.paths import own_templates, reason
-from certsync.fleet_file.schema import MachineTable
-from certsync.fleet_file.tables import Tables
+from certsync.fleet_file.schema import MachineTable, SiteTable
+from certsync.fleet_file.tables import LineageTables, Tables
+from certsync.options import (
+    Balancer,
+    Balancing,
+    Event,
+    Firewall,
+    KeyType,
+    Metrics,
+    Notify,
+    OnCertificateFailure,
+    Provider,
+    Renewal,
+    Scheduler,
+    Site,
+    SiteKind,
+    Stickiness,
+    WebAccess,
+)
 
 
 def read_fleet(path: Path, change: Change = NONE) -> Fleet:
@@ -151,17 +152,48 @@ def _fleet(tables: Tables) -> Fleet:
         key_type=KeyType(tables.certificate.key_type),
         profile=tables.certificate.profile,
         reuse_key=tables.certificate.reuse_key,
-        site=Site(SiteKind(site.kind), site.root, site.upstream, site.test_page),
+        site=_site(site),
         firewall=Firewall(tables.firewall.enable, WebAccess(tables.firewall.web_access)),
-        balancing=Balancing(
-            tables.balancing.health_path,
-            OnCertificateFailure(tables.balancing.on_certificate_failure),
+        balancing=_balancing(tables),
+        balancer=Balancer(
+            Provider(tables.balancer.provider),
+            tuple(tables.balancer.virtual_addresses),
+            tuple(tables.balancer.networks),
         ),
+        share_tickets=tables.sessions.share_tickets,
+        others=tuple(_wanted(each) for each in tables.lineages.values()),
         renewal=Renewal(tables.renewal.every_hours, Scheduler(tables.renewal.scheduler)),
         notify=Notify(tuple(Event(each) for each in notify.events), notify.heartbeat_url),
         metrics=Metrics(tables.metrics.folder),
         known_hosts=tables.ssh.known_hosts,
         templates=own_templates(tables.folder),
+    )
+
+
+def _site(site: SiteTable) -> Site:
+    return Site(**{**site.model_dump(), "kind": SiteKind(site.kind)})
+
+
+def _balancing(tables: Tables) -> Balancing:
+    table = tables.balancing
+    return Balancing(
+        **{
+            **table.model_dump(),
+            "on_certificate_failure": OnCertificateFailure(table.on_certificate_failure),
+            "stickiness": Stickiness(tables.sessions.stickiness),
+        }
+    )
+
+
+def _wanted(tables: LineageTables) -> Wanted:
+    own, certificate = tables.own, tables.certificate
+    return Wanted(
+        tuple(own.names),
+        tuple(own.backends),
+        KeyType(certificate.key_type),
+        certificate.profile,
+        certificate.reuse_key,
+        _site(tables.site),
     )
 
 

@@ -15,6 +15,9 @@ from certsync.fleet_file.rules import LABEL, UnfitError, did_you_mean, quoted
 LONGEST_NAME = 253
 """RFC 1123 section 2.1, less the closing dot."""
 
+SHORTEST_PREFIX = 8
+"""Bits: no provider has its balancers in a larger network."""
+
 MAILBOX = re.compile(r"[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*")
 URL_PATH = re.compile(r"[A-Za-z0-9/._~!*+,=:@%?&-]*")
 PORT = re.compile(r"[1-9][0-9]{0,4}")
@@ -112,6 +115,25 @@ def ip_address(value: str) -> str:
             f"{quoted(value)} is {reason}", "write an address by which other hosts reach it"
         )
     return str(address)
+
+
+def network(value: str) -> str:
+    """Return an IP address, or a network of them as CIDR writes it (RFC 4632 section 3.1)."""
+    if "/" not in value:
+        return ip_address(value)
+    try:
+        found = ipaddress.ip_network("" if "%" in value else value)
+    except ValueError:
+        raise UnfitError(
+            f"{quoted(value)} is no network",
+            'write its first address and the length of its prefix: "10.0.0.0/24"',
+        ) from None
+    if found.prefixlen < SHORTEST_PREFIX:
+        raise UnfitError(
+            f"{quoted(value)} is a large part of the Internet",
+            "name only where the balancer comes from: anybody there could say who asks",
+        )
+    return str(found)
 
 
 def machine_address(value: str) -> str:

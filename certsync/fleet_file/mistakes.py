@@ -58,7 +58,7 @@ def from_pydantic(error: ErrorDetails, place: str, table: type[Table]) -> Mistak
         return from_rule(error["ctx"]["error"], where)
     wanted, hint = WANTED[error["type"]]
     if wanted == "a table":
-        machine = keys[0] in ("backends", "balancers")
+        machine = keys[0] in ("backends", "balancers", "lineages")
         hint = f"write [{keys[0]}.NAME] above its keys" if machine else f"write [{keys[0]}]"
     position = next((part for part in error["loc"] if isinstance(part, int)), None)
     entry = "" if position is None else f"entry {position + 1} "

@@ -19,6 +19,7 @@ GROUPS = ("backends", "issuer", "replicas", "balancers")
 USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 KEY_IDENTIFIER = re.compile(r"[!-~]{1,256}")
 PROFILE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+YEAR = 365 * 24 * 3600
 HOURS = (1, 2, 3, 4, 6, 12)
 """Between two runs: each divides a day, so that every day's runs are at the same hours."""
 
@@ -67,6 +68,25 @@ def port(value: int) -> int:
     if not 1 <= value <= 65535:
         raise UnfitError("no port has this number", "ports are 1 to 65535")
     return value
+
+
+def count(most: int) -> Callable[[int], int]:
+    """Return the rule that a value is a number of things."""
+    return _up_to(most, "")
+
+
+def seconds(most: int) -> Callable[[int], int]:
+    """Return the rule that a value is a time in seconds."""
+    return _up_to(most, " seconds")
+
+
+def _up_to(most: int, unit: str) -> Callable[[int], int]:
+    def rule(value: int) -> int:
+        if not 0 <= value <= most:
+            raise UnfitError(f"{value} is out of range", f"write 0 to {most}{unit}")
+        return value
+
+    return rule
 
 
 def machine_name(value: str) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
-from certsync import fleet
+from certsync import fleet, options
 from certsync.fleet_file import hosts, paths, rules
 
 
@@ -28,6 +28,7 @@ def _in_folder(rule: Callable[[str, Path], str]) -> AfterValidator:
 
 Name = Annotated[str, AfterValidator(hosts.certificate_name)]
 IpAddress = Annotated[str, AfterValidator(hosts.ip_address)]
+Network = Annotated[str, AfterValidator(hosts.network)]
 Port = Annotated[int, AfterValidator(rules.port)]
 UserName = Annotated[str, AfterValidator(rules.user_name)]
 SshFile = Annotated[str, _in_folder(paths.ssh_file)]
@@ -58,9 +59,12 @@ class Top(Table):
     site: dict[str, Any] = Field(default_factory=dict)
     firewall: dict[str, Any] = Field(default_factory=dict)
     balancing: dict[str, Any] = Field(default_factory=dict)
+    balancer: dict[str, Any] = Field(default_factory=dict)
+    sessions: dict[str, Any] = Field(default_factory=dict)
     renewal: dict[str, Any] = Field(default_factory=dict)
     notify: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
+    lineages: dict[str, dict[str, Any]] = Field(default_factory=dict)
     balancers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     backends: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
@@ -79,7 +83,7 @@ class CaTable(Table):
 class CertificateTable(Table):
     """`[certificate]`."""
 
-    key_type: Annotated[str, AfterValidator(rules.one_of(fleet.KeyType))] = (
+    key_type: Annotated[str, AfterValidator(rules.one_of(options.KeyType))] = (
         fleet.Fleet.key_type.value
     )
     profile: Annotated[str, AfterValidator(rules.profile)] = fleet.Fleet.profile
@@ -98,52 +102,97 @@ class SshTable(Table):
 class SiteTable(Table):
     """`[site]`."""
 
-    kind: Annotated[str, AfterValidator(rules.one_of(fleet.SiteKind))] = fleet.Site.kind.value
-    root: Annotated[str, AfterValidator(rules.site_root)] = fleet.Site.root
-    upstream: Annotated[str, AfterValidator(hosts.upstream)] = fleet.Site.upstream
-    test_page: bool = fleet.Site.test_page
+    kind: Annotated[str, AfterValidator(rules.one_of(options.SiteKind))] = options.Site.kind.value
+    root: Annotated[str, AfterValidator(rules.site_root)] = options.Site.root
+    upstream: Annotated[str, AfterValidator(hosts.upstream)] = options.Site.upstream
+    test_page: bool = options.Site.test_page
+    redirect: bool = options.Site.redirect
+    hsts_seconds: Annotated[int, AfterValidator(rules.seconds(2 * rules.YEAR))] = (
+        options.Site.hsts_seconds
+    )
 
 
 class FirewallTable(Table):
     """`[firewall]`."""
 
-    enable: bool = fleet.Firewall.enable
-    web_access: Annotated[str, AfterValidator(rules.one_of(fleet.WebAccess))] = (
-        fleet.Firewall.web_access.value
+    enable: bool = options.Firewall.enable
+    web_access: Annotated[str, AfterValidator(rules.one_of(options.WebAccess))] = (
+        options.Firewall.web_access.value
     )
 
 
 class BalancingTable(Table):
     """`[balancing]`."""
 
-    health_path: Annotated[str, AfterValidator(rules.health_path)] = fleet.Balancing.health_path
+    health_path: Annotated[str, AfterValidator(rules.health_path)] = options.Balancing.health_path
     on_certificate_failure: Annotated[
-        str, AfterValidator(rules.one_of(fleet.OnCertificateFailure))
-    ] = fleet.Balancing.on_certificate_failure.value
+        str, AfterValidator(rules.one_of(options.OnCertificateFailure))
+    ] = options.Balancing.on_certificate_failure.value
+    proxy_protocol: bool = options.Balancing.proxy_protocol
+    proxy_port: Port = options.Balancing.proxy_port
+    max_connections: Annotated[int, AfterValidator(rules.count(1_000_000))] = (
+        options.Balancing.max_connections
+    )
+    slow_start_seconds: Annotated[int, AfterValidator(rules.seconds(3600))] = (
+        options.Balancing.slow_start_seconds
+    )
+    connections_per_client: Annotated[int, AfterValidator(rules.count(1_000_000))] = (
+        options.Balancing.connections_per_client
+    )
+
+
+class BalancerTable(Table):
+    """`[balancer]`."""
+
+    provider: Annotated[str, AfterValidator(rules.one_of(options.Provider))] = (
+        options.Balancer.provider.value
+    )
+    virtual_addresses: list[IpAddress] = Field(default_factory=list)
+    networks: list[Network] = Field(default_factory=list)
+
+
+class SessionsTable(Table):
+    """`[sessions]`."""
+
+    share_tickets: bool = fleet.Fleet.share_tickets
+    stickiness: Annotated[str, AfterValidator(rules.one_of(options.Stickiness))] = (
+        options.Balancing.stickiness.value
+    )
+
+
+class LineageTable(Table):
+    """`[lineages.NAME]`; what it does not say of its certificate and site, the fleet's say."""
+
+    names: list[Name] = Field(default_factory=list)
+    backends: list[str] = Field(default_factory=list)
+    certificate: dict[str, Any] = Field(default_factory=dict)
+    site: dict[str, Any] = Field(default_factory=dict)
 
 
 class RenewalTable(Table):
     """`[renewal]`."""
 
-    every_hours: Annotated[int, AfterValidator(rules.every_hours)] = fleet.Renewal.every_hours
-    scheduler: Annotated[str, AfterValidator(rules.one_of(fleet.Scheduler))] = (
-        fleet.Renewal.scheduler.value
+    every_hours: Annotated[int, AfterValidator(rules.every_hours)] = options.Renewal.every_hours
+    scheduler: Annotated[str, AfterValidator(rules.one_of(options.Scheduler))] = (
+        options.Renewal.scheduler.value
     )
 
 
 class NotifyTable(Table):
     """`[notify]`."""
 
-    events: list[Annotated[str, AfterValidator(rules.one_of(fleet.Event))]] = Field(
+    events: list[Annotated[str, AfterValidator(rules.one_of(options.Event))]] = Field(
         default_factory=list
     )
-    heartbeat_url: Annotated[str, AfterValidator(hosts.heartbeat_url)] = fleet.Notify.heartbeat_url
+    heartbeat_url: Annotated[str, AfterValidator(hosts.heartbeat_url)] = (
+        options.Notify.heartbeat_url
+    )
 
 
 class MetricsTable(Table):
     """`[metrics]`."""
 
-    folder: Annotated[str, AfterValidator(rules.metrics_folder)] = fleet.Metrics.folder
+    folder: Annotated[str, AfterValidator(rules.metrics_folder)] = options.Metrics.folder
 
 
 class MachineTable(Table):
@@ -163,9 +212,12 @@ TABLES: dict[str, type[Table]] = {
     "[site]": SiteTable,
     "[firewall]": FirewallTable,
     "[balancing]": BalancingTable,
+    "[balancer]": BalancerTable,
+    "[sessions]": SessionsTable,
     "[renewal]": RenewalTable,
     "[notify]": NotifyTable,
     "[metrics]": MetricsTable,
+    "[lineages.NAME]": LineageTable,
     "[backends.NAME]": MachineTable,
     "[balancers.NAME]": MachineTable,
 }

@@ -19,6 +19,15 @@ from certsync.fleet_file.mistakes import dotted, from_pydantic, without
 AnyTable = TypeVar("AnyTable", bound=schema.Table)
 
 
+@dataclass(frozen=True)
+class LineageTables:
+    """The tables of one more lineage, with what the fleet's own say of each."""
+
+    own: schema.LineageTable
+    certificate: schema.CertificateTable
+    site: schema.SiteTable
+
+
 @dataclass
 class Tables:
     """All tables of one fleet file."""
@@ -34,9 +43,12 @@ class Tables:
     site: schema.SiteTable = field(default_factory=schema.SiteTable)
     firewall: schema.FirewallTable = field(default_factory=schema.FirewallTable)
     balancing: schema.BalancingTable = field(default_factory=schema.BalancingTable)
+    balancer: schema.BalancerTable = field(default_factory=schema.BalancerTable)
+    sessions: schema.SessionsTable = field(default_factory=schema.SessionsTable)
     renewal: schema.RenewalTable = field(default_factory=schema.RenewalTable)
     notify: schema.NotifyTable = field(default_factory=schema.NotifyTable)
     metrics: schema.MetricsTable = field(default_factory=schema.MetricsTable)
+    lineages: dict[str, LineageTables] = field(default_factory=dict)
     balancers: dict[str, schema.MachineTable] = field(default_factory=dict)
     backends: dict[str, schema.MachineTable] = field(default_factory=dict)
 
@@ -49,9 +61,15 @@ class Tables:
         self.site = self._table(schema.SiteTable, "site", top.site)
         self.firewall = self._table(schema.FirewallTable, "firewall", top.firewall)
         self.balancing = self._table(schema.BalancingTable, "balancing", top.balancing)
+        self.balancer = self._table(schema.BalancerTable, "balancer", top.balancer)
+        self.sessions = self._table(schema.SessionsTable, "sessions", top.sessions)
         self.renewal = self._table(schema.RenewalTable, "renewal", top.renewal)
         self.notify = self._table(schema.NotifyTable, "notify", top.notify)
         self.metrics = self._table(schema.MetricsTable, "metrics", top.metrics)
+        self.lineages = {
+            name: self._lineage(dotted("lineages", name), table)
+            for name, table in top.lineages.items()
+        }
         self.balancers = self._machines("balancers", top.balancers)
         self.backends = self._machines("backends", top.backends)
 
@@ -81,6 +99,18 @@ class Tables:
         self.mistakes += [from_pydantic(each, place, kind) for each in found]
         sound = without(data, (each["loc"] for each in found))
         return kind.model_validate(sound, context=self.folder)
+
+    def _lineage(self, place: str, data: dict[str, Any]) -> LineageTables:
+        own = self._table(schema.LineageTable, place, data)
+        certificate = {**self.certificate.model_dump(exclude_unset=True), **own.certificate}
+        kind = own.site.get("kind")
+        # Another kind of site has other keys.
+        like = self.site.model_dump(exclude_unset=True) if kind in (None, self.site.kind) else {}
+        return LineageTables(
+            own,
+            self._table(schema.CertificateTable, f"{place}.certificate", certificate),
+            self._table(schema.SiteTable, f"{place}.site", {**like, **own.site}),
+        )
 
     def _machines(
         self, group: str, tables: dict[str, dict[str, Any]]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from certsync import fleet
+from certsync import fleet, options
 from certsync.errors import Mistake
 from certsync.fleet_file.hosts import is_ip_address
-from certsync.fleet_file.mistakes import from_rule
+from certsync.fleet_file.mistakes import dotted, from_rule
 from certsync.fleet_file.rules import UnfitError, machine_name, quoted
+from certsync.fleet_file.schema import SiteTable
 from certsync.fleet_file.tables import Tables
 
 MOST_NAMES = 100
@@ -36,6 +37,8 @@ def check(tables: Tables) -> list[Mistake]:
 
 def _something_is_there(tables: Tables) -> Iterator[Mistake]:
     for key, (what, hint) in NEEDED.items():
+        if key == "balancers" and _is_not_ours(tables):
+            continue
         if not getattr(tables.top, key) and not tables.at_fault_below(key):
             yield Mistake(key, f"needs at least one {what}", hint)
 
@@ -44,6 +47,8 @@ def _nothing_is_listed_twice(tables: Tables) -> Iterator[Mistake]:
     for place, values in (
         ("names", tables.top.names),
         ("public_addresses", tables.top.public_addresses),
+        ("balancer.virtual_addresses", tables.balancer.virtual_addresses),
+        ("balancer.networks", tables.balancer.networks),
         ("notify.events", tables.notify.events),
     ):
         for value in dict.fromkeys(values):
@@ -52,11 +57,114 @@ def _nothing_is_listed_twice(tables: Tables) -> Iterator[Mistake]:
 
 
 def _names_fit_one_certificate(tables: Tables) -> Iterator[Mistake]:
-    if len(tables.top.names) > MOST_NAMES:
+    for place, names in _names(tables):
+        if len(names) > MOST_NAMES:
+            yield Mistake(
+                place,
+                f"{len(names)} names are too many for one certificate",
+                f"a CA signs {MOST_NAMES} at most",
+            )
+
+
+def _names(tables: Tables) -> Iterator[tuple[str, list[str]]]:
+    yield "names", tables.top.names
+    for name, lineage in tables.lineages.items():
+        yield f"{dotted('lineages', name)}.names", lineage.own.names
+
+
+def _names_lead_to_one_lineage(tables: Tables) -> Iterator[Mistake]:
+    owners: dict[str, str] = {}
+    for place, names in _names(tables):
+        if not names and place != "names" and not tables.at_fault_below(place):
+            yield Mistake(place, "needs at least one name", NEEDED["names"][1])
+        for name in dict.fromkeys(names):
+            owner = owners.setdefault(name, place)
+            if owner != place:
+                yield Mistake(
+                    place,
+                    f"{quoted(name)} is on {owner} too",
+                    "a connection is told by its name where it goes: keep one of them",
+                )
+
+
+def _lineages_have_backends_of_the_fleet(tables: Tables) -> Iterator[Mistake]:
+    for name, lineage in tables.lineages.items():
+        place = f"{dotted('lineages', name)}.backends"
+        for each in dict.fromkeys(lineage.own.backends):
+            if tables.backends and each not in tables.backends:
+                known = ", ".join(tables.backends)
+                yield Mistake(place, f"{quoted(each)} is no backend", f"write some of: {known}")
+            if lineage.own.backends.count(each) > 1:
+                yield Mistake(place, f"{quoted(each)} is listed twice", "keep one of them")
+
+
+def _is_not_ours(tables: Tables) -> bool:
+    return tables.balancer.provider == options.Provider.NONE.value
+
+
+def _balancer_is_ours_or_not(tables: Tables) -> Iterator[Mistake]:
+    table, ours = tables.balancer, not _is_not_ours(tables)
+    if tables.at_fault_below("balancer"):
+        return
+    if not ours and tables.top.balancers:
         yield Mistake(
-            "names",
-            f"{len(tables.top.names)} names are too many for one certificate",
-            f"a CA signs {MOST_NAMES} at most",
+            "balancers",
+            'has no use when balancer.provider is "none"',
+            'remove them, or write provider = "haproxy"',
+        )
+    if ours and table.networks:
+        yield Mistake(
+            "balancer.networks",
+            'has no use when balancer.provider is "haproxy"',
+            "remove it: the balancers' own addresses are known",
+        )
+    if not ours and table.virtual_addresses:
+        yield Mistake(
+            "balancer.virtual_addresses",
+            'has no use when balancer.provider is "none"',
+            "remove it: DNS shows public_addresses",
+        )
+    if ours and table.virtual_addresses and len(tables.balancers) == 1:
+        yield Mistake(
+            "balancer.virtual_addresses",
+            "needs a second balancer, for the addresses to move to",
+            "write another [balancers.NAME], or remove it",
+        )
+    if not ours and tables.balancing.proxy_protocol and not table.networks:
+        yield Mistake(
+            "balancer.networks",
+            "is missing: from where the balancer's PROXY protocol comes",
+            'networks = ["10.0.0.0/24"], or proxy_protocol = false under [balancing]',
+        )
+
+
+def _virtual_addresses_are_nobodys_own(tables: Tables) -> Iterator[Mistake]:
+    own = {
+        value: f"{place}.{key}"
+        for place, _, machine in tables.machines
+        for key in ("address", "private_address")
+        if (value := getattr(machine, key))
+    }
+    for address in tables.balancer.virtual_addresses:
+        if address in own:
+            yield Mistake(
+                "balancer.virtual_addresses",
+                f"{quoted(address)} is {own[address]} too",
+                "it moves from balancer to balancer: take one that no machine has",
+            )
+
+
+def _proxy_port_is_free(tables: Tables) -> Iterator[Mistake]:
+    port = tables.balancing.proxy_port
+    if tables.at_fault("balancing.proxy_port"):
+        return
+    taken = {80: "plain HTTP", 443: "TLS without it"}
+    taken |= {each.ssh_port or tables.ssh.port: "SSH" for each in tables.backends.values()}
+    sites = [tables.site, *(each.site for each in tables.lineages.values())]
+    taken |= {int(each.upstream.rpartition(":")[2]): "upstream" for each in sites if each.upstream}
+    if port in taken:
+        yield Mistake(
+            "balancing.proxy_port", f"{port} is the port of {taken[port]}", "8443 unless named"
         )
 
 
@@ -91,23 +199,32 @@ def _staging_has_roots(tables: Tables) -> Iterator[Mistake]:
         )
 
 
-def _site_has_what_its_kind_takes(tables: Tables) -> Iterator[Mistake]:
-    if tables.at_fault("site.kind"):
+def _sites_have_what_their_kind_takes(tables: Tables) -> Iterator[Mistake]:
+    yield from _site_has_what_its_kind_takes(tables, "site", tables.site)
+    for name, lineage in tables.lineages.items():
+        place = f"{dotted('lineages', name)}.site"
+        yield from _site_has_what_its_kind_takes(tables, place, lineage.site)
+
+
+def _site_has_what_its_kind_takes(tables: Tables, place: str, site: SiteTable) -> Iterator[Mistake]:
+    if tables.at_fault(f"{place}.kind"):
         return
-    site, kind = tables.site, fleet.SiteKind(tables.site.kind)
-    missing = not site.upstream and not tables.at_fault("site.upstream")
-    if kind is fleet.SiteKind.PROXY and missing:
+    kind = options.SiteKind(site.kind)
+    missing = not site.upstream and not tables.at_fault(f"{place}.upstream")
+    if kind is options.SiteKind.PROXY and missing:
         hint = 'where the application listens on each backend: upstream = "127.0.0.1:3000"'
-        yield Mistake("site.upstream", "is missing", hint)
-    if kind is not fleet.SiteKind.PROXY and site.upstream:
-        yield _unused("site.upstream", kind, 'write kind = "proxy"')
-    if kind is not fleet.SiteKind.STATIC and "root" in site.model_fields_set:
-        yield _unused("site.root", kind, 'write kind = "static"')
-    if kind is fleet.SiteKind.UNMANAGED and site.test_page:
-        yield _unused("site.test_page", kind, 'write kind = "static" or "proxy"')
+        yield Mistake(f"{place}.upstream", "is missing", hint)
+    if kind is not options.SiteKind.PROXY and site.upstream:
+        yield _unused(f"{place}.upstream", kind, 'write kind = "proxy"')
+    if kind is not options.SiteKind.STATIC and "root" in site.model_fields_set:
+        yield _unused(f"{place}.root", kind, 'write kind = "static"')
+    if kind is options.SiteKind.UNMANAGED:
+        for key in ("test_page", "redirect", "hsts_seconds"):
+            if getattr(site, key):
+                yield _unused(f"{place}.{key}", kind, 'write kind = "static" or "proxy"')
 
 
-def _unused(place: str, kind: fleet.SiteKind, instead: str) -> Mistake:
+def _unused(place: str, kind: options.SiteKind, instead: str) -> Mistake:
     return Mistake(
         place, f"has no use when kind is {quoted(kind.value)}", f"remove it, or {instead}"
     )
@@ -158,12 +275,17 @@ CHECKS = (
     _something_is_there,
     _nothing_is_listed_twice,
     _names_fit_one_certificate,
+    _names_lead_to_one_lineage,
+    _lineages_have_backends_of_the_fleet,
     _issuer_is_a_backend,
     _terms_are_agreed_to,
     _staging_has_roots,
-    _site_has_what_its_kind_takes,
+    _sites_have_what_their_kind_takes,
     _machines_can_be_reached,
     _addresses_are_a_machines_own,
     _machines_have_names_of_their_own,
+    _balancer_is_ours_or_not,
+    _virtual_addresses_are_nobodys_own,
+    _proxy_port_is_free,
 )
 """In the order in which a person reads of them."""

@@ -12,12 +12,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from certsync import certificate
 from certsync.errors import CaError, CaSilentError, StoreError
-from certsync.fleet import Authority, KeyType
+from certsync.fleet import Authority
 from certsync.issuance.binding import Binding
 from certsync.issuance.client import Client
 from certsync.issuance.clock import clock_finding, unverified_date
 from certsync.issuance.network import Network
 from certsync.issuance.problem import told
+from certsync.options import KeyType
 from certsync.store import write_whole
 
 

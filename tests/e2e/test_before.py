@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from lab import Lab
+from lab import Lab, Machine
 from tests.e2e.conftest import BringUp
 from tests.e2e.road import LINEAGE, NAME, Road, state
 
@@ -140,12 +142,36 @@ def test_a_killed_run_loses_no_order_and_one_that_is_ended_leaves_no_challenge_f
     road.issuer.sh("certsync issue", timeout=60)
     assert road.lab.ca.orders() == 1
     assert road.issuer.sh(f"ls {webroot}") == ""
-    # Ended in order, a run takes its files away, and the CA then finds nothing.
+    # Ended in order, a run takes its files away, and the CA, whose look has got lost on the way,
+    # then calls the order off.
     road.issuer.sh(f"rm -r {LINEAGE}/0001")
-    stopped = f"{begin} kill $issue; wait $issue; ls {webroot}"
-    assert road.issuer.sh(stopped, timeout=60) == ""
-    assert road.lab.ca.orders() == 2
-    road.issuer.sh("sleep 7")
+    told = road.lab.ca.log()
+    with out_of_sight(road.lab.ca.machine, road.lab.balancer):
+        issue = road.issuer.sh("certsync issue > /dev/null 2>&1 & echo $!").strip()
+        until(lambda: "POST /chalZ/" in road.lab.ca.log().removeprefix(told))
+        ended = f"kill {issue}; while kill -0 {issue} 2> /dev/null; do sleep 0.05; done"
+        assert road.issuer.sh(f"{ended}; ls {webroot}", timeout=60) == ""
+        assert road.lab.ca.orders() == 2
+        until(lambda: "set INVALID" in road.lab.ca.log().removeprefix(told))
+
+
+@contextmanager
+def out_of_sight(machine: Machine, other: Machine) -> Iterator[None]:
+    """Have what a machine sends to another one get lost inside the block, without an answer."""
+    targets = (other.address, other.address6)
+    for target in targets:
+        machine.sh(f"ip neigh replace {target} lladdr 02:00:00:00:00:99 dev host0 nud permanent")
+    yield
+    for target in targets:
+        machine.sh(f"ip neigh del {target} dev host0")
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_the_next_deploy_places_another_order_for_one_that_failed(road: Road) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from certsync import alerts
 from certsync.alerts import Alert, Message, News, Observed
-from certsync.fleet import Event
+from certsync.options import Event
 from tests.unit.fake_fleet import NAME, NOW
 
 ALL = tuple(Event)

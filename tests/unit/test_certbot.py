@@ -17,8 +17,9 @@ from certsync.certificate import Certificate
 from certsync.commands import take_over as verb
 from certsync.commands.adopt import read
 from certsync.errors import StoreError
-from certsync.fleet import LETSENCRYPT, LETSENCRYPT_STAGING, Authority, Fleet, KeyType
+from certsync.fleet import LETSENCRYPT, LETSENCRYPT_STAGING, Authority, Fleet
 from certsync.generation import Manifest
+from certsync.options import KeyType
 from certsync.schedule import issuance_due
 from certsync.store import Store
 from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, manifest

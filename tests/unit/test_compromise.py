@@ -16,10 +16,11 @@ from certsync.certificate import key_pem, make_key, parse_chain
 from certsync.commands import compromised, enroll, issue, prove, replicate, resign, rollback
 from certsync.compromise import Exposed, Mark, Marks
 from certsync.errors import BrokenStateError, StoreError
-from certsync.fleet import Fleet, KeyType
+from certsync.fleet import Fleet
 from certsync.issuance.obtain import _kept_key, forget_if_kept
 from certsync.issuance.order import Pending
 from certsync.issuance.revoke import signer
+from certsync.options import KeyType
 from certsync.proof import Proof, Verdict
 from certsync.schedule import issuance_due
 from certsync.store import Store, generation_files, sums

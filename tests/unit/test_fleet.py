@@ -12,12 +12,14 @@ from certsync.fleet import (
     LETSENCRYPT_STAGING,
     SCHEMA,
     Authority,
+    Fleet,
+    Machine,
+)
+from certsync.options import (
     Balancing,
     Event,
     Firewall,
-    Fleet,
     KeyType,
-    Machine,
     Metrics,
     Notify,
     OnCertificateFailure,

@@ -7,17 +7,15 @@ from pathlib import Path
 import pytest
 
 from certsync.errors import FleetFileError, Mistake
-from certsync.fleet import (
+from certsync.fleet import LETSENCRYPT, LETSENCRYPT_STAGING, Authority, Fleet, Machine
+from certsync.fleet_file import describe, parse_fleet, read_fleet
+from certsync.fleet_file.rules import quoted
+from certsync.options import (
     DEFAULT_HEALTH_PATH,
-    LETSENCRYPT,
-    LETSENCRYPT_STAGING,
-    Authority,
     Balancing,
     Event,
     Firewall,
-    Fleet,
     KeyType,
-    Machine,
     Metrics,
     Notify,
     OnCertificateFailure,
@@ -27,7 +25,6 @@ from certsync.fleet import (
     SiteKind,
     WebAccess,
 )
-from certsync.fleet_file import describe, parse_fleet, read_fleet
 
 ROOT = """\
 -----BEGIN CERTIFICATE-----
@@ -633,7 +630,7 @@ def test_roots_that_are_not_there_are_a_mistake(tmp_path: Path) -> None:
     assert mistakes(text, tmp_path) == [
         Mistake(
             "ca.roots",
-            f'there is no file "{tmp_path}/roots.pem"',
+            f"there is no file {quoted(f'{tmp_path}/roots.pem')}",
             "a relative path starts at the fleet file's folder",
         )
     ]

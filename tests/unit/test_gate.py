@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from certsync import templates
-from certsync.fleet import Authority, Balancing, OnCertificateFailure
+from certsync.fleet import Authority
 from certsync.gate import Gate, decide, drained, read
+from certsync.options import Balancing, OnCertificateFailure
 from certsync.proof import Proof, Verdict
 from tests.unit.fake_fleet import DIRECTORY, fleet, machine
 

@@ -102,7 +102,7 @@ def uncommented() -> str:
 
 def test_every_option_is_shown_in_its_table() -> None:
     shown = tomlkit.parse(uncommented()).unwrap()
-    assert set(shown) == set(Top.keys())
+    assert set(shown) == set(Top.keys()) - {"lineages"}
     for title, table in TABLES.items():
         name, _, is_group = title.strip("[]").partition(".")
         if not is_group:
@@ -111,11 +111,17 @@ def test_every_option_is_shown_in_its_table() -> None:
     assert set(shown["backends"]["backend-02"]) == set(machines)
 
 
+def test_one_more_lineage_is_shown_with_all_that_it_may_say() -> None:
+    shown = "\n".join(re.findall(r"(?m)^#   (.*)$", TEMPLATE.read_text()))
+    (lineage,) = tomlkit.parse(shown).unwrap()["lineages"].values()
+    assert set(lineage) == set(TABLES["[lineages.NAME]"].keys())
+
+
 def test_what_is_commented_out_is_what_holds_without_it() -> None:
     # Left out: what is an example and no default, or names files that are not here.
     examples = (
         r"contact|directory_bundle|roots|eab_key_id|profile|key|known_hosts|upstream|events|folder"
-        r"|private_address|ssh_\w+"
+        r"|private_address|ssh_\w+|virtual_addresses|networks"
     )
     text = re.sub(rf"(?m)^({examples}) = .*\n", "", uncommented())
     agreed = "agree_to_terms = true"

@@ -10,12 +10,12 @@ import requests
 from acme import errors, messages
 
 from certsync.errors import CaBusyError, CaError, CaSilentError, ClockError
-from certsync.fleet import KeyType
 from certsync.issuance.account import account_key
 from certsync.issuance.clock import clock_finding
 from certsync.issuance.network import retry_after
 from certsync.issuance.order import Pending, open_order
 from certsync.issuance.problem import told
+from certsync.options import KeyType
 from certsync.store import sums
 from certsync.webroot import challenge_folder, present
 from tests.unit.fake_fleet import NOW, fleet, manifest

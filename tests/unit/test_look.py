@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from certsync.fleet import Site, SiteKind
 from certsync.look import Adopt, Listener, Surroundings, describe, objections, parse
+from certsync.options import Site, SiteKind
 from tests.unit.fake_fleet import fleet
 
 FLEET = fleet()

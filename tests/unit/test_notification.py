@@ -19,8 +19,8 @@ from certsync.alerts import Message
 from certsync.cli import cli
 from certsync.commands import notify
 from certsync.errors import NotifyError, StoreError
-from certsync.fleet import Event, Notify
 from certsync.notification import Service
+from certsync.options import Event, Notify
 from certsync.store import Store
 from tests.unit.fake_fleet import NAME, fleet
 from tests.unit.fake_web import Web, web

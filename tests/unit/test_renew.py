@@ -24,9 +24,9 @@ from certsync.errors import (
     RolloutError,
     TooSoonError,
 )
-from certsync.fleet import KeyType
 from certsync.issuance.binding import Binding, read_binding
 from certsync.issuance.obtain import replaced
+from certsync.options import KeyType
 from certsync.proof import Proof, Verdict
 from certsync.rollout import Standing
 from certsync.state import Known, Lineage, State

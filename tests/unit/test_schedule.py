@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from certsync.advice import LONGEST, Advice, ask_now, next_ask
-from certsync.fleet import Authority, Fleet, KeyType
+from certsync.fleet import Authority, Fleet
 from certsync.generation import Manifest
+from certsync.options import KeyType
 from certsync.schedule import (
     Due,
     Withdrawal,

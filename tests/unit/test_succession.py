@@ -10,7 +10,8 @@ import pytest
 
 from certsync.commands.promote import held
 from certsync.differences import undeployed
-from certsync.fleet import Authority, Fleet, KeyType
+from certsync.fleet import Authority, Fleet
+from certsync.options import KeyType
 from certsync.proof import Proof, Verdict
 from certsync.succession import Holding, objection_of_holdings, objection_of_proofs
 from tests.unit.fake_fleet import DIRECTORY, fleet, machine

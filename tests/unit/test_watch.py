@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from certsync import watch
-from certsync.fleet import Renewal
 from certsync.moment import moment_of
+from certsync.options import Renewal
 from certsync.state import Lineage, Run, State
 from tests.unit.fake_fleet import NAME, NOW, fleet
 
