@@ -1,34 +1,63 @@
-"""What the balancers say of their members, read through HAProxy's runtime socket."""
+"""What the balancers say: of their members, through HAProxy's runtime socket, and of themselves."""
 
 from __future__ import annotations
 
 import csv
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from certsync import host
 from certsync.errors import HostError
 from certsync.fleet import Fleet, Machine
+from certsync.gate import FIRST, OTHERS
 
 COMMAND = (
     "echo show stat | socat -t 5 - /run/haproxy/admin.sock; "
-    "grep -q '^frontend tls' /etc/haproxy/haproxy.cfg && echo '# rule on' || echo '# rule off'"
+    "grep -q '^frontend tls' /etc/haproxy/haproxy.cfg && echo '# rule on' || echo '# rule off'; "
+    "ip -o address show | awk '{ print \"# address\", $4 }'"
 )
-POOL = "tls"
+ADDRESS = "# address "
 DRAINED = "drained: `certsync deploy` takes it back, or finish `certsync remove-backend`"
 
 
-def pools(fleet: Fleet) -> dict[str, dict[str, str] | HostError]:
-    """Return, for each balancer, what it says of each member, or why it could not be asked."""
+@dataclass(frozen=True)
+class Answer:
+    """What one balancer says."""
 
-    def ask(machine: Machine) -> dict[str, str] | HostError:
+    members: dict[str, str]
+    """Each member's word, see `members`."""
+
+    addresses: tuple[str, ...]
+    """All addresses that the machine has at the moment."""
+
+
+def ask(fleet: Fleet) -> dict[str, Answer | HostError]:
+    """Return, for each balancer, what it says, or why it could not be asked."""
+
+    def ask(machine: Machine) -> Answer | HostError:
         try:
-            return members(host.on(machine, fleet.known_hosts, COMMAND).stdout)
+            told = host.on(machine, fleet.known_hosts, COMMAND).stdout
         except HostError as error:
             return error
+        return Answer(members(told), addresses(told))
 
     with ThreadPoolExecutor(4) as pool:
         names = [machine.name for machine in fleet.balancers]
         return dict(zip(names, pool.map(ask, fleet.balancers), strict=True))
+
+
+def pools(fleet: Fleet) -> dict[str, dict[str, str] | HostError]:
+    """Return, for each balancer, what it says of each member, or why it could not be asked."""
+    return {
+        name: each.members if isinstance(each, Answer) else each
+        for name, each in ask(fleet).items()
+    }
+
+
+def addresses(output: str) -> tuple[str, ...]:
+    """Return the addresses of a machine, from the lines of them."""
+    lines = [line.removeprefix(ADDRESS) for line in output.splitlines() if line.startswith(ADDRESS)]
+    return tuple(line.partition("/")[0] for line in lines)
 
 
 def members(output: str) -> dict[str, str]:
@@ -38,14 +67,24 @@ def members(output: str) -> dict[str, str]:
     `down: …` fails its check, with the
     reason; `rule off` where the rule itself is.
     """
-    lines = [line for line in output.splitlines() if line]
+    lines = [line for line in output.splitlines() if line and not line.startswith(ADDRESS)]
     rule = "# rule on" in lines
     table = [line.removeprefix("# ") for line in lines if not line.startswith("# rule")]
-    found = {}
+    found: dict[str, dict[str, str]] = {}
     for entry in csv.DictReader(table):
-        if entry["pxname"] == POOL and entry["svname"] not in ("BACKEND", "FRONTEND"):
-            found[entry["svname"]] = _word(entry) if rule else "rule off"
-    return found
+        pool, name = entry["pxname"], entry["svname"]
+        is_member = name not in ("BACKEND", "FRONTEND")
+        if is_member and (pool == FIRST or pool.startswith(OTHERS)):
+            word = _word(entry) if rule else "rule off"
+            found.setdefault(name, {})[pool.removeprefix(OTHERS)] = word
+    return {name: _together(words) for name, words in found.items()}
+
+
+def _together(words: dict[str, str]) -> str:
+    """Return one word for a member's standing in the pools of several lineages."""
+    if len(set(words.values())) == 1:
+        return next(iter(words.values()))
+    return "; ".join(f"{word} ({pool})" for pool, word in words.items() if word != "yes")
 
 
 def _word(entry: dict[str, str]) -> str:

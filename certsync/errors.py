@@ -18,6 +18,7 @@
     ├── FencedError                exit 1   the replicas take another backend for the issuer
     ├── RolloutError               exit 1   a backend does not hold or serve the generation
     │   └── VetoError                       it was activated nowhere
+    ├── TicketsError               exit 1   a backend does not share the session ticket keys
     ├── NotifyError                exit 1   a message cannot be sent, or not all services take it
     ├── WrongError                 exit 3   checked, and a backend serves something else
     └── LaterError                 exit 75  not now; the same command continues
@@ -133,6 +134,10 @@ class FencedError(CertsyncError):
 
 class RolloutError(CertsyncError):
     """At least one backend does not hold or serve the generation it should."""
+
+
+class TicketsError(CertsyncError):
+    """At least one backend does not share the session ticket keys; it serves all the same."""
 
 
 class NotifyError(CertsyncError):

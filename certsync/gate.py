@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from certsync.fleet import Fleet
 from certsync.proof import Proof, Verdict
+
+FIRST, WEB, OTHERS = "tls", "http", "tls-of-"
+"""The pools' names in haproxy.cfg; the third begins those of the lineages besides the first."""
+
+PROXY = "send-proxy-v2"
+
+
+Members = Mapping[str, bool]
+"""Backend to whether it takes traffic; a member never proven is written as disabled."""
 
 
 @dataclass(frozen=True)
@@ -15,37 +26,87 @@ class Gate:
     rule: bool
     """Whether port 443 is passed through."""
 
-    members: Mapping[str, bool]
-    """Backend to whether it takes traffic; a member never proven is written as disabled."""
+    members: Members
+    """The pool of the fleet's first lineage."""
 
-    web: Mapping[str, bool] = field(default_factory=dict)
+    web: Members = field(default_factory=dict)
     """The same for port 80, where a first deploy lets all in: the CA's challenges come there."""
+
+    ports: Mapping[str, int] = field(default_factory=dict)
+    """Backend to the port on which it is told the client's address; 0: it is not told."""
+
+    others: Mapping[str, Members] = field(default_factory=dict)
+    """The pool of each lineage besides the first."""
 
     @property
     def admitted(self) -> tuple[str, ...]:
         """The members that take traffic."""
         return tuple(name for name, inside in self.members.items() if inside)
 
+    def pool(self, lineage: str) -> Members:
+        """Return the members of a lineage's pool."""
+        return self.others.get(lineage, self.members)
 
-def decide(wish: bool, backends: Sequence[str], before: Gate, proofs: Mapping[str, Proof]) -> Gate:
-    """Return what the gate should be.
 
-    ``before`` is what the balancer has now; ``proofs`` may lack a backend, or be empty when the
-    issuer could not be asked. A probe's silence never takes out a member and never turns the rule
-    off; a member that a client would refuse is taken out, unless it is the last.
+@dataclass(frozen=True)
+class Seen:
+    """What the gate is decided from, besides what the balancer has now."""
+
+    proofs: Mapping[str, Mapping[str, Proof]] = field(default_factory=dict)
+    """Lineage to backend to proof. A backend may be missing, or all of them when the issuer could
+    not be asked."""
+
+    listening: Collection[str] = ()
+    """The backends whose port for the PROXY protocol takes the balancer's connections."""
+
+
+def decide(fleet: Fleet, before: Gate, seen: Seen) -> Gate:
+    """Return what the gate should be; ``before`` is what the balancer has now.
+
+    A probe's silence never takes out a member and never turns the rule off; a member that a client
+    would refuse is taken out, unless it is the last. Where the client's address is to be told, a
+    member is sent to the port for that once it has been seen to listen there, and not before: an
+    older configuration, or a firewall, would cost the fleet this member.
     """
-    inside = {name: _member(before.members.get(name, False), proofs.get(name)) for name in backends}
+    pools = {
+        each.lineage: _pool(
+            [host.name for host in each.members],
+            before.pool(each.lineage) if each.lineage != fleet.lineage else before.members,
+            seen.proofs.get(each.lineage, {}),
+        )
+        for each in fleet.lineages
+    }
+    members, *others = pools.values()
+    proven = {
+        name
+        for proofs in seen.proofs.values()
+        for name, proof in proofs.items()
+        if proof.verdict is Verdict.IN_SYNC
+    }
+    names = [host.name for host in fleet.backends]
+    port = proxy_port(fleet)
+    told = [name for name in names if any(name in pool for pool in pools.values())]
+    return Gate(
+        fleet.passthrough and (before.rule or any(any(each.values()) for each in pools.values())),
+        members,
+        {name: name in proven or not before.web or before.web.get(name, False) for name in names},
+        {n: port if before.ports.get(n) == port or n in seen.listening else 0 for n in told},
+        dict(zip(list(pools)[1:], others, strict=True)),
+    )
+
+
+def proxy_port(fleet: Fleet) -> int:
+    """Return the port on which backends are to be told the client's address; 0: they are not."""
+    return fleet.balancing.proxy_port if fleet.balancing.proxy_protocol else 0
+
+
+def _pool(backends: Sequence[str], before: Members, proofs: Mapping[str, Proof]) -> Members:
+    inside = {name: _member(before.get(name, False), proofs.get(name)) for name in backends}
     if not any(inside.values()):
         # Rather the one certificate a client may refuse than nobody at all.
-        kept = [name for name in backends if before.members.get(name, False)]
+        kept = [name for name in backends if before.get(name, False)]
         inside.update(dict.fromkeys(kept[:1], True))
-    web = {name: _on_port_80(name, before, proofs.get(name)) for name in backends}
-    return Gate(wish and (before.rule or any(inside.values())), inside, web)
-
-
-def _on_port_80(name: str, before: Gate, proof: Proof | None) -> bool:
-    proven = proof is not None and proof.verdict is Verdict.IN_SYNC
-    return proven or not before.web or before.web.get(name, False)
+    return inside
 
 
 def _member(before: bool, proof: Proof | None) -> bool:
@@ -56,18 +117,43 @@ def _member(before: bool, proof: Proof | None) -> bool:
     return proof.verdict is Verdict.IN_SYNC
 
 
+def proofs_from(fleet: Fleet, answer: Mapping[str, Any]) -> dict[str, dict[str, Proof]]:
+    """Return the proofs, by lineage and backend, that `certsync prove` has answered with."""
+    told = {fleet.lineage: answer.get("proofs", ()), **answer.get("others", {})}
+    return {
+        lineage: {proof.name: proof for proof in map(Proof.from_json, proofs)}
+        for lineage, proofs in told.items()
+    }
+
+
 def read(configuration: str) -> Gate:
     """Return what a haproxy.cfg that we wrote says; anything else says nothing."""
     rule, section = False, ""
-    pools: dict[str, dict[str, bool]] = {"backend tls": {}, "backend http": {}}
+    pools: dict[str, dict[str, bool]] = {FIRST: {}, WEB: {}}
+    ports: dict[str, int] = {}
     for line in configuration.splitlines():
         words = line.split()
         if line[:1] not in ("", " ", "#") and words:
-            section = " ".join(words[:2])
-            rule = rule or section == "frontend tls"
-        elif section in pools and words[:1] == ["server"]:
+            kind, name = words[0], " ".join(words[1:2])
+            gated = kind == "backend" and (name in (FIRST, WEB) or name.startswith(OTHERS))
+            section = name if gated else ""
+            rule = rule or (kind, name) == ("frontend", "tls")
+            if section:
+                pools.setdefault(section, {})
+        elif section and words[:1] == ["server"]:
             pools[section][words[1]] = "disabled" not in words[3:]
-    return Gate(rule, pools["backend tls"], pools["backend http"])
+            if section != WEB:
+                at = words[2].rpartition(":")[2]
+                ports[words[1]] = int(at) if PROXY in words[3:] and at.isdigit() else 0
+    others = {
+        name.removeprefix(OTHERS): pool for name, pool in pools.items() if name.startswith(OTHERS)
+    }
+    return Gate(rule, pools[FIRST], pools[WEB], ports, others)
+
+
+def pool_name(fleet: Fleet, lineage: str) -> str:
+    """Return what haproxy.cfg calls a lineage's pool."""
+    return FIRST if lineage == fleet.lineage else f"{OTHERS}{lineage}"
 
 
 FORCED_DRAIN = 0x08

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from certsync.fleet import Fleet, Machine
-from certsync.options import SiteKind
+from certsync.options import Provider, SiteKind
 
 MARK = "Written by certsync"
 """In the first line of every file we write."""
+
+BALANCER = "balancer"
+"""Behind a balancer's name in the issuer's list of machines."""
 
 SCRIPT = r"""
 . /etc/os-release; echo "os $ID $VERSION_ID"
@@ -37,6 +40,9 @@ origin() {
 }
 if [ -e /etc/haproxy/haproxy.cfg ]; then
   echo "haproxy $(origin /etc/haproxy/haproxy.cfg haproxy)"
+fi
+if [ -e /etc/keepalived/keepalived.conf ]; then
+  echo "keepalived $(origin /etc/keepalived/keepalived.conf keepalived)"
 fi
 for site in /etc/nginx/sites-enabled/* /etc/nginx/conf.d/*.conf; do
   [ -e "$site" ] && echo "nginx $(origin "$(readlink -f "$site")" nginx-common) $site"
@@ -82,10 +88,16 @@ class Surroundings:
     haproxy: str = ""
     """`ours`, `distribution` or `foreign`; empty: no haproxy.cfg."""
 
+    keepalived: str = ""
+    """The same of keepalived.conf."""
+
     nginx_sites: tuple[tuple[str, str], ...] = ()
     """Origin and path of each enabled site."""
 
     issuer: bool = False
+    known_balancers: tuple[str, ...] = ()
+    """Those of the next that are balancers."""
+
     known_machines: tuple[str, ...] = ()
     """On an issuer: the machines of the fleet it was deployed with."""
 
@@ -115,8 +127,12 @@ def parse(lines: Sequence[str]) -> Surroundings:
             )
         ),
         haproxy=_first(first, "haproxy"),
+        keepalived=_first(first, "keepalived"),
         nginx_sites=tuple((word[1], " ".join(word[2:])) for word in words if word[0] == "nginx"),
         issuer="issuer" in first,
+        known_balancers=tuple(
+            word[1] for word in words if word[0] == "known" and word[2:] == [BALANCER]
+        ),
         known_machines=tuple(word[1] for word in words if word[0] == "known"),
         ufw=_first(first, "ufw"),
         limited=tuple(word[1] for word in words if word[0] == "limit"),
@@ -156,6 +172,7 @@ def objections(
     found = _of_ports(machine, seen, "nginx" if backend else "haproxy")
     found += _of_nginx(fleet, machine, seen, adopt) if backend else []
     found += [] if backend else _of_haproxy(machine, seen, adopt)
+    found += [] if backend else _of_keepalived(fleet, machine, seen)
     return found + _of_issuer(fleet, machine, seen, promoting=promoting)
 
 
@@ -201,6 +218,19 @@ def _of_haproxy(machine: Machine, seen: Surroundings, adopt: Adopt) -> list[Obje
     ]
 
 
+def _of_keepalived(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Objection]:
+    if seen.keepalived != "foreign" or not fleet.balancer.virtual_addresses:
+        return []
+    return [
+        Objection(
+            machine.name,
+            "/etc/keepalived/keepalived.conf is not certsync's",
+            "move it away, or leave it to it and take balancer.virtual_addresses out of the fleet "
+            "file",
+        )
+    ]
+
+
 def _of_issuer(
     fleet: Fleet, machine: Machine, seen: Surroundings, *, promoting: bool
 ) -> list[Objection]:
@@ -216,13 +246,16 @@ def _of_issuer(
         )
     names = {each.name for each in fleet.machines}
     gone = [name for name in seen.known_machines if name not in names]
+    if fleet.balancer.provider is Provider.NONE:
+        # That the fleet has none of its own any more, its file says in so many words.
+        gone = [name for name in gone if name not in seen.known_balancers]
     # One that takes over may know who was there when it began to; the old one was asked.
     if gone and machine.name == fleet.issuer_name and not promoting:
         found.append(
             Objection(
                 machine.name,
                 f"the issuer knows {', '.join(gone)}, and the fleet file does not",
-                "pull the newer fleet file, or take it out with `certsync remove-backend`",
+                "pull the newer fleet file, or " + _how_it_leaves(gone, seen),
             )
         )
     if machine.name == fleet.issuer_name and seen.python and seen.python < OLDEST_PYTHON:
@@ -231,6 +264,12 @@ def _of_issuer(
             Objection(machine.name, f"the issuer has Python {version}", "it needs 3.10 or newer")
         )
     return found
+
+
+def _how_it_leaves(gone: Sequence[str], seen: Surroundings) -> str:
+    if set(gone) <= set(seen.known_balancers):
+        return "once it is switched off for good, take its line out of /etc/certsync/machines there"
+    return "take it out with `certsync remove-backend`"
 
 
 def describe(found: Sequence[Objection]) -> str:

@@ -48,9 +48,15 @@ class Readings:
     next_renewal: datetime | None = None
 
 
-def text(readings: Readings) -> str:
-    """Return a text file's content; what is not known is not in it."""
-    samples = _samples(readings)
+def text(*lineages: Readings) -> str:
+    """Return a text file's content; what is not known is not in it.
+
+    What is said of a run, and of no lineage, is the first one's.
+    """
+    samples: dict[str, list[Sample]] = {name: [] for name in HELP}
+    for readings in lineages:
+        for name, found in _samples(readings).items():
+            samples[name] += [each for each in found if each[0] or readings is lineages[0]]
     return "".join(
         line
         for name in HELP

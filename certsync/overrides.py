@@ -8,7 +8,7 @@ anything is changed.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import jinja2
@@ -96,14 +96,15 @@ def _line(error: Exception, path: str) -> int:
 
 def _kept_gates(fleet: Fleet, name: str) -> list[Mistake]:
     for wanted in _gates(fleet):
-        if gate.read(templates.haproxy(fleet, wanted)) != wanted:
+        texts = [templates.haproxy(fleet, machine, wanted) for machine in fleet.balancers]
+        if any(gate.read(text) != wanted for text in texts):
             return [
                 Mistake(
                     f"{PLACE}/{name}",
                     "does not say who takes traffic: the next deploy would read something else "
                     "from it than was decided",
-                    "keep `frontend tls`, `backend tls` and `backend http` with their `server` "
-                    "lines and `disabled`, as in certsync's",
+                    "keep `frontend tls`, the backends `tls`, `tls-of-NAME` and `http` with their "
+                    "`server` lines, `disabled` and `send-proxy-v2`, as in certsync's",
                 )
             ]
     return []
@@ -111,13 +112,27 @@ def _kept_gates(fleet: Fleet, name: str) -> list[Mistake]:
 
 def _gates(fleet: Fleet) -> Iterator[Gate]:
     """Give the gate as it may come to be: off, open, and with each member left out."""
-    backends = [machine.name for machine in fleet.backends]
-    none, every = dict.fromkeys(backends, False), dict.fromkeys(backends, True)
-    yield Gate(rule=False, members=none, web=every)
-    yield Gate(rule=True, members=every, web=every)
-    for out in backends:
-        inside = {each: each != out for each in backends}
-        yield Gate(rule=True, members=inside, web=inside)
+    names = [machine.name for machine in fleet.backends]
+    port = fleet.balancing.proxy_port
+    yield _gate_without(fleet, names, rule=False, port=port)
+    yield _gate_without(fleet, [], rule=True, port=0)
+    for out in names:
+        yield _gate_without(fleet, [out], rule=True, port=port)
+
+
+def _gate_without(fleet: Fleet, out: Collection[str], *, rule: bool, port: int) -> Gate:
+    pools = [
+        {machine.name: machine.name not in out for machine in each.members}
+        for each in fleet.lineages
+    ]
+    others = [each.lineage for each in fleet.lineages[1:]]
+    return Gate(
+        rule=rule,
+        members=pools[0],
+        web={machine.name: machine.name not in out for machine in fleet.backends},
+        ports={name: port for pool in pools for name in pool},
+        others=dict(zip(others, pools[1:], strict=True)),
+    )
 
 
 def _filled_in(fleet: Fleet, name: str) -> list[Mistake]:
@@ -128,6 +143,14 @@ def _filled_in(fleet: Fleet, name: str) -> list[Mistake]:
             for directive in (False, True)
         ],
         "renewal": lambda: templates.render_renewal(Path(name).name, fleet),
+        "keepalived": lambda: [
+            fill_in
+            for machine in fleet.balancers
+            for fill_in in (
+                templates.keepalived(fleet, machine, "eth0"),
+                templates.keepalived_service(fleet, "eth0"),
+            )
+        ],
     }
     if name == "nginx/lb.html.j2":
         for machine in fleet.backends:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from certsync.fleet import Fleet
-from certsync.gate import Gate
+from certsync.gate import Gate, proxy_port
 
 PHASE = "Phase "
 HERE = "here"
@@ -124,6 +124,7 @@ class Dependent:
     why: str
 
 
+SHARE_TICKETS = "Share session ticket keys"
 DEPENDENTS = (
     Dependent(
         "3 of 6: the way from the issuer to the replicas", "The issuer's push key", "replicas",
@@ -143,8 +144,16 @@ DEPENDENTS = (
         "which backends lack the generation then",
     ),
     Dependent(
+        "5 of 6: replication and proof", SHARE_TICKETS, "issuer",
+        frozenset({
+            "Replicate the certificate", "Rendered fleet", "The issuer's push key", "nginx",
+            "Session ticket keys", "Inbox of session ticket keys",
+        }),
+        "which backends lack the keys then",
+    ),
+    Dependent(
         "6 of 6: passthrough, for what has been proven", "Passthrough", "balancers",
-        frozenset({"Replicate the certificate", "haproxy.cfg"}),
+        frozenset({"Replicate the certificate", "haproxy.cfg", "nginx"}),
         "what is proven then",
     ),
 )  # fmt: skip
@@ -159,7 +168,8 @@ def completed(steps: Sequence[Step], fleet: Fleet, absent: Iterable[str] = ()) -
     found = list(steps)
     for each in DEPENDENTS:
         moved = {step.what for step in found} & each.upstream
-        if not moved or each.what in absent:
+        is_off = each.what == SHARE_TICKETS and not fleet.share_tickets
+        if not moved or each.what in absent or is_off:
             continue
         names = {*_of_role(fleet, each.role)} | {x.host for x in found if x.what == each.what}
         found = [step for step in found if step.what != each.what]
@@ -220,14 +230,31 @@ def pools(balancer: str, before: Gate, now: Gate, fleet: Fleet) -> tuple[str, ..
 
     ``now`` is what could be decided without the run: who is not proven yet may be by then.
     """
-    names = [*before.members, *(each for each in now.members if each not in before.members)]
     lines = [f"{balancer}: passthrough rule: {_rule(before, now, fleet)}"]
-    for pool, was, will in (
-        ("tls", before.members, now.members), ("port 80", before.web, now.web),
-    ):  # fmt: skip
+    pools = [("tls", before.members, now.members), ("port 80", before.web, now.web)]
+    pools += [
+        (f"tls of {lineage}", before.others.get(lineage, {}), now.others.get(lineage, {}))
+        for lineage in {**before.others, **now.others}
+    ]
+    for pool, was, will in pools:
+        names = [*was, *(each for each in will if each not in was)]
         told = ", ".join(f"{name} {_place(was.get(name), will.get(name))}" for name in names)
         lines.append(f"{balancer}: {pool}: {told}")
-    return tuple(lines)
+    return (*lines, *_addresses(balancer, before, now, fleet))
+
+
+def _addresses(balancer: str, before: Gate, now: Gate, fleet: Fleet) -> tuple[str, ...]:
+    """Return how it changes who is told the clients' addresses, in words; nothing: it does not."""
+    wish = proxy_port(fleet)
+    names = [
+        name
+        for name, port in now.ports.items()
+        if before.ports.get(name, 0) != port or (wish and not port)
+    ]
+    if not names:
+        return ()
+    told = "yes, once its port for it is seen to listen" if wish else "no longer"
+    return (f"{balancer}: told the clients' addresses: {', '.join(names)}: {told}",)
 
 
 def _rule(before: Gate, now: Gate, fleet: Fleet) -> str:

@@ -58,6 +58,14 @@ CLOCK_TOLERANCE = 300
 
 HOME = Path("/etc/certsync")
 INBOX = Path("/var/lib/certsync-receive/inbox")
+TICKETS = Path("/run/certsync-tickets")
+"""The sets of session ticket keys, in memory, and the link to the one that nginx uses."""
+
+TICKETS_INBOX = Path("/run/certsync-receive/tickets")
+TICKET_KEYS = ("current.key", "next.key", "previous.key")
+TICKET_KEY_SIZE = 80
+"""Bytes: nginx encrypts with AES-256 then."""
+
 LOCK = Path("/run/certsync-receiver.lock")
 RECEIVING_USER = "certsync"
 NGINX = "/usr/sbin/nginx"
@@ -136,18 +144,18 @@ def rights_of(user: str):
         os.setgroups(groups)
 
 
-def read_inbox(inbox: Path) -> dict:
-    """Return the five files' contents, read as the receiving user could read them itself.
+def read_inbox(inbox: Path, names: tuple = FILES) -> dict:
+    """Return these files' contents, read as the receiving user could read them itself.
 
-    Nothing, unless all five are there: a push that was interrupted has not been received.
+    Nothing, unless all of them are there: a push that was interrupted has not been received.
     A symbolic link, a FIFO, a device or a second hard link gains nothing: each is refused.
     """
     with rights_of(RECEIVING_USER):
         folder = os.open(inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            if not set(FILES).issubset(os.listdir(folder)):
+            if not set(names).issubset(os.listdir(folder)):
                 return {}
-            return {name: read_regular(name, folder) for name in FILES}
+            return {name: read_regular(name, folder) for name in names}
         finally:
             os.close(folder)
 
@@ -554,6 +562,100 @@ def discard(name: str, number: str) -> dict:
     return {"discarded": number}
 
 
+# Session ticket keys
+
+
+def tickets() -> dict:
+    """Let nginx use the session ticket keys that the inbox for them holds."""
+    if not TICKETS_INBOX.is_dir():
+        raise Refused("there is no inbox for session ticket keys: deploy again")
+    try:
+        keys = read_inbox(TICKETS_INBOX, TICKET_KEYS)
+        if not keys:
+            raise Refused("no whole set of session ticket keys has been received")
+        use_tickets(keys)
+    finally:
+        empty_inbox(TICKETS_INBOX)
+    return {}
+
+
+def use_tickets(files: dict) -> None:
+    """Let nginx read this set of keys instead of the one before; go back if nginx will not.
+
+    What else is among the files lies beside the keys, and goes when they do.
+    """
+    for name in TICKET_KEYS:
+        if len(files[name]) != TICKET_KEY_SIZE:
+            raise Refused(f"{name} has {len(files[name])} bytes, a key has {TICKET_KEY_SIZE}")
+    link = TICKETS / "live"
+    before = os.readlink(link) if link.is_symlink() else ""
+    folder = write_ticket_set(files)
+    try:
+        point_tickets(folder.name)
+        reload_nginx()
+    except BaseException:
+        if before:
+            point_tickets(before)
+            with contextlib.suppress(Refused, OSError):
+                reload_nginx()
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    for left in TICKETS.glob("set.*"):
+        if left != folder:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def ticket_keys() -> dict:
+    """Return the keys that nginx uses; nothing if a file is not there or no key."""
+    try:
+        keys = {name: (TICKETS / "live" / name).read_bytes() for name in TICKET_KEYS}
+    except OSError:
+        return {}
+    whole = all(len(content) == TICKET_KEY_SIZE for content in keys.values())
+    return keys if whole else {}
+
+
+def write_ticket_set(files: dict) -> Path:
+    """Write files into a new folder in memory, root's alone, and return it.
+
+    Nothing is synced: a power cut is to take them.
+    """
+    TICKETS.mkdir(mode=0o700, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="set.", dir=TICKETS))
+    for name, content in files.items():
+        handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as sink:
+            sink.write(content)
+    return folder
+
+
+def point_tickets(name: str) -> None:
+    """Let nginx find another set when it reads its configuration, in one rename."""
+    new = TICKETS / f".live.{os.getpid()}"
+    with contextlib.suppress(FileNotFoundError):
+        new.unlink()
+    new.symlink_to(name)
+    os.replace(new, TICKETS / "live")
+
+
+def own_tickets() -> bool:
+    """Make keys of this host's own where nginx would find none, and return whether they were made.
+
+    nginx does not start without.
+    """
+    if ticket_keys():
+        return False
+    # Whatever lies there instead, no nginx can use it.
+    if TICKETS.is_symlink() or not TICKETS.is_dir():
+        with contextlib.suppress(FileNotFoundError):
+            TICKETS.unlink()
+    elif (TICKETS / "live").is_dir() and not (TICKETS / "live").is_symlink():
+        shutil.rmtree(TICKETS / "live")
+    keys = {name: os.urandom(TICKET_KEY_SIZE) for name in TICKET_KEYS}
+    point_tickets(write_ticket_set(keys).name)
+    return True
+
+
 # Verbs of root alone
 
 
@@ -633,11 +735,16 @@ FROM_INPUT: dict[str, Callable[..., dict]] = {
     "activate": activate,
     "discard": discard,
 }
+WITHOUT_NAME: dict[str, Callable[..., dict]] = {"tickets": tickets}
+"""Verbs that stand alone on their line."""
+
 FROM_ARGUMENTS: dict[str, Callable[..., dict]] = {"placeholder": placeholder, "boot": boot}
 
 
 def answer(line: str) -> dict:
     """Do what one line of standard input asks for."""
+    if line in WITHOUT_NAME:
+        return WITHOUT_NAME[line]()
     words = line.split(" ")
     verb, name = words[0], words[1] if len(words) > 1 else ""
     number = words[2] if len(words) > 2 else PLACEHOLDER
@@ -700,6 +807,10 @@ def say(lock, work: Callable[..., dict], *arguments: str) -> bool:
 def main(arguments: list) -> int:
     """Do what each line on standard input asks for, or root with its arguments."""
     os.umask(0o077)
+    if arguments == ["own-tickets"]:
+        # Without the lock and the log, which may fail or keep us waiting: nginx would not start.
+        own_tickets()
+        return 0
     syslog.openlog("certsync-receiver", facility=syslog.LOG_AUTH)
     with LOCK.open("w") as lock:
         if arguments:

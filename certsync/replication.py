@@ -32,6 +32,9 @@ AT_ONCE = 16
 RECEIVE_SECONDS = 90
 """How long a push or an answer may take; less than a receiver waits for the next question."""
 
+TICKETS = "tickets"
+"""What the module for session ticket keys is called, and the verb that has them used."""
+
 NO_SUCH_VERB = "no such verb"
 """What a receiver says to what it does not know, as an older one may."""
 
@@ -67,7 +70,9 @@ class Backend:
         Raises:
             HostError: the backend cannot be reached, or does not speak as a receiver.
         """
-        line = f"{verb} {lineage} {number_text(number)}"
+        return self._answer(f"{verb} {lineage} {number_text(number)}")
+
+    def _answer(self, line: str) -> Answer:
         told = self._told(line)
         if not told and self._has_answered:
             # The others took so long that its patience ended: it is started again.
@@ -144,11 +149,25 @@ class Backend:
         Raises:
             HostError: it did not arrive.
         """
+        self._rsync([outbox / name for name in receiver.FILES], "inbox")
+
+    def give_tickets(self, outbox: Path) -> None:
+        """Have a replica use the session ticket keys in the outbox.
+
+        Raises:
+            HostError: they did not arrive, or it does not take them.
+        """
+        self._rsync([outbox / name for name in receiver.TICKET_KEYS], TICKETS)
+        answer = self._answer(TICKETS)
+        if not answer["ok"]:
+            raise HostError(f"{self.name}: {answer['why']}")
+
+    def _rsync(self, files: Sequence[Path], module: str) -> None:
         argv = [
             # The modification time says nothing about a key's content, so it is always sent.
             "rsync", "--ignore-times", "--no-s", "-e", " ".join(self._ssh()),
-            *(str(outbox / name) for name in receiver.FILES),
-            f"{_bracketed(self.machine.private_address)}::inbox/",
+            *map(str, files),
+            f"{_bracketed(self.machine.private_address)}::{module}/",
         ]  # fmt: skip
         done = process.run(argv, seconds=RECEIVE_SECONDS, user=PUSHING_USER)
         if done.status in RSYNC_LOST_CONNECTION:
@@ -201,9 +220,10 @@ def parsed(text: str) -> Answer | None:
 
 
 def backends(fleet: Fleet) -> list[Backend]:
-    """Return all backends' receivers, the issuer's first."""
+    """Return the receivers of all that hold the lineage's certificate, the issuer's first."""
     issuer = Backend(fleet.issuer, local=True)
-    return [issuer, *(Backend(machine, local=False) for machine in fleet.replicas)]
+    replicas = [machine for machine in fleet.holders if machine != fleet.issuer]
+    return [issuer, *(Backend(machine, local=False) for machine in replicas)]
 
 
 @contextmanager
@@ -263,26 +283,26 @@ def open_runtime() -> None:
 
 
 @contextmanager
-def outbox(files: dict[str, bytes], number: int) -> Iterator[Path]:
-    """Have the generation's files where only root and the pushing user can read them.
+def outbox(files: dict[str, bytes], name: str) -> Iterator[Path]:
+    """Have files, called by ``name``, where only root and the pushing user can read them.
 
     In memory, root's, read-only for the pushing user, and gone after the block.
     """
     remove_outbox()
     open_runtime()
     group = PUSHING_USER
-    folder = RUNTIME / "outbox" / number_text(number)
+    folder = RUNTIME / "outbox" / name
     folder.parent.mkdir(mode=0o710)
     shutil.chown(folder.parent, "root", group)
     folder.parent.chmod(0o710)
     folder.mkdir(mode=0o700)
     try:
-        for name, content in files.items():
-            handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        for file, content in files.items():
+            handle = os.open(folder / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "wb") as sink:
                 sink.write(content)
-            shutil.chown(folder / name, "root", group)
-            (folder / name).chmod(0o640)
+            shutil.chown(folder / file, "root", group)
+            (folder / file).chmod(0o640)
         shutil.chown(folder, "root", group)
         folder.chmod(0o750)
         yield folder
@@ -291,7 +311,7 @@ def outbox(files: dict[str, bytes], number: int) -> Iterator[Path]:
 
 
 def remove_outbox() -> None:
-    """Remove the copies of a generation that a run pushes from, a killed one's too."""
+    """Remove the copies that a run pushes from, a killed one's too."""
     shutil.rmtree(RUNTIME / "outbox", ignore_errors=True)
 
 

@@ -28,6 +28,7 @@ class Step(str, Enum):
     ACTIVATE_ISSUER = "activate it on the issuer"
     ACTIVATE_REPLICAS = "activate it on every replica"
     PROVE = "prove that every backend serves it"
+    SHARE = "have all backends share the session ticket keys"
     REMEMBER = "write down how it went"
     MARK = "write down which private keys are in wrong hands"
     REVOKE = "revoke the certificates of these keys"
@@ -38,8 +39,10 @@ ISSUANCE = (
     Step.LOOK, Step.LOG_IN, Step.PLACE, Step.VALIDATE, Step.SIGN, Step.KEEP, Step.FORGET,
 )  # fmt: skip
 ROLLOUT = (Step.STAGE, Step.CHECK, Step.ACTIVATE_ISSUER, Step.ACTIVATE_REPLICAS, Step.PROVE)
-RENEWAL = (*ISSUANCE, *ROLLOUT, Step.REMEMBER)
-COMPROMISE = (Step.MARK, *ISSUANCE, *ROLLOUT, Step.REVOKE, Step.DISCARD, Step.REMEMBER)
+RENEWAL = (*ISSUANCE, *ROLLOUT, Step.SHARE, Step.REMEMBER)
+COMPROMISE = (
+    Step.MARK, *ISSUANCE, *ROLLOUT, Step.SHARE, Step.REVOKE, Step.DISCARD, Step.REMEMBER,
+)  # fmt: skip
 """What a key in wrong hands takes; a renewal takes the end of it where this was cut off."""
 
 

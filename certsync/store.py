@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,8 @@ class Store:
 
     root: Path = receiver.HOME
     state: Path = Path("/var/lib/certsync")
+    lineage: str = ""
+    """The lineage that `fleet` is about; empty: the first, and the fleet knows of the others."""
 
     # Paths
 
@@ -110,13 +112,13 @@ class Store:
     # Reading
 
     def fleet(self) -> Fleet:
-        """Return the rendered fleet.
+        """Return the rendered fleet, as if it had this lineage alone if the store is for one.
 
         Raises:
             StoreError: this host is not an issuer, or the file cannot be read.
         """
         try:
-            return Fleet.from_json(self.fleet_file.read_text())
+            whole = Fleet.from_json(self.fleet_file.read_text())
         except FileNotFoundError:
             raise StoreError(
                 f"{self.fleet_file} is not there: this host is no issuer",
@@ -124,6 +126,17 @@ class Store:
             ) from None
         except PermissionError:
             raise StoreError(f"{self.fleet_file} is root's", "run it with sudo") from None
+        if not self.lineage:
+            return whole
+        return next(each for each in whole.lineages if each.lineage == self.lineage)
+
+    def lineages(self) -> list[Store]:
+        """Return this store once for each of the fleet's lineages.
+
+        Raises:
+            StoreError: as `fleet`.
+        """
+        return [replace(self, lineage=each.lineage) for each in self.fleet().lineages]
 
     def current(self, lineage: str) -> int | None:
         """Return the number that the live link points to; None: there is no link."""

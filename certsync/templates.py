@@ -13,10 +13,12 @@ from typing import Any
 
 import jinja2
 
+from certsync import vrrp
 from certsync.fleet import SYSTEM_ROOTS, Fleet, Machine
-from certsync.gate import Gate
+from certsync.gate import Gate, pool_name
 from certsync.look import MARK
 from certsync.moment import moment_of
+from certsync.options import SiteKind
 
 PACKAGE = Path(__file__).resolve().parent
 HEADER = f"{MARK}; changes here are lost at the next deploy."
@@ -24,6 +26,10 @@ BALANCER_ROOTS = "/etc/haproxy/certsync-roots.pem"
 
 CHALLENGE_CHECK = "/.well-known/acme-challenge/certsync-route"
 CHALLENGE_ANSWER = "certsync-route-leads-to"
+
+DEFAULT_SITE = "certsync-default.conf"
+PEER_PORT = 10000
+"""Where balancers tell each other what they remember of clients."""
 
 HUE_STEP = 137
 """Degrees from one colour to the next: near the golden angle, so that no two of few are alike."""
@@ -67,33 +73,83 @@ def bracketed(address: str) -> str:
     return f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
 
 
-def haproxy(fleet: Fleet, gate: Gate, roots_sum: str = "") -> str:
-    """Return the balancer's haproxy.cfg.
+def haproxy(
+    fleet: Fleet, machine: Machine, gate: Gate, *, roots_sum: str = "", connections: int = 0
+) -> str:
+    """Return a balancer's haproxy.cfg.
 
     ``roots_sum`` is the SHA-256 of a roots file of the fleet's own: HAProxy reads the file when it
-    is reloaded, so the configuration changes with it.
+    is reloaded, so the configuration changes with it. ``connections`` are the most at the same
+    time; 0: what HAProxy makes of its limit of open files.
     """
-    roots = BALANCER_ROOTS if fleet.authority.roots else SYSTEM_ROOTS
-    values: dict[str, Any] = {"fleet": fleet, "gate": gate, "roots": roots, "roots_sum": roots_sum}
+    values: dict[str, Any] = {
+        "fleet": fleet,
+        "machine": machine,
+        "gate": gate,
+        "pools": [(pool_name(fleet, each.lineage), each) for each in fleet.lineages],
+        "roots": BALANCER_ROOTS if fleet.authority.roots else SYSTEM_ROOTS,
+        "roots_sum": roots_sum,
+        "connections": connections,
+        "peer_port": PEER_PORT,
+    }
     return render("haproxy/haproxy.cfg.j2", fleet.templates, **values)
+
+
+def keepalived(fleet: Fleet, machine: Machine, interface: str) -> str:
+    """Return a balancer's keepalived.conf; ``interface`` is that of its private address."""
+    advertised = [vrrp.with_prefix(each) for each in vrrp.advertised(fleet, machine)]
+    carried_along = [vrrp.with_prefix(each) for each in vrrp.carried_along(fleet, machine)]
+    values: dict[str, Any] = {
+        "fleet": fleet,
+        "machine": machine,
+        "interface": interface,
+        "identifier": vrrp.identifier(fleet.balancer.virtual_addresses),
+        "priority": vrrp.priority(fleet, machine),
+        "peers": vrrp.peers(fleet, machine),
+        "advertised": advertised,
+        "carried_along": carried_along,
+    }
+    return render("keepalived/keepalived.conf.j2", fleet.templates, **values)
+
+
+def keepalived_service(fleet: Fleet, interface: str) -> str:
+    """Return what systemd is told of keepalived besides what its package says."""
+    addresses = [vrrp.with_prefix(each) for each in fleet.balancer.virtual_addresses]
+    values: dict[str, Any] = {"addresses": addresses, "interface": interface}
+    return render("keepalived/service.conf.j2", fleet.templates, **values)
 
 
 def nginx(fleet: Fleet, machine: Machine, *, http2_directive: bool) -> dict[str, str]:
     """Return the files of a backend's nginx, path below /etc/nginx to text."""
-    values: dict[str, Any] = {
+    own = fleet.templates
+    shared: dict[str, Any] = {
         "fleet": fleet,
         "machine": machine,
         "issuer": fleet.issuer,
         "http2_directive": http2_directive,
     }
-    own = fleet.templates
     files = {
-        "snippets/certsync-challenge.conf": render("nginx/challenge.conf.j2", own, **values),
-        f"snippets/ssl-{fleet.lineage}.conf": render("nginx/ssl.conf.j2", own, **values),
+        "conf.d/certsync-balancers.conf": render("nginx/balancers.conf.j2", own, **shared),
+        "snippets/certsync-challenge.conf": render("nginx/challenge.conf.j2", own, **shared),
     }
-    if fleet.site.kind.value != "unmanaged":
-        files[f"sites-available/{site_name(fleet)}"] = render("nginx/site.conf.j2", own, **values)
+    if fleet.share_tickets:
+        files["conf.d/certsync-tickets.conf"] = render("nginx/tickets.conf.j2", own, **shared)
+    if writes_default_site(fleet):
+        files[f"sites-available/{DEFAULT_SITE}"] = render("nginx/default.conf.j2", own, **shared)
+    for each in fleet.lineages:
+        if machine in each.holders:
+            values = {**shared, "fleet": each, "member": machine in each.members}
+            snippet = f"snippets/ssl-{each.lineage}.conf"
+            files[snippet] = render("nginx/ssl.conf.j2", own, **values)
+            if each.site.kind is not SiteKind.UNMANAGED:
+                site = f"sites-available/{site_name(each)}"
+                files[site] = render("nginx/site.conf.j2", own, **values)
     return files
+
+
+def writes_default_site(fleet: Fleet) -> bool:
+    """Return whether the default server of port 80 is ours, and not that of people's own sites."""
+    return all(each.site.kind is not SiteKind.UNMANAGED for each in fleet.lineages)
 
 
 def render_renewal(name: str, fleet: Fleet) -> str:

@@ -12,11 +12,11 @@ from pyinfra import host
 from pyinfra.api import Host, State, deploy, operation
 from pyinfra.operations import files, server
 
-from certsync import receiver, replication, templates
+from certsync import receiver, replication
 from certsync.fleet import Fleet
 from certsync.options import SiteKind
 from deploy import issuer, renewal, replica
-from deploy.backend import PROGRAM
+from deploy.backend import PROGRAM, TICKETS_UNIT
 from deploy.facts import Lines
 from deploy.operations import Commands, failing, ran, ran_when
 
@@ -38,7 +38,8 @@ each of its processes, the ones from before a reload too."""
 NO_SITE = """\
 set -e
 cd /etc/nginx
-rm -f sites-enabled/{site} snippets/ssl-{lineage}.conf snippets/certsync-challenge.conf
+rm -f sites-enabled/certsync-* snippets/certsync-challenge.conf conf.d/certsync-*.conf
+for lineage in /etc/certsync/live/*; do rm -f "snippets/ssl-${lineage##*/}.conf"; done
 if [ -n "$(ls sites-enabled conf.d/*.conf 2>/dev/null | grep -v ':$')" ]; then
   nginx -t -q
   systemctl reload nginx
@@ -50,8 +51,19 @@ else
   fi
   systemctl disable -q --now nginx
 fi
-rm -f sites-available/{site}"""
+rm -f sites-available/certsync-*"""
 """The file by which it is known to be unfinished goes last."""
+
+TICKET_FILES = "/etc/nginx/conf.d/certsync-tickets.conf /etc/systemd/system/{unit} {keys}"
+NO_TICKETS = """\
+set -e
+rm -f /etc/nginx/conf.d/certsync-tickets.conf
+! systemctl is-active -q nginx || nginx -s reload
+systemctl disable -q {unit} 2>/dev/null || :
+rm -f /etc/systemd/system/{unit}
+systemctl daemon-reload
+rm -rf {keys}"""
+"""The keys go last: until nginx has read a configuration without them, it needs them to start."""
 
 PLACEHOLDER_LIVE = """\
 set -e
@@ -134,8 +146,29 @@ def access() -> None:
     files.file(name="No sudo rule", path="/etc/sudoers.d/certsync-receive", present=False)
     server.user(name="No receiving user", user=replica.USER, present=False)
     files.directory(name="No inbox", path=replica.HOME, present=False)
+    tickets_inbox()
     for name in ("gate", "rsyncd.conf"):
         files.file(name=f"No {name}", path=f"{PROGRAMS}/{name}", present=False)
+
+
+@deploy("Replicas: no more session ticket keys")
+def tickets_inbox() -> None:
+    """Take away what session ticket keys come in by."""
+    files.file(name="No inbox of session ticket keys, at boot", path=replica.TMPFILES,
+               present=False)  # fmt: skip
+    inbox = str(receiver.TICKETS_INBOX.parent)
+    files.directory(name="No inbox of session ticket keys", path=inbox, present=False)
+
+
+@deploy("Backends: no more shared session tickets")
+def tickets() -> None:
+    """Have nginx use keys that it makes itself, and take away those that were shared."""
+    names = {"unit": TICKETS_UNIT, "keys": str(receiver.TICKETS)}
+    ran(
+        name="No shared session ticket keys",
+        command=NO_TICKETS.format(**names),
+        unless=f"! ls -d {TICKET_FILES.format(**names)} 2>/dev/null | grep -q .",
+    )
 
 
 @deploy("Backends: no more certsync")
@@ -168,21 +201,21 @@ def connections(seconds: int) -> None:
 @deploy("Backend: no more site")
 def site(fleet: Fleet) -> None:
     """Have nginx serve our site no more, and key and certificate gone from the disk."""
-    lineage = shlex.quote(fleet.lineage)
-    archive = f"/etc/certsync/archive/{lineage}"
-    if fleet.site.kind is SiteKind.UNMANAGED:
+    if any(each.site.kind is SiteKind.UNMANAGED for each in fleet.lineages):
         # Somebody else's sites name the live link, and nginx would not start without it.
-        ran(
-            name="Placeholder instead of key and certificate",
-            command=PLACEHOLDER_LIVE.format(lineage=lineage),
-            unless=f'test "$(ls {archive})" = 0000',
-        )
+        for each in fleet.lineages:
+            lineage = shlex.quote(each.lineage)
+            archive = f"/etc/certsync/archive/{lineage}"
+            ran(
+                name="Placeholder instead of key and certificate",
+                command=PLACEHOLDER_LIVE.format(lineage=lineage),
+                unless=f'! test -d {archive} || test "$(ls {archive})" = 0000',
+            )
         return
-    name = shlex.quote(templates.site_name(fleet))
     ran(
         name="nginx serves the site no more",
-        command=NO_SITE.format(site=name, lineage=lineage),
-        unless=f"! test -e /etc/nginx/sites-available/{name}",
+        command=NO_SITE,
+        unless="! ls /etc/nginx/sites-available/certsync-* 2>/dev/null | grep -q .",
     )
     ran(
         name="Key and certificate are gone",

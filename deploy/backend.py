@@ -23,6 +23,7 @@ from deploy.operations import (
 )
 
 PROGRAM = "/usr/local/lib/certsync/receiver"
+TICKETS_UNIT = "certsync-tickets.service"
 EVERYBODY = "allow 'Nginx Full'"
 HTTP2_DIRECTIVE_SINCE = (1, 25, 1)
 
@@ -55,19 +56,62 @@ def configure(fleet: Fleet, machine: Machine) -> None:
         command="systemctl enable -q certsync-verify.service",
         unless="systemctl is-enabled -q certsync-verify.service",
     )
-    lineage = shlex.quote(fleet.lineage)
-    ran(
-        name="Placeholder certificate, generation 0000",
-        command=f"{PROGRAM} placeholder {' '.join(shlex.quote(name) for name in fleet.names)}",
-        unless=f"test -L {receiver.HOME}/live/{lineage}",
-    )
+    for each in fleet.lineages:
+        if machine in each.holders:
+            _placeholder(each, " of " + each.lineage if each.lineage != fleet.lineage else "")
+    if fleet.share_tickets:
+        _ticket_keys()
     _site(fleet, machine)
+    for each in fleet.lineages:
+        if machine not in each.holders and each.site.kind is not SiteKind.UNMANAGED:
+            _no_certificate(each.lineage)
     _web_access(fleet, machine)
+
+
+def _ticket_keys() -> None:
+    """Have the keys there before nginx's configuration names them, and at every start of it."""
+    text = (templates.road() / f"templates/replica/{TICKETS_UNIT}").read_text()
+    unit = written(
+        name="Session ticket keys before nginx starts",
+        path=f"/etc/systemd/system/{TICKETS_UNIT}",
+        content=text,
+    )
+    ran_when(
+        name="systemd reads it",
+        command="systemctl daemon-reload",
+        needed=lambda: unit.changed,
+    )
+    there = f"test -s {receiver.TICKETS}/live/next.key"
+    ran(
+        name="Session ticket keys",
+        command=f"systemctl enable -q {TICKETS_UNIT} && systemctl start {TICKETS_UNIT}",
+        unless=f"systemctl is-enabled -q {TICKETS_UNIT} && {there}",
+    )
+
+
+def _placeholder(fleet: Fleet, which: str) -> None:
+    names = " ".join(shlex.quote(name) for name in fleet.names)
+    ran(
+        name=f"Placeholder certificate, generation 0000{which}",
+        command=f"{PROGRAM} placeholder {names}",
+        unless=f"test -L {receiver.HOME}/live/{shlex.quote(fleet.lineage)}",
+    )
+
+
+def _no_certificate(lineage: str) -> None:
+    """Have no key of a lineage that others serve, when nginx no longer names it."""
+    name = shlex.quote(lineage)
+    places = f"{receiver.HOME}/live/{name} {receiver.HOME}/archive/{name}"
+    ran(
+        name=f"No certificate of {lineage}",
+        command=f"rm -rf {places} /etc/nginx/snippets/ssl-{name}.conf",
+        unless=f"! ls -d {places} 2>/dev/null | grep -q .",
+    )
 
 
 def _site(fleet: Fleet, machine: Machine) -> None:
     files.directory(name="Folder of our own pages", path="/var/lib/certsync-site", mode="755")
-    if fleet.site.test_page:
+    if any(each.site.test_page for each in fleet.lineages):
         written(
             name="Test page",
             path="/var/lib/certsync-site/lb.html",
@@ -75,9 +119,13 @@ def _site(fleet: Fleet, machine: Machine) -> None:
         )
     if host.data.get("adopt_nginx"):
         put_aside(name="Put other sites aside", paths=_foreign_sites, remove=True)
-    sites = {}
-    if fleet.site.kind is not SiteKind.UNMANAGED:
-        sites = {templates.site_name(fleet): True, "default": False}
+    sites = {
+        templates.site_name(each): machine in each.holders
+        for each in fleet.lineages
+        if each.site.kind is not SiteKind.UNMANAGED
+    }
+    if templates.writes_default_site(fleet):
+        sites |= {templates.DEFAULT_SITE: True, "default": False}
     nginx_configured(
         name="nginx",
         wanted=lambda: templates.nginx(fleet, machine, http2_directive=_has_http2_directive()),
@@ -99,18 +147,20 @@ def _has_http2_directive() -> bool:
 
 
 def _web_access(fleet: Fleet, machine: Machine) -> None:
+    port = fleet.balancing.proxy_port
     if fleet.firewall.web_access is WebAccess.ANYWHERE:
-        rules, wider = [EVERYBODY], list[str]()
+        allowed, wider = dict.fromkeys(fleet.trusted, f"{port}"), list[str]()
+        rules = [EVERYBODY]
     else:
-        allowed = {each.private_address: "80,443" for each in (*fleet.balancers, fleet.issuer)}
+        allowed = dict.fromkeys(fleet.trusted, f"80,443,{port}")
+        allowed[fleet.issuer.private_address] = "80,443"
         if machine == fleet.issuer:
             allowed |= {each.private_address: "80" for each in fleet.replicas}
         allowed.pop(machine.private_address, None)
-        wider = [EVERYBODY]
-        rules = [
-            f"allow from {address} to any port {ports} proto tcp"
-            for address, ports in allowed.items()
-        ]
+        rules, wider = [], [EVERYBODY]
+    rules += [
+        f"allow from {address} to any port {ports} proto tcp" for address, ports in allowed.items()
+    ]
     firewall_allows(
         name="Firewall",
         rules=rules,

@@ -10,10 +10,9 @@ from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from certsync import gate, templates
+from certsync import capacity, gate, templates
 from certsync.fleet import Fleet, Machine
-from certsync.proof import Proof
-from deploy.facts import Standing, Text
+from deploy.facts import Lines, Standing, Text
 from deploy.operations import (
     MEMBERS_ARE_UP,
     firewall_allows,
@@ -29,6 +28,7 @@ from deploy.progress import event, is_dry
 CONFIGURATION = "/etc/haproxy/haproxy.cfg"
 SOCKET = "/run/haproxy/admin.sock"
 DROP_IN = "/etc/systemd/system/haproxy.service.d"
+NOTHING_SEEN = gate.Seen()
 
 
 @deploy("Balancers: packages")
@@ -42,12 +42,19 @@ def packages() -> None:
 @deploy("Balancers: port 80")
 def configure(fleet: Fleet, machine: Machine) -> None:
     """Have port 80 lead to every backend; of port 443, what an earlier run has decided."""
-    source = templates.road() / "templates/haproxy/reload.conf"
+    source = templates.road() / "templates/haproxy"
+    files.directory(name="Folder of the programs", path="/usr/local/lib/certsync", mode="755")
+    written(
+        name="What saves the servers' states",
+        path="/usr/local/lib/certsync/save-state",
+        content=(source / "save-state").read_text(),
+        mode="755",
+    )
     files.directory(name="Folder of the reload's drop-in", path=DROP_IN, mode="755")
     drop_in = written(
         name="Reload that keeps the servers' states",
         path=f"{DROP_IN}/certsync.conf",
-        content=source.read_text(),
+        content=(source / "reload.conf").read_text(),
     )
     ran_when(
         name="systemd reads it", command="systemctl daemon-reload", needed=lambda: drop_in.changed
@@ -61,7 +68,7 @@ def configure(fleet: Fleet, machine: Machine) -> None:
         )
     if host.data.get("adopt_haproxy"):
         put_aside(name="Put another haproxy.cfg aside", paths=_foreign_file, remove=False)
-    haproxy_configured(name="haproxy.cfg", content=lambda: configuration(fleet, {}))
+    haproxy_configured(name="haproxy.cfg", content=lambda: configuration(fleet, machine))
     if source_roots:
         ran_when(
             name="HAProxy reads other roots",
@@ -77,36 +84,56 @@ def configure(fleet: Fleet, machine: Machine) -> None:
 @deploy("Balancers: drain")
 def drain(name: str) -> None:
     """Have a member get no new connections; the ones it has go on."""
-    pools = "tls tls-unverified http challenge"
     known = f"grep -q '^    server {name} ' {CONFIGURATION}"
+    where = f"""awk '/^backend / {{ p = $2 }} $1 == "server" && $2 == "{name}" {{ print p }}'"""
     ran(
         name="No new connections",
-        command=f"for pool in {pools}; do "
+        command=f"for pool in $({where} {CONFIGURATION}); do "
         f'echo "set server $pool/{name} state drain" | socat -t 5 - {SOCKET} > /dev/null; done',
         unless=f"! {known}",
     )
 
 
 @deploy("Balancers: pools")
-def without(fleet: Fleet) -> None:
+def without(fleet: Fleet, machine: Machine) -> None:
     """Have the pools as the fleet is; who is in it stays as proven as it is."""
-    haproxy_configured(name="haproxy.cfg", content=lambda: configuration(fleet, {}, last=True))
+    haproxy_configured(name="haproxy.cfg", content=lambda: configuration(fleet, machine, last=True))
+
+
+@deploy("Balancers: another port")
+def off_other_ports(fleet: Fleet, machine: Machine) -> None:
+    """Have no member reached on a port that its nginx is about to leave, but on 443 until then."""
+
+    def content() -> str:
+        text = host.get_fact(Text, path=CONFIGURATION)
+        moving = {*gate.read(text).ports.values()} - {0, fleet.balancing.proxy_port}
+        return configuration(fleet, machine) if moving else text
+
+    haproxy_configured(name="Off the port before", content=content)
 
 
 def _foreign_file() -> list[str]:
     return [CONFIGURATION] if host.get_fact(Standing).haproxy == "foreign" else []
 
 
-def configuration(fleet: Fleet, proofs: dict[str, Proof], *, last: bool = False) -> str:
-    """Return haproxy.cfg as it should be, from what the balancer has and what has been proven.
+def configuration(
+    fleet: Fleet, machine: Machine, seen: gate.Seen = NOTHING_SEEN, *, last: bool = False
+) -> str:
+    """Return haproxy.cfg as it should be, from what the balancer has and what has been seen.
 
     ``last``: no other one follows in this run, so that a dry run tells of its pools.
     """
     before = gate.read(host.get_fact(Text, path=CONFIGURATION))
-    names = [machine.name for machine in fleet.backends]
-    decided = gate.decide(fleet.passthrough, names, before, proofs)
+    decided = gate.decide(fleet, before, seen)
     if last and is_dry():
         event("gate", host=host.name, before=asdict(before), after=asdict(decided))
     roots = fleet.authority.roots
     roots_sum = hashlib.sha256(Path(roots).read_bytes()).hexdigest() if roots else ""
-    return templates.haproxy(fleet, decided, roots_sum)
+    told = host.get_fact(Lines, script=capacity.SCRIPT)
+    return templates.haproxy(
+        fleet,
+        machine,
+        decided,
+        roots_sum=roots_sum,
+        connections=capacity.max_connections(fleet, told),
+    )

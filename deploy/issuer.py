@@ -19,7 +19,7 @@ from pyinfra.operations import files, server
 from certsync import replication, templates, wheels
 from certsync.errors import CertsyncError
 from certsync.fleet import Fleet, Machine
-from certsync.look import MARK
+from certsync.look import BALANCER, MARK
 from certsync.store import Store
 from deploy.facts import Lines, Text
 from deploy.operations import failing, firewall_allows, ran, written
@@ -147,7 +147,8 @@ def _rendered_fleet(fleet: Fleet) -> None:
         content=lambda: origin(host.data.fleet_sum, host.get_fact(Text, path=str(STORE.origin))),
         mode="600",
     )
-    machines = "".join(f"{machine.name}\n" for machine in fleet.machines)
+    machines = "".join(f"{each.name}\n" for each in fleet.backends)
+    machines += "".join(f"{each.name} {BALANCER}\n" for each in fleet.balancers)
     written(name="Known machines", path=f"{STORE.root}/machines", content=machines, mode="600")
     written(
         name="Marker of the issuer",

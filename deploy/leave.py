@@ -29,4 +29,6 @@ if machine in fleet.backends:
 phase(name="Phase 3 of 3: no more certsync")
 
 if machine in fleet.backends:
+    # nginx would look for keys at its next start that nobody makes any more.
+    absent.tickets()
     absent.programs()

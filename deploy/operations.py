@@ -30,7 +30,8 @@ MEMBERS_ARE_UP = """\
 for try in $(seq 50); do
   sleep 0.2
   echo show stat | socat -t 5 - /run/haproxy/admin.sock | awk -F, '
-    /^(tls|challenge),/ && $2 != "BACKEND" && $18 ~ /^DOWN/ { down = 1 } END { exit down }' && break
+    /^(tls[^,]*|challenge),/ && $2 != "BACKEND" && $18 ~ /^DOWN/ { down = 1 }
+    END { exit down }' && break
 done
 exit 0"""
 """A member just admitted has to pass two checks. One that stays down is the status's to tell."""

@@ -7,8 +7,8 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import StringCommand, deploy, operation
 
-from certsync.fleet import Fleet
-from certsync.gate import drained
+from certsync.fleet import Fleet, Machine
+from certsync.gate import Seen, drained, proofs_from
 from certsync.proof import Proof
 from deploy.balancer import CONFIGURATION, SOCKET, configuration
 from deploy.facts import Answer, Lines, Text
@@ -16,11 +16,14 @@ from deploy.operations import Commands, haproxy_configured
 
 
 @deploy("Balancers: passthrough")
-def gate(fleet: Fleet, issuer: Any) -> None:
+def gate(fleet: Fleet, machine: Machine, issuer: Any) -> None:
     """Have the members that the issuer has just proven, and the rule if there is one."""
-    haproxy_configured(
-        name="Passthrough", content=lambda: configuration(fleet, proofs(issuer), last=True)
-    )
+
+    def content() -> str:
+        seen = Seen(proofs(fleet, issuer), listening(fleet))
+        return configuration(fleet, machine, seen, last=True)
+
+    haproxy_configured(name="Passthrough", content=content)
     members_ready(name="Members take connections")
 
 
@@ -37,10 +40,21 @@ def members_ready() -> Commands:
         )
 
 
-def proofs(issuer: Any) -> dict[str, Proof]:
+def proofs(fleet: Fleet, issuer: Any) -> dict[str, dict[str, Proof]]:
     """Return what the issuer sees each backend serve now; nothing if it cannot be asked."""
     if not issuer.connected:
         return {}
-    answer = issuer.get_fact(Answer, verb="prove")
-    found = [Proof.from_json(each) for each in answer.get("proofs", [])]
-    return {proof.name: proof for proof in found}
+    return proofs_from(fleet, issuer.get_fact(Answer, verb="prove"))
+
+
+def listening(fleet: Fleet) -> list[str]:
+    """Return the backends whose port for the PROXY protocol takes this balancer's connections."""
+    if not fleet.balancing.proxy_protocol:
+        return []
+    knocks = [
+        f"(timeout 3 bash -c ': < /dev/tcp/{each.private_address}/{fleet.balancing.proxy_port}' "
+        f"&& echo {each.name}) &"
+        for each in fleet.backends
+    ]
+    heard = host.get_fact(Lines, script="\n".join([*knocks, "wait"]))
+    return list(heard)

@@ -26,7 +26,7 @@ if machine in fleet.balancers:
 phase(name="Phase 2 of 6: out of the pools")
 
 if machine in fleet.balancers:
-    balancer.without(fleet)
+    balancer.without(fleet, machine)
 
 phase(name="Phase 3 of 6: the issuer forgets it")
 
@@ -46,6 +46,7 @@ phase(name="Phase 5 of 6: the last connections, then key and certificate")
 
 if leaving:
     absent.connections(int(host.data.drain_seconds))
+    absent.tickets()
     absent.programs()
     absent.site(fleet)
 

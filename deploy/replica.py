@@ -12,10 +12,11 @@ from certsync import receiver, templates
 from certsync.fleet import Fleet
 from deploy.backend import PROGRAM
 from deploy.facts import Lines, Text
-from deploy.operations import sudo_rule, written
+from deploy.operations import ran, sudo_rule, written
 
 GATE = "/usr/local/lib/certsync/gate"
 HOME = str(receiver.INBOX.parent)
+TMPFILES = "/etc/tmpfiles.d/certsync.conf"
 KEYS = f"{HOME}/.ssh/authorized_keys"
 USER = receiver.RECEIVING_USER
 
@@ -41,12 +42,24 @@ def configure(fleet: Fleet, issuer: Any) -> None:
         text = (templates.road() / "templates/replica" / name).read_text()
         mode = "755" if name == "gate" else "644"
         written(name=name, path=f"/usr/local/lib/certsync/{name}", content=text, mode=mode)
+    if fleet.share_tickets:
+        _tickets_inbox()
     rule = f'# {templates.HEADER}\n{USER} ALL=(root) NOPASSWD: {PROGRAM} ""\n'
     sudo_rule(name="Sudo rule", path="/etc/sudoers.d/certsync-receive", rule=rule)
     written(
         name="The issuer's push key",
         path=KEYS,
         content=lambda: key_line(fleet, push_key(issuer)),
+    )
+
+
+def _tickets_inbox() -> None:
+    text = (templates.road() / "templates/replica/tmpfiles.conf").read_text()
+    written(name="Inbox of session ticket keys, at boot", path=TMPFILES, content=text)
+    ran(
+        name="Inbox of session ticket keys",
+        command=f"systemd-tmpfiles --create {TMPFILES}",
+        unless=f"test -d {receiver.TICKETS_INBOX}",
     )
 
 

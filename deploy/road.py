@@ -36,12 +36,20 @@ def replicate(state: State, may_miss: list[Host]) -> None:
     Those of ``may_miss`` that this run has not reached, or has failed on, may be behind: a role
     that moves does not wait for who is off.
     """
+    issuer_command(
+        name="Replicate the certificate", verb=lambda: _but("replicate", state, may_miss)
+    )
 
-    def verb() -> str:
-        missed = [each.name for each in may_miss if each not in state.active_hosts]
-        return " ".join(["replicate", *(f"--missed {shlex.quote(name)}" for name in missed)])
 
-    issuer_command(name="Replicate the certificate", verb=verb)
+@deploy("Issuer: session ticket keys")
+def share_tickets(state: State, may_miss: list[Host]) -> None:
+    """Have every backend go on with the TLS sessions of the others; ``may_miss`` as above."""
+    issuer_command(name="Share session ticket keys", verb=lambda: _but("tickets", state, may_miss))
+
+
+def _but(verb: str, state: State, may_miss: list[Host]) -> str:
+    missed = [each.name for each in may_miss if each not in state.active_hosts]
+    return " ".join([verb, *(f"--missed {shlex.quote(name)}" for name in missed)])
 
 
 @deploy("Issuer: compromised keys")

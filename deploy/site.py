@@ -8,7 +8,18 @@ pyinfra -y inventory/NAME.py deploy/site.py
 from pyinfra import host, inventory, state
 
 from certsync.look import Adopt
-from deploy import absent, backend, balancer, issuer, passthrough, progress, renewal, replica, road
+from deploy import (
+    absent,
+    backend,
+    balancer,
+    issuer,
+    keepalived,
+    passthrough,
+    progress,
+    renewal,
+    replica,
+    road,
+)
 from deploy.facts import Standing
 from deploy.operations import phase
 from deploy.preflight import refuse_foreign_servers
@@ -34,6 +45,8 @@ if machine in fleet.backends:
 
 if machine in fleet.balancers:
     balancer.packages()
+    balancer.off_other_ports(fleet, machine)
+    keepalived.packages(fleet)
 
 if promoting:
     # Before anything else, so that a CA that refuses leaves everything as it was.
@@ -49,9 +62,12 @@ phase(name="Phase 2 of 6: nginx on every backend, port 80 on the balancer")
 
 if machine in fleet.backends:
     backend.configure(fleet, machine)
+    if not fleet.share_tickets:
+        absent.tickets()
 
 if machine in fleet.balancers:
     balancer.configure(fleet, machine)
+    keepalived.configure(fleet, machine)
 
 if machine == fleet.issuer and not promoting:
     issuer.configure(fleet, replica_hosts)
@@ -60,6 +76,8 @@ phase(name="Phase 3 of 6: the way from the issuer to the replicas")
 
 if machine in fleet.replicas:
     replica.configure(fleet, issuing_host)
+    if not fleet.share_tickets:
+        absent.tickets_inbox()
 
 if promoting and machine == fleet.issuer:
     absent.access()
@@ -79,11 +97,13 @@ phase(name="Phase 5 of 6: replication and proof")
 
 if machine == fleet.issuer:
     road.replicate(state, replica_hosts if promoting else [])
+    if fleet.share_tickets:
+        road.share_tickets(state, replica_hosts if promoting else [])
 
 phase(name="Phase 6 of 6: passthrough, for what has been proven")
 
 if machine in fleet.balancers:
-    passthrough.gate(fleet, issuing_host)
+    passthrough.gate(fleet, machine, issuing_host)
 
 if demoted:
     absent.taken_over(state, issuing_host)

@@ -51,7 +51,10 @@ INSTALLED = (
 )
 """What is in the image: what Debian's and Ubuntu's cloud images carry, and UFW."""
 
-OFFERED = "nginx haproxy rsync socat python3-venv apache2 logrotate shellcheck faketime certbot"
+OFFERED = (
+    "nginx haproxy keepalived rsync socat python3-venv apache2 logrotate shellcheck faketime "
+    "certbot"
+)
 """What apt in a host can install."""
 
 UNITS = {

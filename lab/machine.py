@@ -138,6 +138,7 @@ class Machine:
         cgroup.remove(self.group)
         # A machine without power does not answer; its namespace alone would still refuse.
         self.cut()
+        network.restore_addresses(self.lab, self.name, self.number)
         if (export := EXPORTS / f"{self.lab}-{self.name}").is_mount():
             run(["umount", export])
 

@@ -43,9 +43,16 @@ def make_host(lab: str, host: str, number: int) -> None:
     run(["ip", "-n", operator, "link", "add", port, "type", "veth",
          "peer", "name", "host0", "netns", space])  # fmt: skip
     run(["ip", "-n", operator, "link", "set", port, "master", "br0", "up"])
-    run(["ip", "-n", space, "address", "add", f"{IPV4}{number}/24", "dev", "host0"])
-    run(["ip", "-n", space, "address", "add", f"{IPV6}{number}/64", "dev", "host0", "nodad"])
+    restore_addresses(lab, host, number)
     run(["ip", "-n", space, "link", "set", "host0", "up"])
+
+
+def restore_addresses(lab: str, host: str, number: int) -> None:
+    """Have a host own both its addresses and no other: what it added goes with its power."""
+    ip = ["ip", "-n", namespace(lab, host), "address"]
+    run([*ip, "flush", "dev", "host0", "scope", "global"])
+    run([*ip, "add", f"{IPV4}{number}/24", "dev", "host0"])
+    run([*ip, "add", f"{IPV6}{number}/64", "dev", "host0", "nodad"])
 
 
 def plug(lab: str, number: int, *, connected: bool) -> None:

@@ -1,4 +1,4 @@
-"""A whole lab: a balancer, backends, a CA host and the operator's namespace."""
+"""A whole lab: balancers, backends, a CA host and the operator's namespace."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ RUN = Path("/run/certsync-lab")
 CHECKOUT = Path(__file__).resolve().parent.parent
 BALANCER_NUMBER = 10
 MOST_BACKENDS = 50
+FURTHER_BALANCERS = 70
+"""balancer-02 has the number 72, and so on."""
+
+MOST_BALANCERS = 9
+VIRTUAL = (f"{network.IPV4}100", f"{network.IPV6}100")
+"""Addresses, v4 and v6, that no host has by itself."""
+
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 """Sixteen hosts use up Linux's default of 128; process 1 of the next one dies."""
 
@@ -33,15 +40,25 @@ MANY = 1024
 class Lab:
     """A lab by name. As a context manager it is up inside, and gone after, whatever happens."""
 
-    def __init__(self, name: str = "lab", *, backends: int = 3, suite: str = DEFAULT_SUITE) -> None:
+    def __init__(
+        self,
+        name: str = "lab",
+        *,
+        backends: int = 3,
+        balancers: int = 1,
+        suite: str = DEFAULT_SUITE,
+    ) -> None:
         if not name.isalnum() or len(name) > 12:
             raise LabError(f"no name for a lab: {name!r}", "use at most 12 letters and digits")
         if not 1 <= backends <= MOST_BACKENDS:
             raise LabError(f"{backends} backends", f"a lab has 1 to {MOST_BACKENDS}")
+        if not 1 <= balancers <= MOST_BALANCERS:
+            raise LabError(f"{balancers} balancers", f"a lab has 1 to {MOST_BALANCERS}")
         self.name = name
         self.suite = suite
         self.folder = RUN / name
         self.backend_count = backends
+        self.balancer_count = balancers
         self._reaper: subprocess.Popen[bytes] | None = None
 
     def _machine(self, name: str, number: int) -> Machine:
@@ -49,8 +66,27 @@ class Lab:
 
     @property
     def balancer(self) -> Machine:
-        """The host that HAProxy is deployed to."""
+        """The host that HAProxy is deployed to; of several the first."""
         return self._machine("balancer", BALANCER_NUMBER)
+
+    @property
+    def balancers(self) -> list[Machine]:
+        """All hosts that HAProxy is deployed to: balancer, balancer-02 and so on."""
+        further = range(2, self.balancer_count + 1)
+        return [
+            self.balancer,
+            *(
+                self._machine(f"balancer-{index:02}", FURTHER_BALANCERS + index)
+                for index in further
+            ),
+        ]
+
+    @property
+    def public(self) -> tuple[str, str]:
+        """The addresses, v4 and v6, that DNS shows: virtual ones where balancers are several."""
+        if self.balancer_count > 1:
+            return VIRTUAL
+        return self.balancer.address, self.balancer.address6
 
     @property
     def backends(self) -> list[Machine]:
@@ -63,13 +99,12 @@ class Lab:
     @property
     def ca(self) -> CertificateAuthority:
         """The CA host."""
-        public = (self.balancer.address, self.balancer.address6)
-        return CertificateAuthority(self._machine("ca", network.CA), public)
+        return CertificateAuthority(self._machine("ca", network.CA), self.public)
 
     @property
     def machines(self) -> list[Machine]:
         """All hosts."""
-        return [self.ca.machine, self.balancer, *self.backends]
+        return [self.ca.machine, *self.balancers, *self.backends]
 
     def machine(self, name: str) -> Machine:
         """Return the host of that name.
@@ -164,7 +199,12 @@ class Lab:
             facts = json.loads((RUN / name / "lab.json").read_text())
         except FileNotFoundError:
             raise LabError(f"lab {name} is not up", "lab/lab up") from None
-        return cls(name, backends=facts["backends"], suite=facts["suite"])
+        return cls(
+            name,
+            backends=facts["backends"],
+            balancers=facts["balancers"],
+            suite=facts["suite"],
+        )
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -202,6 +242,7 @@ class Lab:
         return {
             "checkout": str(CHECKOUT),
             "backends": self.backend_count,
+            "balancers": self.balancer_count,
             "suite": self.suite,
             "image": str(root),
         }

@@ -38,12 +38,15 @@ def renew(dry_run: bool, as_json: bool, force: bool) -> None:
 @cli.command()
 @DRY
 @AS_JSON
-def rollback(dry_run: bool, as_json: bool) -> None:
+@click.option("--lineage", default="", metavar="NAME", help="Which one, where there are several.")
+def rollback(dry_run: bool, as_json: bool, lineage: str) -> None:
     """On the issuer: let every backend serve the generation before, and withdraw this one."""
     from certsync.commands import rollback as verb
+    from certsync.commands.each_lineage import chosen
     from certsync.commands.session import on_issuer, require_root
 
-    store = Store()
+    require_root()
+    store = chosen(Store(), lineage)
     if dry_run:
         require_root()
         _tell_outlook(verb.way(store, now()).steps(), as_json, "")
@@ -60,20 +63,25 @@ def rollback(dry_run: bool, as_json: bool) -> None:
 def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
     """On the issuer: order a certificate, if one is due."""
     from certsync.commands import issue as verb
+    from certsync.commands.each_lineage import Tell, each_lineage, named
     from certsync.commands.session import on_issuer, require_root
 
     store = Store()
     if dry_run:
         require_root()
-        due = verb.outlook(store, now()).due
-        _tell_outlook([due.why] if due else [], as_json, "an order would be made: ")
+        steps = named(store, lambda one: verb.outlook(one, now()).reasons)
+        _tell_outlook(steps, as_json, "an order would be made: ")
         return
-    with on_issuer(store, "issue", lock_token, now()) as done:
-        number = verb.issue(store, now(), console.tell)
+
+    def work(one: Store, tell: Tell, did: list[str]) -> None:
+        number = verb.issue(one, now(), tell)
         if number is None:
-            console.tell("a valid certificate for these names is there: nothing to order")
+            tell("a valid certificate for these names is there: nothing to order")
         else:
-            done.append(f"ordered generation {number:04}")
+            did.append(f"ordered generation {number:04}")
+
+    with on_issuer(store, "issue", lock_token, now()) as done:
+        each_lineage(store, console.tell, done, work)
 
 
 @cli.command()
@@ -84,17 +92,48 @@ def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
 def replicate(dry_run: bool, as_json: bool, lock_token: str, missed: tuple[str, ...]) -> None:
     """On the issuer: bring the newest generation to every backend, and prove it."""
     from certsync.commands import replicate as verb
+    from certsync.commands.each_lineage import Tell, each_lineage, named
     from certsync.commands.session import on_issuer, require_root
 
     store = Store()
     if dry_run:
         require_root()
-        _tell_outlook(verb.outlook(store, now()).steps, as_json, "")
+        _tell_outlook(named(store, lambda one: verb.outlook(one, now()).steps), as_json, "")
         return
-    with on_issuer(store, "replicate", lock_token, now()) as done:
-        outcome = verb.replicate(store, now(), console.tell, missed)
+
+    def work(one: Store, tell: Tell, did: list[str]) -> None:
+        outcome = verb.replicate(one, now(), tell, missed)
         if outcome.changed:
-            done.append(f"activated generation {outcome.number:04} on {', '.join(outcome.changed)}")
+            did.append(f"activated generation {outcome.number:04} on {', '.join(outcome.changed)}")
+
+    with on_issuer(store, "replicate", lock_token, now()) as done:
+        each_lineage(store, console.tell, done, work)
+
+
+@cli.command()
+@DRY
+@AS_JSON
+@TOKEN
+@click.option("--rotate", is_flag=True, help="Make a new key now, though none is due.")
+@click.option("--missed", multiple=True, hidden=True)
+def tickets(
+    dry_run: bool, as_json: bool, lock_token: str, rotate: bool, missed: tuple[str, ...]
+) -> None:
+    """On the issuer: have all backends share the keys of TLS session tickets.
+
+    They are rotated once a day by the hourly run.
+    """
+    from certsync.commands import tickets as verb
+    from certsync.commands.session import on_issuer, require_root
+
+    store = Store()
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.outlook(store, now(), rotate=rotate).steps, as_json, "")
+        return
+    with on_issuer(store, "tickets", lock_token, now()) as done:
+        verb.tickets(store, now(), console.tell, done, rotate=rotate, missed=missed)
+        console.result("\n".join(done) or "nothing to do")
 
 
 @cli.command()
@@ -110,7 +149,7 @@ def prove(as_json: bool) -> None:
     if as_json:
         console.result_json(seen.to_json())
     else:
-        rows = [report.row(proof, "", seen.at) for proof in (*seen.proofs, *seen.through)]
+        rows = [report.row(proof, "", seen.at) for proof in seen.rows]
         console.result(report.table(rows))
     if not seen.all_in_sync:
         raise WrongError("not every backend serves the current generation")
@@ -202,15 +241,21 @@ def compromised(backend: str, dry_run: bool, as_json: bool, lock_token: str) -> 
     It has been taken out of the fleet, and its private keys are in wrong hands.
     """
     from certsync.commands import compromised as verb
+    from certsync.commands.each_lineage import Tell, each_lineage, named
     from certsync.commands.session import on_issuer, require_root
 
     store = Store()
     if dry_run:
         require_root()
-        _tell_outlook(verb.outlook(store, now(), backend).steps(), as_json, "")
+        steps = named(store, lambda one: verb.outlook(one, now(), backend).steps())
+        _tell_outlook(steps, as_json, "")
         return
+
+    def work(one: Store, tell: Tell, did: list[str]) -> None:
+        verb.compromised(one, now(), tell, did, backend)
+
     with on_issuer(store, "compromised", lock_token, now()) as done:
-        verb.compromised(store, now(), console.tell, done, backend)
+        each_lineage(store, console.tell, done, work)
         console.result("\n".join(done) or "nothing to do")
 
 

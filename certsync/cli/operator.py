@@ -175,6 +175,26 @@ def status(fleet: Path, as_json: bool) -> None:
 
 
 @cli.command()
+@FLEET
+@click.option("--offline", is_flag=True, help="Ask nobody whether the rule may be on.")
+@AS_JSON
+def rules(fleet: Path, offline: bool, as_json: bool) -> None:
+    """Print what to set by hand at a provider's load balancer, for a FLEET with none of ours.
+
+    Exits 3 where the rule of port 443 may not be switched on yet.
+    """
+    from certsync.commands import rules as verb
+
+    shown = verb.rules(fleet, offline=offline)
+    if as_json:
+        console.result_json(shown.to_json())
+    else:
+        console.result(shown.text())
+    if not shown.standing.may:
+        raise WrongError("the rule of port 443 may not be switched on yet", "certsync deploy FLEET")
+
+
+@cli.command()
 @click.argument("wish", type=click.Choice(["on", "off"]))
 @FLEET
 @DRY

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from certsync import console, fleet_lock, issuer_side
 from certsync.change import Addition, Change
-from certsync.commands import walk
+from certsync.commands import rules, walk
 from certsync.commands.check_online import look_at
 from certsync.errors import CertsyncError, RefusedError
 from certsync.fleet import Fleet
@@ -123,6 +123,8 @@ def add_backend(
             done.append(step)
         walked = walk.taken(wanted.errand, wanted.fleet, token, done)
     walk.conclude(wanted.fleet, walked, walk.settled(path, now))
+    if told := rules.conclusion(wanted.fleet, path):
+        console.result(told)
 
 
 def _look(wanted: Joining, now: datetime) -> None:

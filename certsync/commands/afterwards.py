@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from certsync import alerts, heartbeat, metrics, notification, textfile
 from certsync.errors import CertsyncError, LaterError, NewerSchemaError
@@ -16,21 +17,29 @@ from certsync.store import Store
 Tell = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended for one lineage."""
+
+    store: Store
+    error: CertsyncError | None
+    proofs: list[Proof]
+
+
 def afterwards(
-    store: Store, now: datetime, error: CertsyncError | None, proofs: list[Proof], tell: Tell
+    runs: Sequence[Ended], now: datetime, error: CertsyncError | None, tell: Tell
 ) -> None:
     """Tell of a run that has ended, with ``error`` or well. What cannot be told ends no run."""
+    store = runs[0].store
     fleet = store.fleet()
-    try:
-        state = store.recall()
-    except NewerSchemaError:
-        # What is remembered cannot be read or written: people hear of it in every run.
-        state = State()
-    known = state.lineage(fleet.lineage)
-    _alert(fleet, store, state, observed(fleet, known, now, error), error, tell)
+    state = _recalled(store)
+    if lacking := notification.lacking(fleet, store):
+        tell(f"warning: {lacking}")
+    for each in runs:
+        _alert(each, now, tell)
     if fleet.metrics.folder:
-        text = metrics.text(readings(fleet, state, now, error, proofs))
-        if why := textfile.write(fleet.metrics.folder, text):
+        found = [readings(each.store.fleet(), state, now, error, each.proofs) for each in runs]
+        if why := textfile.write(fleet.metrics.folder, metrics.text(*found)):
             tell(f"warning: {why}")
     if fleet.notify.heartbeat_url and error is None:
         why = heartbeat.ping(fleet.notify.heartbeat_url)
@@ -38,16 +47,27 @@ def afterwards(
             tell(f"warning: {why}")
 
 
-def _alert(
-    fleet: Fleet, store: Store, state: State, seen: alerts.Observed,
-    error: CertsyncError | None, tell: Tell,
-) -> None:  # fmt: skip
-    if lacking := notification.lacking(fleet, store):
-        tell(f"warning: {lacking}")
-    news = alerts.judge(alerts.read(state.alerts), seen, fleet.notify.events)
+def _recalled(store: Store) -> State:
+    try:
+        return store.recall()
+    except NewerSchemaError:
+        # What is remembered cannot be read or written: people hear of it in every run.
+        return State()
+
+
+def _alert(run: Ended, now: datetime, tell: Tell) -> None:
+    store, fleet, state = run.store, run.store.fleet(), _recalled(run.store)
+    seen = observed(fleet, state.lineage(fleet.lineage), now, run.error)
+    # Of before there were several lineages: the only one's.
+    own, others = list[Any](), list[Any]()
+    for each in state.alerts:
+        lineage = each.get("lineage", fleet.lineage) if isinstance(each, dict) else fleet.lineage
+        (own if lineage == fleet.lineage else others).append(each)
+    news = alerts.judge(alerts.read(own), seen, fleet.notify.events)
     sent = notification.send(news.messages, store, lambda text: tell(f"warning: {text}"))
-    kept = tuple(each.to_json() for each in news.after(sent))
-    if kept != tuple(state.alerts) and not isinstance(error, NewerSchemaError):
+    after = [{**each.to_json(), "lineage": fleet.lineage} for each in news.after(sent)]
+    kept = (*others, *after)
+    if kept != tuple(state.alerts) and not isinstance(run.error, NewerSchemaError):
         store.remember(replace(state, alerts=kept))
 
 

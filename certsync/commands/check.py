@@ -7,6 +7,7 @@ from pathlib import Path
 from certsync import overrides
 from certsync.fleet import LETSENCRYPT, LETSENCRYPT_STAGING, Fleet
 from certsync.fleet_file import read_fleet
+from certsync.options import Provider
 
 SIGNERS = {LETSENCRYPT: "Let's Encrypt", LETSENCRYPT_STAGING: "Let's Encrypt's staging CA"}
 
@@ -30,13 +31,20 @@ def _summary(fleet: Fleet) -> str:
     directory = fleet.authority.directory
     return ", ".join(
         [
-            _count(len(fleet.names), "name"),
+            _count(sum(len(each.names) for each in fleet.lineages), "name"),
+            *([_count(len(fleet.lineages), "lineage")] if fleet.others else []),
             f"issuer {fleet.issuer_name}",
             _count(len(fleet.replicas), "replica"),
-            _count(len(fleet.balancers), "balancer"),
+            _balancers(fleet),
             f"signed by {SIGNERS.get(directory, directory)}",
         ]
     )
+
+
+def _balancers(fleet: Fleet) -> str:
+    if fleet.balancer.provider is Provider.NONE:
+        return "somebody else's balancer"
+    return _count(len(fleet.balancers), "balancer")
 
 
 def _count(number: int, noun: str) -> str:

@@ -46,12 +46,13 @@ def check_online(path: Path, now: datetime, tell: Callable[[str], None]) -> list
         FleetFileError: the file has mistakes.
     """
     fleet = read_fleet(path)
-    tell(f"looking at {len(fleet.machines)} hosts and {len(fleet.names)} names")
+    names = [name for each in fleet.lineages for name in each.names]
+    tell(f"looking at {len(fleet.machines)} hosts and {len(names)} names")
     with ThreadPoolExecutor(AT_ONCE) as pool:
         of_hosts = pool.map(lambda machine: look_at(fleet, machine, now), fleet.machines)
         found = [finding for findings in of_hosts for finding in findings]
-        answers = dict(zip(fleet.names, pool.map(dns.look_up, fleet.names), strict=True))
-    return found + of_names(fleet, answers)
+        answers = dict(zip(names, pool.map(dns.look_up, names), strict=True))
+    return found + [each for one in fleet.lineages for each in of_names(one, answers)]
 
 
 def look_at(

@@ -6,14 +6,16 @@ a certificate with a new key, its rollout, the revocation of the old ones, their
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from certsync import replication, steps
-from certsync.commands import issue, replicate
+from certsync.commands import issue, replicate, tickets
+from certsync.commands.replicate import Outcome
 from certsync.compromise import Exposed, Mark, Marks
-from certsync.errors import CertsyncError, HostError, RolloutError, StoreError
+from certsync.errors import CertsyncError, FencedError, HostError, RolloutError, StoreError
 from certsync.fleet import Fleet
 from certsync.generation import number_text
 from certsync.proof import Proof, Verdict
@@ -61,7 +63,8 @@ class Outlook:
         first = [Step.MARK.value] if self.is_to_be_marked else []
         ordering = [step.value for step in ISSUANCE] if self.due else []
         rest = [f"{step.value}: generations {numbers}" for step in (Step.REVOKE, Step.DISCARD)]
-        return [*first, *ordering, *(step.value for step in ROLLOUT), *rest]
+        sharing = [Step.SHARE.value] if self.fleet.share_tickets else []
+        return [*first, *ordering, *(step.value for step in ROLLOUT), *sharing, *rest]
 
 
 def outlook(store: Store, now: datetime, backend: str) -> Outlook:
@@ -112,6 +115,27 @@ def compromised(store: Store, now: datetime, tell: Tell, done: list[str], backen
     if look.is_to_be_marked:
         steps.take(Step.MARK, lambda: mark(look, store, now))
         done.append(f"marked what {backend} may hold: {_listed(look.marked)}")
+    try:
+        outcome = _new_key(store, now, tell, done)
+    except FencedError:
+        raise
+    except CertsyncError:
+        # What is asked of the CA may wait for it. The keys of sessions wait for nobody.
+        with contextlib.suppress(CertsyncError):
+            tickets.share(store, now, {}, tell, done)
+        raise
+    trouble: CertsyncError | None = outcome.error() if outcome.failures else None
+    try:
+        tickets.share(store, now, {look.fleet.lineage: outcome.proofs}, tell, done)
+    except CertsyncError as error:
+        trouble = trouble or error
+    finish(store, now, tell, done, outcome.proofs)
+    if trouble:
+        raise trouble
+
+
+def _new_key(store: Store, now: datetime, tell: Tell, done: list[str]) -> Outcome:
+    """Have every backend serve a certificate with another key."""
     number = issue.issue(store, now, tell)
     if number is not None:
         done.append(f"ordered generation {number_text(number)}")
@@ -119,9 +143,7 @@ def compromised(store: Store, now: datetime, tell: Tell, done: list[str], backen
     if outcome.changed:
         names = ", ".join(outcome.changed)
         done.append(f"activated generation {number_text(outcome.number)} on {names}")
-    finish(store, now, tell, done, outcome.proofs)
-    if outcome.failures:
-        raise outcome.error()
+    return outcome
 
 
 def mark(look: Outlook, store: Store, now: datetime) -> None:

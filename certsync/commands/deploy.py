@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from certsync import console, fleet_lock
-from certsync.commands import walk
+from certsync.commands import rules, walk
 from certsync.fleet import Fleet
 from certsync.fleet_file import read_fleet
 from certsync.plan import Plan, Step
@@ -55,10 +55,12 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list
     with fleet_lock.held(fleet, "deploy") as token:
         walked = walk.taken(Errand(path, options.data()), fleet, token, done)
     walk.conclude(fleet, walked, walk.settled(path, now))
-    _say_where(fleet)
+    _say_where(fleet, path)
 
 
-def _say_where(fleet: Fleet) -> None:
+def _say_where(fleet: Fleet, path: Path) -> None:
+    if told := rules.conclusion(fleet, path):
+        console.result(told)
     if fleet.passthrough:
         page = "lb.html" if fleet.site.test_page else ""
         console.result(f"open https://{fleet.lineage}/{page}")

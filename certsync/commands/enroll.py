@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,14 +22,24 @@ class Outlook:
     registered: bool
     """Whether an account is there."""
 
-    newer: tuple[int, ...]
-    """Generations above the live one that are not withdrawn yet."""
+    newer: Mapping[str, tuple[int, ...]]
+    """Of each lineage the generations above the live one that are not withdrawn yet, if any."""
 
     def steps(self) -> list[str]:
         """Return what is to be done, in words; nothing: all of it was done."""
         first = [] if self.registered else [f"{Step.LOG_IN.value}, with a new account"]
         why = "the issuer before may have rolled back"
-        return [*first, *(f"withdraw generation {number_text(n)}: {why}" for n in self.newer)]
+        return [
+            *first,
+            *(
+                f"withdraw generation {number_text(number)}{self._of(lineage)}: {why}"
+                for lineage, numbers in self.newer.items()
+                for number in numbers
+            ),
+        ]
+
+    def _of(self, lineage: str) -> str:
+        return f" of {lineage}" if self.fleet.others else ""
 
 
 def outlook(store: Store) -> Outlook:
@@ -41,9 +51,14 @@ def outlook(store: Store) -> Outlook:
     from certsync import issuance
 
     fleet = store.fleet()
-    live, withdrawn = store.current(fleet.lineage) or 0, store.withdrawn(fleet.lineage)
-    newer = tuple(n for n in store.numbers(fleet.lineage) if n > live and n not in withdrawn)
-    return Outlook(fleet, issuance.is_registered(fleet, store), newer)
+    newer = {each.lineage: _newer(store, each.lineage) for each in fleet.lineages}
+    kept = {lineage: numbers for lineage, numbers in newer.items() if numbers}
+    return Outlook(fleet, issuance.is_registered(fleet, store), kept)
+
+
+def _newer(store: Store, lineage: str) -> tuple[int, ...]:
+    live, withdrawn = store.current(lineage) or 0, store.withdrawn(lineage)
+    return tuple(n for n in store.numbers(lineage) if n > live and n not in withdrawn)
 
 
 def enroll(store: Store, now: datetime, tell: Tell, done: list[str]) -> str:
@@ -59,10 +74,9 @@ def enroll(store: Store, now: datetime, tell: Tell, done: list[str]) -> str:
     from certsync import issuance
 
     look = outlook(store)
-    lineage = look.fleet.lineage
-    if look.newer:
-        store.withdraw(lineage, {**dict.fromkeys(look.newer, now), **store.withdrawn(lineage)})
-        done.append(f"withdrew {', '.join(number_text(each) for each in look.newer)}")
+    for lineage, numbers in look.newer.items():
+        store.withdraw(lineage, {**dict.fromkeys(numbers, now), **store.withdrawn(lineage)})
+        done.append(f"withdrew {', '.join(number_text(each) for each in numbers)}")
     account = issuance.enroll(look.fleet, store, tell)
     if not look.registered:
         done.append(f"registered account {account}")

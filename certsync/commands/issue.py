@@ -66,6 +66,11 @@ class Outlook:
     compromised: str = ""
     """Why the newest one's key must not be served any longer; empty: it may."""
 
+    @property
+    def reasons(self) -> list[str]:
+        """Why an order would be made, in words; empty: none would."""
+        return [self.due.why] if self.due else []
+
     def next(self, now: datetime) -> NextRenewal | None:
         """Return when an unattended run orders next, after failures no sooner than they allow."""
         again = self.lineage.tries.of(wish(self.fleet)).next(now)

@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ from certsync.errors import (
 from certsync.fleet import Fleet, Machine
 from certsync.fleet_file import read_fleet, text_of
 from certsync.fleet_file.editing import write
+from certsync.gate import proofs_from
 from certsync.plan import HERE, FileChange, Plan, Step
-from certsync.proof import Proof
 from certsync.pyinfra_run import Errand
 from certsync.store import Store
 from certsync.succession import Holding, objection_of_holdings, objection_of_proofs
@@ -192,7 +192,10 @@ def _look(wanted: Succession) -> None:
     _refuse_without_binding_key(fleet)
     if wanted.old and wanted.old_is_dead:
         _refuse_if_it_answers(wanted.old, fleet)
-        why = objection_of_holdings(new.name, _holdings(wanted))
+        objections = [
+            objection_of_holdings(new.name, _holdings(wanted, each)) for each in fleet.lineages
+        ]
+        why = _first_of(fleet, objections)
     else:
         why = _objection_by_issuer(wanted)
     if why:
@@ -244,9 +247,20 @@ def _objection_by_issuer(wanted: Succession) -> str:
             "was changed",
             "let its hourly run finish that, which says what stops it: certsync status shows it",
         )
-    return objection_of_proofs(
-        fleet.issuer_name, [Proof.from_json(each) for each in seen["proofs"]]
-    )
+    proofs = proofs_from(fleet, seen)
+    objections = [
+        objection_of_proofs(fleet.issuer_name, list(proofs.get(each.lineage, {}).values()))
+        for each in fleet.lineages
+    ]
+    return _first_of(fleet, objections)
+
+
+def _first_of(fleet: Fleet, objections: Sequence[str]) -> str:
+    """Return the first lineage's objection that there is; an issuer has to hold all of them."""
+    for each, why in zip(fleet.lineages, objections, strict=True):
+        if why:
+            return f"of {each.lineage}: {why}" if len(objections) > 1 else why
+    return ""
 
 
 def _who_is_issuer(wanted: Succession) -> Machine:
@@ -272,9 +286,8 @@ def _is_marked(machine: Machine, fleet: Fleet) -> bool:
     return bool(host.on(machine, fleet.known_hosts, MARKED).stdout.strip())
 
 
-def _holdings(wanted: Succession) -> dict[str, Holding]:
-    """Return what each backend in reach holds and serves."""
-    fleet = wanted.fleet
+def _holdings(wanted: Succession, fleet: Fleet) -> dict[str, Holding]:
+    """Return what each backend in reach holds and serves of a lineage."""
 
     def look(machine: Machine) -> Holding | None:
         # On the host itself: a firewall may keep everybody but the balancers from its port 443.
@@ -308,7 +321,8 @@ def _fingerprint(text: str) -> str:
 
 def _tell_of_pins(fleet: Fleet) -> bool:
     """Tell of CAA records that let only one account order, which will be another one."""
-    pins = caa.look_up(fleet.names, console.tell)
+    names = [name for each in fleet.lineages for name in each.names]
+    pins = caa.look_up(names, console.tell)
     for pin in pins:
         console.warn(
             f"a CAA record at {pin.name} lets only the account {pin.account} order at {pin.ca}, "

@@ -40,14 +40,27 @@ class Seen:
     compromise: str = ""
     """What is still to be done about keys in wrong hands, in words; empty: nothing."""
 
+    others: tuple[Seen, ...] = ()
+    """The same of each lineage besides the first."""
+
     @property
     def all_in_sync(self) -> bool:
-        """Whether every backend serves the current generation."""
-        return all(proof.verdict is Verdict.IN_SYNC for proof in self.proofs)
+        """Whether every backend serves the current generation, of each lineage."""
+        own = all(proof.verdict is Verdict.IN_SYNC for proof in self.proofs)
+        return own and all(each.all_in_sync for each in self.others)
+
+    @property
+    def rows(self) -> list[Proof]:
+        """Everything that was seen, with the lineage's name where there are several."""
+        own = [*self.proofs, *self.through]
+        named = [_named(each, other.fleet) for other in self.others for each in other.rows]
+        return [*own, *named]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as what `json.dumps` takes."""
         state = self.state.to_json()
+        together = (self, *self.others)
+        next_renewal, why = self.renewal
         return {
             "lineage": self.fleet.lineage,
             "current": self.current,
@@ -56,11 +69,21 @@ class Seen:
             "through": [proof.to_json() for proof in self.through],
             "runs": state["runs"],
             "state": state,
-            "next_renewal": self.coming.moment.isoformat() if self.coming else "",
-            "why": self.coming.why if self.coming else "",
+            "next_renewal": next_renewal,
+            "why": why,
             "origin": self.origin,
-            "compromise": self.compromise,
+            "compromise": "; ".join(each.compromise for each in together if each.compromise),
+            "others": {
+                each.fleet.lineage: [proof.to_json() for proof in each.proofs]
+                for each in self.others
+            },
+            "renewals": {each.fleet.lineage: each.renewal for each in self.others},
         }
+
+    @property
+    def renewal(self) -> tuple[str, str]:
+        """When it is renewed next, ISO 8601, and why then; empty: it is not known."""
+        return (self.coming.moment.isoformat(), self.coming.why) if self.coming else ("", "")
 
 
 def prove(store: Store, now: datetime) -> Seen:
@@ -69,12 +92,17 @@ def prove(store: Store, now: datetime) -> Seen:
     Raises:
         StoreError: this host is no issuer, or its store cannot be read.
     """
+    first, *others = [_of_lineage(each, now) for each in store.lineages()]
+    return replace(first, others=tuple(others))
+
+
+def _of_lineage(store: Store, now: datetime) -> Seen:
     fleet = store.fleet()
     wanted = proving.expected(fleet, store)
     marks = store.compromised(fleet.lineage)
     proofs = [
         _barred(proof) if proof.name in marks.returned(fleet) else proof
-        for proof in proving.prove(fleet.backends, fleet, wanted, now)
+        for proof in proving.prove(fleet.holders, fleet, wanted, now)
     ]
     through = proving.prove(fleet.balancers, fleet, wanted, now) if fleet.passthrough else []
     current = number_text(wanted.current.number) if wanted.current else ""
@@ -82,6 +110,10 @@ def prove(store: Store, now: datetime) -> Seen:
     coming = issue.outlook(store, now).next(now)
     state, waiting = store.recall(), marks.waiting()
     return Seen(fleet, current, proofs, through, state, coming, origin, now, waiting)
+
+
+def _named(proof: Proof, fleet: Fleet) -> Proof:
+    return replace(proof, name=f"{proof.name} {fleet.lineage}")
 
 
 def _barred(proof: Proof) -> Proof:

@@ -13,7 +13,7 @@ from certsync.differences import undeployed
 from certsync.errors import HostError
 from certsync.fleet import Fleet, Machine
 from certsync.fleet_file import read_fleet
-from certsync.gate import Gate
+from certsync.gate import Gate, Seen
 from certsync.proof import Proof
 from certsync.rehearsal import Finding
 
@@ -52,7 +52,8 @@ def rehearse(path: Path, asked: str, tell: Tell) -> list[Finding]:
     with fleet_lock.held(fleet, "rehearse") as token:
         tell(f"rehearsing on {fleet.issuer_name}, with an order at {directory}")
         findings = _on_issuer(fleet, directory, token)
-        tell(f"testing what would be written on {', '.join(each.name for each in fleet.balancers)}")
+        names = ", ".join(each.name for each in fleet.balancers)
+        tell(f"testing what would be written on {names}" if names else "no balancer of ours here")
         proofs = _proofs(fleet)
         findings += [_on_balancer(fleet, machine, proofs) for machine in fleet.balancers]
     return findings
@@ -71,20 +72,17 @@ def _on_issuer(fleet: Fleet, directory: str, token: str) -> list[Finding]:
         ) from None
 
 
-def _proofs(fleet: Fleet) -> dict[str, Proof]:
-    answer = issuer_side.answer(fleet, fleet.issuer, "prove")
-    found = [Proof.from_json(each) for each in answer["proofs"]]
-    return {proof.name: proof for proof in found}
+def _proofs(fleet: Fleet) -> dict[str, dict[str, Proof]]:
+    return gate.proofs_from(fleet, issuer_side.answer(fleet, fleet.issuer, "prove"))
 
 
-def _on_balancer(fleet: Fleet, machine: Machine, proofs: dict[str, Proof]) -> Finding:
+def _on_balancer(fleet: Fleet, machine: Machine, proofs: dict[str, dict[str, Proof]]) -> Finding:
     try:
         before = _gate(fleet, machine)
-        names = [each.name for each in fleet.backends]
-        decided = gate.decide(fleet.passthrough, names, before, proofs)
+        decided = gate.decide(fleet, before, Seen(proofs))
         roots = fleet.authority.roots
         roots_sum = hashlib.sha256(Path(roots).read_bytes()).hexdigest() if roots else ""
-        text = templates.haproxy(fleet, decided, roots_sum)
+        text = templates.haproxy(fleet, machine, decided, roots_sum=roots_sum)
         done = host.on(machine, fleet.known_hosts, TRY_CONFIGURATION, input=text)
     except HostError as error:
         return Finding(machine.name, CONFIGURATION, error.message.removeprefix(f"{machine.name}: "))

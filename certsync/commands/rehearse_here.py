@@ -135,7 +135,8 @@ def _checked_here(fleet: Fleet, scratch: Store, files: dict[str, bytes], now: da
 
 
 def _carried(fleet: Fleet, files: dict[str, bytes]) -> list[Finding]:
-    with replication.outbox(files, NUMBER) as outbox, replication.in_touch(fleet) as backends:
+    name = str(NUMBER)
+    with replication.outbox(files, name) as outbox, replication.in_touch(fleet) as backends:
         replicas = [each for each in backends if not each.local]
         found = replication.each(lambda one: _tried(one, fleet, outbox), replicas)
     return [Finding(backend.name, RECEIVED, _refusal(backend, each)) for backend, each in found]

@@ -15,6 +15,7 @@ from certsync.errors import CertsyncError, HostError, RefusedError, RolloutError
 from certsync.fleet import Fleet, Machine
 from certsync.fleet_file import read_fleet, text_of
 from certsync.fleet_file.editing import write
+from certsync.options import Provider
 from certsync.plan import HERE, FileChange, Plan, Step
 from certsync.progress import Outcome
 from certsync.proof import Proof, Verdict
@@ -101,6 +102,12 @@ def leaving(path: Path, name: str, options: Options) -> Leaving:
             f"{name} is the only backend: nobody would serve the site; nothing was changed",
             f"add another one first: certsync add-backend {path} NAME ADDRESS",
         )
+    for each in fleet.lineages:
+        if each.members == (machine,):
+            raise RefusedError(
+                f"{name} is the only one that serves {each.lineage}; nothing was changed",
+                f"name another one in its served_by first, and then certsync deploy {path}",
+            )
     if machine == fleet.issuer:
         other = fleet.replicas[0].name
         raise RefusedError(
@@ -144,6 +151,7 @@ def remove_backend(
     wanted = leaving(path, name, options)
     with fleet_lock.held(wanted.fleet, "remove-backend") as token:
         _look(wanted)
+        _tell_of_the_pool(wanted)
         walked = walk.taken(wanted.errand, wanted.fleet, token, done)
         has_left = not walked.failures or _are_only_keys_left(wanted.fleet, walked.outcome)
         if not has_left:
@@ -177,6 +185,14 @@ def _of_keys_left(wanted: Leaving, failures: Sequence[str]) -> tuple[str, str]:
         f"{wanted.name} has left; its keys are not all replaced yet: {'; '.join(failures)}",
         f"the hourly run goes on by itself once it can, and so does {again}",
     )
+
+
+def _tell_of_the_pool(wanted: Leaving) -> None:
+    if wanted.machine and wanted.fleet.balancer.provider is Provider.NONE:
+        console.warn(
+            f"take {wanted.name} out of your provider's pools now: it goes on getting connections, "
+            f"and is asked to serve none in {wanted.options.drain_seconds} s"
+        )
 
 
 def _tell_of_the_key(wanted: Leaving) -> None:

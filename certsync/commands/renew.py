@@ -9,14 +9,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from certsync import advice, proving, renewal_info
-from certsync.commands import compromised, issue, replicate
-from certsync.commands.afterwards import afterwards
+from certsync.commands import compromised, issue, replicate, tickets
+from certsync.commands.afterwards import Ended, afterwards
+from certsync.commands.each_lineage import each_lineage, together
 from certsync.commands.replicate import Outcome
 from certsync.errors import (
     CertsyncError,
     ClockError,
     FencedError,
-    LaterError,
     RolloutError,
     VetoError,
     in_our_words,
@@ -105,12 +105,8 @@ class Hour:
         return any(isinstance(each, FencedError) for each in self.problems)
 
     def trouble(self) -> CertsyncError | None:
-        """Return all problems as one error, the worst exit status first; None: all is well."""
-        if len(self.problems) < 2:
-            return self.problems[0] if self.problems else None
-        worst = min(self.problems, key=lambda each: isinstance(each, LaterError))
-        text = "; ".join(each.message for each in self.problems)
-        return type(worst)(text, worst.hint)
+        """Return all problems as one error; None: all is well."""
+        return together(self.problems)
 
 
 def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
@@ -119,10 +115,28 @@ def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
     Raises:
         StoreError: this host is no issuer, or its store cannot be read.
     """
+    stores = store.lineages()
+    looks = [_of_lineage(one, now, force=force) for one in stores]
+    if not any(look.due for look in looks) and store.current(stores[0].lineage):
+        sharing = tickets.outlook(store, now).steps
+        looks[-1] = replace(looks[-1], steps=looks[-1].steps + sharing)
+    if len(looks) == 1:
+        return looks[0]
+    names = [one.lineage for one in stores]
+    told = list(zip(names, looks, strict=True))
+    return Outlook(
+        "; ".join(f"{name}: {look.due}" for name, look in told if look.due),
+        [f"{name}: {step}" for name, look in told for step in look.steps],
+        "; ".join(f"{name}: {look.note}" for name, look in told if look.note),
+    )
+
+
+def _of_lineage(store: Store, now: datetime, *, force: bool) -> Outlook:
     look = issue.outlook(store, now, force=force)
     steps = replicate.outlook(store, now).steps if look.newest else []
     if look.due:
-        steps += [step.value for step in RENEWAL if step is not Step.REMEMBER]
+        left_out = {Step.REMEMBER} | ({Step.SHARE} if not look.fleet.share_tickets else set())
+        steps += [step.value for step in RENEWAL if step not in left_out]
     elif steps:
         steps += [step.value for step in ROLLOUT if step is Step.PROVE]
     if store.compromised(look.fleet.lineage).open:
@@ -147,13 +161,42 @@ def renew(store: Store, now: datetime, tell: Tell, done: list[str], *, force: bo
         LaterError: the CA said when to come back, or the names do not lead here.
         CertsyncError: another failure, see `issue`; all of them in one message.
     """
-    hour = Hour(store.fleet(), store, now, tell, done)
-    hour.part(lambda: _all_of_it(hour, force=force))
-    trouble = hour.trouble()
+    hours: list[Hour] = []
+
+    def work(one: Store, say: Tell, did: list[str]) -> None:
+        hour = Hour(one.fleet(), one, now, say, did)
+        hours.append(hour)
+        hour.part(lambda: _all_of_it(hour, force=force))
+        if trouble := hour.trouble():
+            raise trouble
+
+    problems: list[CertsyncError] = []
+    try:
+        each_lineage(store, tell, done, work)
+    except CertsyncError as error:
+        problems.append(error)
+    last = Hour(store.fleet(), store, now, tell, done)
+    if not any(hour.is_fenced for hour in hours):
+        last.part(lambda: _share_tickets(last, hours))
+    trouble = together([*problems, *last.problems])
     # On a full disk people hear of it in every run, because it cannot be noted that they did.
-    hour.part(lambda: afterwards(store, now, trouble, hour.proofs, tell))
-    if trouble := hour.trouble():
+    ended = [Ended(hour.store, hour.trouble(), hour.proofs) for hour in hours]
+    last.part(lambda: afterwards(_sharing(ended, last), now, trouble, tell))
+    if trouble := together([*problems, *last.problems]):
         raise trouble
+
+
+def _share_tickets(last: Hour, hours: Sequence[Hour]) -> None:
+    """Give the session ticket keys to whoever was seen to lack them, and rotate them in time."""
+    proofs = {hour.fleet.lineage: hour.proofs for hour in hours if hour.proofs}
+    if proofs:
+        tickets.share(last.store, last.now, proofs, last.tell, last.done)
+
+
+def _sharing(ended: list[Ended], last: Hour) -> list[Ended]:
+    """Count what went wrong with the whole fleet as the first lineage's, so that people hear it."""
+    problems = [each for each in (ended[0].error, last.trouble()) if each]
+    return [replace(ended[0], error=together(problems)), *ended[1:]]
 
 
 def _all_of_it(hour: Hour, *, force: bool) -> None:
@@ -215,7 +258,7 @@ def _heal(hour: Hour, newest: Manifest) -> None:
 
 def _prove(hour: Hour) -> None:
     fleet, store = hour.fleet, hour.store
-    hour.proofs = proving.prove(fleet.backends, fleet, proving.expected(fleet, store), hour.now)
+    hour.proofs = proving.prove(fleet.holders, fleet, proving.expected(fleet, store), hour.now)
 
 
 def _ask_ca(hour: Hour, newest: Manifest) -> None:

@@ -205,7 +205,8 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
     if number is None:
         raise StoreError(_why_none(fleet, store), "run `certsync issue` first")
     files = store.files(fleet.lineage, number)
-    with replication.outbox(files, number) as outbox, replication.in_touch(fleet) as backends:
+    name = number_text(number)
+    with replication.outbox(files, name) as outbox, replication.in_touch(fleet) as backends:
         plan = _plan(fleet, store, number, backends, now)
         fence.heed(store, fleet.lineage, fleet.issuer_name, plan.standings)
         run = Rollout(fleet, plan, backends, tell)
@@ -289,8 +290,8 @@ def _plan(
 def _proofs(fleet: Fleet, store: Store, now: datetime, *, patiently: bool) -> list[Proof]:
     wanted = proving.expected(fleet, store)
     if not patiently:
-        return proving.prove(fleet.backends, fleet, wanted, now)
-    return proving.prove_patiently(fleet.backends, fleet, wanted, now)
+        return proving.prove(fleet.holders, fleet, wanted, now)
+    return proving.prove_patiently(fleet.holders, fleet, wanted, now)
 
 
 def _failures(proofs: Sequence[Proof], reasons: Mapping[str, str]) -> dict[str, str]:

@@ -39,7 +39,8 @@ def resign(store: Store, tell: Tell, done: list[str]) -> None:
     from certsync import issuance
 
     fleet = store.fleet()
-    if waiting := store.compromised(fleet.lineage).waiting():
+    marks = [store.compromised(each.lineage).waiting() for each in fleet.lineages]
+    if waiting := "; ".join(each for each in marks if each):
         raise StoreError(
             f"this issuer may not go yet: {waiting}",
             "have that finished first: sudo certsync renew here says what it waits for",

@@ -8,13 +8,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from certsync import balancers, issuer_side, proving, report, watch
+from certsync import alt_svc, balancers, issuer_side, proving, report, vrrp, watch
+from certsync.balancers import Answer
 from certsync.errors import HostError
 from certsync.fleet import Fleet
 from certsync.fleet_file import read_fleet
+from certsync.options import Provider
 from certsync.probe import Unreachable, probe
 from certsync.proof import Proof, Verdict, judge
 from certsync.report import Row
+
+Asked = dict[str, Answer | HostError]
+"""Balancer to what it says."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +95,35 @@ def status(path: Path, now: datetime) -> Status:
         seen_from = "here"
         findings.append(error.message)
     through, notes = _through(fleet, proofs, now) if fleet.passthrough else ([], [])
-    pools, unasked = _pools(fleet)
+    asked = balancers.ask(fleet)
+    pools, unasked = _pools(fleet, asked)
+    held, astray = _virtual(fleet, asked)
     rows = [report.row(each, pools.get(each.name, "-"), now) for each in proofs]
     rows += [report.row(each, "-", now) for each in through]
-    findings += unasked + _findings(fleet, rows)
+    for each in fleet.lineages[1:]:
+        more, unseen = _of_another(each, answer, pools, now)
+        rows += more
+        notes += unseen
+    findings += unasked + astray + _findings(fleet, rows)
     state = answer.get("state", {})
     past = watch.findings(state, fleet, now) if answer else []
     hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"
-    notes += _of_other_file(path, answer.get("origin", {}))
+    notes += held + _of_other_file(path, answer.get("origin", {}))
     coming = watch.coming(answer.get("next_renewal", ""), answer.get("why", ""))
     renewal = [line for line in (watch.last_run(state, now), coming) if line]
     return Status(fleet, rows, findings + past, past, state, renewal, seen_from, notes, hint)
+
+
+def _of_another(
+    fleet: Fleet, answer: dict[str, Any], pools: dict[str, str], now: datetime
+) -> tuple[list[Row], list[str]]:
+    """Return the rows of a lineage besides the first, each with its name, and notes."""
+    told = answer.get("others", {}).get(fleet.lineage)
+    proofs = _from_here(fleet, now) if told is None else [Proof.from_json(each) for each in told]
+    through, notes = _through(fleet, proofs, now) if fleet.passthrough else ([], [])
+    rows = [report.row(each, pools.get(each.name, "-"), now) for each in proofs]
+    rows += [report.row(each, "-", now) for each in through]
+    return [replace(row, name=f"{row.name} {fleet.lineage}") for row in rows], notes
 
 
 def _of_other_file(path: Path, origin: dict[str, Any]) -> list[str]:
@@ -117,7 +140,7 @@ def _of_other_file(path: Path, origin: dict[str, Any]) -> list[str]:
 def _from_here(fleet: Fleet, now: datetime) -> list[Proof]:
     """Return what the backends show this machine, by the addresses that it reaches them by."""
     wanted = proving.Expected(None, (), (), fleet.authority.roots)
-    machines = [replace(each, private_address=each.address) for each in fleet.backends]
+    machines = [replace(each, private_address=each.address) for each in fleet.holders]
     uncompared = "clients trust it; which generation it is, only the issuer can tell"
     return [
         replace(proof, why=uncompared) if proof.verdict is Verdict.BEHIND else proof
@@ -132,11 +155,20 @@ def _through(fleet: Fleet, proofs: list[Proof], now: datetime) -> tuple[list[Pro
     """
     trusted = (Verdict.IN_SYNC, Verdict.BEHIND)
     served = {proof.fingerprint: proof for proof in proofs if proof.verdict in trusted}
-    found, notes = [], []
+    found, notes = list[Proof](), list[str]()
     for address in fleet.public_addresses:
         seen = probe(address, proving.TLS_PORT, fleet.lineage, fleet.authority.roots)
+        if not notes and not isinstance(seen, Unreachable):
+            header = alt_svc.promise(address, proving.TLS_PORT, fleet.lineage)
+            notes += [alt_svc.note(fleet.lineage, header)] if header else []
         if isinstance(seen, Unreachable) and seen.no_route:
             notes.append(f"{address}: not looked at, this machine has no route to it")
+            continue
+        if isinstance(seen, Unreachable) and fleet.balancer.provider is Provider.NONE:
+            # Whether its rule is on yet, only who looks after it knows.
+            notes.append(
+                f"{address}: nothing answers on port 443: `certsync rules` says what to set"
+            )
             continue
         judged = judge(address, seen, (), (), None, now)
         same = served.get(judged.fingerprint)
@@ -148,11 +180,18 @@ def _through(fleet: Fleet, proofs: list[Proof], now: datetime) -> tuple[list[Pro
     return found, notes
 
 
-def _pools(fleet: Fleet) -> tuple[dict[str, str], list[str]]:
+def _virtual(fleet: Fleet, asked: Asked) -> tuple[list[str], list[str]]:
+    """Return the note of who has the virtual addresses, and what is wrong with that."""
+    seen = {name: each.addresses for name, each in asked.items() if isinstance(each, Answer)}
+    held = vrrp.holders(fleet, seen)
+    unasked = [name for name in asked if name not in seen]
+    return [line for line in [vrrp.note(held)] if line], vrrp.findings(held, unasked)
+
+
+def _pools(fleet: Fleet, asked: Asked) -> tuple[dict[str, str], list[str]]:
     """Return each backend's word by all balancers together, and who could not be asked."""
-    answers = balancers.pools(fleet)
-    unasked = [each.message for each in answers.values() if isinstance(each, HostError)]
-    heard = {name: each for name, each in answers.items() if isinstance(each, dict)}
+    unasked = [each.message for each in asked.values() if isinstance(each, HostError)]
+    heard = {name: each.members for name, each in asked.items() if isinstance(each, Answer)}
     words = {}
     for machine in fleet.backends:
         said = {name: each[machine.name] for name, each in heard.items() if machine.name in each}

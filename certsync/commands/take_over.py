@@ -122,7 +122,7 @@ def retire_certbot(store: Store, now: datetime, home: Path = Path(certbot.HOME))
     after = certbot.not_renewed(before)
     if after == before:
         return []
-    proofs = proving.prove(fleet.backends, fleet, proving.expected(fleet, store), now)
+    proofs = proving.prove(fleet.holders, fleet, proving.expected(fleet, store), now)
     if behind := [f"{each.name}: {each.why}" for each in proofs if _is_not_proven(each.verdict)]:
         raise RolloutError(
             f"certbot goes on renewing {fleet.lineage}, because not every backend serves the "

@@ -20,7 +20,9 @@ from certsync.pyinfra_run import Errand, Run
 
 HINT = "the rest of the fleet is in service; when this is mended, run the same command again"
 NOT_YET = "one, if there is none: the issuer has no certsync yet that could say"
-NOTHING_ELSE = ("Order the certificate", "Replicate the certificate", "Passthrough")
+NOTHING_ELSE = (
+    "Order the certificate", "Replicate the certificate", plan.SHARE_TICKETS, "Passthrough",
+)  # fmt: skip
 """Operations that only deploy/site.py has."""
 
 NOBODY: Mapping[str, str] = {}
@@ -30,6 +32,7 @@ SETTLING_SECONDS = 10.0
 ISSUER_STEPS = {
     "Order the certificate": "issue",
     "Replicate the certificate": "replicate",
+    plan.SHARE_TICKETS: "tickets",
     "Take over the certificate": "take-over",
 }
 """Operation of deploy/road.py to the verb that it runs on the issuer."""

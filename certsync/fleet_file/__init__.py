@@ -161,6 +161,7 @@ def _fleet(tables: Tables) -> Fleet:
             tuple(tables.balancer.networks),
         ),
         share_tickets=tables.sessions.share_tickets,
+        serving=tuple(top.served_by),
         others=tuple(_wanted(each) for each in tables.lineages.values()),
         renewal=Renewal(tables.renewal.every_hours, Scheduler(tables.renewal.scheduler)),
         notify=Notify(tuple(Event(each) for each in notify.events), notify.heartbeat_url),
@@ -189,7 +190,7 @@ def _wanted(tables: LineageTables) -> Wanted:
     own, certificate = tables.own, tables.certificate
     return Wanted(
         tuple(own.names),
-        tuple(own.backends),
+        tuple(own.served_by),
         KeyType(certificate.key_type),
         certificate.profile,
         certificate.reuse_key,

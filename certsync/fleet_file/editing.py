@@ -22,6 +22,12 @@ def changed(text: str, change: Change) -> str:
     for name in change.remove:
         text = _without(text, name)
     document = tomlkit.parse(text)
+    for table in (document, *document.get("lineages", {}).values()):
+        serving = table.get("served_by", [])
+        for name in change.remove:
+            # The last one stays: none named would mean all, and the file's check tells of it.
+            if name in serving and len(serving) > 1:
+                serving.remove(name)
     for each in change.add:
         backends = document.setdefault("backends", tomlkit.table(is_super_table=True))
         if each.name not in backends:

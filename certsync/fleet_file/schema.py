@@ -51,6 +51,7 @@ class Top(Table):
 
     names: list[Name] = Field(default_factory=list)
     public_addresses: list[IpAddress] = Field(default_factory=list)
+    served_by: list[str] = Field(default_factory=list)
     issuer: str = ""
     passthrough: bool = True
     ca: dict[str, Any] = Field(default_factory=dict)
@@ -164,7 +165,7 @@ class LineageTable(Table):
     """`[lineages.NAME]`; what it does not say of its certificate and site, the fleet's say."""
 
     names: list[Name] = Field(default_factory=list)
-    backends: list[str] = Field(default_factory=list)
+    served_by: list[str] = Field(default_factory=list)
     certificate: dict[str, Any] = Field(default_factory=dict)
     site: dict[str, Any] = Field(default_factory=dict)
 

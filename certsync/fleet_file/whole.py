@@ -88,14 +88,29 @@ def _names_lead_to_one_lineage(tables: Tables) -> Iterator[Mistake]:
 
 
 def _lineages_have_backends_of_the_fleet(tables: Tables) -> Iterator[Mistake]:
+    serving = {"served_by": tables.top.served_by}
     for name, lineage in tables.lineages.items():
-        place = f"{dotted('lineages', name)}.backends"
-        for each in dict.fromkeys(lineage.own.backends):
+        serving[f"{dotted('lineages', name)}.served_by"] = lineage.own.served_by
+    for place, names in serving.items():
+        for each in dict.fromkeys(names):
             if tables.backends and each not in tables.backends:
                 known = ", ".join(tables.backends)
                 yield Mistake(place, f"{quoted(each)} is no backend", f"write some of: {known}")
-            if lineage.own.backends.count(each) > 1:
+            if names.count(each) > 1:
                 yield Mistake(place, f"{quoted(each)} is listed twice", "keep one of them")
+    if all(serving.values()):
+        busy = {each for names in serving.values() for each in names}
+        for name in tables.backends:
+            if name not in busy and name != _issuer(tables):
+                yield Mistake(
+                    dotted("backends", name),
+                    "serves nothing: every served_by leaves it out",
+                    "name it in one of them, or remove it",
+                )
+
+
+def _issuer(tables: Tables) -> str:
+    return tables.top.issuer or next(iter(tables.backends), "")
 
 
 def _is_not_ours(tables: Tables) -> bool:
@@ -152,6 +167,28 @@ def _virtual_addresses_are_nobodys_own(tables: Tables) -> Iterator[Mistake]:
                 f"{quoted(address)} is {own[address]} too",
                 "it moves from balancer to balancer: take one that no machine has",
             )
+
+
+def _balancers_can_share_addresses(tables: Tables) -> Iterator[Mistake]:
+    """VRRP is spoken in one family, and names addresses of that one."""
+    addresses = [each.private_address or each.address for each in tables.balancers.values()]
+    known = [each for each in addresses if is_ip_address(each)]
+    virtual = tables.balancer.virtual_addresses
+    if not virtual or not known or tables.at_fault_below("balancers"):
+        return
+    if len({":" in each for each in known}) > 1:
+        yield Mistake(
+            "balancer.virtual_addresses",
+            "needs balancers whose private addresses are of one family",
+            "give them IPv4 addresses all, or IPv6",
+        )
+    elif all((":" in each) != (":" in known[0]) for each in virtual):
+        family = "IPv6" if ":" in known[0] else "IPv4"
+        yield Mistake(
+            "balancer.virtual_addresses",
+            f"has no {family} address, and the balancers speak {family} with each other",
+            f"list an {family} address too, or give the balancers other private addresses",
+        )
 
 
 def _proxy_port_is_free(tables: Tables) -> Iterator[Mistake]:
@@ -286,6 +323,7 @@ CHECKS = (
     _machines_have_names_of_their_own,
     _balancer_is_ours_or_not,
     _virtual_addresses_are_nobodys_own,
+    _balancers_can_share_addresses,
     _proxy_port_is_free,
 )
 """In the order in which a person reads of them."""

@@ -52,7 +52,8 @@ class Road:
         self.folder = folder
         self.fleet_file = folder / "lab.toml"
         text = (CHECKOUT / "inventory/lab.toml").read_text()
-        self.fleet_file.write_text(text.replace("/run/certsync-lab/lab/", f"{lab.folder}/"))
+        text = text.replace("/run/certsync-lab/lab/", f"{lab.folder}/")
+        self.fleet_file.write_text(_with_balancers(text, lab))
         inventory = folder / "lab.py"
         inventory.write_text((CHECKOUT / "inventory/lab.py").read_text())
         # Its hourly run would come in between once in a while; `test_cron` lets it.
@@ -228,6 +229,22 @@ class Road:
         return words in machine.sh("journalctl --no-pager -q -n 400")
 
 
+def _with_balancers(text: str, lab: Lab) -> str:
+    """Return a fleet file with all balancers of a lab, and the addresses that they share."""
+    if len(lab.balancers) == 1:
+        return text
+    shared = json.dumps(lab.public)
+    text = re.sub(r"(?m)^public_addresses = .*$", f"public_addresses = {shared}", text)
+    further = "".join(
+        f'[balancers.{machine.name}]\naddress = "{machine.address}"\n\n'
+        for machine in lab.balancers[1:]
+    )
+    return text.replace(
+        "[backends.backend-01]",
+        f"{further}[balancer]\nvirtual_addresses = {shared}\n\n[backends.backend-01]",
+    )
+
+
 STATE = (
     "find /etc /srv /opt /var/lib/certsync /var/lib/certsync-push /var/lib/certsync-receive "
     "/var/lib/certsync-site /usr/local /var/lib/haproxy -xdev ! -type d "
@@ -240,5 +257,5 @@ STATE = (
 
 def state(lab: Lab) -> dict[str, str]:
     """Return all that a dry run must not change, host by host."""
-    hosts = [lab.balancer, *lab.backends]
+    hosts = [*lab.balancers, *lab.backends]
     return {machine.name: machine.sh(STATE, timeout=60) for machine in hosts}

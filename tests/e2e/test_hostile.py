@@ -32,6 +32,7 @@ PUSH = "/var/lib/certsync-push"
 AS_PUSHING = "setpriv --reuid certsync-push --regid certsync-push --clear-groups"
 AS_RECEIVING = "setpriv --reuid certsync --regid certsync --init-groups"
 INBOX = "/var/lib/certsync-receive/inbox"
+TICKETS_INBOX = "/run/certsync-receive/tickets"
 FORGED = "/var/forged"
 PROGRAM = "/usr/local/lib/certsync/receiver"
 ONLY_PUSH = "certsync: this key may only push certificates"
@@ -42,6 +43,8 @@ readlink {LIVE}
 find /etc/certsync /usr/local /var/lib/certsync-receive /etc/sudoers.d /etc/cron.d /root /tmp \
   -xdev ! -path '{INBOX}/*' ! -type d -printf '%p %y %m %U %T@ %l\\n' -exec sha256sum {{}} + | sort
 find /etc/certsync /tmp /var/lib/certsync-receive -xdev ! -path '{INBOX}/*' -type d -printf '%p\\n'
+sha256sum /run/certsync-tickets/live/*.key
+ls -A {TICKETS_INBOX}
 sha256sum /etc/passwd /etc/shadow /etc/ssh/sshd_config
 systemctl show -p MainPID nginx
 openssl s_client -connect 127.0.0.1:443 -servername {NAME} < /dev/null 2> /dev/null \
@@ -305,6 +308,9 @@ def test_an_rsync_option_that_a_push_does_not_need_is_refused(siege: Siege, opti
         ("@::inbox/cert.pem", "/tmp/pulled", "ERROR: module is write only"),
         ("@::inbox/../../../../etc/passwd", "/tmp/pulled", "ERROR: module is write only"),
         ("-M--sender cert.pem", "@::inbox/", "rsync on inbox/"),
+        ("cert.pem", "@::tickets/", "connect from"),
+        ("other", "@::tickets/../../certsync-tickets/", "daemon has excluded destination"),
+        ("@::tickets/next.key", "/tmp/pulled", "ERROR: module is write only"),
         ("@::", "", "module-list request"),
         ("@::inbox/", "", REFUSED_OPTION),
     ],
@@ -318,7 +324,36 @@ def test_rsync_reaches_no_other_name_and_reads_nothing(
     assert "inbox\t" not in output
     assert logged in siege.log()
     assert "other" not in siege.replica.sh(f"ls -A {INBOX}")
+    assert siege.replica.sh(f"ls -A {TICKETS_INBOX}") == ""
     assert siege.issuer.attempt("ls /tmp/pulled")[0] != 0
+
+
+TICKETS = {
+    "a link to a secret": ("ln -s /etc/shadow next.key", "inbox: next.key: "),
+    "a link to the live key": (
+        "ln -s /run/certsync-tickets/live/next.key next.key", "inbox: next.key: "
+    ),
+    "a FIFO": ("mkfifo next.key", "inbox: next.key is no plain file"),
+    "a folder": ("mkdir -p next.key/in", "inbox: next.key is no plain file"),
+    "a short key": ("head -c 79 /dev/zero > next.key", "next.key has 79 bytes, a key has 80"),
+    "a long key": ("head -c 81 /dev/zero > next.key", "next.key has 81 bytes, a key has 80"),
+    "a huge one": ("head -c 70000 /dev/zero > next.key", "inbox: next.key is larger than"),
+    "two of three": ("true", "no whole set of session ticket keys has been received"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", TICKETS)
+def test_ticket_keys_that_are_none_are_refused_and_nginx_keeps_what_it_has(
+    siege: Siege, attack: str
+) -> None:
+    command, why = TICKETS[attack]
+    good = "head -c 80 /dev/zero | tee current.key > previous.key"
+    status, told = siege.on_replica(f"cd {TICKETS_INBOX} && {good} && {command}")
+    assert status == 0, told
+    answer = siege.ask("tickets")
+    assert answer["ok"] is False
+    assert answer["why"].startswith(why)
+    assert "'tickets': " in siege.log()
 
 
 @pytest.mark.parametrize("size", [65537, 5_000_000])
@@ -807,7 +842,7 @@ def test_the_receiving_user_has_one_rule_and_no_password(siege: Siege) -> None:
 HOLD_OUTBOX = """
 import subprocess, sys
 from certsync import replication
-with replication.outbox({"privkey.pem": b"secret\\n"}, 7) as folder:
+with replication.outbox({"privkey.pem": b"secret\\n"}, "0007") as folder:
     print(folder, flush=True)
     subprocess.run(["setpriv", "--reuid", "certsync-push", "--regid", "certsync-push",
                     "--clear-groups", "sh", "-c", sys.argv[1]])

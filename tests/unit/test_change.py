@@ -161,3 +161,13 @@ def test_a_private_address_is_one_backends() -> None:
     assert named(["b4", "203.0.113.14"], "10.0.0.4")[0].private_address == "10.0.0.4"
     with pytest.raises(ValueError, match="--private-address belongs to one backend"):
         named(["b4=203.0.113.14", "b5=203.0.113.15"], "10.0.0.4")
+
+
+def test_who_leaves_is_taken_out_of_who_serves_but_never_the_last_of_them() -> None:
+    served = 'served_by = ["backend-01", "backend-02"]  # the old rack\n'
+    shop = '\n[lineages.shop]\nnames = ["shop.example.net"]\nserved_by = ["backend-02"]\n'
+    text = FILE.replace("\n[ca]\n", f"{served}\n[ca]\n") + shop
+    after = changed(text, Change(remove=("backend-02",)))
+    assert 'served_by = ["backend-01"]  # the old rack\n' in after
+    # None named would mean all; the check of the file tells of this one.
+    assert tomlkit.parse(after).unwrap()["lineages"]["shop"]["served_by"] == ["backend-02"]

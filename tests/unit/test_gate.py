@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
 
-from certsync import templates
-from certsync.fleet import Authority
-from certsync.gate import Gate, decide, drained, read
-from certsync.options import Balancing, OnCertificateFailure
+from certsync import gate, templates
+from certsync.fleet import Authority, Fleet, Wanted
+from certsync.gate import Gate, Seen, drained, proofs_from, read
+from certsync.options import Balancing, KeyType, OnCertificateFailure, Site, Stickiness
 from certsync.proof import Proof, Verdict
-from tests.unit.fake_fleet import DIRECTORY, fleet, machine
+from tests.unit.fake_fleet import DIRECTORY, NAME, fleet, machine
 
 NAMES = ("backend-01", "backend-02")
 IN = dict.fromkeys(NAMES, True)
 OUT = dict.fromkeys(NAMES, False)
+TOLD, UNTOLD = dict.fromkeys(NAMES, 8443), dict.fromkeys(NAMES, 0)
 
 
 def gate_of(rule: bool, members: dict[str, bool]) -> Gate:
     """Return a gate that has every backend on port 80, as a first deploy leaves it."""
-    return Gate(rule, members, dict.fromkeys(members, True))
+    return Gate(rule, members, dict.fromkeys(members, True), dict.fromkeys(members, 0))
+
+
+def decide(
+    wish: bool, before: Gate, proofs: dict[str, Proof], listening: Collection[str] = ()
+) -> Gate:
+    """Decide for a fleet of one lineage."""
+    return gate.decide(fleet(2, passthrough=wish), before, Seen({NAME: proofs}, listening))
 
 
 def proofs(**verdicts: Verdict) -> dict[str, Proof]:
@@ -30,82 +39,89 @@ def proofs(**verdicts: Verdict) -> dict[str, Proof]:
 
 def test_a_member_is_admitted_and_the_rule_turned_on_by_proof() -> None:
     seen = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.UNREACHABLE)
-    gate = decide(wish=True, backends=NAMES, before=gate_of(False, {}), proofs=seen)
-    assert gate == gate_of(True, {"backend-01": True, "backend-02": False})
+    made = decide(wish=True, before=gate_of(False, {}), proofs=seen)
+    assert made == gate_of(True, {"backend-01": True, "backend-02": False})
 
 
 def test_without_any_proof_nothing_is_turned_on() -> None:
-    assert decide(wish=True, backends=NAMES, before=gate_of(False, {}), proofs={}) == gate_of(
-        False, OUT
-    )
+    assert decide(wish=True, before=gate_of(False, {}), proofs={}) == gate_of(False, OUT)
 
 
 @pytest.mark.parametrize("verdict", [None, Verdict.UNREACHABLE, Verdict.BEHIND])
 def test_a_member_stays_where_no_client_would_refuse_it(verdict: Verdict | None) -> None:
     seen = proofs(backend_01=verdict, backend_02=verdict) if verdict else {}
-    assert decide(wish=True, backends=NAMES, before=gate_of(True, IN), proofs=seen) == gate_of(
-        True, IN
-    )
+    assert decide(wish=True, before=gate_of(True, IN), proofs=seen) == gate_of(True, IN)
 
 
 def test_a_member_that_clients_would_refuse_is_taken_out() -> None:
     seen = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.WRONG)
-    gate = decide(wish=True, backends=NAMES, before=gate_of(True, IN), proofs=seen)
-    assert gate.admitted == ("backend-01",)
+    made = decide(wish=True, before=gate_of(True, IN), proofs=seen)
+    assert made.admitted == ("backend-01",)
 
 
 def test_the_last_member_is_never_taken_out() -> None:
     seen = proofs(backend_01=Verdict.WRONG, backend_02=Verdict.WRONG)
-    gate = decide(wish=True, backends=NAMES, before=gate_of(True, IN), proofs=seen)
-    assert gate.admitted == ("backend-01",)
-    assert gate.rule
+    made = decide(wish=True, before=gate_of(True, IN), proofs=seen)
+    assert made.admitted == ("backend-01",)
+    assert made.rule
 
 
 def test_one_that_was_never_proven_is_not_admitted_for_being_reached() -> None:
     seen = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.BEHIND)
-    gate = decide(wish=True, backends=NAMES, before=gate_of(False, OUT), proofs=seen)
-    assert gate.admitted == ("backend-01",)
+    made = decide(wish=True, before=gate_of(False, OUT), proofs=seen)
+    assert made.admitted == ("backend-01",)
 
 
 def test_the_wish_turns_the_rule_off_and_keeps_the_members() -> None:
-    gate = decide(wish=False, backends=NAMES, before=gate_of(True, IN), proofs={})
-    assert gate == gate_of(False, IN)
+    made = decide(wish=False, before=gate_of(True, IN), proofs={})
+    assert made == gate_of(False, IN)
 
 
 def test_a_backend_that_left_the_fleet_is_no_member() -> None:
     before = gate_of(True, {**IN, "backend-09": True})
-    assert "backend-09" not in decide(True, NAMES, before, {}).members
+    assert "backend-09" not in decide(True, before, {}).members
 
 
 def test_on_port_80_a_first_deploy_lets_everybody_in_for_the_challenges() -> None:
-    assert decide(wish=True, backends=NAMES, before=Gate(False, {}), proofs={}).web == IN
+    assert decide(wish=True, before=Gate(False, {}), proofs={}).web == IN
 
 
 @pytest.mark.parametrize("rule", [True, False])
 def test_who_joins_a_fleet_in_service_is_on_port_80_only_once_it_is_proven(rule: bool) -> None:
     before = gate_of(rule, {"backend-01": True})
-    assert decide(True, NAMES, before, {}).web == {"backend-01": True, "backend-02": False}
+    assert decide(True, before, {}).web == {"backend-01": True, "backend-02": False}
     seen = proofs(backend_02=Verdict.BEHIND)
-    assert not decide(True, NAMES, before, seen).web["backend-02"]
+    assert not decide(True, before, seen).web["backend-02"]
     seen = proofs(backend_02=Verdict.IN_SYNC)
-    assert decide(True, NAMES, before, seen).web == IN
+    assert decide(True, before, seen).web == IN
 
 
 def test_who_is_on_port_80_stays_there_whatever_it_serves() -> None:
     seen = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.WRONG)
-    assert decide(True, NAMES, gate_of(True, IN), seen).web == IN
+    assert decide(True, gate_of(True, IN), seen).web == IN
 
 
 @pytest.mark.parametrize("rule", [True, False])
 @pytest.mark.parametrize("members", [IN, OUT, {"backend-01": True, "backend-02": False}])
 @pytest.mark.parametrize("web", [IN, {"backend-01": True, "backend-02": False}])
+@pytest.mark.parametrize("ports", [TOLD, UNTOLD, {"backend-01": 0, "backend-02": 8443}])
 @pytest.mark.parametrize("failure", list(OnCertificateFailure))
+@pytest.mark.parametrize("stickiness", list(Stickiness))
 def test_what_is_written_into_haproxy_cfg_is_read_back(
-    rule: bool, members: dict[str, bool], web: dict[str, bool], failure: OnCertificateFailure
+    rule: bool,
+    members: dict[str, bool],
+    web: dict[str, bool],
+    ports: dict[str, int],
+    failure: OnCertificateFailure,
+    stickiness: Stickiness,
 ) -> None:
-    gate = Gate(rule, members, web)
-    made = fleet(2, balancing=Balancing(on_certificate_failure=failure))
-    assert read(templates.haproxy(made, gate)) == gate
+    wanted = Gate(rule, members, web, ports)
+    made = fleet(2, balancing=Balancing(on_certificate_failure=failure, stickiness=stickiness))
+    assert read(haproxy(made, wanted)) == wanted
+
+
+def haproxy(made: Fleet, wanted: Gate, roots_sum: str = "") -> str:
+    return templates.haproxy(made, made.balancers[0], wanted, roots_sum=roots_sum)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +133,7 @@ def test_somebody_elses_configuration_says_nothing(text: str) -> None:
 
 def test_the_check_verifies_names_dates_and_roots_and_never_resumes() -> None:
     made = fleet(1, authority=Authority(DIRECTORY, roots="/roots.pem"))
-    text = templates.haproxy(made, gate_of(True, {"backend-01": True}))
+    text = haproxy(made, gate_of(True, {"backend-01": True}))
     assert (
         "check check-ssl no-ssl-reuse check-sni passthrough.example.com verify required "
         "ca-file /etc/haproxy/certsync-roots.pem" in text
@@ -125,16 +141,114 @@ def test_the_check_verifies_names_dates_and_roots_and_never_resumes() -> None:
 
 
 def test_other_roots_are_another_configuration_so_that_haproxy_reads_them() -> None:
-    made, gate = fleet(1), gate_of(True, {"backend-01": True})
-    assert "\n# Roots with SHA-256 abc.\n" in templates.haproxy(made, gate, "abc")
-    assert "Roots with" not in templates.haproxy(made, gate)
+    made, wanted = fleet(1), gate_of(True, {"backend-01": True})
+    assert "\n# Roots with SHA-256 abc.\n" in haproxy(made, wanted, "abc")
+    assert "Roots with" not in haproxy(made, wanted)
 
 
 def test_an_ipv6_member_is_written_in_brackets() -> None:
     six = machine("backend-01", 11, private_address="2001:db8::11")
     made = replace(fleet(1), backends=(six,))
-    text = templates.haproxy(made, gate_of(True, {"backend-01": True}))
+    text = haproxy(made, gate_of(True, {"backend-01": True}))
     assert "server backend-01 [2001:db8::11]:443\n" in text
+
+
+# The client's address
+
+
+def test_a_member_is_told_the_clients_address_once_it_is_seen_to_listen_for_it() -> None:
+    before = gate_of(True, IN)
+    assert decide(True, before, {}).ports == UNTOLD
+    assert decide(True, before, {}, ["backend-02"]).ports == {"backend-01": 0, "backend-02": 8443}
+
+
+def test_who_does_not_answer_for_once_is_told_it_still() -> None:
+    assert decide(True, replace(gate_of(True, IN), ports=TOLD), {}).ports == TOLD
+
+
+def test_on_another_port_it_has_to_be_seen_to_listen_anew() -> None:
+    other = fleet(2, balancing=Balancing(proxy_port=9443))
+    before = replace(gate_of(True, IN), ports=TOLD)
+    assert gate.decide(other, before, Seen()).ports == UNTOLD
+    assert gate.decide(other, before, Seen({}, ["backend-01"])).ports == {
+        "backend-01": 9443, "backend-02": 0,
+    }  # fmt: skip
+
+
+def test_nobody_is_told_it_where_the_fleet_file_says_so() -> None:
+    off = fleet(2, balancing=Balancing(proxy_protocol=False))
+    before = replace(gate_of(True, IN), ports=TOLD)
+    assert gate.decide(off, before, Seen({}, NAMES)).ports == UNTOLD
+
+
+def test_a_member_told_it_is_reached_on_the_port_for_it_with_health_checks_too() -> None:
+    made = fleet(2, balancing=Balancing(proxy_port=9443))
+    text = haproxy(made, replace(gate_of(True, IN), ports={"backend-01": 9443, "backend-02": 0}))
+    pool = text[text.index("\nbackend tls\n") :]
+    assert "    server backend-01 203.0.113.11:9443 send-proxy-v2\n" in pool
+    assert "    server backend-02 203.0.113.12:443\n" in pool
+    assert "check-send-proxy" not in text  # implied, as long as no `port` is given
+    assert " port " not in pool
+
+
+# Several lineages
+
+SHOP = "shop.example.net"
+
+
+def two_lineages(**changes: object) -> Fleet:
+    """Return a fleet whose second backend serves a shop of its own, and the first all else."""
+    shop = Wanted((SHOP,), ("backend-02",), KeyType.RSA_2048, "", False, Site())
+    return fleet(2, serving=("backend-01",), others=(shop,), **changes)
+
+
+def test_each_lineage_has_a_pool_of_its_own_with_its_own_proofs() -> None:
+    first = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.IN_SYNC)
+    second = proofs(backend_02=Verdict.UNREACHABLE)
+    made = gate.decide(two_lineages(), Gate(False, {}), Seen({NAME: first, SHOP: second}))
+    assert made.members == {"backend-01": True}
+    assert made.others == {SHOP: {"backend-02": False}}
+    second = proofs(backend_02=Verdict.IN_SYNC)
+    made = gate.decide(two_lineages(), made, Seen({SHOP: second}))
+    assert (made.members, made.others) == ({"backend-01": True}, {SHOP: {"backend-02": True}})
+
+
+def test_one_lineage_that_is_proven_turns_the_rule_on() -> None:
+    second = proofs(backend_02=Verdict.IN_SYNC)
+    made = gate.decide(two_lineages(), Gate(False, {}), Seen({SHOP: second}))
+    assert made.rule
+    assert made.admitted == ()
+
+
+def test_the_last_member_of_each_pool_stays() -> None:
+    before = Gate(True, {"backend-01": True}, IN, UNTOLD, {SHOP: {"backend-02": True}})
+    wrong = {NAME: proofs(backend_01=Verdict.WRONG), SHOP: proofs(backend_02=Verdict.WRONG)}
+    made = gate.decide(two_lineages(), before, Seen(wrong))
+    assert (made.members, made.others) == (before.members, before.others)
+
+
+def test_the_pools_of_several_lineages_are_read_back() -> None:
+    for inside in (True, False):
+        wanted = Gate(True, {"backend-01": True}, IN, TOLD, {SHOP: {"backend-02": inside}})
+        assert read(haproxy(two_lineages(), wanted)) == wanted
+
+
+def test_with_several_lineages_a_name_that_is_nobodys_is_refused() -> None:
+    wanted = Gate(True, {"backend-01": True}, IN, TOLD, {SHOP: {"backend-02": True}})
+    text = haproxy(two_lineages(), wanted)
+    frontend = text[text.index("frontend tls\n") : text.index("\nbackend tls\n")]
+    assert "    tcp-request content reject\n" in frontend
+    assert "default_backend" not in frontend
+    assert f"    use_backend tls-of-{SHOP} if for-tls-of-{SHOP}\n" in frontend
+
+
+def test_proofs_are_read_from_what_the_issuer_answers_for_each_lineage() -> None:
+    one, other = (Proof(n, Verdict.IN_SYNC, "0001", "ab", "", "") for n in NAMES)
+    answer = {"proofs": [one.to_json()], "others": {SHOP: [other.to_json()]}}
+    assert proofs_from(two_lineages(), answer) == {
+        NAME: {"backend-01": one}, SHOP: {"backend-02": other},
+    }  # fmt: skip
+    assert proofs_from(two_lineages(), {}) == {NAME: {}}
 
 
 CONFIGURATION = """\

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from certsync import host, lock, process, wheels
-from certsync.balancers import members
+from certsync.balancers import addresses, members
 from certsync.errors import HostError, KeyRefusedError, SilentError, UnreachableError
 from certsync.report import pool_words
 from tests.unit.fake_fleet import machine
@@ -305,6 +305,15 @@ def test_a_members_state_is_one_word_and_its_reason(status: str, reason: str, wo
 
 def test_while_the_rule_is_off_nobody_is_in_the_pool() -> None:
     assert members(f"{HEADER}tls,backend-01,UP,,,\n# rule off\n") == {"backend-01": "rule off"}
+
+
+def test_a_balancers_own_addresses_are_told_beside_its_members() -> None:
+    output = (
+        f"{HEADER}tls,backend-01,UP,,,\n# rule on\n"
+        "# address 127.0.0.1/8\n# address 203.0.113.100/32\n# address 2001:db8:113::100/128\n"
+    )
+    assert members(output) == {"backend-01": "yes"}
+    assert addresses(output) == ("127.0.0.1", "203.0.113.100", "2001:db8:113::100")
 
 
 def test_balancers_that_disagree_are_each_named() -> None:

@@ -28,12 +28,14 @@ ONLY_IN = {
 }
 """What is used nowhere else in the package; `*` stands for any path."""
 
-DECISIONS = ("advice", "alerts", "certbot", "certificate", "compromise", "fleet", "gate",
-             "generation", "manual", "metrics", "moment", "rehearsal", "report", "rollout",
-             "schedule", "state", "steps", "tries", "watch")  # fmt: skip
-HANDS = ("caa", "canary", "console", "dns", "heartbeat", "host", "issuance", "notification",
-         "overrides", "process", "proving", "pyinfra_run", "renewal_info", "replication",
-         "revocation", "store", "textfile", "webroot", "wheels")  # fmt: skip
+DECISIONS = ("advice", "alerts", "certbot", "certificate", "compromise", "fleet",
+             "forwarding", "gate", "generation", "manual", "metrics", "moment", "rehearsal",
+             "report", "rollout", "schedule", "state", "steps", "tickets", "tries", "vrrp",
+             "watch")  # fmt: skip
+HANDS = ("caa", "canary", "console", "dns", "heartbeat", "host", "issuance", "keyring",
+         "notification", "overrides", "process", "proving", "pyinfra_run", "renewal_info",
+         "replication", "resumption", "revocation", "store", "textfile", "webroot",
+         "wheels")  # fmt: skip
 CLOCKS = ("datetime.now", "datetime.datetime.now", "date.today", "time.time", "time.monotonic")
 
 

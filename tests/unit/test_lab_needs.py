@@ -77,3 +77,19 @@ def test_a_lab_has_one_to_fifty_backends(count: int) -> None:
     with pytest.raises(LabError) as caught:
         Lab(backends=count)
     assert (str(caught.value), caught.value.hint) == (f"{count} backends", "a lab has 1 to 50")
+
+
+@pytest.mark.parametrize("count", [0, 10])
+def test_a_lab_has_one_to_nine_balancers(count: int) -> None:
+    with pytest.raises(LabError) as caught:
+        Lab(balancers=count)
+    assert (str(caught.value), caught.value.hint) == (f"{count} balancers", "a lab has 1 to 9")
+
+
+def test_several_balancers_share_addresses_that_no_host_has() -> None:
+    lab = Lab(balancers=2, backends=50)
+    assert [each.name for each in lab.balancers] == ["balancer", "balancer-02"]
+    numbers = [each.number for each in lab.machines]
+    assert len(set(numbers)) == len(numbers)
+    assert not set(lab.public) & {each.address for each in lab.machines}
+    assert Lab().public == (Lab().balancer.address, Lab().balancer.address6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from certsync.look import Adopt, Listener, Surroundings, describe, objections, parse
-from certsync.options import Site, SiteKind
+from certsync.options import Balancer, Provider, Site, SiteKind
 from tests.unit.fake_fleet import fleet
 
 FLEET = fleet()
@@ -18,8 +18,9 @@ def test_what_the_script_prints_is_read() -> None:
         [
             "os debian 13", "arch x86_64", "time 1795000000", "python 3.13", "disk 812",
             "listener 80 nginx 12", "listener 80 nginx 12", "listener 443 ? 0",
-            "haproxy distribution", "nginx ours /etc/nginx/sites-enabled/a b.conf",
-            "issuer", "known backend-01", "ufw active", "limit OpenSSH",
+            "haproxy distribution", "keepalived foreign",
+            "nginx ours /etc/nginx/sites-enabled/a b.conf",
+            "issuer", "known backend-01", "known balancer balancer", "ufw active", "limit OpenSSH",
         ]
     )  # fmt: skip
     assert seen == Surroundings(
@@ -30,9 +31,11 @@ def test_what_the_script_prints_is_read() -> None:
         python=(3, 13),
         listeners=(Listener(80, "nginx", 12), Listener(443, "?", 0)),
         haproxy="distribution",
+        keepalived="foreign",
         nginx_sites=(("ours", "/etc/nginx/sites-enabled/a b.conf"),),
         issuer=True,
-        known_machines=("backend-01",),
+        known_balancers=("balancer",),
+        known_machines=("backend-01", "balancer"),
         ufw="active",
         limited=("OpenSSH",),
     )
@@ -120,3 +123,32 @@ def test_a_fleet_file_older_than_the_issuers_is_refused() -> None:
 def test_an_issuer_with_an_old_python_is_refused(python: tuple[int, ...], text: str) -> None:
     assert text in told(ISSUER, Surroundings(python=python))
     assert told(REPLICA, Surroundings(python=python)) == ""
+
+
+SHARED = Balancer(virtual_addresses=("203.0.113.100",))
+
+
+def test_somebody_elses_keepalived_is_refused_where_addresses_are_to_be_shared() -> None:
+    seen = Surroundings(keepalived="foreign")
+    assert told(BALANCER, seen, balancer=SHARED) == (
+        "balancer: /etc/keepalived/keepalived.conf is not certsync's\n"
+        "  hint: move it away, or leave it to it and take balancer.virtual_addresses out of the "
+        "fleet file"
+    )
+    assert told(BALANCER, seen) == ""
+    assert told(BALANCER, Surroundings(keepalived="ours"), balancer=SHARED) == ""
+
+
+def test_a_balancer_that_the_fleet_file_lacks_leaves_by_the_issuers_list() -> None:
+    seen = Surroundings(issuer=True, known_machines=("old",), known_balancers=("old",))
+    assert told(ISSUER, seen) == (
+        "backend-01: the issuer knows old, and the fleet file does not\n"
+        "  hint: pull the newer fleet file, or once it is switched off for good, take its line out "
+        "of /etc/certsync/machines there"
+    )
+
+
+def test_a_fleet_without_balancers_of_ours_has_had_some() -> None:
+    seen = Surroundings(issuer=True, known_machines=("old", "gone"), known_balancers=("old",))
+    words = told(ISSUER, seen, balancers=(), balancer=Balancer(Provider.NONE))
+    assert words.startswith("backend-01: the issuer knows gone, and")

@@ -57,6 +57,14 @@ def test_a_backend_that_serves_another_certificate_of_ours_shows_that_ones_end()
     assert shown[f'backend_in_sync{{lineage="{NAME}",backend="a"}}'] == "0"
 
 
+def test_several_lineages_share_one_heading_and_what_is_said_of_the_run() -> None:
+    other = Readings("shop.example.net", NOW, (), 3, NOW)
+    lines = text(FULL, other).splitlines()
+    assert lines.count("# TYPE certsync_generation gauge") == 1
+    assert 'certsync_generation{lineage="shop.example.net"} 3' in lines
+    assert len([line for line in lines if line.startswith("certsync_last_run_timestamp")]) == 1
+
+
 def test_every_metric_has_its_help_and_its_type_in_front() -> None:
     lines = text(FULL).splitlines()
     for name in HELP:

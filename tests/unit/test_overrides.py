@@ -44,10 +44,15 @@ def mistakes(own: Fleet) -> list[Mistake]:
 def test_what_is_rendered_and_nothing_else_can_be_replaced() -> None:
     assert overrides.names() == [
         "haproxy/haproxy.cfg.j2",
+        "keepalived/keepalived.conf.j2",
+        "keepalived/service.conf.j2",
+        "nginx/balancers.conf.j2",
         "nginx/challenge.conf.j2",
+        "nginx/default.conf.j2",
         "nginx/lb.html.j2",
         "nginx/site.conf.j2",
         "nginx/ssl.conf.j2",
+        "nginx/tickets.conf.j2",
         "renewal/certsync-renew.service.j2",
         "renewal/certsync-renew.timer.j2",
         "renewal/cron.j2",
@@ -105,7 +110,7 @@ def test_a_misspelt_name_is_told_with_all_names(own: Fleet) -> None:
         "templates/nginx/sites.conf.j2", "templates/replica/gate",
     ]  # fmt: skip
     assert {each.message for each in found} == {"overrides nothing"}
-    assert found[0].hint.startswith("the templates are: haproxy/haproxy.cfg.j2, nginx/challenge")
+    assert found[0].hint.startswith("the templates are: haproxy/haproxy.cfg.j2, keepalived/")
 
 
 @pytest.mark.parametrize(
@@ -153,8 +158,10 @@ def test_a_haproxy_cfg_of_ones_own_that_keeps_the_gate_is_taken(own: Fleet) -> N
     text = (OURS / HAPROXY).read_text().replace("timeout client 60s", "timeout client 7s")
     put(own, HAPROXY, text)
     assert overrides.check(own, "fleet.toml") == [HAPROXY]
-    wanted = Gate(rule=True, members={**OPEN, "backend-02": False}, web=OPEN)
-    made = templates.haproxy(own, wanted)
+    wanted = Gate(
+        rule=True, members={**OPEN, "backend-02": False}, web=OPEN, ports=dict.fromkeys(OPEN, 8443)
+    )
+    made = templates.haproxy(own, own.balancers[0], wanted)
     assert "timeout client 7s" in made
     assert gate.read(made) == wanted
 
@@ -163,9 +170,10 @@ def test_a_haproxy_cfg_of_ones_own_that_keeps_the_gate_is_taken(own: Fleet) -> N
     ("ours", "theirs"),
     [
         pytest.param("frontend tls", "frontend https", id="no rule to be read"),
-        pytest.param("backend tls\n", "backend pool\n", id="no pool to be read"),
-        pytest.param(':443{{ "" if gate.members[host.name] else " disabled" }}', ":443",
+        pytest.param("backend {{ pool }}\n", "backend pool\n", id="no pool to be read"),
+        pytest.param('{{ "" if gate.pool(lineage.lineage)[host.name] else " disabled" }}', "",
                      id="all take traffic"),
+        pytest.param(" send-proxy-v2", "", id="nobody is told the client's address"),
         pytest.param("{% if gate.rule %}", "{% if true %}", id="the rule is always on"),
         pytest.param(':80{{ "" if gate.web[host.name] else " disabled" }}', ":80",
                      id="all take plain HTTP"),
@@ -180,7 +188,7 @@ def test_a_haproxy_cfg_that_does_not_keep_the_gate_is_refused(
     [found] = mistakes(own)
     assert found.place == f"templates/{HAPROXY}"
     assert found.message.startswith("does not say who takes traffic")
-    assert found.hint.startswith("keep `frontend tls`, `backend tls` and `backend http`")
+    assert found.hint.startswith("keep `frontend tls`, the backends `tls`, ")
 
 
 def test_check_reads_the_folder_beside_the_fleet_file_and_says_what_is_replaced(

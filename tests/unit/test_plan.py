@@ -61,6 +61,7 @@ def test_what_only_shows_on_the_way_is_announced_as_depending_on_it() -> None:
     told = [(each.host, each.what, each.depends) for each in steps[1:]]
     assert told == [
         ("backend-01", "Replicate the certificate", "which backends lack the generation then"),
+        ("backend-01", "Share session ticket keys", "which backends lack the keys then"),
         ("balancer", "Passthrough", "what is proven then"),
     ]
 

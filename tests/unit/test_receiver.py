@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import syslog
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -213,6 +214,11 @@ def test_what_was_found_good_is_looked_at_again_only_by_its_sums(
         ("discard example.com *", "no such name or number"),
         ("discard example.com 00001", "no such name or number"),
         ("discard example.com 0001 0002", "no such verb"),
+        ("tickets example.com 0001", "no such verb"),
+        ("tickets ", "no such verb"),
+        (" tickets", "no such verb"),
+        ("Tickets", "no such verb"),
+        ("own-tickets", "no such verb"),
     ],
 )
 def test_a_hostile_line_is_refused(home: Path, line: str, why: str) -> None:
@@ -753,3 +759,200 @@ def test_a_refusal_is_one_printable_line() -> None:
     why = receiver.told(refuse)["why"]
     assert why.startswith(r"a\nb\x1b[31m\x00x")
     assert len(why) < 700
+
+
+# Session ticket keys
+
+
+def three(letter: bytes) -> dict[str, bytes]:
+    """Return a set of keys."""
+    return {name: (letter + name.encode()[:1]) * 40 for name in receiver.TICKET_KEYS}
+
+
+@pytest.fixture
+def tickets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the inbox of a host where nginx takes all keys; it has some of its own."""
+    monkeypatch.setattr(receiver, "TICKETS", tmp_path / "tickets")
+    monkeypatch.setattr(receiver, "TICKETS_INBOX", tmp_path / "tickets-inbox")
+    monkeypatch.setattr(receiver, "rights_of", contextlib.nullcontext)
+    monkeypatch.setattr(receiver, "reload_nginx", lambda: None)
+    assert receiver.own_tickets()
+    receiver.TICKETS_INBOX.mkdir()
+    return receiver.TICKETS_INBOX
+
+
+def lay(inbox: Path, keys: dict[str, bytes]) -> None:
+    for name, content in keys.items():
+        (inbox / name).write_bytes(content)
+
+
+def test_keys_that_are_received_are_used_and_nothing_else_is_left(tickets: Path) -> None:
+    lay(tickets, three(b"a"))
+    assert receiver.answer("tickets") == {}
+    assert receiver.ticket_keys() == three(b"a")
+    lay(tickets, three(b"b"))
+    receiver.answer("tickets")
+    assert receiver.ticket_keys() == three(b"b")
+    assert names(tickets) == []
+    (one,) = receiver.TICKETS.glob("set.*")
+    assert (receiver.TICKETS / "live").readlink() == Path(one.name)
+    assert receiver.TICKETS.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in one.iterdir()} == {0o600}
+
+
+def test_nginx_is_reloaded_for_the_same_keys_too(
+    tickets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver that was killed before it has left the right keys unread."""
+    reloads: list[int] = []
+    monkeypatch.setattr(receiver, "reload_nginx", lambda: reloads.append(1))
+    for _ in range(2):
+        lay(tickets, three(b"a"))
+        receiver.answer("tickets")
+    assert len(reloads) == 2
+
+
+@pytest.mark.parametrize("missing", receiver.TICKET_KEYS)
+def test_a_set_that_is_not_whole_is_refused_and_goes(tickets: Path, missing: str) -> None:
+    before = receiver.ticket_keys()
+    lay(tickets, three(b"a"))
+    (tickets / missing).unlink()
+    with pytest.raises(Refused, match=r"^no whole set of session ticket keys has been received$"):
+        receiver.answer("tickets")
+    assert receiver.ticket_keys() == before
+    assert names(tickets) == []
+
+
+@pytest.mark.parametrize("size", [0, 48, 79, 81, 160, 60000])
+def test_a_key_of_another_size_is_refused(tickets: Path, size: int) -> None:
+    before = receiver.ticket_keys()
+    lay(tickets, {**three(b"a"), "next.key": b"x" * size})
+    with pytest.raises(Refused, match=rf"^next\.key has {size} bytes, a key has 80$"):
+        receiver.answer("tickets")
+    assert receiver.ticket_keys() == before
+    assert names(tickets) == []
+
+
+@pytest.mark.parametrize("kind", ["symlink", "hard link", "fifo", "folder", "large"])
+def test_a_key_that_is_no_plain_file_is_refused_at_once(tickets: Path, kind: str) -> None:
+    before = receiver.ticket_keys()
+    lay(tickets, three(b"a"))
+    path, secret = tickets / "next.key", tickets.parent / "secret"
+    path.unlink()
+    secret.write_bytes(b"s" * 80)
+    makers: dict[str, Callable[[], object]] = {
+        "symlink": lambda: path.symlink_to(secret),
+        "hard link": lambda: path.hardlink_to(secret),
+        "fifo": lambda: os.mkfifo(path),
+        "folder": lambda: (path / "in" / "folder").mkdir(parents=True),
+        "large": lambda: path.write_bytes(b"x" * (receiver.LARGEST + 1)),
+    }
+    makers[kind]()
+    with pytest.raises(Refused, match=r"^inbox: next\.key"):
+        receiver.answer("tickets")
+    assert receiver.ticket_keys() == before
+    assert names(tickets) == []
+    assert secret.read_bytes() == b"s" * 80
+
+
+def test_an_inbox_that_is_a_link_or_is_not_there_is_refused(tickets: Path, tmp_path: Path) -> None:
+    tickets.rmdir()
+    with pytest.raises(Refused, match=r"^there is no inbox for session ticket keys: deploy again$"):
+        receiver.answer("tickets")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    lay(elsewhere, three(b"a"))
+    tickets.symlink_to(elsewhere)
+    before = receiver.ticket_keys()
+    with pytest.raises(NotADirectoryError):
+        receiver.answer("tickets")
+    assert receiver.ticket_keys() == before
+
+
+@pytest.mark.parametrize("error", [Refused("nginx says no"), FileNotFoundError(2, "no", "nginx")])
+def test_the_keys_go_back_whatever_stops_the_reload(
+    tickets: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    before = receiver.ticket_keys()
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(receiver, "reload_nginx", fail)
+    lay(tickets, three(b"a"))
+    with pytest.raises(type(error)):
+        receiver.answer("tickets")
+    assert receiver.ticket_keys() == before
+    assert len(list(receiver.TICKETS.glob("set.*"))) == 1
+
+
+@pytest.mark.usefixtures("tickets")
+def test_keys_of_its_own_are_made_only_where_nginx_would_find_none() -> None:
+    before = receiver.ticket_keys()
+    assert len(set(before.values())) == 3
+    assert not receiver.own_tickets()
+    assert receiver.ticket_keys() == before
+
+
+LEFT: dict[str, Callable[[Path], object]] = {
+    "nothing": shutil.rmtree,
+    "no link": lambda folder: (folder / "live").unlink(),
+    "no set": lambda _: receiver.point_tickets("set.gone"),
+    "a short key": lambda folder: (folder / "live" / "next.key").write_bytes(b"x"),
+}
+
+
+@pytest.mark.usefixtures("tickets")
+@pytest.mark.parametrize("left", LEFT)
+def test_keys_of_its_own_are_made_instead_of_what_is_left(left: str) -> None:
+    before = receiver.ticket_keys()
+    LEFT[left](receiver.TICKETS)
+    made_anew(before)
+
+
+@pytest.mark.usefixtures("tickets")
+def test_keys_of_its_own_are_made_whatever_else_is_in_their_place() -> None:
+    before = receiver.ticket_keys()
+    shutil.rmtree(receiver.TICKETS)
+    receiver.TICKETS.write_text("no folder")
+    made_anew(before)
+    (receiver.TICKETS / "live").unlink()
+    (receiver.TICKETS / "live/in").mkdir(parents=True)
+    made_anew(before)
+    shutil.rmtree(receiver.TICKETS)
+    receiver.TICKETS.symlink_to("nowhere")
+    made_anew(before)
+
+
+def made_anew(before: dict[str, bytes]) -> None:
+    assert receiver.own_tickets()
+    found = receiver.ticket_keys()
+    assert [len(key) for key in found.values()] == [80] * 3
+    assert not set(before.values()) & set(found.values())
+
+
+@pytest.mark.usefixtures("tickets")
+def test_at_boot_keys_are_made_though_the_lock_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(receiver.TICKETS)
+    monkeypatch.setattr(receiver, "LOCK", tmp_path / "no" / "such" / "folder")
+    umask = os.umask(0)
+    os.umask(umask)
+    try:
+        assert receiver.main(["own-tickets"]) == 0
+    finally:
+        os.umask(umask)
+    assert len(receiver.ticket_keys()) == 3
+
+
+def test_no_answer_and_no_log_shows_a_key(tickets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(syslog, "syslog", lambda _level, text: logged.append(text))
+    lay(tickets, three(b"a"))
+    assert receiver.told(receiver.answer, "tickets") == {"ok": True}
+    lay(tickets, {**three(b"a"), "next.key": b"secret"})
+    assert receiver.told(receiver.answer, "tickets") == {
+        "ok": False, "why": "next.key has 6 bytes, a key has 80"
+    }  # fmt: skip
+    assert logged == ["'tickets': done", "'tickets': next.key has 6 bytes, a key has 80"]

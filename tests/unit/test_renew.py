@@ -184,7 +184,7 @@ def test_an_external_account_binding_is_read_and_never_shown(tmp_path: Path) -> 
 
 
 def test_a_renewal_is_its_issuance_and_its_rollout_and_each_step_is_told_apart() -> None:
-    assert (*ISSUANCE, *ROLLOUT, Step.REMEMBER) == RENEWAL
+    assert (*ISSUANCE, *ROLLOUT, Step.SHARE, Step.REMEMBER) == RENEWAL
     assert {*RENEWAL, *COMPROMISE} == set(Step)
     assert len({step.value for step in Step}) == len(Step)
     assert [step for step in COMPROMISE if step in RENEWAL] == list(RENEWAL)

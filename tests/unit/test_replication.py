@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -140,6 +141,35 @@ def test_a_replica_that_refuses_the_key_says_so_in_its_standing() -> None:
     assert not away.standing(NAME).refuses_key
     # Words of a host that let us in are no refusal.
     assert not says("", stderr=refused, status=1).standing(NAME).refuses_key
+
+
+@pytest.fixture
+def rsynced(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Return the rsync commands that are run; each one works."""
+    argvs: list[list[str]] = []
+
+    def run(argv: Sequence[str], **_more: object) -> process.Completed:
+        argvs.append(list(argv))
+        return process.Completed(0, "", "")
+
+    monkeypatch.setattr(process, "run", run)
+    return argvs
+
+
+def test_ticket_keys_go_to_an_inbox_of_their_own_and_are_used_then(
+    rsynced: list[list[str]],
+) -> None:
+    says(GOOD).give_tickets(Path("/run/outbox"))
+    keys = [f"/run/outbox/{name}.key" for name in ("current", "next", "previous")]
+    assert rsynced[0][-4:] == [*keys, "203.0.113.12::tickets/"]
+    assert Fake.started[0].asked == ["tickets"]
+
+
+@pytest.mark.usefixtures("rsynced")
+def test_a_replica_that_does_not_take_ticket_keys_says_why() -> None:
+    with pytest.raises(HostError) as caught:
+        says('{"ok": false, "why": "nginx: no"}').give_tickets(Path("/run/outbox"))
+    assert caught.value.message == "backend-02: nginx: no"
 
 
 def test_every_conversation_ends_with_the_block_however_it_ends(

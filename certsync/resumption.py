@@ -1,0 +1,72 @@
+"""Look whether backends go on with each other's TLS sessions: one offers the ticket of another.
+
+Only the standard library, so that the hourly run stays cheap. Nothing is verified here: who serves
+what is `probe`'s to see, and nothing is said but a greeting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+SECONDS = 5.0
+"""How long one handshake may take."""
+
+AT_ONCE = 16
+
+
+def strangers(
+    source: str, others: Sequence[str], port: int, server_name: str, seconds: float = SECONDS
+) -> list[str] | None:
+    """Return the addresses among ``others`` that do not take a ticket of ``source``.
+
+    Who gives no answer is not among them. None: the source gives no ticket, so nothing was seen.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    ticket = _ticket(context, source, port, server_name, seconds)
+    if ticket is None:
+        return None
+
+    def is_strange(address: str) -> bool:
+        try:
+            with (
+                socket.create_connection((address, port), timeout=seconds) as plain,
+                context.wrap_socket(plain, server_hostname=server_name, session=ticket) as tls,
+            ):
+                return not tls.session_reused
+        except OSError:
+            return False
+
+    if not others:
+        return []
+    with ThreadPoolExecutor(min(AT_ONCE, len(others))) as pool:
+        found = list(pool.map(is_strange, others))
+    return [address for address, strange in zip(others, found, strict=True) if strange]
+
+
+def _ticket(
+    context: ssl.SSLContext, address: str, port: int, server_name: str, seconds: float
+) -> ssl.SSLSession | None:
+    """Return a session with a ticket; None: there is no answer, or none comes."""
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection((address, port), timeout=seconds) as plain,
+        context.wrap_socket(plain, server_hostname=server_name) as tls,
+    ):
+        session = tls.session
+        if session is not None and session.has_ticket:
+            return session
+        # With TLS 1.3 it comes after the handshake, and is read like data. No request is needed.
+        tls.setblocking(False)
+        if tls.version() == "TLSv1.3" and select.select([tls], [], [], seconds)[0]:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                tls.recv(1)
+        session = tls.session
+        return session if session is not None and session.has_ticket else None
+    return None

@@ -1,0 +1,191 @@
+"""Several certificates in one fleet, each with names, key and backends of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from lab import Lab, Machine
+from tests.e2e.conftest import BringUp
+from tests.e2e.road import NAME, Road
+
+SHOP = "shop.example.net"
+SHOP_TABLES = f"""\
+[lineages.shop]
+names = ["{SHOP}", "www.{SHOP}"]
+served_by = ["backend-03"]
+[lineages.shop.certificate]
+key_type = "rsa-2048"
+[lineages.shop.site]
+root = "/srv/shop"
+test_page = false
+
+[balancers.balancer]
+"""
+
+
+@pytest.fixture(scope="module")
+def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+    """Return a fleet whose third backend serves a shop, and the first two all else."""
+    with bring_up(Lab("lineages")) as lab:
+        road = Road(lab, tmp_path_factory.mktemp("lineages"))
+        for machine in lab.backends:
+            machine.sh("mkdir -p /srv/shop && echo the shop > /srv/shop/index.html")
+        road.edit("issuer =", 'served_by = ["backend-01", "backend-02"]\nissuer =')
+        road.edit("[balancers.balancer]\n", SHOP_TABLES)
+        ended = road.deploy()
+        assert ended.status == 0, ended.everything
+        yield road
+
+
+def curl(road: Road, *words: str) -> str:
+    roots = str(road.lab.ca.roots)
+    return road.operator("curl", "-sS", "--max-time", "10", "--cacert", roots, *words).stdout
+
+
+def handshake(road: Road, address: str, *words: str) -> str:
+    """Return what openssl says of a handshake with an address."""
+    bracketed = f"[{address}]" if ":" in address else address
+    shown = " ".join(words)
+    done = road.operator(
+        "sh", "-c", f"timeout 10 openssl s_client -connect {bracketed}:443 {shown} < /dev/null"
+    )
+    return done.everything
+
+
+def leaf(road: Road, address: str, name: str) -> str:
+    """Return what openssl says of the certificate that is shown for a name."""
+    bracketed = f"[{address}]" if ":" in address else address
+    return road.operator(
+        "sh", "-c",
+        f"timeout 10 openssl s_client -connect {bracketed}:443 -servername {name} < /dev/null "
+        "| openssl x509 -noout -text",
+    ).stdout  # fmt: skip
+
+
+def asked(machine: Machine) -> int:
+    """Return how many connections a backend's nginx has accepted on TLS, by its own count."""
+    log = machine.root / "var/log/nginx/access.log"
+    return len(log.read_text().splitlines())
+
+
+def test_each_name_leads_to_its_own_certificate_and_backends(road: Road) -> None:
+    for address in (road.lab.balancer.address, road.lab.balancer.address6):
+        first = leaf(road, address, NAME)
+        assert f"DNS:{NAME}, DNS:www.{NAME}\n" in first
+        assert "256 bit" in first
+        shop = leaf(road, address, f"www.{SHOP}")
+        assert f"DNS:{SHOP}, DNS:www.{SHOP}\n" in shop
+        assert "2048 bit" in shop
+    assert road.pages() == {"backend-01", "backend-02"}
+    before = {machine.name: asked(machine) for machine in road.backends}
+    for scheme in ("https", "http"):
+        for _ in range(4):
+            assert curl(road, f"{scheme}://{SHOP}/") == "the shop\n"
+    grown = {name for name, count in before.items() if asked(road.lab.machine(name)) > count}
+    assert grown == {"backend-03"}
+
+
+@pytest.mark.parametrize(
+    "words", [("-servername", "else.example.org"), ("-noservername",)], ids=["unknown", "none"]
+)
+def test_a_name_that_nobody_serves_and_none_at_all_are_refused_at_the_balancer(
+    road: Road, words: tuple[str, ...]
+) -> None:
+    said = handshake(road, road.lab.balancer.address, *words)
+    assert "no peer certificate available" in said
+    log = road.lab.balancer.sh("journalctl -q --no-pager -t haproxy -n 50")
+    assert re.search(r" tls tls/<NOSRV> ", log)
+
+
+def test_one_lineages_name_never_leads_to_anothers_backend(road: Road) -> None:
+    """The server name opens the way, and what is asked for inside cannot change it."""
+    shop, balancer = road.lab.machine("backend-03"), road.lab.balancer.address
+    before = asked(shop)
+    for _ in range(6):
+        # TLS for the first lineage's name, and then the shop is asked for inside.
+        got = road.operator(
+            "sh", "-c",
+            f"printf 'GET / HTTP/1.1\\r\\nHost: {SHOP}\\r\\nConnection: close\\r\\n\\r\\n' | "
+            f"timeout 10 openssl s_client -quiet -connect {balancer}:443 -servername {NAME}",
+        ).stdout  # fmt: skip
+        assert "the shop" not in got
+        assert re.match(r"HTTP/1.1 (200|421)", got)
+    assert asked(shop) == before
+    # And the other way round: nothing of the first lineage is there.
+    got = road.operator(
+        "sh", "-c",
+        f"printf 'GET /lb.html HTTP/1.1\\r\\nHost: {NAME}\\r\\nConnection: close\\r\\n\\r\\n' | "
+        f"timeout 10 openssl s_client -quiet -connect {balancer}:443 -servername {SHOP}",
+    ).stdout  # fmt: skip
+    assert "backend-0" not in got
+
+
+def test_who_serves_none_of_a_lineage_has_no_key_of_it_but_the_issuer(road: Road) -> None:
+    keys = {
+        machine.name: set(machine.sh("ls /etc/certsync/live").split()) for machine in road.backends
+    }
+    assert keys == {"backend-01": {NAME, SHOP}, "backend-02": {NAME}, "backend-03": {SHOP}}
+    # It orders the shop's certificate, and serves nothing of the shop.
+    got = curl(road, "-o", "/dev/null", "-w", "%{http_code}",
+               "--resolve", f"{SHOP}:443:{road.issuer.address}", f"https://{SHOP}/")  # fmt: skip
+    assert got == "421"
+
+
+def test_any_backend_answers_the_challenges_of_any_lineage(road: Road) -> None:
+    for machine in road.backends:
+        for name in (NAME, SHOP, "else.example.org"):
+            url = f"http://{name}/.well-known/acme-challenge/certsync-route"
+            got = curl(road, "--resolve", f"{name}:80:{machine.address}", url)
+            assert got == "certsync-route-leads-to backend-01"
+
+
+def test_the_status_tells_of_each_lineage(road: Road) -> None:
+    status = road.status()
+    assert status["findings"] == []
+    names = [row["name"] for row in status["rows"]]
+    assert "backend-02" in names
+    assert f"backend-03 {SHOP}" in names
+    assert f"backend-02 {SHOP}" not in names
+    assert f"{road.lab.balancer.address} {SHOP}" in names
+    assert "backend-03" not in names
+
+
+def test_one_lineage_is_renewed_without_the_other(road: Road) -> None:
+    road.edit('key_type = "rsa-2048"', 'key_type = "ecdsa-p384"')
+    assert road.as_announced("deploy").status == 0
+    numbers = {
+        lineage: road.issuer.sh(f"readlink /etc/certsync/live/{lineage}").strip()[-4:]
+        for lineage in (NAME, SHOP)
+    }
+    assert numbers == {NAME: "0001", SHOP: "0002"}
+    assert "384 bit" in leaf(road, road.lab.balancer.address, SHOP)
+
+
+def test_the_hourly_run_looks_after_each(road: Road) -> None:
+    shop = road.lab.machine("backend-03")
+    shop.sh(f"ln -sfn ../archive/{SHOP}/0001 /etc/certsync/live/{SHOP} && systemctl reload nginx "
+            "&& sleep 1")  # fmt: skip
+    ended = road.renew()
+    assert ended.status == 0, ended.everything
+    assert f"{SHOP}: activated generation 0002 on backend-03" in ended.stdout
+    told = road.on_issuer("rollback")
+    assert told.status == 1
+    assert "error: this fleet has several lineages" in told.stderr
+
+
+def test_a_second_deploy_changes_nothing(road: Road) -> None:
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    assert "\n0 changes\n" in ended.stderr
+
+
+def test_the_last_backend_of_a_lineage_is_not_removed(road: Road) -> None:
+    ended = road.certsync("remove-backend", "backend-03")
+    assert ended.status == 1
+    assert f"error: backend-03 is the only one that serves {SHOP}; nothing was changed\n" in (
+        ended.stderr
+    )
+    assert "hint: name another one in its served_by first, and then certsync deploy" in ended.stderr

@@ -1,0 +1,276 @@
+"""Through the balancer as if it were not there: the client's address, sessions, HTTP, limits."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from lab import Lab
+from tests.e2e.conftest import BringUp
+from tests.e2e.load import NEW, Load, Target
+from tests.e2e.road import NAME, Road
+
+ECHO = """\
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Echo(BaseHTTPRequestHandler):
+    def do_GET(self):
+        said = json.dumps(self.headers.items()).encode()
+        self.send_response(200); self.send_header("Content-Length", len(said))
+        if self.command == "HEAD": self.send_header("Alt-Svc", 'h3=":443"')
+        self.end_headers()
+        if self.command == "HEAD": return
+        self.wfile.write(said)
+    do_HEAD = do_POST = do_GET
+ThreadingHTTPServer(("127.0.0.1", 3000), Echo).serve_forever()
+"""
+FORGED = "192.0.2.66"
+"""Where a client says that it comes from."""
+
+
+@pytest.fixture(scope="module")
+def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+    """Return a fleet whose backends pass everything on to an application that repeats it."""
+    with bring_up(Lab("through")) as lab:
+        road = Road(lab, tmp_path_factory.mktemp("through"))
+        for machine in lab.backends:
+            (machine.root / "srv/echo.py").write_text(ECHO)
+            machine.sh("systemd-run -q --unit=echo /usr/bin/python3 /srv/echo.py")
+        road.edit('kind = "static"', 'kind = "proxy"\nupstream = "127.0.0.1:3000"')
+        ended = road.deploy()
+        assert ended.status == 0, ended.everything
+        yield road
+
+
+def own_address(road: Road, version: int) -> str:
+    """Return the address from which the operator reaches the balancer."""
+    balancer = road.lab.balancer
+    target = balancer.address6 if version == 6 else balancer.address
+    route = road.operator("ip", "-j", "route", "get", target).stdout
+    return str(json.loads(route)[0]["prefsrc"])
+
+
+def curl(road: Road, *words: str) -> str:
+    roots = str(road.lab.ca.roots)
+    done = road.operator("curl", "-sS", "--max-time", "10", "--cacert", roots, *words)
+    return done.stdout
+
+
+def headers(answer: str) -> dict[str, list[str]]:
+    """Return what the application was told."""
+    found: dict[str, list[str]] = {}
+    for name, value in json.loads(answer):
+        found.setdefault(name.lower(), []).append(value)
+    return found
+
+
+def logged(road: Road, words: str) -> list[str]:
+    """Return the clients' addresses in nginx's access logs on lines with these words."""
+    lines = [
+        line
+        for machine in road.backends
+        for line in (machine.root / "var/log/nginx/access.log").read_text().splitlines()
+    ]
+    return [line.split()[0] for line in lines if words in line]
+
+
+# The client's address
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_application_and_log_are_told_the_clients_address_whatever_it_says_itself(
+    road: Road, scheme: str, version: int
+) -> None:
+    own, path = own_address(road, version), f"/{scheme}-{version}"
+    lies = [f"X-Forwarded-For: {FORGED}", f"X-Real-IP: {FORGED}", "X-Forwarded-Proto: gopher",
+            f"Forwarded: for={FORGED}"]  # fmt: skip
+    words = [word for lie in lies for word in ("-H", lie)]
+    for _ in road.backends:
+        told = headers(curl(road, f"-{version}", *words, f"{scheme}://{NAME}{path}"))
+        assert told["x-forwarded-for"] == told["x-real-ip"] == [own]
+        assert told["x-forwarded-proto"] == [scheme]
+    assert logged(road, path) == [own] * len(road.backends)
+
+
+def test_the_balancer_uses_the_port_for_it_on_every_backend(road: Road) -> None:
+    servers = re.findall(r"server (\S+) (\S+) send-proxy-v2", road.haproxy_cfg())
+    wanted = {(each.name, f"{each.address}:8443") for each in road.backends}
+    assert set(servers) == wanted
+
+
+PROXY_HEADER = f"PROXY TCP4 {FORGED} 203.0.113.11 1234 8443\\r\\n"
+SPEAK = """\
+import socket, ssl, sys
+address, port, header = sys.argv[1], int(sys.argv[2]), sys.argv[3].encode().decode("unicode_escape")
+plain = socket.create_connection((address, port), timeout=5)
+plain.sendall(header.encode())
+context = ssl.create_default_context(); context.check_hostname = False
+context.verify_mode = ssl.CERT_NONE
+got = b""
+try:
+    with context.wrap_socket(plain, server_hostname="passthrough.example.com") as tls:
+        host = b"Host: passthrough.example.com\\r\\nConnection: close"
+        tls.sendall(b"GET /forged HTTP/1.1\\r\\n" + host + b"\\r\\n\\r\\n")
+        while part := tls.recv(65536):
+            got += part
+except OSError as error:
+    pass
+print(f"{len(got)} bytes", got[:20])
+"""
+
+
+def spoken(road: Road, address: str, port: int, header: str = "") -> str:
+    done = road.operator("python3", "-c", SPEAK, address, str(port), header)
+    return done.stdout.strip()
+
+
+def test_a_forged_proxy_header_reaches_nobody(road: Road) -> None:
+    replica, balancer = road.replicas[0], road.lab.balancer
+    # UFW is not even switched on here: it is nginx that answers none but balancers.
+    assert "inactive" in replica.sh("ufw status")
+    for address in (replica.address, replica.address6):
+        assert spoken(road, address, 8443, PROXY_HEADER) == "0 bytes b''"
+        assert spoken(road, address, 8443) == "0 bytes b''"
+    for address in (replica.address, balancer.address, balancer.address6):
+        assert spoken(road, address, 443, PROXY_HEADER) == "0 bytes b''"
+    assert spoken(road, replica.address, 443).endswith("b'HTTP/1.1 200 OK\\r\\nSer'")
+    assert FORGED not in logged(road, "/forged")
+
+
+def test_who_reaches_a_backend_by_itself_is_no_balancer(road: Road) -> None:
+    replica = road.replicas[0]
+    own = own_address(road, 4)
+    for scheme, port in (("http", 80), ("https", 443)):
+        told = headers(
+            curl(road, "--resolve", f"{NAME}:{port}:{replica.address}",
+                 "-H", f"X-Forwarded-For: {FORGED}", f"{scheme}://{NAME}/direct")
+        )  # fmt: skip
+        assert told["x-forwarded-for"] == [own]
+
+
+def test_the_switch_is_turned_off_and_on_without_a_failed_connection(road: Road) -> None:
+    addresses = [road.lab.balancer.address, road.lab.balancer.address6]
+    target = Target(NAME, str(road.lab.ca.roots))
+    with Load(road.lab.operator_argv(), NEW, addresses, target, count=400, pause=0.01) as load:
+        road.edit("[site]\n", "[balancing]\nproxy_protocol = false\n\n[site]\n")
+        assert road.as_announced("deploy").status == 0
+        assert "send-proxy" not in road.haproxy_cfg()
+        told = headers(curl(road, "-4", f"https://{NAME}/off"))
+        assert told["x-forwarded-for"] == [road.lab.balancer.address]
+        road.edit("proxy_protocol = false", "proxy_protocol = true")
+        assert road.as_announced("deploy").status == 0
+        assert road.haproxy_cfg().count("send-proxy-v2") == 2 * len(road.backends)
+        told = headers(curl(road, "-4", f"https://{NAME}/on"))
+        assert told["x-forwarded-for"] == [own_address(road, 4)]
+        tally = load.over()
+    print(tally.requests, "requests", tally.backends)
+    assert not tally.failed
+    assert set(tally.backends) == {machine.name for machine in road.backends}
+
+
+def test_who_does_not_let_the_balancer_in_there_goes_on_being_reached_on_443(road: Road) -> None:
+    road.edit("proxy_protocol = true", "proxy_protocol = true\nproxy_port = 9443")
+    deaf = road.replicas[1]
+    deaf.sh("iptables -I INPUT -p tcp --dport 9443 -j DROP")
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    assert f"server {deaf.name} {deaf.address}:443\n" in road.haproxy_cfg()
+    assert f"server {road.issuer.name} {road.issuer.address}:9443 send-pro" in road.haproxy_cfg()
+    deaf.sh("iptables -D INPUT -p tcp --dport 9443 -j DROP")
+    assert road.deploy().status == 0
+    assert f"server {deaf.name} {deaf.address}:9443 send-proxy-v2\n" in road.haproxy_cfg()
+
+
+# HTTP
+
+
+def test_a_site_that_promises_http_3_is_told_that_it_cannot_be_kept(road: Road) -> None:
+    told = road.certsync("status")
+    assert told.status == 0
+    assert f'{NAME} promises HTTP/3 (Alt-Svc: h3=":443"), and UDP is not passed' in told.stdout
+
+
+def test_http_2_is_agreed_on_with_the_backend(road: Road) -> None:
+    assert curl(road, "-o", "/dev/null", "-w", "%{http_version}", f"https://{NAME}/") == "2"
+
+
+def test_redirects_and_hsts_are_as_the_fleet_file_says_and_challenges_are_kept_out(
+    road: Road,
+) -> None:
+    assert "strict-transport" not in curl(road, "-D", "-", f"https://{NAME}/").lower()
+    road.edit("[site]\n", "[site]\nredirect = true\nhsts_seconds = 600\n")
+    road.edit("[balancing]\n", "[balancing]\nconnections_per_client = 60\n")
+    road.edit("[site]\n", '[sessions]\nstickiness = "source"\n\n[site]\n')
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    shown = ["-o", "/dev/null", "-w", "%{http_code} %{redirect_url}"]
+    assert curl(road, *shown, f"http://{NAME}/a?b=c") == f"301 https://{NAME}/a?b=c"
+    assert curl(road, *shown, "-d", "x", f"http://{NAME}/a") == f"308 https://{NAME}/a"
+    challenge = f"http://{NAME}/.well-known/acme-challenge/none"
+    assert curl(road, *shown, challenge) == "404 "
+    told = curl(road, "-D", "-", f"https://{NAME}/")
+    assert re.findall(r"(?im)^strict-transport-security: (.*)\r$", told) == ["max-age=600"]
+    assert "strict-transport" not in curl(road, "-D", "-", f"http://{NAME}/").lower()
+
+
+# Sessions, limits, manners
+
+
+def test_with_stickiness_a_client_comes_to_the_same_backend_after_a_reload_too(road: Road) -> None:
+    first = road.pages(5)
+    assert len(first) == 1
+    balancer = road.lab.balancer
+    balancer.sh("systemctl reload haproxy && sleep 2")
+    table = balancer.sh("echo show table tls | socat - /run/haproxy/admin.sock")
+    assert own_address(road, 4) in table
+    assert road.pages(5) == first
+
+
+def test_more_connections_than_a_client_may_make_are_refused(road: Road) -> None:
+    balancer = road.lab.balancer
+    answered = road.operator(
+        "sh", "-c",
+        f"for try in $(seq 90); do curl -s -o /dev/null -w '%{{http_code}}\\n' --max-time 3 "
+        f"http://{balancer.address}/; done | sort | uniq -c",
+    ).stdout  # fmt: skip
+    assert " 000" in answered
+    assert int(re.search(r"(\d+) 404", answered)[1]) <= 61  # type: ignore[index]  # it is there
+    # Another address is another client.
+    assert curl(road, "-6", "-o", "/dev/null", "-w", "%{http_code}", f"https://{NAME}/") == "200"
+
+
+def test_the_log_says_for_which_name_and_to_whom_a_connection_went(road: Road) -> None:
+    lines = road.lab.balancer.sh("journalctl -q --no-pager -t haproxy -n 400")
+    found = re.findall(rf" tls tls/(backend-\d+) .* {re.escape(NAME)}$", lines, re.MULTILINE)
+    assert found
+
+
+def test_the_statistics_are_for_who_is_logged_in_on_the_balancer(road: Road) -> None:
+    balancer = road.lab.balancer
+    assert "backend-02" in balancer.sh("curl -s http://127.0.0.1:8404/")
+    for address in (balancer.address, balancer.address6):
+        assert refuses(road, address, 8404)
+        assert refuses(road, address, 10000)
+
+
+def refuses(road: Road, address: str, port: int) -> bool:
+    knock = f"timeout 3 bash -c ': < /dev/tcp/{address}/{port}'"
+    return road.operator("sh", "-c", knock).status != 0
+
+
+def test_the_most_connections_are_what_the_machine_is_good_for(road: Road) -> None:
+    told = road.lab.balancer.sh("echo show info | socat - /run/haproxy/admin.sock")
+    found = dict(re.findall(r"(?m)^(Maxconn|Maxsock): (\d+)$", told))
+    assert int(found["Maxconn"]) % 1000 == 0
+    files = int(road.lab.balancer.sh("ulimit -Hn"))
+    assert 1000 <= int(found["Maxconn"]) < int(found["Maxsock"]) <= files
+
+
+def test_a_second_deploy_changes_nothing(road: Road) -> None:
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    assert "\n0 changes\n" in ended.stderr

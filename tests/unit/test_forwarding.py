@@ -1,0 +1,190 @@
+"""What is told to be set at somebody else's balancer, word for word, and when it may be on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from certsync import forwarding
+from certsync.commands.rules import conclusion, rules
+from certsync.errors import CertsyncError
+from certsync.fleet import Fleet, Wanted
+from certsync.options import Balancer, Balancing, KeyType, Provider, Site
+from certsync.proof import Proof, Verdict
+from tests.unit.fake_fleet import NAME, fleet
+
+
+def theirs(**changes: object) -> Fleet:
+    """Return the tutorial's fleet of two backends behind somebody else's balancer."""
+    balancer = Balancer(Provider.NONE, (), ("10.0.0.0/24",))
+    return fleet(2, **{"balancers": (), "balancer": balancer, **changes})
+
+
+def proofs(**verdicts: Verdict) -> dict[str, dict[str, Proof]]:
+    """Return what the issuer sees of each backend, `backend_01` for backend-01."""
+    found = {}
+    for word, verdict in verdicts.items():
+        name = word.replace("_", "-")
+        why = "" if verdict is Verdict.IN_SYNC else "a client would refuse it"
+        found[name] = Proof(name, verdict, "0001", "ab", "", why)
+    return {NAME: found}
+
+
+BOTH = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.IN_SYNC)
+
+TOLD = """\
+nodes, each by its address:
+    backend-01  203.0.113.11
+    backend-02  203.0.113.12
+
+DigitalOcean: regional load balancer, HTTP
+    HTTP 80 -> HTTP 80
+        PROXY protocol: off
+    HTTPS 443, certificate: Passthrough -> HTTPS 443
+        PROXY protocol: off
+    health check: HTTPS, port 443, path /.well-known/certsync-health, every 10 s, timeout 5 s, \
+unhealthy after 3, healthy after 2
+    algorithm: Round Robin
+    Sticky Sessions: off
+    its PROXY protocol is one switch for all rules of a balancer, and port 80 of a backend takes \
+none: over HTTPS the backends see the balancer's address, not the client's
+
+Linode: NodeBalancer, one configuration for each port
+    HTTP 80 -> port 80
+        PROXY protocol: none: HTTP has no such setting
+        health check: Active: TCP Connection, every 10 s, timeout 5 s, 3 attempts; Passive: off
+    TCP 443 -> port 8443
+        PROXY protocol: Proxy Protocol: v2
+        health check: Active: TCP Connection, every 10 s, timeout 5 s, 3 attempts; Passive: off
+    algorithm: Round Robin
+    Session Stickiness: None
+
+Outscale: Load Balancer Unit, Internet-facing
+    HTTP 80 -> HTTP 80
+        PROXY protocol: off: no policy for backend port 80
+    TCP 443 -> TCP 8443
+        PROXY protocol: on: a policy of the type ProxyProtocolPolicyType with ProxyProtocol true, \
+set for backend port 8443 and for no other
+    health check: TCP, port 443, every 10 s, timeout 5 s, unhealthy after 3, healthy after 2
+    algorithm: round robin, it has no other
+    no sticky cookie policy
+    the health check asks port 443, where no PROXY header is needed
+
+who the client is, only connections from 10.0.0.0/24 may say: balancer.networks in the fleet file
+the rule of port 80 has to be on before the first deploy: the CA asks there
+the rule of port 443 may be switched on now, for backend-01, backend-02"""
+
+
+def test_all_that_is_to_be_set_is_told() -> None:
+    made = theirs()
+    assert forwarding.text(made, forwarding.stand(made, BOTH)) == TOLD
+
+
+def test_without_the_proxy_protocol_port_443_goes_to_443_everywhere() -> None:
+    made = theirs(balancing=Balancing(proxy_protocol=False), balancer=Balancer(Provider.NONE))
+    text = forwarding.text(made, forwarding.stand(made, BOTH))
+    assert "8443" not in text
+    assert "TCP 443 -> port 443\n        PROXY protocol: Proxy Protocol: None" in text
+    assert "TCP 443 -> TCP 443\n        PROXY protocol: off: no policy" in text
+    assert "one switch" not in text
+    assert "who the client is, nobody may say" in text
+
+
+def test_programs_are_told_the_same() -> None:
+    made = theirs()
+    data = json.loads(json.dumps(forwarding.to_json(made, forwarding.stand(made, BOTH))))
+    assert data["nodes"][0] == {"name": "backend-01", "address": "203.0.113.11"}
+    assert [each["provider"] for each in data["providers"]] == [
+        "DigitalOcean", "Linode", "Outscale",
+    ]  # fmt: skip
+    assert data["rule"] == {
+        "may_be_on": True, "why_not": "", "ready": ["backend-01", "backend-02"], "waiting": {},
+    }  # fmt: skip
+
+
+def test_who_is_not_proven_is_not_in_the_pool_yet() -> None:
+    made = theirs()
+    stands = forwarding.stand(made, proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.WRONG))
+    assert stands.may
+    assert stands.text() == (
+        "the rule of port 443 may be switched on now, for backend-01\n"
+        "not in its pool yet: backend-02: a client would refuse it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "differing", "changes", "why"),
+    [
+        ({}, (), {}, "no backend is proven"),
+        (BOTH, ("balancing",), {}, "the fleet file says what is not deployed yet: balancing"),
+        (BOTH, (), {"passthrough": False}, "passthrough is off by the fleet file"),
+    ],
+)
+def test_the_rule_may_not_be_on(
+    seen: dict[str, dict[str, Proof]],
+    differing: tuple[str, ...],
+    changes: dict[str, object],
+    why: str,
+) -> None:
+    stands = forwarding.stand(theirs(**changes), seen, differing)
+    assert not stands.may
+    told = f"the rule of port 443 may not be switched on yet: {why}"
+    assert stands.text().splitlines()[0] == told
+
+
+def lineage(*backends: str) -> Wanted:
+    return Wanted(("shop.example.net",), backends, KeyType.ECDSA_P256, "", False, Site())
+
+
+def test_only_who_serves_every_name_is_a_node_because_any_may_get_any() -> None:
+    made = theirs(others=(lineage("backend-02"),))
+    assert [node.name for node in forwarding.nodes(made)] == ["backend-02"]
+    shop = {"shop.example.net": {"backend-02": BOTH[NAME]["backend-02"]}}
+    assert forwarding.stand(made, BOTH).waiting == {"backend-02": "not proven"}
+    assert forwarding.stand(made, {**BOTH, **shop}).ready == ("backend-02",)
+
+
+def test_where_nobody_serves_all_names_there_is_no_pool() -> None:
+    made = theirs(serving=("backend-01",), others=(lineage("backend-02"),))
+    assert forwarding.stand(made, BOTH).why_not == (
+        "no backend serves all names, and such a balancer does not tell them apart"
+    )
+
+
+TOML = """\
+names = ["www.example.com"]
+public_addresses = ["203.0.113.10"]
+[ca]
+agree_to_terms = true
+[backends.a]
+address = "203.0.113.11"
+"""
+NONE = '[balancer]\nprovider = "none"\nnetworks = ["203.0.113.10"]\n'
+
+
+def test_offline_nobody_is_asked_and_the_rule_may_not_be_on(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(TOML + NONE)
+    shown = rules(path, offline=True)
+    assert not shown.standing.may
+    assert shown.text().endswith(
+        "may not be switched on yet: the issuer was not asked\nnot in its pool yet: a: not proven"
+    )
+
+
+def test_a_fleet_with_balancers_of_ours_is_refused_with_what_to_write(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(TOML + '[balancers.b]\naddress = "203.0.113.10"\n')
+    with pytest.raises(CertsyncError) as caught:
+        rules(path, offline=True)
+    assert caught.value.message == "certsync sets the rules of this fleet itself, on b"
+    assert caught.value.hint == (
+        'for somebody else\'s balancer write provider = "none" under [balancer], and remove '
+        "[balancers]"
+    )
+
+
+def test_a_deploy_to_balancers_of_ours_says_nothing_of_rules() -> None:
+    assert conclusion(fleet(), Path("fleet.toml")) == ""
