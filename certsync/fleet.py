@@ -22,6 +22,7 @@ from certsync.options import (
     Renewal,
     Scheduler,
     Site,
+    SiteKind,
     WebAccess,
 )
 
@@ -150,6 +151,11 @@ class Fleet:
         """The fleet once for each of its certificates, as if it had no other."""
         alone = replace(self, others=())
         return (alone, *(_with(alone, other) for other in self.others))
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether all its sites are ours, and so the default servers too."""
+        return all(each.site.kind is not SiteKind.UNMANAGED for each in self.lineages)
 
     @property
     def members(self) -> tuple[Machine, ...]:

@@ -64,14 +64,16 @@ def decide(fleet: Fleet, before: Gate, seen: Seen) -> Gate:
     """Return what the gate should be; ``before`` is what the balancer has now.
 
     A probe's silence never takes out a member and never turns the rule off; a member that a client
-    would refuse is taken out, unless it is the last. Where the client's address is to be told, a
-    member is sent to the port for that once it has been seen to listen there, and not before: an
-    older configuration, or a firewall, would cost the fleet this member.
+    would refuse is taken out, unless all of them are to be. Where the client's address is to be
+    told, a member is sent to the port for that once it has been seen to listen there, and not
+    before: an older configuration, or a firewall, would cost the fleet this member.
     """
     pools = {
         each.lineage: _pool(
             [host.name for host in each.members],
-            before.pool(each.lineage) if each.lineage != fleet.lineage else before.members,
+            before.members
+            if each.lineage == fleet.lineage
+            else before.others.get(each.lineage, {}),
             seen.proofs.get(each.lineage, {}),
         )
         for each in fleet.lineages
@@ -103,9 +105,9 @@ def proxy_port(fleet: Fleet) -> int:
 def _pool(backends: Sequence[str], before: Members, proofs: Mapping[str, Proof]) -> Members:
     inside = {name: _member(before.get(name, False), proofs.get(name)) for name in backends}
     if not any(inside.values()):
-        # Rather the one certificate a client may refuse than nobody at all.
-        kept = [name for name in backends if before.get(name, False)]
-        inside.update(dict.fromkeys(kept[:1], True))
+        # Rather a certificate that clients may refuse than nobody at all, and rather all of them
+        # than one: what they have in common is the certificate, and the balancer's check decides.
+        inside.update({name: True for name in backends if before.get(name, False)})
     return inside
 
 

@@ -134,7 +134,7 @@ def nginx(fleet: Fleet, machine: Machine, *, http2_directive: bool) -> dict[str,
     }
     if fleet.share_tickets:
         files["conf.d/certsync-tickets.conf"] = render("nginx/tickets.conf.j2", own, **shared)
-    if writes_default_site(fleet):
+    if fleet.is_managed:
         files[f"sites-available/{DEFAULT_SITE}"] = render("nginx/default.conf.j2", own, **shared)
     for each in fleet.lineages:
         if machine in each.holders:
@@ -145,11 +145,6 @@ def nginx(fleet: Fleet, machine: Machine, *, http2_directive: bool) -> dict[str,
                 site = f"sites-available/{site_name(each)}"
                 files[site] = render("nginx/site.conf.j2", own, **values)
     return files
-
-
-def writes_default_site(fleet: Fleet) -> bool:
-    """Return whether the default server of port 80 is ours, and not that of people's own sites."""
-    return all(each.site.kind is not SiteKind.UNMANAGED for each in fleet.lineages)
 
 
 def render_renewal(name: str, fleet: Fleet) -> str:

@@ -11,6 +11,9 @@ from certsync.fleet import Fleet, Machine
 HIGHEST = 250
 """Of the priorities that a machine may have that does not own the address, 254 is the last."""
 
+APART = 40
+"""Between two balancers: 0.08 s, with half a second between messages (RFC 5798 section 6.1)."""
+
 IDENTIFIERS = 255
 
 
@@ -24,12 +27,12 @@ def identifier(addresses: Sequence[str]) -> int:
 
 
 def priority(fleet: Fleet, machine: Machine) -> int:
-    """Return a balancer's priority: by the order of the fleet file, far from each other.
+    """Return a balancer's priority: by the order of the fleet file, apart from each other.
 
     The lower it is, the longer a balancer waits before it takes over: two that wait equally long
     would both do so.
     """
-    step = HIGHEST // len(fleet.balancers)
+    step = min(APART, HIGHEST // len(fleet.balancers))
     return HIGHEST - step * fleet.balancers.index(machine)
 
 

@@ -124,7 +124,7 @@ def _site(fleet: Fleet, machine: Machine) -> None:
         for each in fleet.lineages
         if each.site.kind is not SiteKind.UNMANAGED
     }
-    if templates.writes_default_site(fleet):
+    if fleet.is_managed:
         sites |= {templates.DEFAULT_SITE: True, "default": False}
     nginx_configured(
         name="nginx",

@@ -6,6 +6,7 @@ file names no virtual addresses any more.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from pyinfra import host
@@ -34,6 +35,17 @@ DROP_IN = "/etc/systemd/system/keepalived.service.d"
 UNFINISHED = f"{CANDIDATE}.keepalived"
 COMMENT = "comment 'certsync balancers'"
 """UFW shows it with a rule, so that one for a balancer that is no more is known to be ours."""
+
+TESTED = """\
+log={candidate}.log
+rm -f "$log"
+setsid --wait keepalived --config-test="$log" --use-file {candidate}
+case $? in 0) good=yes ;; 143) test -s "$log" || good=yes ;; esac
+[ -z "$good" ] && cat "$log" >&2
+rm -f "$log"
+[ -n "$good" ] || {{ rm -f {candidate}; exit 1; }}"""
+"""Debian 12's keepalived ends every test of a file that names a script by a SIGTERM to its whole
+process group, its own mistakes told or not. What it found wrong is in the log."""
 
 IN_SERVICE = """\
 for try in $(seq 50); do
@@ -123,9 +135,7 @@ def configured(fleet: Fleet, machine: Machine, interface: str) -> Commands:
         would_write(host, CONFIGURATION, before, text)
     candidate = f"{FOLDER}/certsync-candidate.conf"
     yield from written._inner(path=candidate, content=text)
-    yield StringCommand(
-        f"keepalived --config-test --use-file {candidate} || {{ rm -f {candidate}; exit 1; }}"
-    )
+    yield StringCommand(f"sh -c {shlex.quote(TESTED.format(candidate=candidate))}")
     yield StringCommand(f"touch {UNFINISHED} && mv {candidate} {CONFIGURATION}")
     yield StringCommand(
         "systemctl enable -q keepalived && systemctl reload-or-restart keepalived "

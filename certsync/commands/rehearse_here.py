@@ -56,6 +56,17 @@ def rehearse_here(store: Store, directory: str, now: datetime, tell: Tell) -> li
     Raises:
         StoreError: this host is no issuer.
     """
+    stores = store.lineages()
+    if len(stores) == 1:
+        return _of_lineage(stores[0], directory, now, tell)
+    return [
+        replace(finding, what=f"{finding.what}, of {one.lineage}")
+        for one in stores
+        for finding in _of_lineage(one, directory, now, tell)
+    ]
+
+
+def _of_lineage(store: Store, directory: str, now: datetime, tell: Tell) -> list[Finding]:
     fleet = store.fleet()
     with _scratch(store) as scratch:
         tell("asking every side for a challenge file")

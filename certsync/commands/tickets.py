@@ -209,7 +209,10 @@ def _seen(store: Store, fleet: Fleet, proofs: Proofs, tell: Tell) -> Seen:
         names = {each.name for each in found if each.verdict is Verdict.IN_SYNC}
         # Who was looked at by another certificate before needs no second look.
         others = [each for each in fleet.replicas if each.name in names - serving - returned]
-        if fleet.issuer_name in names:
+        # nginx takes a ticket only where its first server for TLS is the same as where the session
+        # began, and with several lineages on sites of people's own that is not ours to say.
+        comparable = fleet.is_managed or not fleet.others
+        if fleet.issuer_name in names and comparable:
             strange |= _strange(fleet.issuer, others, lineage, tell)
         serving |= names
     replicas = [each.name for each in fleet.replicas if each.name not in returned]

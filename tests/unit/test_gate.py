@@ -59,11 +59,13 @@ def test_a_member_that_clients_would_refuse_is_taken_out() -> None:
     assert made.admitted == ("backend-01",)
 
 
-def test_the_last_member_is_never_taken_out() -> None:
+def test_where_clients_would_refuse_all_members_all_of_them_stay() -> None:
     seen = proofs(backend_01=Verdict.WRONG, backend_02=Verdict.WRONG)
     made = decide(wish=True, before=gate_of(True, IN), proofs=seen)
-    assert made.admitted == ("backend-01",)
+    assert made.admitted == NAMES
     assert made.rule
+    last = decide(True, gate_of(True, {"backend-01": True, "backend-02": False}), seen)
+    assert last.admitted == ("backend-01",)
 
 
 def test_one_that_was_never_proven_is_not_admitted_for_being_reached() -> None:
@@ -211,6 +213,12 @@ def test_each_lineage_has_a_pool_of_its_own_with_its_own_proofs() -> None:
     second = proofs(backend_02=Verdict.IN_SYNC)
     made = gate.decide(two_lineages(), made, Seen({SHOP: second}))
     assert (made.members, made.others) == ({"backend-01": True}, {SHOP: {"backend-02": True}})
+
+
+def test_a_lineage_that_is_new_has_nobody_in_its_pool_until_that_is_proven() -> None:
+    everywhere = fleet(2, others=(replace(two_lineages().others[0], serving=()),))
+    made = gate.decide(everywhere, gate_of(True, IN), Seen({NAME: {}}))
+    assert (made.members, made.others) == (IN, {SHOP: OUT})
 
 
 def test_one_lineage_that_is_proven_turns_the_rule_on() -> None:

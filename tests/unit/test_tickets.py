@@ -15,12 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from certsync import keyring, receiver, replication, resumption, steps
+from certsync import keyring, receiver, replication, resumption, steps, templates
 from certsync.commands import fence, tickets
 from certsync.compromise import Mark, Marks
 from certsync.errors import FencedError, HostError, TicketsError
 from certsync.fleet import Fleet, Wanted
 from certsync.options import KeyType, Site
+from certsync.plan import SHARE_TICKETS, completed
+from certsync.plan import Step as Announced
 from certsync.proof import Proof, Verdict
 from certsync.replication import Backend
 from certsync.rollout import Standing
@@ -113,6 +115,22 @@ def test_after_a_compromise_all_keys_are_replaced_once() -> None:
 def test_a_note_is_read_as_it_was_written() -> None:
     note = Note(NOW, BOTH, ("backend-04 then",))
     assert Note.from_json(json.loads(json.dumps(note.to_json()))) == note
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_nginx_is_told_of_the_keys_in_their_order_or_not_at_all(on: bool) -> None:
+    wanted = fleet(share_tickets=on)
+    files = templates.nginx(wanted, wanted.issuer, http2_directive=True)
+    text = files.get("conf.d/certsync-tickets.conf", "")
+    keys = [line.split()[1] for line in text.splitlines() if line.startswith("ssl_")]
+    expected = [f"{receiver.TICKETS}/live/{name};" for name in receiver.TICKET_KEYS]
+    assert keys == (expected if on else [])
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_a_deploy_announces_sharing_only_where_it_is_wished_for(on: bool) -> None:
+    told = completed([Announced("2 of 6", "backend-02", "nginx")], fleet(2, share_tickets=on))
+    assert (SHARE_TICKETS in [each.what for each in told]) is on
 
 
 # The issuer's set

@@ -29,8 +29,8 @@ def test_the_number_of_the_router_is_that_of_its_addresses_in_whatever_order() -
     assert (min(numbers), max(numbers)) == (1, 255)
 
 
-@pytest.mark.parametrize(("balancers", "priorities"), [(2, [250, 125]), (3, [250, 167, 84])])
-def test_priorities_follow_the_fleet_file_and_are_far_apart(
+@pytest.mark.parametrize(("balancers", "priorities"), [(2, [250, 210]), (3, [250, 210, 170])])
+def test_priorities_follow_the_fleet_file_and_are_apart(
     balancers: int, priorities: list[int]
 ) -> None:
     made = of(V4, balancers=balancers)

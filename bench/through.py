@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+"""Measure what the balancer costs: beside a bare one written by hand, and beside none.
+
+usage: sudo .venv/bin/python bench/through.py [--seconds 6] [--repetitions 7] [--suite trixie]
+
+What is compared, in turns, on a lab of real hosts, from the operator's machine with wrk:
+
+- certsync: the balancer as certsync has set it up, PROXY protocol, server names and all;
+- bare: a second HAProxy on the same host, with the distribution's default settings and log, one
+  TCP frontend and the same backends on port 443, as a person writes it from a guide;
+- direct: the first backend's port 443, with no balancer.
+
+The load: requests on connections that are kept, a new TLS connection for each request, and
+downloads of 20 MB. The table goes to standard output. It needs Debian's package wrk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(CHECKOUT))
+
+from lab import Lab  # noqa: E402  # found through the line above
+from lab.image import DEFAULT_SUITE, SUITES  # noqa: E402  # the same
+
+NAME = "passthrough.example.com"
+BARE_PORT = 4443
+BARE = """\
+global
+    log /dev/log local0
+    chroot /var/lib/haproxy
+    user haproxy
+    group haproxy
+    daemon
+defaults
+    log global
+    mode tcp
+    option tcplog
+    option dontlognull
+    timeout connect 5000
+    timeout client 50000
+    timeout server 50000
+frontend tls
+    bind :{port}
+    default_backend tls
+backend tls
+    balance roundrobin
+{servers}
+"""
+UNITS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
+CONTENDERS = ("certsync", "bare", "direct")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked of each contender."""
+
+    name: str
+    path: str
+    connections: int
+    headers: tuple[str, ...] = ()
+    unit: str = "requests/s"
+
+
+LOADS = (
+    Load("kept connections", "/small.html", 16),
+    Load("a new TLS connection each", "/small.html", 16, ("Connection: close",)),
+    Load("downloads of 20 MB", "/large.bin", 4, (), "MB/s"),
+)
+
+
+@dataclass
+class Rates:
+    """What one contender has done of one load, in each turn."""
+
+    found: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """The median rate."""
+        return statistics.median(self.found)
+
+
+def tell(text: str) -> None:
+    """Say on standard error what is being done."""
+    sys.stderr.write(f"bench: {text}\n")
+    sys.stderr.flush()
+
+
+class Bench:
+    """A fleet on a lab, with a second balancer beside ours."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.lab, self.folder = lab, folder
+        balancer, first = lab.balancer.address, lab.backends[0].address
+        self.addresses = {
+            "certsync": f"{balancer}:443",
+            "bare": f"{balancer}:{BARE_PORT}",
+            "direct": f"{first}:443",
+        }
+
+    def deploy(self) -> None:
+        """Deploy to all hosts, give them something to serve, and start the other balancer."""
+        text = (CHECKOUT / "inventory/lab.toml").read_text()
+        (self.folder / "lab.toml").write_text(
+            text.replace("/run/certsync-lab/lab/", f"{self.lab.folder}/")
+        )
+        shutil.copy(CHECKOUT / "inventory/lab.py", self.folder)
+        tell("deploying")
+        fleet_file = str(self.folder / "lab.toml")
+        self.operator(sys.executable, "-m", "certsync", "deploy", fleet_file)
+        for machine in self.lab.backends:
+            machine.sh(
+                "systemctl stop cron; cd /var/www/html && echo small > small.html && "
+                "head -c 20000000 /dev/urandom > large.bin"
+            )
+        servers = "\n".join(
+            f"    server {each.name} {each.address}:443 check" for each in self.lab.backends
+        )
+        text = BARE.format(port=BARE_PORT, servers=servers)
+        self.lab.balancer.sh("cat > /etc/bare.cfg && haproxy -f /etc/bare.cfg", input=text)
+        # Both balancers have seen their members up, and ours gives each its full share again.
+        self.lab.balancer.sh("sleep 35")
+
+    def operator(self, *argv: str) -> str:
+        """Run a command in the operator's namespace, and return what it printed."""
+        done = subprocess.run(
+            [*self.lab.operator_argv(), *argv],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        if done.returncode != 0:
+            raise SystemExit(f"error: {' '.join(argv[:3])}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def rate(self, contender: str, load: Load, seconds: int) -> float:
+        """Return what a contender does of a load, in the load's unit."""
+        told = self.operator(
+            "wrk", "-t", "1", "-c", str(load.connections), "-d", f"{seconds}s", "--timeout", "20s",
+            *(word for each in (f"Host: {NAME}", *load.headers) for word in ("-H", each)),
+            f"https://{NAME}:{self.addresses[contender].rpartition(':')[2]}{load.path}"
+            if contender != "direct" else f"https://{self.addresses[contender]}{load.path}",
+        )  # fmt: skip
+        if trouble := re.search(r"(Socket errors|Non-2xx).*", told):
+            raise SystemExit(f"error: {contender}, {load.name}: {trouble.group()}")
+        pattern = r"Requests/sec:\s*([\d.]+)()" if load.unit == "requests/s" else (
+            r"Transfer/sec:\s*([\d.]+)([KMG]?)B"
+        )  # fmt: skip
+        found = re.search(pattern, told)
+        if found is None:
+            raise SystemExit(f"error: wrk says something else: {told}")
+        rate = float(found[1]) * UNITS[found[2]]
+        return rate if load.unit == "requests/s" else rate / 1e6
+
+
+def measured(
+    rate: Callable[[str, Load, int], float], given: argparse.Namespace
+) -> dict[str, dict[str, Rates]]:
+    """Return what each contender does of each load; they take turns, each beginning in its own."""
+    found = {load.name: {name: Rates() for name in CONTENDERS} for load in LOADS}
+    for load in LOADS:
+        for turn in range(given.repetitions):
+            first = turn % len(CONTENDERS)
+            for name in (*CONTENDERS[first:], *CONTENDERS[:first]):
+                found[load.name][name].found.append(rate(name, load, given.seconds))
+            told = ", ".join(
+                f"{key} {each.found[-1]:.0f}" for key, each in found[load.name].items()
+            )
+            tell(f"{load.name}: {told} {load.unit}")
+    return found
+
+
+def table(found: dict[str, dict[str, Rates]]) -> str:
+    """Return the table as Markdown: medians, and the medians of the ratios of each turn."""
+    rows = [
+        "| load | certsync | bare HAProxy | direct | to bare | to direct |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for load in LOADS:
+        rates = found[load.name]
+        ours = rates["certsync"]
+        to_bare, to_direct = (
+            statistics.median(a / b for a, b in zip(ours.found, rates[other].found, strict=True))
+            for other in ("bare", "direct")
+        )
+        cells = " | ".join(f"{rates[name].median:.0f}" for name in CONTENDERS)
+        rows.append(f"| {load.name}, {load.unit} | {cells} | {to_bare:.2f} | {to_direct:.2f} |")
+    return "\n".join(rows)
+
+
+def main() -> int:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--seconds", type=int, default=6, metavar="N", help="of each turn")
+    parser.add_argument("--repetitions", type=int, default=7, metavar="N")
+    parser.add_argument("--suite", choices=SUITES, default=DEFAULT_SUITE)
+    given = parser.parse_args()
+    if shutil.which("wrk") is None:
+        sys.stderr.write("error: there is no wrk here\nhint: script/setup --bench\n")
+        return 1
+    lab = Lab("benchthrough", backends=3, suite=given.suite)
+    with tempfile.TemporaryDirectory() as folder, lab:
+        bench = Bench(lab, Path(folder))
+        bench.deploy()
+        found = measured(bench.rate, given)
+    sys.stdout.write(f"{table(found)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
