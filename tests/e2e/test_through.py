@@ -225,7 +225,7 @@ def test_redirects_and_hsts_are_as_the_fleet_file_says_and_challenges_are_kept_o
     challenge = f"http://{NAME}/.well-known/acme-challenge/none"
     assert curl(road, *shown, challenge) == "404 "
     told = curl(road, "-D", "-", f"https://{NAME}/")
-    assert re.findall(r"(?im)^strict-transport-security: (.*)\r$", told) == ["max-age=600"]
+    assert re.findall(r"(?im)^strict-transport-security: (.*)$", told) == ["max-age=600"]
     assert "strict-transport" not in curl(road, "-D", "-", f"http://{NAME}/").lower()
 
 
