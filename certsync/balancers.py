@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,12 +21,19 @@ ADDRESS = "# address "
 DRAINED = "drained: `certsync deploy` takes it back, or finish `certsync remove-backend`"
 
 
+Pools = Mapping[str, Mapping[str, str]]
+"""Pool, as haproxy.cfg calls it, to member to its word."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What one balancer says."""
 
     members: dict[str, str]
     """Each member's word, see `members`."""
+
+    pools: Pools
+    """The same for each pool by itself."""
 
     addresses: tuple[str, ...]
     """All addresses that the machine has at the moment."""
@@ -39,18 +47,17 @@ def ask(fleet: Fleet) -> dict[str, Answer | HostError]:
             told = host.on(machine, fleet.known_hosts, COMMAND).stdout
         except HostError as error:
             return error
-        return Answer(members(told), addresses(told))
+        return Answer(members(told), in_pools(told), addresses(told))
 
     with ThreadPoolExecutor(4) as pool:
         names = [machine.name for machine in fleet.balancers]
         return dict(zip(names, pool.map(ask, fleet.balancers), strict=True))
 
 
-def pools(fleet: Fleet) -> dict[str, dict[str, str] | HostError]:
-    """Return, for each balancer, what it says of each member, or why it could not be asked."""
+def pools(fleet: Fleet) -> dict[str, Pools | HostError]:
+    """Return, for each balancer, what it says of each pool, or why it could not be asked."""
     return {
-        name: each.members if isinstance(each, Answer) else each
-        for name, each in ask(fleet).items()
+        name: each.pools if isinstance(each, Answer) else each for name, each in ask(fleet).items()
     }
 
 
@@ -61,7 +68,16 @@ def addresses(output: str) -> tuple[str, ...]:
 
 
 def members(output: str) -> dict[str, str]:
-    """Return each member's word, from HAProxy's statistics and the line of the rule.
+    """Return each member's word, of all pools together: see `in_pools`."""
+    found: dict[str, dict[str, str]] = {}
+    for pool, words in in_pools(output).items():
+        for name, word in words.items():
+            found.setdefault(name, {})[pool.removeprefix(OTHERS)] = word
+    return {name: _together(words) for name, words in found.items()}
+
+
+def in_pools(output: str) -> dict[str, dict[str, str]]:
+    """Return each member's word in each pool, from HAProxy's statistics and the line of the rule.
 
     `yes` takes traffic; `disabled` has never been proven; `drained: …` was about to leave;
     `down: …` fails its check, with the
@@ -75,9 +91,8 @@ def members(output: str) -> dict[str, str]:
         pool, name = entry["pxname"], entry["svname"]
         is_member = name not in ("BACKEND", "FRONTEND")
         if is_member and (pool == FIRST or pool.startswith(OTHERS)):
-            word = _word(entry) if rule else "rule off"
-            found.setdefault(name, {})[pool.removeprefix(OTHERS)] = word
-    return {name: _together(words) for name, words in found.items()}
+            found.setdefault(pool, {})[name] = _word(entry) if rule else "rule off"
+    return found
 
 
 def _together(words: dict[str, str]) -> str:

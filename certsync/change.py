@@ -20,6 +20,9 @@ class Addition:
     private_address: str = ""
     """Empty: the same as `address`."""
 
+    serves: tuple[str, ...] = ()
+    """The lineages, by their first names, whose `served_by` is to name it; others need not."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -39,7 +42,10 @@ class Change:
         """Return what `to_json` wrote; an empty text is no change."""
         data: dict[str, Any] = json.loads(text) if text else {}
         return cls(
-            tuple(Addition(**each) for each in data.get("add", ())),
+            tuple(
+                Addition(**{**each, "serves": tuple(each.get("serves", ()))})
+                for each in data.get("add", ())
+            ),
             tuple(data.get("remove", ())),
             data.get("issuer", ""),
         )
@@ -48,8 +54,12 @@ class Change:
 NONE = Change()
 
 
-def named(words: Sequence[str], private_address: str = "") -> tuple[Addition, ...]:
+def named(
+    words: Sequence[str], private_address: str = "", serves: Sequence[str] = ()
+) -> tuple[Addition, ...]:
     """Return what `NAME ADDRESS` or `NAME=ADDRESS NAME=ADDRESS …` asks for.
+
+    ``serves`` are the lineages that each of them is to serve.
 
     Raises:
         ValueError: it is neither; the message says what was found.
@@ -58,7 +68,9 @@ def named(words: Sequence[str], private_address: str = "") -> tuple[Addition, ..
     if all(equals for _, equals, _ in pairs):
         if private_address and len(pairs) > 1:
             raise ValueError("--private-address belongs to one backend, and several are named")
-        return tuple(Addition(name, address, private_address) for name, _, address in pairs)
+        return tuple(
+            Addition(name, address, private_address, tuple(serves)) for name, _, address in pairs
+        )
     if len(words) == 2 and not any(equals for _, equals, _ in pairs):
-        return (Addition(words[0], words[1], private_address),)
+        return (Addition(words[0], words[1], private_address, tuple(serves)),)
     raise ValueError("name one backend as NAME ADDRESS, or several as NAME=ADDRESS")

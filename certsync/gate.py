@@ -12,7 +12,7 @@ from certsync.proof import Proof, Verdict
 FIRST, WEB, OTHERS = "tls", "http", "tls-of-"
 """The pools' names in haproxy.cfg; the third begins those of the lineages besides the first."""
 
-PROXY = "send-proxy-v2"
+PROXY, CHECKED = "send-proxy-v2", "check-sni"
 
 
 Members = Mapping[str, bool]
@@ -38,14 +38,39 @@ class Gate:
     others: Mapping[str, Members] = field(default_factory=dict)
     """The pool of each lineage besides the first."""
 
+    first: str = field(default="", compare=False)
+    """Which lineage is the first, by the name that the pool's check asks for; empty: not known."""
+
     @property
     def admitted(self) -> tuple[str, ...]:
         """The members that take traffic."""
         return tuple(name for name, inside in self.members.items() if inside)
 
     def pool(self, lineage: str) -> Members:
-        """Return the members of a lineage's pool."""
+        """Return the pool of one of the lineages that this is about."""
         return self.others.get(lineage, self.members)
+
+    def pools(self, fleet: Fleet) -> dict[str, Members]:
+        """Return all pools that are here by the lineage's name; ``fleet`` may have others by now.
+
+        A fleet's only lineage may get another name, and its backends serve it still.
+        """
+        if not fleet.others and not self.others:
+            return {fleet.lineage: self.members}
+        return {self.first or fleet.lineage: self.members, **self.others}
+
+    def leaving(self, fleet: Fleet) -> dict[str, list[str]]:
+        """Return who takes a lineage's traffic here, and is to serve it no more."""
+        serving = {each.lineage: [host.name for host in each.members] for each in fleet.lineages}
+        found = {
+            lineage: [
+                name
+                for name, inside in pool.items()
+                if inside and name not in serving.get(lineage, ())
+            ]
+            for lineage, pool in self.pools(fleet).items()
+        }
+        return {lineage: names for lineage, names in found.items() if names}
 
 
 @dataclass(frozen=True)
@@ -57,7 +82,7 @@ class Seen:
     not be asked."""
 
     listening: Collection[str] = ()
-    """The backends whose port for the PROXY protocol takes the balancer's connections."""
+    """The backends whose port for the PROXY protocol answers the balancer."""
 
 
 def decide(fleet: Fleet, before: Gate, seen: Seen) -> Gate:
@@ -68,12 +93,11 @@ def decide(fleet: Fleet, before: Gate, seen: Seen) -> Gate:
     told, a member is sent to the port for that once it has been seen to listen there, and not
     before: an older configuration, or a firewall, would cost the fleet this member.
     """
+    was = before.pools(fleet)
     pools = {
         each.lineage: _pool(
             [host.name for host in each.members],
-            before.members
-            if each.lineage == fleet.lineage
-            else before.others.get(each.lineage, {}),
+            was.get(each.lineage, {}),
             seen.proofs.get(each.lineage, {}),
         )
         for each in fleet.lineages
@@ -94,12 +118,41 @@ def decide(fleet: Fleet, before: Gate, seen: Seen) -> Gate:
         {name: name in proven or not before.web or before.web.get(name, False) for name in names},
         {n: port if before.ports.get(n) == port or n in seen.listening else 0 for n in told},
         dict(zip(list(pools)[1:], others, strict=True)),
+        fleet.lineage,
     )
+
+
+def abandoned(fleet: Fleet, before: Gate) -> list[str]:
+    """Return the lineages that all who serve them now are to leave, so that nobody would be left.
+
+    Who comes instead is proven at the end of a deploy, and its site is there from its begin.
+    """
+    gone = before.leaving(fleet)
+    pools = before.pools(fleet)
+    return [
+        each.lineage
+        for each in fleet.lineages
+        if each.lineage in gone
+        and all(
+            name in gone[each.lineage] for name, inside in pools[each.lineage].items() if inside
+        )
+    ]
 
 
 def proxy_port(fleet: Fleet) -> int:
     """Return the port on which backends are to be told the client's address; 0: they are not."""
     return fleet.balancing.proxy_port if fleet.balancing.proxy_protocol else 0
+
+
+def knocks(fleet: Fleet) -> list[tuple[str, str, int, str, str]]:
+    """Return what `knock` is to ask: backend, address, port, a name that it serves, and a path."""
+    balancing = fleet.balancing
+    names = {host: each.lineage for each in reversed(fleet.lineages) for host in each.members}
+    return [
+        (host.name, host.private_address, balancing.proxy_port, names[host], balancing.health_path)
+        for host in fleet.backends
+        if host in names
+    ]
 
 
 def _pool(backends: Sequence[str], before: Members, proofs: Mapping[str, Proof]) -> Members:
@@ -130,7 +183,7 @@ def proofs_from(fleet: Fleet, answer: Mapping[str, Any]) -> dict[str, dict[str, 
 
 def read(configuration: str) -> Gate:
     """Return what a haproxy.cfg that we wrote says; anything else says nothing."""
-    rule, section = False, ""
+    rule, section, first = False, "", ""
     pools: dict[str, dict[str, bool]] = {FIRST: {}, WEB: {}}
     ports: dict[str, int] = {}
     for line in configuration.splitlines():
@@ -142,6 +195,8 @@ def read(configuration: str) -> Gate:
             rule = rule or (kind, name) == ("frontend", "tls")
             if section:
                 pools.setdefault(section, {})
+        elif section == FIRST and CHECKED in words[:-1]:
+            first = words[words.index(CHECKED) + 1]
         elif section and words[:1] == ["server"]:
             pools[section][words[1]] = "disabled" not in words[3:]
             if section != WEB:
@@ -150,7 +205,7 @@ def read(configuration: str) -> Gate:
     others = {
         name.removeprefix(OTHERS): pool for name, pool in pools.items() if name.startswith(OTHERS)
     }
-    return Gate(rule, pools[FIRST], pools[WEB], ports, others)
+    return Gate(rule, pools[FIRST], pools[WEB], ports, others, first)
 
 
 def pool_name(fleet: Fleet, lineage: str) -> str:

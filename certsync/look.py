@@ -10,13 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from certsync.fleet import Fleet, Machine
-from certsync.options import Provider, SiteKind
+from certsync.options import Provider, Stickiness
 
 MARK = "Written by certsync"
 """In the first line of every file we write."""
 
 BALANCER = "balancer"
 """Behind a balancer's name in the issuer's list of machines."""
+
+STATISTICS_PORT = 8404
+"""Where a balancer shows what it sees, on its loopback."""
+
+PEER_PORT = 10000
+"""Where balancers tell each other what they remember of clients."""
 
 SCRIPT = r"""
 . /etc/os-release; echo "os $ID $VERSION_ID"
@@ -27,11 +33,10 @@ df -Pk / /etc /var | awk 'NR > 1 && (NR == 2 || $4 < least) { least = $4 }
 if command -v python3 >/dev/null; then
   echo "python $(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 fi
-for port in 80 443; do
-  ss -Hltnp "sport = :$port" | sed -n \
-    -e 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/listener '$port' \1 \2/p;t' \
-    -e 's/.*/listener '$port' ? 0/p'
-done
+at='^LISTEN  *[0-9]*  *[0-9]*  *[^ ]*:\([0-9]*\) '
+ss -Hltnp | sed -n \
+  -e "s/$at"'.*users:(("\([^"]*\)",pid=\([0-9]*\).*/listener \1 \3 \2/p;t' \
+  -e "s/$at.*/listener \\1 0 ?/p"
 origin() {
   if head -n 1 "$1" 2>/dev/null | grep -q 'Written by certsync'; then echo ours; return; fi
   sum=$(md5sum < "$1" | cut -d' ' -f1)
@@ -121,7 +126,7 @@ def parse(lines: Sequence[str]) -> Surroundings:
         python=tuple(int(part) for part in _first(first, "python").split(".") if part),
         listeners=tuple(
             dict.fromkeys(
-                Listener(int(word[1]), word[2], int(word[3]))
+                Listener(int(word[1]), " ".join(word[3:]), int(word[2]))
                 for word in words
                 if word[0] == "listener"
             )
@@ -169,40 +174,70 @@ def objections(
     ``promoting``: one that has been the issuer is about to be it no more.
     """
     backend = machine in fleet.backends
-    found = _of_ports(machine, seen, "nginx" if backend else "haproxy")
+    found = _of_ports(fleet, machine, seen)
     found += _of_nginx(fleet, machine, seen, adopt) if backend else []
     found += [] if backend else _of_haproxy(machine, seen, adopt)
     found += [] if backend else _of_keepalived(fleet, machine, seen)
     return found + _of_issuer(fleet, machine, seen, promoting=promoting)
 
 
-def _of_ports(machine: Machine, seen: Surroundings, allowed: str) -> list[Objection]:
-    programs: dict[tuple[str, int], list[int]] = {}
+def ports(fleet: Fleet, machine: Machine) -> dict[int, str]:
+    """Return the ports that our server on a machine listens on, with what to try if one is taken.
+
+    With one of them taken a reload keeps the configuration from before, and says nothing.
+    """
+    leave = f"stop and disable it, or take {machine.name} out of the fleet file"
+    needed = {80: leave, 443: leave}
+    if machine in fleet.backends:
+        other = "stop and disable it, or write another number as proxy_port under [balancing]"
+        return {fleet.balancing.proxy_port: other, **needed}
+    move = "have it listen on another port, or stop and disable it: HAProxy"
+    needed[STATISTICS_PORT] = f"{move} shows its statistics there, on 127.0.0.1"
+    balancing = fleet.balancing
+    if balancing.stickiness is not Stickiness.NONE or balancing.connections_per_client:
+        needed[PEER_PORT] = f"{move} keeps there what stickiness and connections_per_client need"
+    return needed
+
+
+def _of_ports(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Objection]:
+    allowed = "nginx" if machine in fleet.backends else "haproxy"
+    needed = ports(fleet, machine)
+    programs: dict[tuple[str, int, str], list[int]] = {}
     for each in seen.listeners:
-        if each.program != allowed:
-            programs.setdefault((each.program, each.process), []).append(each.port)
+        if each.program != allowed and each.port in needed:
+            programs.setdefault((each.program, each.process, needed[each.port]), []).append(
+                each.port
+            )
     return [
         Objection(
             machine.name,
-            f"port {' and '.join(str(port) for port in sorted(set(ports)))} is held by "
+            f"port {' and '.join(str(port) for port in sorted(set(taken)))} is held by "
             f"{'an unknown program' if program == '?' else f'{program} (process {process})'}",
-            f"stop and disable it, or take {machine.name} out of the fleet file",
+            hint,
         )
-        for (program, process), ports in programs.items()
+        for (program, process, hint), taken in programs.items()
     ]
 
 
-def _of_nginx(fleet: Fleet, machine: Machine, seen: Surroundings, adopt: Adopt) -> list[Objection]:
-    if adopt.nginx or fleet.site.kind is SiteKind.UNMANAGED:
+def foreign_sites(fleet: Fleet, seen: Surroundings) -> list[str]:
+    """Return the enabled nginx sites that are neither ours nor expected beside ours.
+
+    Where one lineage's site is a person's own, nothing tells that one from the others.
+    """
+    if not fleet.is_managed:
         return []
+    return [path for origin, path in seen.nginx_sites if origin == "foreign"]
+
+
+def _of_nginx(fleet: Fleet, machine: Machine, seen: Surroundings, adopt: Adopt) -> list[Objection]:
     return [
         Objection(
             machine.name,
             f"{path} is an nginx site that certsync did not write",
             'keep it with site.kind = "unmanaged", or have it put aside with --adopt-nginx',
         )
-        for origin, path in seen.nginx_sites
-        if origin == "foreign"
+        for path in foreign_sites(fleet, seen)
+        if not adopt.nginx
     ]
 
 
@@ -255,7 +290,7 @@ def _of_issuer(
             Objection(
                 machine.name,
                 f"the issuer knows {', '.join(gone)}, and the fleet file does not",
-                "pull the newer fleet file, or " + _how_it_leaves(gone, seen),
+                "pull the newer fleet file, or " + _how_it_leaves(fleet, gone, seen),
             )
         )
     if machine.name == fleet.issuer_name and seen.python and seen.python < OLDEST_PYTHON:
@@ -266,7 +301,13 @@ def _of_issuer(
     return found
 
 
-def _how_it_leaves(gone: Sequence[str], seen: Surroundings) -> str:
+def _how_it_leaves(fleet: Fleet, gone: Sequence[str], seen: Surroundings) -> str:
+    if fleet.balancer.provider is Provider.NONE and not seen.known_balancers:
+        # A list that an older certsync wrote does not say which of them are balancers.
+        return (
+            "take a backend out with `certsync remove-backend`; if these are its balancers, deploy "
+            'once with them in the fleet file, and write provider = "none" then'
+        )
     if set(gone) <= set(seen.known_balancers):
         return "once it is switched off for good, take its line out of /etc/certsync/machines there"
     return "take it out with `certsync remove-backend`"

@@ -7,7 +7,9 @@ anything is changed.
 
 from __future__ import annotations
 
+import re
 import traceback
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from certsync.fleet import Fleet
 from certsync.gate import Gate
 
 HAPROXY = "haproxy/haproxy.cfg.j2"
+DEFAULT = re.compile(r"(?m)(?:^|[;{])\s*listen\s+([^\s;]+)\s[^;]*\bdefault(?:_server)?\b")
+"""A `listen` line of nginx's that makes its server the default one, and for what."""
+
 PLACE = "templates"
 
 
@@ -113,7 +118,7 @@ def _kept_gates(fleet: Fleet, name: str) -> list[Mistake]:
 def _gates(fleet: Fleet) -> Iterator[Gate]:
     """Give the gate as it may come to be: off, open, and with each member left out."""
     names = [machine.name for machine in fleet.backends]
-    port = fleet.balancing.proxy_port
+    port = gate.proxy_port(fleet)
     yield _gate_without(fleet, names, rule=False, port=port)
     yield _gate_without(fleet, [], rule=True, port=0)
     for out in names:
@@ -157,4 +162,29 @@ def _filled_in(fleet: Fleet, name: str) -> list[Mistake]:
             templates.test_page(machine, fleet.templates)
     else:
         fill[Path(name).parts[0]]()
+    return _second_defaults(fleet, name)
+
+
+def _second_defaults(fleet: Fleet, name: str) -> list[Mistake]:
+    """Return that a template makes a server the default where there is one: nginx refuses both."""
+    if not _defaults((Path(fleet.templates) / name).read_text()):
+        return []
+    for machine in fleet.backends:
+        made = templates.nginx(fleet, machine, http2_directive=True).values()
+        counted = Counter(place for text in made for place in _defaults(text))
+        if twice := [place for place, count in counted.items() if count > 1]:
+            return [
+                Mistake(
+                    f"{PLACE}/{name}",
+                    f"nginx would have more than one default server for {', '.join(twice)}, and "
+                    "not start",
+                    "take `default_server` out of its `listen` lines: nginx/default.conf.j2 has it",
+                )
+            ]
     return []
+
+
+def _defaults(text: str) -> list[str]:
+    """Return for what nginx files make a server the default: `80`, `[::]:80`."""
+    places = DEFAULT.findall(re.sub(r"(?m)^\s*#.*$", "", text))
+    return [re.sub(r"^(\*|0\.0\.0\.0):", "", place) for place in places]

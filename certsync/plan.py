@@ -121,11 +121,21 @@ class Dependent:
     """Whose it is: `issuer`, `replicas`, `backends` or `balancers`."""
 
     upstream: frozenset[str]
+    """Operations that make such work; of each lineage's own, what is before ` of `."""
+
     why: str
+
+    def follows(self, what: str) -> bool:
+        """Return whether an operation makes work for this one."""
+        return any(what == each or what.startswith(f"{each} of ") for each in self.upstream)
 
 
 SHARE_TICKETS = "Share session ticket keys"
 DEPENDENTS = (
+    Dependent(
+        "2 of 6: nginx on every backend, port 80 on the balancer", "haproxy.cfg", "balancers",
+        frozenset({"Off what is about to go"}), "what has been written already by then",
+    ),
     Dependent(
         "3 of 6: the way from the issuer to the replicas", "The issuer's push key", "replicas",
         frozenset({"Push key"}), "the push key that is made",
@@ -167,7 +177,7 @@ def completed(steps: Sequence[Step], fleet: Fleet, absent: Iterable[str] = ()) -
     """
     found = list(steps)
     for each in DEPENDENTS:
-        moved = {step.what for step in found} & each.upstream
+        moved = any(each.follows(step.what) for step in found)
         is_off = each.what == SHARE_TICKETS and not fleet.share_tickets
         if not moved or each.what in absent or is_off:
             continue
@@ -253,7 +263,7 @@ def _addresses(balancer: str, before: Gate, now: Gate, fleet: Fleet) -> tuple[st
     ]
     if not names:
         return ()
-    told = "yes, once its port for it is seen to listen" if wish else "no longer"
+    told = "yes, once its port for it answers the balancer" if wish else "no longer"
     return (f"{balancer}: told the clients' addresses: {', '.join(names)}: {told}",)
 
 

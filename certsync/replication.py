@@ -38,6 +38,11 @@ TICKETS = "tickets"
 NO_SUCH_VERB = "no such verb"
 """What a receiver says to what it does not know, as an older one may."""
 
+OLDER = "its receiver is of an older certsync"
+BRING_NEWER = "bring the newer receiver there: certsync deploy FLEET"
+UNKNOWN_MODULE = f"Unknown module '{TICKETS}'"
+"""What rsync says of an inbox that its configuration there does not have (clientserver.c)."""
+
 SSH_FAILED = 255
 RSYNC_LOST_CONNECTION = (12, 30, SSH_FAILED)
 """rsync(1)'s exit values for a connection that ended or fell silent, and ssh(1)'s own."""
@@ -160,6 +165,8 @@ class Backend:
         self._rsync([outbox / name for name in receiver.TICKET_KEYS], TICKETS)
         answer = self._answer(TICKETS)
         if not answer["ok"]:
+            if answer["why"] == NO_SUCH_VERB:
+                raise HostError(f"{self.name}: {OLDER}", BRING_NEWER)
             raise HostError(f"{self.name}: {answer['why']}")
 
     def _rsync(self, files: Sequence[Path], module: str) -> None:
@@ -172,6 +179,8 @@ class Backend:
         done = process.run(argv, seconds=RECEIVE_SECONDS, user=PUSHING_USER)
         if done.status in RSYNC_LOST_CONNECTION:
             raise self._unreached(done.stderr)
+        if UNKNOWN_MODULE in done.stderr:
+            raise HostError(f"{self.name}: {OLDER}", BRING_NEWER)
         if done.status != 0:
             raise HostError(f"{self.name}: rsync failed ({done.status}): {done.last_words}")
 

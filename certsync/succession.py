@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from certsync.fleet import Fleet
 from certsync.proof import Proof, Verdict
+
+NOTHING = ("", "0000")
+"""What a live link that leads to no certificate of the CA's is read as."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,16 @@ class Holding:
 
     served: str
     """SHA-256 of the leaf that it serves; empty: none was seen."""
+
+
+def is_ordered_anew(fleet: Fleet, name: str, generation: str) -> bool:
+    """Return whether a new issuer has nothing of a lineage, because it does not serve it.
+
+    ``generation`` is what its live link points to. A private key moves nowhere, so it orders one of
+    its own; those who serve the lineage go on with theirs until they get it.
+    """
+    is_member = name in {each.name for each in fleet.members}
+    return not is_member and generation in NOTHING
 
 
 def objection_of_proofs(name: str, proofs: Sequence[Proof]) -> str:
@@ -38,7 +52,7 @@ def objection_of_holdings(name: str, holdings: Mapping[str, Holding]) -> str:
     own = holdings.get(name)
     if own is None:
         return "it cannot be reached"
-    if not own.generation or own.generation == "0000":
+    if own.generation in NOTHING:
         return "it holds no generation"
     if not own.served:
         return f"it holds generation {own.generation}, and was not seen to serve anything"

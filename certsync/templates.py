@@ -16,7 +16,7 @@ import jinja2
 from certsync import vrrp
 from certsync.fleet import SYSTEM_ROOTS, Fleet, Machine
 from certsync.gate import Gate, pool_name
-from certsync.look import MARK
+from certsync.look import MARK, PEER_PORT
 from certsync.moment import moment_of
 from certsync.options import SiteKind
 
@@ -28,9 +28,6 @@ CHALLENGE_CHECK = "/.well-known/acme-challenge/certsync-route"
 CHALLENGE_ANSWER = "certsync-route-leads-to"
 
 DEFAULT_SITE = "certsync-default.conf"
-PEER_PORT = 10000
-"""Where balancers tell each other what they remember of clients."""
-
 HUE_STEP = 137
 """Degrees from one colour to the next: near the golden angle, so that no two of few are alike."""
 
@@ -145,6 +142,20 @@ def nginx(fleet: Fleet, machine: Machine, *, http2_directive: bool) -> dict[str,
                 site = f"sites-available/{site_name(each)}"
                 files[site] = render("nginx/site.conf.j2", own, **values)
     return files
+
+
+def sites(fleet: Fleet, machine: Machine) -> dict[str, bool]:
+    """Return names in a backend's sites-enabled, and whether each is to be there.
+
+    Another server may be the default for port 80 where a site is a person's own.
+    """
+    found = {
+        site_name(each): machine in each.holders
+        for each in fleet.lineages
+        if each.site.kind is not SiteKind.UNMANAGED
+    }
+    found[DEFAULT_SITE] = fleet.is_managed
+    return {**found, "default": False} if fleet.is_managed else found
 
 
 def render_renewal(name: str, fleet: Fleet) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -54,9 +54,26 @@ def _counts(last: Mapping[str, Any], last_success: str, now: datetime) -> bool:
     return not last_success or now - _moment(last_success) > PATIENCE
 
 
-def coming(moment: str, why: str) -> str:
-    """Return when the next renewal is, as a person reads it; empty: that is not known."""
-    return f"next renewal after {_short(moment)} UTC: {why}" if moment else ""
+def coming(moment: str, why: str, lineage: str = "") -> str:
+    """Return when the next renewal is, as a person reads it; empty: that is not known.
+
+    ``lineage`` is named where a fleet has several.
+    """
+    of = f" of {lineage}" if lineage else ""
+    return f"next renewal{of} after {_short(moment)} UTC: {why}" if moment else ""
+
+
+def all_coming(answer: Mapping[str, Any], fleet: Fleet) -> list[str]:
+    """Return the same of each lineage, from what `certsync prove` has answered with."""
+    first, *others = (each.lineage for each in fleet.lineages)
+    # An older issuer says it of the first alone.
+    renewals = answer.get("renewals", {})
+    found = {first: (answer.get("next_renewal", ""), answer.get("why", ""))}
+    found.update({each: renewals[each] for each in others if each in renewals})
+    lines = [
+        coming(moment, why, lineage if others else "") for lineage, (moment, why) in found.items()
+    ]
+    return [line for line in lines if line]
 
 
 def last_run(state: Mapping[str, Any], now: datetime) -> str:
@@ -68,15 +85,16 @@ def last_run(state: Mapping[str, Any], now: datetime) -> str:
     return f"last hourly run {age(now - _moment(run['at']))} ago: {ended}"
 
 
-def history(state: Mapping[str, Any], lineage: str) -> list[str]:
+def history(state: Mapping[str, Any], lineages: Sequence[str]) -> list[str]:
     """Return what a person is told of the renewals that have been, line by line."""
-    known = state.get("lineages", {}).get(lineage, {})
     lines = []
-    if known.get("mixed_seconds") is not None:
-        lines.append(
-            "the last rollout served two generations side by side for "
-            f"{known['mixed_seconds']:.1f} s"
-        )
+    for lineage in lineages:
+        seconds = state.get("lineages", {}).get(lineage, {}).get("mixed_seconds")
+        of = f" of {lineage}" if len(lineages) > 1 else ""
+        if seconds is not None:
+            lines.append(
+                f"the last rollout{of} served two generations side by side for {seconds:.1f} s"
+            )
     runs = [run for run in state.get("history", ()) if run["did"] or run["error"]][-SHOWN:]
     return lines + [f"{_short(run['at'])} UTC  {run['verb']}: {_told(run)}" for run in runs]
 

@@ -27,7 +27,7 @@ VERIFY = "certsync-verify.service"
 LAST_CONNECTIONS = """\
 end=$(($(date +%s) + {seconds}))
 while [ "$(date +%s)" -lt "$end" ]; do
-  ss -Htn state established '( sport = :443 or sport = :80 )' |
+  ss -Htn state established '( sport = :443 or sport = :80 or sport = :{port} )' |
     grep -v -e ' 127\\.' -e ' \\[::1\\]' -e ' \\[::ffff:127\\.' > /dev/null || break
   sleep 0.2
 done
@@ -189,11 +189,11 @@ def programs() -> None:
 
 
 @deploy("Backend: last connections")
-def connections(seconds: int) -> None:
+def connections(fleet: Fleet, seconds: int) -> None:
     """Wait until nobody is connected to nginx any more."""
     ran(
         name="Last connections end",
-        command=LAST_CONNECTIONS.format(seconds=seconds),
+        command=LAST_CONNECTIONS.format(seconds=seconds, port=fleet.balancing.proxy_port),
         unless="! systemctl is-active -q nginx",
     )
 

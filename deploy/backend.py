@@ -8,7 +8,7 @@ from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from certsync import receiver, templates
+from certsync import look, receiver, templates
 from certsync.fleet import Fleet, Machine
 from certsync.options import SiteKind, WebAccess
 from deploy.facts import Lines, Standing
@@ -118,24 +118,17 @@ def _site(fleet: Fleet, machine: Machine) -> None:
             content=templates.test_page(machine, fleet.templates),
         )
     if host.data.get("adopt_nginx"):
-        put_aside(name="Put other sites aside", paths=_foreign_sites, remove=True)
-    sites = {
-        templates.site_name(each): machine in each.holders
-        for each in fleet.lineages
-        if each.site.kind is not SiteKind.UNMANAGED
-    }
-    if fleet.is_managed:
-        sites |= {templates.DEFAULT_SITE: True, "default": False}
+        put_aside(
+            name="Put other sites aside",
+            paths=lambda: look.foreign_sites(fleet, host.get_fact(Standing)),
+            remove=True,
+        )
     nginx_configured(
         name="nginx",
         wanted=lambda: templates.nginx(fleet, machine, http2_directive=_has_http2_directive()),
-        sites=sites,
+        sites=templates.sites(fleet, machine),
+        known=[templates.DEFAULT_SITE, *(templates.site_name(each) for each in fleet.lineages)],
     )
-
-
-def _foreign_sites() -> list[str]:
-    seen = host.get_fact(Standing)
-    return [path for origin, path in seen.nginx_sites if origin == "foreign"]
 
 
 def _has_http2_directive() -> bool:

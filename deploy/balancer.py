@@ -35,7 +35,8 @@ NOTHING_SEEN = gate.Seen()
 def packages() -> None:
     """Install HAProxy from the distribution."""
     packages_present(
-        name="Install HAProxy", packages=["haproxy", "socat", "ca-certificates", "sudo"]
+        name="Install HAProxy",
+        packages=["haproxy", "socat", "ca-certificates", "sudo", "python3"],
     )
 
 
@@ -100,16 +101,21 @@ def without(fleet: Fleet, machine: Machine) -> None:
     haproxy_configured(name="haproxy.cfg", content=lambda: configuration(fleet, machine, last=True))
 
 
-@deploy("Balancers: another port")
-def off_other_ports(fleet: Fleet, machine: Machine) -> None:
-    """Have no member reached on a port that its nginx is about to leave, but on 443 until then."""
+@deploy("Balancers: what is about to go")
+def off_what_goes(fleet: Fleet, machine: Machine) -> None:
+    """Send nothing any more to what the backends are about to take away.
+
+    That is a site that a backend is to serve no more, and a port for the PROXY protocol that gets
+    another number: until the new one is seen to listen, the member is reached on 443.
+    """
 
     def content() -> str:
         text = host.get_fact(Text, path=CONFIGURATION)
-        moving = {*gate.read(text).ports.values()} - {0, fleet.balancing.proxy_port}
-        return configuration(fleet, machine) if moving else text
+        before = gate.read(text)
+        moving = {*before.ports.values()} - {0, fleet.balancing.proxy_port}
+        return configuration(fleet, machine) if moving or before.leaving(fleet) else text
 
-    haproxy_configured(name="Off the port before", content=content)
+    haproxy_configured(name="Off what is about to go", content=content)
 
 
 def _foreign_file() -> list[str]:

@@ -15,7 +15,7 @@ from pyinfra.operations import files
 
 from certsync import look, templates, vrrp
 from certsync.fleet import Fleet, Machine
-from certsync.templates import PEER_PORT
+from certsync.look import PEER_PORT
 from deploy.facts import Lines, Text
 from deploy.operations import (
     CANDIDATE,

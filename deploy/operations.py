@@ -7,7 +7,7 @@ when the operation executes, not when the run is prepared.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
@@ -15,6 +15,7 @@ from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, operation
 from pyinfra.operations import files
 
+from certsync import look
 from deploy.facts import Lines, Text
 from deploy.progress import is_dry, would_write
 
@@ -124,20 +125,28 @@ def sudo_rule(path: str, rule: str) -> Commands:
 
 @operation()
 def nginx_configured(
-    wanted: Callable[[], Mapping[str, str]], sites: Mapping[str, bool]
+    wanted: Callable[[], Mapping[str, str]], sites: Mapping[str, bool], known: Collection[str] = ()
 ) -> Commands:
     """Have these files below /etc/nginx, tested together with all others before they count.
 
     ``wanted`` gives paths and texts; ``sites`` the names in sites-enabled to whether they should
-    be there.
+    be there. One of ours that is neither among them nor ``known`` is of a lineage that the fleet
+    has no more, and is switched off.
     """
-    yield from _nginx_configured(wanted(), sites)
+    yield from _nginx_configured(wanted(), sites, known)
 
 
-def _nginx_configured(wanted: Mapping[str, str], sites: Mapping[str, bool]) -> Commands:
+def _nginx_configured(
+    wanted: Mapping[str, str], sites: Mapping[str, bool], known: Collection[str]
+) -> Commands:
     texts = {path: host.get_fact(Text, path=f"/etc/nginx/{path}") for path in wanted}
     changed = [path for path, text in wanted.items() if texts[path] != text]
     enabled = host.get_fact(Lines, script="ls /etc/nginx/sites-enabled")
+    ours = host.get_fact(
+        Lines, script=f"cd /etc/nginx/sites-enabled && grep -ls '{look.MARK}' certsync-*"
+    )
+    left = [name for name in ours if name not in known]
+    sites = {**dict.fromkeys(left, False), **sites}
     switched = [name for name, wish in sites.items() if (name in enabled) != wish]
     if not changed and not switched and not _is_unfinished(CANDIDATE):
         host.noop("nginx is configured")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from typing import Any
 
 from pyinfra import host
 from pyinfra.api import StringCommand, deploy, operation
 
+from certsync import templates
 from certsync.fleet import Fleet, Machine
-from certsync.gate import Seen, drained, proofs_from
+from certsync.gate import Seen, drained, knocks, proofs_from, proxy_port
 from certsync.proof import Proof
 from deploy.balancer import CONFIGURATION, SOCKET, configuration
 from deploy.facts import Answer, Lines, Text
@@ -48,13 +51,10 @@ def proofs(fleet: Fleet, issuer: Any) -> dict[str, dict[str, Proof]]:
 
 
 def listening(fleet: Fleet) -> list[str]:
-    """Return the backends whose port for the PROXY protocol takes this balancer's connections."""
-    if not fleet.balancing.proxy_protocol:
+    """Return the backends that answer this balancer on their port for the PROXY protocol."""
+    if not proxy_port(fleet):
         return []
-    knocks = [
-        f"(timeout 3 bash -c ': < /dev/tcp/{each.private_address}/{fleet.balancing.proxy_port}' "
-        f"&& echo {each.name}) &"
-        for each in fleet.backends
-    ]
-    heard = host.get_fact(Lines, script="\n".join([*knocks, "wait"]))
+    program = (templates.PACKAGE / "knock.py").read_text()
+    words = ["python3", "-IS", "-c", program, json.dumps(knocks(fleet))]
+    heard = host.get_fact(Lines, script=shlex.join(words))
     return list(heard)

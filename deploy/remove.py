@@ -45,7 +45,7 @@ if leaving:
 phase(name="Phase 5 of 6: the last connections, then key and certificate")
 
 if leaving:
-    absent.connections(int(host.data.drain_seconds))
+    absent.connections(fleet, int(host.data.drain_seconds))
     absent.tickets()
     absent.programs()
     absent.site(fleet)

@@ -45,7 +45,7 @@ if machine in fleet.backends:
 
 if machine in fleet.balancers:
     balancer.packages()
-    balancer.off_other_ports(fleet, machine)
+    balancer.off_what_goes(fleet, machine)
     keepalived.packages(fleet)
 
 if promoting:

@@ -8,7 +8,7 @@ import click
 
 from certsync import console
 from certsync.cli.group import AS_JSON, DRY, TOKEN, cli, now
-from certsync.errors import NotifyError, WrongError
+from certsync.errors import CertsyncError, NotifyError, WrongError
 from certsync.store import Store
 
 
@@ -81,7 +81,14 @@ def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
             did.append(f"ordered generation {number:04}")
 
     with on_issuer(store, "issue", lock_token, now()) as done:
-        each_lineage(store, console.tell, done, work)
+        try:
+            each_lineage(store, console.tell, done, work)
+        except CertsyncError as error:
+            if not (lock_token and verb.has_something(store)):
+                raise
+            # A deploy goes on with what is there; its table ends with what is not, and why.
+            console.warn(f"{error.message}; {error.hint}" if error.hint else error.message)
+            done.append(f"not ordered: {error.message}")
 
 
 @cli.command()
@@ -102,6 +109,9 @@ def replicate(dry_run: bool, as_json: bool, lock_token: str, missed: tuple[str, 
         return
 
     def work(one: Store, tell: Tell, did: list[str]) -> None:
+        if verb.is_one_of_several_without_any(one):
+            tell("nothing has been issued yet, so there is nothing to replicate")
+            return
         outcome = verb.replicate(one, now(), tell, missed)
         if outcome.changed:
             did.append(f"activated generation {outcome.number:04} on {', '.join(outcome.changed)}")
@@ -241,7 +251,7 @@ def compromised(backend: str, dry_run: bool, as_json: bool, lock_token: str) -> 
     It has been taken out of the fleet, and its private keys are in wrong hands.
     """
     from certsync.commands import compromised as verb
-    from certsync.commands.each_lineage import Tell, each_lineage, named
+    from certsync.commands.each_lineage import named
     from certsync.commands.session import on_issuer, require_root
 
     store = Store()
@@ -251,11 +261,8 @@ def compromised(backend: str, dry_run: bool, as_json: bool, lock_token: str) -> 
         _tell_outlook(steps, as_json, "")
         return
 
-    def work(one: Store, tell: Tell, did: list[str]) -> None:
-        verb.compromised(one, now(), tell, did, backend)
-
     with on_issuer(store, "compromised", lock_token, now()) as done:
-        each_lineage(store, console.tell, done, work)
+        verb.everywhere(store, now, console.tell, done, backend)
         console.result("\n".join(done) or "nothing to do")
 
 

@@ -71,16 +71,20 @@ def deploy(
 @FLEET
 @click.argument("backends", nargs=-1, required=True, metavar="NAME ADDRESS | NAME=ADDRESS...")
 @click.option("--private-address", default="", help="By which the fleet's hosts reach it.")
+@click.option(
+    "--serves", multiple=True, metavar="LINEAGE",
+    help="Name it in the served_by of this one; more than once for several.",
+)  # fmt: skip
 @click.option("--adopt-nginx", is_flag=True, help="Take over nginx sites that are not ours.")
 @DRY
 @AS_JSON
 def add_backend(
     fleet: Path,
     backends: tuple[str, ...],
-    private_address: str,
     adopt_nginx: bool,
     dry_run: bool,
     as_json: bool,
+    **more: Any,
 ) -> None:
     """Add backends to FLEET: they get the current certificate, are proven, and then take traffic.
 
@@ -91,7 +95,7 @@ def add_backend(
     from certsync.look import Adopt
 
     try:
-        additions = named(backends, private_address)
+        additions = named(backends, **more)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     adopt = Adopt(nginx=adopt_nginx)

@@ -66,9 +66,11 @@ def joining(path: Path, additions: tuple[Addition, ...], adopt: Adopt) -> Joinin
 
     Raises:
         FleetFileError: it has mistakes, or would have with them.
-        CertsyncError: one of them is a host of the fleet by another address.
+        CertsyncError: one of them is a host of the fleet by another address, or serves nothing.
     """
-    known = {machine.name: machine for machine in read_fleet(path).machines}
+    before = read_fleet(path)
+    refuse_who_serves_nothing(before, additions, path)
+    known = {machine.name: machine for machine in before.machines}
     for each in additions:
         there = known.get(each.name)
         private = each.private_address or each.address
@@ -81,6 +83,28 @@ def joining(path: Path, additions: tuple[Addition, ...], adopt: Adopt) -> Joinin
             )
     change = Change(add=additions)
     return Joining(path, change, read_fleet(path, change), adopt)
+
+
+def refuse_who_serves_nothing(fleet: Fleet, additions: tuple[Addition, ...], path: Path) -> None:
+    """Refuse a backend of which it is not known what it is to serve.
+
+    Raises:
+        CertsyncError: it is to serve a lineage that is not there; or every lineage names who serves
+            it, and no lineage names the new one.
+    """
+    lineages = {each.lineage: each.serving for each in fleet.lineages}
+    known = ", ".join(lineages)
+    for each in additions:
+        if strange := [name for name in each.serves if name not in lineages]:
+            raise CertsyncError(
+                f"{path} has no lineage {strange[0]}", f"its lineages are, by first names: {known}"
+            )
+        named = any(each.name in serving for serving in lineages.values())
+        if all(lineages.values()) and not named and not each.serves:
+            raise CertsyncError(
+                f"{each.name} would serve nothing: every served_by in {path} leaves it out",
+                f"say what it is to serve with --serves LINEAGE, one or more of: {known}",
+            )
 
 
 def plan(path: Path, additions: tuple[Addition, ...], adopt: Adopt, now: datetime) -> Plan:

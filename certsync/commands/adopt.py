@@ -18,7 +18,7 @@ from certsync import certbot, console, fleet_lock, host, issuer_side
 from certsync.certbot import Mention
 from certsync.commands import walk
 from certsync.commands.deploy import Options
-from certsync.errors import HostError, RolloutError, StoreError
+from certsync.errors import HostError, RefusedError, RolloutError, StoreError
 from certsync.fleet import Fleet, Machine
 from certsync.fleet_file import read_fleet
 from certsync.generation import Manifest
@@ -58,9 +58,11 @@ def plan(path: Path, options: Options, now: datetime) -> Plan:
 
     Raises:
         StoreError: there is nothing to take over; why, and what to do instead.
-        FleetFileError, RefusedError, HostError: as a deploy.
+        RefusedError: the fleet has several lineages; or as a deploy.
+        FleetFileError, HostError: as a deploy.
     """
     fleet = read_fleet(path)
+    refuse_several(fleet, path)
     seen = _look(fleet, now)
     found = walk.announced(_errand(path, options), fleet, NO_ORDER)
     renewal = seen.files[_renewal(fleet)]
@@ -77,9 +79,11 @@ def adopt(path: Path, options: Options, now: Callable[[], datetime], done: list[
 
     Raises:
         StoreError: there is nothing to take over; nothing was changed.
-        FleetFileError, RefusedError, LockHeldError, RolloutError: as a deploy.
+        RefusedError: the fleet has several lineages; or as a deploy.
+        FleetFileError, LockHeldError, RolloutError: as a deploy.
     """
     fleet = read_fleet(path)
+    refuse_several(fleet, path)
     with fleet_lock.held(fleet, "adopt") as token:
         _look(fleet, now())
         walked = walk.taken(_errand(path, options), fleet, token, done)
@@ -94,6 +98,22 @@ def adopt(path: Path, options: Options, now: Callable[[], datetime], done: list[
     if retired is not None and retired.status != 0:
         told = retired.last_words.removeprefix("error: ").partition("; hint: ")
         raise RolloutError(f"{fleet.issuer_name}: {told[0]}", told[2])
+
+
+def refuse_several(fleet: Fleet, path: Path) -> None:
+    """Refuse a fleet of which only a part would get a certificate in this run.
+
+    Raises:
+        RefusedError: it has several lineages; nothing was changed.
+    """
+    if not fleet.others:
+        return
+    raise RefusedError(
+        f"{path} has more lineages than {fleet.lineage}, and adopt takes over one certificate, "
+        "without an order for the others; nothing was changed",
+        "adopt first, without the tables [lineages.NAME]; then write them, and certsync deploy "
+        f"{shlex.quote(str(path))} orders what is missing",
+    )
 
 
 def _errand(path: Path, options: Options) -> Errand:

@@ -60,9 +60,14 @@ def _alert(run: Ended, now: datetime, tell: Tell) -> None:
     seen = observed(fleet, state.lineage(fleet.lineage), now, run.error)
     # Of before there were several lineages: the only one's.
     own, others = list[Any](), list[Any]()
+    # Of one that was taken out of the fleet no run would ever see that it is over.
+    there = {each.lineage for each in replace(store, lineage="").fleet().lineages}
     for each in state.alerts:
         lineage = each.get("lineage", fleet.lineage) if isinstance(each, dict) else fleet.lineage
-        (own if lineage == fleet.lineage else others).append(each)
+        if lineage == fleet.lineage:
+            own.append(each)
+        elif lineage in there:
+            others.append(each)
     news = alerts.judge(alerts.read(own), seen, fleet.notify.events)
     sent = notification.send(news.messages, store, lambda text: tell(f"warning: {text}"))
     after = [{**each.to_json(), "lineage": fleet.lineage} for each in news.after(sent)]

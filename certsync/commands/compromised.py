@@ -13,18 +13,18 @@ from datetime import datetime
 
 from certsync import replication, steps
 from certsync.commands import issue, replicate, tickets
+from certsync.commands.each_lineage import each_lineage
 from certsync.commands.replicate import Outcome
 from certsync.compromise import Exposed, Mark, Marks
 from certsync.errors import CertsyncError, FencedError, HostError, RolloutError, StoreError
 from certsync.fleet import Fleet
 from certsync.generation import number_text
 from certsync.proof import Proof, Verdict
-from certsync.replication import NO_SUCH_VERB
+from certsync.replication import BRING_NEWER, NO_SUCH_VERB, OLDER
 from certsync.steps import ISSUANCE, ROLLOUT, Step
 from certsync.store import Store
 
 Tell = Callable[[str], None]
-OLDER = "its receiver is of an older certsync"
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,30 @@ def _serves_a_key_of(mark: Mark, store: Store, lineage: str) -> bool:
     return live in own.numbers or key_sum in own.key_sums
 
 
+def everywhere(
+    store: Store, now: Callable[[], datetime], tell: Tell, done: list[str], backend: str
+) -> None:
+    """Do it for each of the fleet's lineages, with all marks written before anything else.
+
+    So the hourly run finishes all of them, wherever this one is cut off.
+
+    Raises:
+        CertsyncError: as `compromised`; of several lineages all of it in one message.
+    """
+
+    def note(one: Store, _tell: Tell, did: list[str]) -> None:
+        look = outlook(one, now(), backend)
+        if look.is_to_be_marked:
+            _note(look, one, now(), did)
+
+    # What it fails at stops the other pass at the same, and is told there.
+    with contextlib.suppress(CertsyncError):
+        each_lineage(store, tell, done, note)
+    each_lineage(
+        store, tell, done, lambda one, say, did: compromised(one, now(), say, did, backend)
+    )
+
+
 def compromised(store: Store, now: datetime, tell: Tell, done: list[str], backend: str) -> None:
     """Have every backend serve another key, and the old ones revoked and deleted.
 
@@ -113,8 +137,7 @@ def compromised(store: Store, now: datetime, tell: Tell, done: list[str], backen
         tell(f"what {backend} may hold was revoked and deleted before: nothing to do")
         return
     if look.is_to_be_marked:
-        steps.take(Step.MARK, lambda: mark(look, store, now))
-        done.append(f"marked what {backend} may hold: {_listed(look.marked)}")
+        _note(look, store, now, done)
     try:
         outcome = _new_key(store, now, tell, done)
     except FencedError:
@@ -144,6 +167,11 @@ def _new_key(store: Store, now: datetime, tell: Tell, done: list[str]) -> Outcom
         names = ", ".join(outcome.changed)
         done.append(f"activated generation {number_text(outcome.number)} on {names}")
     return outcome
+
+
+def _note(look: Outlook, store: Store, now: datetime, done: list[str]) -> None:
+    steps.take(Step.MARK, lambda: mark(look, store, now))
+    done.append(f"marked what {look.backend} may hold: {_listed(look.marked)}")
 
 
 def mark(look: Outlook, store: Store, now: datetime) -> None:
@@ -209,7 +237,7 @@ def finish(
 
 def _hint(holding: Mapping[str, str]) -> str:
     if OLDER in holding.values():
-        return "bring the newer receiver there: certsync deploy FLEET; then the hourly run goes on"
+        return f"{BRING_NEWER}; then the hourly run goes on"
     return "nothing needs to be done: every hourly run tries again until it is out of the fleet"
 
 

@@ -107,6 +107,12 @@ def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
     return Outlook(fleet, newest, due, coming, known, compromised)
 
 
+def has_something(store: Store) -> bool:
+    """Return whether one of several lineages has a certificate, whatever the others lack."""
+    stores = store.lineages()
+    return len(stores) > 1 and any(one.target(one.lineage) is not None for one in stores)
+
+
 def _withdrawal(
     store: Store, lineage: str, manifests: Mapping[int, Manifest], number: int, now: datetime
 ) -> Withdrawal | None:

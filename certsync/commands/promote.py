@@ -17,6 +17,7 @@ from pathlib import Path
 from certsync import caa, console, fleet_lock, host, issuer_side
 from certsync.change import Change
 from certsync.commands import walk
+from certsync.commands.status import row_name
 from certsync.errors import (
     CertsyncError,
     HostError,
@@ -32,7 +33,12 @@ from certsync.gate import proofs_from
 from certsync.plan import HERE, FileChange, Plan, Step
 from certsync.pyinfra_run import Errand
 from certsync.store import Store
-from certsync.succession import Holding, objection_of_holdings, objection_of_proofs
+from certsync.succession import (
+    Holding,
+    is_ordered_anew,
+    objection_of_holdings,
+    objection_of_proofs,
+)
 from certsync.templates import bracketed
 
 FILE_PHASE = "at last: the fleet file"
@@ -108,6 +114,7 @@ def plan(path: Path, name: str, *, old_is_dead: bool) -> Plan:
     wanted = succession(path, name, old_is_dead=old_is_dead)
     _look(wanted)
     _tell_of_pins(wanted.fleet)
+    _tell_of_orders(wanted.fleet)
     found = walk.announced(wanted.errand, wanted.fleet, NO_ORDER)
     if written := wanted.file():
         step, file = written
@@ -125,7 +132,8 @@ def promote(
 
     Raises:
         FleetFileError: the file has mistakes.
-        RefusedError: it does not hold and serve the current generation; nothing was changed.
+        RefusedError: it does not hold and serve the current generation of a lineage that it is to
+            serve; nothing was changed.
         HostError: it, or the issuer, cannot be reached.
         LockHeldError: another run changes the fleet.
         RolloutError: a step failed; the same command goes on.
@@ -138,6 +146,7 @@ def promote(
             others[wanted.old.name] = _lock_old(stack, wanted)
         _look(wanted)
         pinned = _tell_of_pins(wanted.fleet)
+        anew = _tell_of_orders(wanted.fleet)
         walked = walk.taken(wanted.errand, wanted.fleet, token, done, others)
         _refuse_half(wanted, walked)
         if written := wanted.file():
@@ -147,7 +156,8 @@ def promote(
             done.append(step)
     _tell_what_is_left(wanted, pinned=pinned)
     dead = wanted.old.name if wanted.old and old_is_dead else ""
-    walk.conclude(wanted.fleet, walked, walk.settled(path, now), dead)
+    known = expected(wanted.fleet, dead, anew)
+    walk.conclude(wanted.fleet, walked, walk.settled(path, now), known)
 
 
 def _lock_old(stack: ExitStack, wanted: Succession) -> str:
@@ -192,9 +202,7 @@ def _look(wanted: Succession) -> None:
     _refuse_without_binding_key(fleet)
     if wanted.old and wanted.old_is_dead:
         _refuse_if_it_answers(wanted.old, fleet)
-        objections = [
-            objection_of_holdings(new.name, _holdings(wanted, each)) for each in fleet.lineages
-        ]
+        objections = [_objection_by_holdings(wanted, each) for each in fleet.lineages]
         why = _first_of(fleet, objections)
     else:
         why = _objection_by_issuer(wanted)
@@ -250,13 +258,23 @@ def _objection_by_issuer(wanted: Succession) -> str:
     proofs = proofs_from(fleet, seen)
     objections = [
         objection_of_proofs(fleet.issuer_name, list(proofs.get(each.lineage, {}).values()))
+        if fleet.issuer in each.members
+        else ""
         for each in fleet.lineages
     ]
     return _first_of(fleet, objections)
 
 
+def _objection_by_holdings(wanted: Succession, fleet: Fleet) -> str:
+    """Return what the backends in reach say against it, of one lineage."""
+    found, name = _holdings(wanted, fleet), fleet.issuer_name
+    if name in found and is_ordered_anew(fleet, name, found[name].generation):
+        return ""
+    return objection_of_holdings(name, found)
+
+
 def _first_of(fleet: Fleet, objections: Sequence[str]) -> str:
-    """Return the first lineage's objection that there is; an issuer has to hold all of them."""
+    """Return the first lineage's objection that there is."""
     for each, why in zip(fleet.lineages, objections, strict=True):
         if why:
             return f"of {each.lineage}: {why}" if len(objections) > 1 else why
@@ -329,6 +347,43 @@ def _tell_of_pins(fleet: Fleet) -> bool:
             f"and {fleet.issuer_name} will have an account of its own"
         )
     return bool(pins)
+
+
+def _tell_of_orders(fleet: Fleet) -> list[str]:
+    """Tell which lineages the new issuer has to order anew, and return them."""
+    name, anew = fleet.issuer_name, list[str]()
+    for each in fleet.lineages:
+        if fleet.issuer in each.members:
+            continue
+        link = shlex.quote(f"/etc/certsync/live/{each.lineage}")
+        done = host.on(fleet.issuer, fleet.known_hosts, f'basename "$(readlink {link})"')
+        if is_ordered_anew(each, name, done.stdout.strip()):
+            anew.append(each.lineage)
+            console.warn(of_order(name, each.lineage))
+    return anew
+
+
+def of_order(name: str, lineage: str) -> str:
+    """Return what is told of a lineage that the new issuer has to order anew."""
+    return (
+        f"{name} does not serve {lineage}, so it has no certificate for it, and this command "
+        "orders none: its next hourly run does; until then those who serve it go on with the one "
+        f"that they have. At once: sudo certsync renew on {name}"
+    )
+
+
+def expected(fleet: Fleet, dead: str, anew: Sequence[str]) -> list[str]:
+    """Return the rows of the table at the end whose findings are known, by their names.
+
+    They are those of an issuer that is dead, and of lineages that are to be ordered anew.
+    """
+    found = []
+    for each in fleet.lineages:
+        hosts = [dead] if dead else []
+        if each.lineage in anew:
+            hosts += [*(machine.name for machine in each.holders), *fleet.public_addresses]
+        found += [row_name(name, each.lineage, fleet) for name in hosts]
+    return found
 
 
 def _tell_what_is_left(wanted: Succession, *, pinned: bool) -> None:

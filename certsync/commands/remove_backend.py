@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from certsync import balancers, console, fleet_lock, host, issuer_side
+from certsync.balancers import Pools
 from certsync.change import NONE, Change
 from certsync.commands import walk
 from certsync.errors import CertsyncError, HostError, RefusedError, RolloutError, UnreachableError
 from certsync.fleet import Fleet, Machine
 from certsync.fleet_file import read_fleet, text_of
 from certsync.fleet_file.editing import write
+from certsync.gate import pool_name, proofs_from
 from certsync.options import Provider
 from certsync.plan import HERE, FileChange, Plan, Step
 from certsync.progress import Outcome
@@ -53,6 +55,9 @@ class Leaving:
 
     machine: Machine | None
     """None: it has left the fleet file already."""
+
+    lineages: tuple[str, ...] = ()
+    """Those that it serves."""
 
     @property
     def change(self) -> Change:
@@ -114,7 +119,9 @@ def leaving(path: Path, name: str, options: Options) -> Leaving:
             f"{name} is the issuer: nobody would renew the certificate; nothing was changed",
             f"promote another one first: certsync promote {path} {other}",
         )
-    return Leaving(path, name, options, read_fleet(path, Change(remove=(name,))), machine)
+    after = read_fleet(path, Change(remove=(name,)))
+    served = tuple(each.lineage for each in fleet.lineages if machine in each.members)
+    return Leaving(path, name, options, after, machine, served)
 
 
 def plan(path: Path, name: str, options: Options) -> Plan:
@@ -246,21 +253,51 @@ def _refuse_a_stranger(wanted: Leaving, left: Sequence[str]) -> None:
 
 def _refuse_the_last(wanted: Leaving) -> None:
     fleet = wanted.fleet
-    seen = issuer_side.answer(fleet, fleet.issuer, "prove")
-    proofs = [Proof.from_json(each) for each in seen["proofs"]]
-    serving = {each.name for each in proofs if each.verdict in (Verdict.IN_SYNC, Verdict.BEHIND)}
-    left = serving - {wanted.name}
-    for words in balancers.pools(fleet).values():
-        if isinstance(words, HostError):
+    proofs = proofs_from(fleet, issuer_side.answer(fleet, fleet.issuer, "prove"))
+    asked = list[Pools]()
+    for pools in balancers.pools(fleet).values():
+        if isinstance(pools, HostError):
             raise HostError(
-                f"{words.message}; it would send {wanted.name} connections still, so nothing was "
+                f"{pools.message}; it would send {wanted.name} connections still, so nothing was "
                 "changed",
-                words.hint,
+                pools.hint,
             )
-        if fleet.passthrough:
-            left &= {name for name, word in words.items() if word == "yes"}
-    if not left:
+        asked.append(pools)
+    refuse_the_last(wanted, proofs, asked)
+
+
+def refuse_the_last(
+    wanted: Leaving, proofs: Mapping[str, Mapping[str, Proof]], asked: Sequence[Pools]
+) -> None:
+    """Refuse to take away the last one that serves a lineage.
+
+    ``proofs`` are by lineage and backend, ``asked`` is what each balancer says of its pools.
+
+    Raises:
+        RefusedError: it is the last one of a lineage.
+    """
+    alone = [
+        each.lineage
+        for each in wanted.fleet.lineages
+        if each.lineage in wanted.lineages
+        and not _serving(each, proofs.get(each.lineage, {}), asked, wanted.fleet)
+    ]
+    if alone:
+        of = f" {', '.join(alone)}" if wanted.fleet.others else ""
         raise RefusedError(
-            f"{wanted.name} is the last backend that serves; nothing was changed",
+            f"{wanted.name} is the last backend that serves{of}; nothing was changed",
             f"mend another one first: certsync status {wanted.path} says what is wrong",
         )
+
+
+def _serving(
+    lineage: Fleet, proofs: Mapping[str, Proof], asked: Sequence[Pools], fleet: Fleet
+) -> set[str]:
+    """Return who serves a lineage and gets its connections, of those who stay."""
+    good = (Verdict.IN_SYNC, Verdict.BEHIND)
+    members = {each.name for each in lineage.members}
+    serving = {name for name, each in proofs.items() if each.verdict in good} & members
+    pool = pool_name(fleet, lineage.lineage)
+    for pools in asked if fleet.passthrough else ():
+        serving &= {name for name, word in pools.get(pool, {}).items() if word == "yes"}
+    return serving

@@ -188,6 +188,14 @@ def replicate(store: Store, now: datetime, tell: Tell, missed: Collection[str] =
     return outcome
 
 
+def is_one_of_several_without_any(store: Store) -> bool:
+    """Return whether this lineage has nothing to replicate, and another one of the fleet has."""
+    if store.target(store.lineage) is not None:
+        return False
+    others = replace(store, lineage="").lineages()
+    return any(one.target(one.lineage) is not None for one in others)
+
+
 def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
     """Bring the newest generation to every backend, and return what each one serves then.
 

@@ -38,7 +38,7 @@ class Status:
     """What the issuer remembers of its runs; empty: it cannot be asked."""
 
     renewal: list[str]
-    """When the last hourly run was, and when the certificate is renewed and why then, in words."""
+    """When the last hourly run was, and when each certificate is renewed and why then, in words."""
 
     seen_from: str
     notes: list[str]
@@ -57,7 +57,7 @@ class Status:
         if self.seen_from != self.fleet.issuer_name:
             lines.append("seen from this machine alone: the issuer cannot be asked")
         lines += self.renewal
-        lines += watch.history(self.state, self.fleet.lineage)
+        lines += watch.history(self.state, [each.lineage for each in self.fleet.lineages])
         lines += self.notes
         if trust := report.trust_note(self.fleet):
             lines.append(trust)
@@ -109,8 +109,9 @@ def status(path: Path, now: datetime) -> Status:
     past = watch.findings(state, fleet, now) if answer else []
     hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"
     notes += held + _of_other_file(path, answer.get("origin", {}))
-    coming = watch.coming(answer.get("next_renewal", ""), answer.get("why", ""))
-    renewal = [line for line in (watch.last_run(state, now), coming) if line]
+    renewal = [
+        line for line in (watch.last_run(state, now), *watch.all_coming(answer, fleet)) if line
+    ]
     return Status(fleet, rows, findings + past, past, state, renewal, seen_from, notes, hint)
 
 
@@ -124,6 +125,11 @@ def _of_another(
     rows = [report.row(each, pools.get(each.name, "-"), now) for each in proofs]
     rows += [report.row(each, "-", now) for each in through]
     return [replace(row, name=f"{row.name} {fleet.lineage}") for row in rows], notes
+
+
+def row_name(host: str, lineage: str, fleet: Fleet) -> str:
+    """Return what a host's row of a lineage is called: by its name alone if that is the first."""
+    return host if lineage == fleet.lineage else f"{host} {lineage}"
 
 
 def _of_other_file(path: Path, origin: dict[str, Any]) -> list[str]:

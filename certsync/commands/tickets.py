@@ -178,7 +178,8 @@ def _carry_out(store: Store, run: Sharing, wanted: Plan, missed: Collection[str]
 def trouble(failures: Mapping[str, str]) -> TicketsError:
     """Return the error that names who does not share the keys."""
     told = "; ".join(f"{name}: {why}" for name, why in sorted(failures.items()))
-    return TicketsError(f"not all backends have the session ticket keys: {told}", HINT)
+    hint = replication.BRING_NEWER if replication.OLDER in failures.values() else HINT
+    return TicketsError(f"not all backends have the session ticket keys: {told}", hint)
 
 
 def _whole(store: Store) -> Store:
@@ -210,8 +211,9 @@ def _seen(store: Store, fleet: Fleet, proofs: Proofs, tell: Tell) -> Seen:
         # Who was looked at by another certificate before needs no second look.
         others = [each for each in fleet.replicas if each.name in names - serving - returned]
         # nginx takes a ticket only where its first server for TLS is the same as where the session
-        # began, and with several lineages on sites of people's own that is not ours to say.
-        comparable = fleet.is_managed or not fleet.others
+        # began, and with sites of people's own that is not ours to say: there a backend that boots
+        # shares again from the next rotation on.
+        comparable = fleet.is_managed
         if fleet.issuer_name in names and comparable:
             strange |= _strange(fleet.issuer, others, lineage, tell)
         serving |= names

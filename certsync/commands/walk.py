@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -119,8 +119,10 @@ def settled(path: Path, now: Callable[[], datetime]) -> Status:
         sleep(0.5)
 
 
-def conclude(fleet: Fleet, walked: Walked, shown: Status, dead: str = "") -> None:
-    """Show the table, and tell what failed or is not as it should be; ``dead`` is known to be.
+def conclude(fleet: Fleet, walked: Walked, shown: Status, expected: Collection[str] = ()) -> None:
+    """Show the table, and tell what failed or is not as it should be.
+
+    ``expected`` are rows of the table whose findings are known, and no failure of this walk.
 
     Raises:
         LaterError: the road is open up to the certificate; the same command continues.
@@ -135,8 +137,13 @@ def conclude(fleet: Fleet, walked: Walked, shown: Status, dead: str = "") -> Non
     for text in shown.past:
         console.warn(text)
     wrong = [*walked.failures, *(each for each in shown.findings if each not in shown.past)]
-    if wrong and not (dead and all(each.startswith(f"{dead}: ") for each in wrong)):
+    if unexpected(wrong, expected):
         raise RolloutError("; ".join(wrong), noted.get("hint") or HINT)
+
+
+def unexpected(wrong: Sequence[str], expected: Collection[str]) -> list[str]:
+    """Return what is wrong with anything but the rows that are known to be."""
+    return [each for each in wrong if each.partition(": ")[0] not in expected]
 
 
 def _raise_what_stopped(run: Run, outcome: Outcome) -> None:

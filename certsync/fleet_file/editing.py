@@ -22,7 +22,8 @@ def changed(text: str, change: Change) -> str:
     for name in change.remove:
         text = _without(text, name)
     document = tomlkit.parse(text)
-    for table in (document, *document.get("lineages", {}).values()):
+    tables = (document, *document.get("lineages", {}).values())
+    for table in tables:
         serving = table.get("served_by", [])
         for name in change.remove:
             # The last one stays: none named would mean all, and the file's check tells of it.
@@ -32,6 +33,11 @@ def changed(text: str, change: Change) -> str:
         backends = document.setdefault("backends", tomlkit.table(is_super_table=True))
         if each.name not in backends:
             backends[each.name] = _table(each)
+        for table in tables:
+            serving, names = table.get("served_by", []), table.get("names", [])
+            # Where nobody is named, all serve it.
+            if serving and each.name not in serving and set(names[:1]) & set(each.serves):
+                serving.append(each.name)
     if change.issuer and document.get("issuer") != change.issuer:
         document["issuer"] = change.issuer
     return tomlkit.dumps(document)

@@ -54,6 +54,8 @@ class Road:
         text = (CHECKOUT / "inventory/lab.toml").read_text()
         text = text.replace("/run/certsync-lab/lab/", f"{lab.folder}/")
         self.fleet_file.write_text(_with_balancers(text, lab))
+        # A new member has its full share at once, so that a handful of requests shows who is in.
+        self.edit("[site]\n", "[balancing]\nslow_start_seconds = 0\n\n[site]\n")
         inventory = folder / "lab.py"
         inventory.write_text((CHECKOUT / "inventory/lab.py").read_text())
         # Its hourly run would come in between once in a while; `test_cron` lets it.

@@ -58,6 +58,7 @@ def test_servers_of_somebody_else_are_refused_by_name_before_any_change(road: Ro
     second, third = road.replicas
     balancer = road.lab.balancer
     second.sh("apt-get install -y -q apache2 && systemctl start apache2")
+    second.sh("systemd-run -q --unit=panel python3 -m http.server 8443 && sleep 2")
     third.sh("apt-get install -y -q nginx && echo 'server { listen 8080; }' > "
              "/etc/nginx/sites-enabled/theirs")  # fmt: skip
     balancer.sh("apt-get install -y -q haproxy && echo '# mine' >> /etc/haproxy/haproxy.cfg")
@@ -66,6 +67,8 @@ def test_servers_of_somebody_else_are_refused_by_name_before_any_change(road: Ro
     assert ended.status == 1
     assert "error: nothing was changed on any host:" in ended.stderr
     assert "backend-02: port 80 is held by apache2 (process " in ended.stderr
+    assert "backend-02: port 8443 is held by python3 (process " in ended.stderr
+    assert "write another number as proxy_port under [balancing]" in ended.stderr
     assert (
         "backend-03: /etc/nginx/sites-enabled/theirs is an nginx site that certsync did not write"
         in ended.stderr
@@ -78,11 +81,12 @@ def test_servers_of_somebody_else_are_refused_by_name_before_any_change(road: Ro
     checked = road.certsync("check", "--online")
     assert checked.status == 3
     assert "backend-02: port 80 is held by apache2" in checked.stdout
+    assert "backend-02: port 8443 is held by python3" in checked.stdout
 
 
 def test_names_that_do_not_lead_to_the_balancer_stop_before_the_order(road: Road) -> None:
     second = road.replicas[0]
-    second.sh("systemctl disable --now apache2")
+    second.sh("systemctl disable --now apache2 && systemctl stop panel")
     road.lab.ca.set_address(NAME, ipv4=[second.address], ipv6=[])
     ended = road.deploy("--adopt-nginx", "--adopt-haproxy")
     assert ended.status == 75, ended.everything

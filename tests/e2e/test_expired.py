@@ -84,7 +84,7 @@ def test_a_deploy_that_cannot_renew_it_takes_out_nobody(road: Road) -> None:
 
 
 def test_with_refuse_it_is_not_served(road: Road) -> None:
-    road.edit("[site]\n", '[balancing]\non_certificate_failure = "refuse"\n\n[site]\n')
+    road.edit("[balancing]\n", '[balancing]\non_certificate_failure = "refuse"\n')
     ended = road.deploy()
     assert ended.status == 1
     assert "tls-unverified" not in road.haproxy_cfg()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from lab import Lab, Machine
 from tests.e2e.conftest import BringUp
-from tests.e2e.road import NAME, Road
+from tests.e2e.load import NEW, Load, Target
+from tests.e2e.road import NAME, Road, state
 
 SHOP = "shop.example.net"
 SHOP_TABLES = f"""\
@@ -32,7 +34,8 @@ def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with bring_up(Lab("lineages")) as lab:
         road = Road(lab, tmp_path_factory.mktemp("lineages"))
         for machine in lab.backends:
-            machine.sh("mkdir -p /srv/shop && echo the shop > /srv/shop/index.html")
+            page = f"the shop at {machine.name}"
+            machine.sh(f"mkdir /srv/shop && cd /srv/shop && echo {page} | tee lb.html > index.html")
         road.edit("issuer =", 'served_by = ["backend-01", "backend-02"]\nissuer =')
         road.edit("[balancers.balancer]\n", SHOP_TABLES)
         ended = road.deploy()
@@ -92,7 +95,7 @@ def test_each_name_leads_to_its_own_certificate_and_backends(road: Road) -> None
     assert road.pages() == {"backend-01", "backend-02"}
     for scheme in ("https", "http"):
         for _ in range(4):
-            assert curl(road, f"{scheme}://{SHOP}/?own") == "the shop\n"
+            assert curl(road, f"{scheme}://{SHOP}/?own") == "the shop at backend-03\n"
     counts = {machine.name: asked(machine, "GET /?own") for machine in road.backends}
     assert counts == {"backend-01": 0, "backend-02": 0, "backend-03": 8}
 
@@ -190,3 +193,56 @@ def test_the_last_backend_of_a_lineage_is_not_removed(road: Road) -> None:
         ended.stderr
     )
     assert "hint: name another one in its served_by first, and then certsync deploy" in ended.stderr
+
+
+def test_who_serves_which_is_changed_without_a_failed_connection(road: Road) -> None:
+    roots, before = str(road.lab.ca.roots), road.lab.operator_argv()
+    addresses = [road.lab.balancer.address, road.lab.balancer.address6]
+    targets = [Target(NAME, roots), Target(SHOP, roots)]
+    with ExitStack() as stack:
+        loads = [
+            stack.enter_context(Load(before, NEW, addresses, each, count=200, pause=0.02))
+            for each in targets
+        ]
+        road.edit('["backend-01", "backend-02"]', '["backend-01", "backend-02", "backend-03"]')
+        road.edit('served_by = ["backend-03"]', 'served_by = ["backend-02", "backend-03"]')
+        assert road.as_announced("deploy").status == 0
+        road.edit('["backend-01", "backend-02", "backend-03"]', '["backend-01", "backend-03"]')
+        road.edit('served_by = ["backend-02", "backend-03"]', 'served_by = ["backend-02"]')
+        assert road.as_announced("deploy").status == 0
+        first, shop = (each.over() for each in loads)
+    assert not first.failed
+    assert not shop.failed
+    assert set(first.backends) == {"backend-01", "backend-02", "backend-03"}
+    assert set(shop.backends) == {"backend-02", "backend-03"}
+    held = {
+        machine.name: machine.sh("ls /etc/certsync/archive").split() for machine in road.backends
+    }
+    assert held == {"backend-01": [NAME, SHOP], "backend-02": [SHOP], "backend-03": [NAME]}
+
+
+def test_all_who_serve_a_lineage_are_not_exchanged_in_one_deploy(road: Road) -> None:
+    before = state(road.lab)
+    road.edit('served_by = ["backend-02"]', 'served_by = ["backend-03"]')
+    road.edit('["backend-01", "backend-03"]', '["backend-01", "backend-02"]')
+    ended = road.deploy()
+    assert ended.status == 1
+    assert f"balancer: nobody who serves {SHOP} now is to serve it any more" in ended.stderr
+    assert "name them in served_by beside those that are there, deploy, and" in ended.stderr
+    assert state(road.lab) == before
+    road.edit('served_by = ["backend-03"]', 'served_by = ["backend-02"]')
+    road.edit('["backend-01", "backend-02"]', '["backend-01", "backend-03"]')
+    assert "\n0 changes\n" in road.deploy().stderr
+
+
+def test_a_lineage_that_the_fleet_has_no_more_is_served_by_nobody(road: Road) -> None:
+    text = road.fleet_file.read_text()
+    begin, end = text.index("[lineages.shop]"), text.index("[balancers.balancer]")
+    road.fleet_file.write_text(text[:begin] + text[end:])
+    road.edit('served_by = ["backend-01", "backend-03"]\n', "")
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    for machine in road.backends:
+        assert SHOP not in machine.sh("ls /etc/nginx/sites-enabled")
+    assert "tls-of-" not in road.haproxy_cfg()
+    assert road.pages() == {machine.name for machine in road.backends}

@@ -114,7 +114,7 @@ def test_when_all_fail_for_the_certificate_they_share_traffic_goes_on(road: Road
 
 
 def test_with_refuse_it_does_not_and_a_deploy_mends_it(road: Road) -> None:
-    road.edit("[site]\n", '[balancing]\non_certificate_failure = "refuse"\n\n[site]\n')
+    road.edit("[balancing]\n", '[balancing]\non_certificate_failure = "refuse"\n')
     ended = road.deploy()
     assert ended.status == 0, ended.everything
     fail_for_the_certificate(road)

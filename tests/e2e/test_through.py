@@ -41,8 +41,11 @@ def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             (machine.root / "srv/echo.py").write_text(ECHO)
             machine.sh("systemd-run -q --unit=echo /usr/bin/python3 /srv/echo.py")
         road.edit('kind = "static"', 'kind = "proxy"\nupstream = "127.0.0.1:3000"')
+        # What holds where nothing is said, and not what the other tests are spared.
+        road.edit("slow_start_seconds = 0\n", "")
         ended = road.deploy()
         assert ended.status == 0, ended.everything
+        assert " slowstart 30s\n" in road.haproxy_cfg()
         yield road
 
 
@@ -168,7 +171,7 @@ def test_the_switch_is_turned_off_and_on_without_a_failed_connection(road: Road)
     addresses = [road.lab.balancer.address, road.lab.balancer.address6]
     target = Target(NAME, str(road.lab.ca.roots))
     with Load(road.lab.operator_argv(), NEW, addresses, target, count=400, pause=0.01) as load:
-        road.edit("[site]\n", "[balancing]\nproxy_protocol = false\n\n[site]\n")
+        road.edit("[balancing]\n", "[balancing]\nproxy_protocol = false\n")
         assert road.as_announced("deploy").status == 0
         assert "send-proxy" not in road.haproxy_cfg()
         told = headers(curl(road, "-4", f"https://{NAME}/off"))
@@ -184,17 +187,27 @@ def test_the_switch_is_turned_off_and_on_without_a_failed_connection(road: Road)
     assert set(tally.backends) == {machine.name for machine in road.backends}
 
 
-def test_who_does_not_let_the_balancer_in_there_goes_on_being_reached_on_443(road: Road) -> None:
+def test_who_does_not_answer_the_balancer_there_goes_on_being_reached_on_443(road: Road) -> None:
     road.edit("proxy_protocol = true", "proxy_protocol = true\nproxy_port = 9443")
-    deaf = road.replicas[1]
+    balancer, (stranger, deaf) = road.lab.balancer, road.replicas
     deaf.sh("iptables -I INPUT -p tcp --dport 9443 -j DROP")
-    ended = road.deploy()
+    # To one of them the balancer comes from an address that the fleet file does not know.
+    other = "203.0.113.99"
+    balancer.sh(f"ip address add {other}/32 dev host0")
+    balancer.sh(f"ip route replace {stranger.address}/32 dev host0 src {other}")
+    ended = road.as_announced("deploy")
     assert ended.status == 0, ended.everything
-    assert f"server {deaf.name} {deaf.address}:443\n" in road.haproxy_cfg()
+    for machine in (stranger, deaf):
+        assert f"server {machine.name} {machine.address}:443\n" in road.haproxy_cfg()
     assert f"server {road.issuer.name} {road.issuer.address}:9443 send-pro" in road.haproxy_cfg()
+    assert road.pages() == {machine.name for machine in road.backends}
     deaf.sh("iptables -D INPUT -p tcp --dport 9443 -j DROP")
+    balancer.sh(f"ip route del {stranger.address}/32; ip address del {other}/32 dev host0")
     assert road.deploy().status == 0
-    assert f"server {deaf.name} {deaf.address}:9443 send-proxy-v2\n" in road.haproxy_cfg()
+    for machine in (stranger, deaf):
+        assert f"server {machine.name} {machine.address}:9443 send-proxy-v2\n" in (
+            road.haproxy_cfg()
+        )
 
 
 # HTTP

@@ -165,6 +165,22 @@ def test_balancers_hear_each_other_and_nobody_else_is_heard(road: Road) -> None:
         assert road.lab.backends[0].attempt(ask)[0] != 0
 
 
+def test_a_client_comes_to_the_same_backend_whichever_balancer_it_comes_through(
+    road: Road,
+) -> None:
+    assert len(road.pages(4)) == 1
+
+    def remembered(machine: Machine) -> dict[str, str]:
+        table = machine.sh("echo show table tls | socat - /run/haproxy/admin.sock")
+        return dict(re.findall(r"key=(\S+) .*server_id=(\d+)", table))
+
+    first, second = road.lab.balancers
+    end = time.monotonic() + 5
+    while remembered(first) != remembered(second) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert remembered(first) == remembered(second) != {}
+
+
 def test_the_active_balancer_loses_its_power(road: Road, say: Say) -> None:
     lab = road.lab
     lost = active(lab)

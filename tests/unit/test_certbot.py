@@ -14,12 +14,15 @@ import pytest
 from certsync import certbot
 from certsync.certbot import Mention, Public
 from certsync.certificate import Certificate
+from certsync.commands import adopt
 from certsync.commands import take_over as verb
 from certsync.commands.adopt import read
-from certsync.errors import StoreError
+from certsync.commands.deploy import Options
+from certsync.errors import RefusedError, StoreError
 from certsync.fleet import LETSENCRYPT, LETSENCRYPT_STAGING, Authority, Fleet
 from certsync.generation import Manifest
 from certsync.options import KeyType
+from certsync.plan import Step
 from certsync.schedule import issuance_due
 from certsync.store import Store
 from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, manifest
@@ -205,6 +208,38 @@ def test_what_the_operators_machine_reads_is_what_the_script_prints() -> None:
     )
     assert seen.files == {"live/a/fullchain.pem": "a", "renewal/a.conf": "b"}
     assert seen.kept == (kept,)
+
+
+def test_a_fleet_of_several_lineages_adopts_before_it_has_them(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(f"""
+names = ["{NAME}"]
+public_addresses = ["203.0.113.10"]
+[ca]
+agree_to_terms = true
+[lineages.shop]
+names = ["shop.example.net"]
+[balancers.balancer]
+address = "203.0.113.10"
+[backends.backend-01]
+address = "203.0.113.11"
+""")
+    done = list[Step]()
+    for work in (
+        lambda: adopt.plan(path, Options(), NOW),
+        lambda: adopt.adopt(path, Options(), lambda: NOW, done),
+    ):
+        with pytest.raises(RefusedError) as caught:
+            work()
+        assert caught.value.message == (
+            f"{path} has more lineages than {NAME}, and adopt takes over one certificate, without "
+            "an order for the others; nothing was changed"
+        )
+        assert caught.value.hint == (
+            "adopt first, without the tables [lineages.NAME]; then write them, and certsync deploy "
+            f"{path} orders what is missing"
+        )
+    assert done == []
 
 
 def _base64(content: bytes) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tomlkit
 
 from certsync.change import Addition, Change, named
-from certsync.errors import FleetFileError
+from certsync.commands import add_backend
+from certsync.errors import CertsyncError, FleetFileError
 from certsync.fleet_file import read_fleet, text_of
 from certsync.fleet_file.editing import changed, write
+from certsync.look import Adopt
 
 FILE = """\
 # Ours.
@@ -132,7 +135,7 @@ def test_a_link_to_a_fleet_file_stays_one(tmp_path: Path) -> None:
 
 
 def test_a_change_goes_through_its_text() -> None:
-    change = Change((FOUR,), ("backend-02",), "backend-03")
+    change = Change((replace(FOUR, serves=("a.example",)),), ("backend-02",), "backend-03")
     assert Change.from_json(change.to_json()) == change
     assert Change.from_json("") == Change()
 
@@ -171,3 +174,72 @@ def test_who_leaves_is_taken_out_of_who_serves_but_never_the_last_of_them() -> N
     assert 'served_by = ["backend-01"]  # the old rack\n' in after
     # None named would mean all; the check of the file tells of this one.
     assert tomlkit.parse(after).unwrap()["lineages"]["shop"]["served_by"] == ["backend-02"]
+
+
+APART = (
+    FILE.replace("\n[ca]\n", 'served_by = ["backend-01"]  # the old rack\n\n[ca]\n')
+    + """
+[lineages.shop]
+names = ["shop.example.net", "www.shop.example.net"]
+served_by = [
+    "backend-02",  # by the window
+    "backend-03",
+]
+
+[lineages.blog]
+names = ["blog.example.org"]
+"""
+)
+FIRST, SHOP, BLOG = "passthrough.example.com", "shop.example.net", "blog.example.org"
+
+
+def serving(text: str) -> list[list[str] | None]:
+    """Return who is named as serving what, in the file's order."""
+    data = tomlkit.parse(text).unwrap()
+    return [table.get("served_by") for table in (data, *data["lineages"].values())]
+
+
+def test_who_comes_is_named_in_the_lineages_that_it_is_to_serve_and_no_comment_is_lost() -> None:
+    old, new = ["backend-01"], ["backend-02", "backend-03"]
+    change = Change(add=(replace(FOUR, serves=(SHOP,)),))
+    once = changed(APART, change)
+    assert serving(once) == [old, [*new, "backend-04"], None]
+    assert "# the old rack" in once
+    assert "# by the window" in once
+    assert changed(once, change) == once
+    first = changed(APART, Change(add=(replace(FOUR, serves=(FIRST,)),)))
+    assert serving(first) == [[*old, "backend-04"], new, None]
+    # All serve it: nobody is to be named.
+    assert serving(changed(APART, Change(add=(replace(FOUR, serves=(BLOG,)),)))) == [
+        old, new, None,
+    ]  # fmt: skip
+
+
+def test_who_comes_has_to_serve_something_that_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(APART)
+    joining, adopt = add_backend.joining, Adopt()
+    with pytest.raises(CertsyncError) as caught:
+        joining(path, (replace(FOUR, serves=("www.shop.example.net",)),), adopt)
+    assert caught.value.message == f"{path} has no lineage www.shop.example.net"
+    assert caught.value.hint == f"its lineages are, by first names: {FIRST}, {SHOP}, {BLOG}"
+    assert joining(path, (FOUR,), adopt).fleet.lineages[2].members[-1].name == "backend-04"
+    path.write_text(f'{APART}served_by = ["backend-01"]\n')
+    with pytest.raises(CertsyncError) as caught:
+        joining(path, (FOUR,), adopt)
+    assert caught.value.message == (
+        f"backend-04 would serve nothing: every served_by in {path} leaves it out"
+    )
+    assert caught.value.hint == (
+        f"say what it is to serve with --serves LINEAGE, one or more of: {FIRST}, {SHOP}, {BLOG}"
+    )
+    wanted = joining(path, (replace(FOUR, serves=(SHOP, BLOG)),), adopt)
+    assert [each.members[-1].name for each in wanted.fleet.lineages] == [
+        "backend-01", "backend-04", "backend-04",
+    ]  # fmt: skip
+    written = wanted.file()
+    assert written is not None
+    path.write_text(written[1].after)
+    # The same command again, and one that trusts that it is written.
+    assert joining(path, (replace(FOUR, serves=(SHOP, BLOG)),), adopt).file() is None
+    assert joining(path, (FOUR,), adopt).file() is None

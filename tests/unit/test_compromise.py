@@ -11,16 +11,16 @@ from pathlib import Path
 import josepy
 import pytest
 
-from certsync import receiver
+from certsync import receiver, replication
 from certsync.certificate import key_pem, make_key, parse_chain
 from certsync.commands import compromised, enroll, issue, prove, replicate, resign, rollback
 from certsync.compromise import Exposed, Mark, Marks
-from certsync.errors import BrokenStateError, StoreError
-from certsync.fleet import Fleet
+from certsync.errors import BrokenStateError, CaError, StoreError
+from certsync.fleet import Fleet, Wanted
 from certsync.issuance.obtain import _kept_key, forget_if_kept
 from certsync.issuance.order import Pending
 from certsync.issuance.revoke import signer
-from certsync.options import KeyType
+from certsync.options import KeyType, Site
 from certsync.proof import Proof, Verdict
 from certsync.schedule import issuance_due
 from certsync.store import Store, generation_files, sums
@@ -289,6 +289,39 @@ def test_what_is_to_be_done_is_told_in_words_and_nothing_when_it_was_done(
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("cut_off", [KeyboardInterrupt, CaError])
+def test_all_lineages_are_marked_before_any_is_worked_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch, cut_off: type[BaseException]
+) -> None:
+    shop = Wanted(("shop.example.net",), (), KeyType.ECDSA_P256, "", False, Site())
+    render(store, fleet(share_tickets=False, others=(shop,)))
+    seen = list[set[str]]()
+
+    def ordered(*_: object, **_more: object) -> None:
+        marks = [NAME, "shop.example.net"]
+        seen.append({name for name in marks if store.compromised(name).of("backend-09")})
+        raise cut_off("cut off")
+
+    monkeypatch.setattr(issue, "issue", ordered)
+    done = list[str]()
+    with pytest.raises(cut_off):
+        compromised.everywhere(store, lambda: NOW, print, done, "backend-09")
+    assert seen[0] == {NAME, "shop.example.net"}
+    told = "marked what backend-09 may hold: generations none"
+    assert done == [f"{NAME}: {told}", f"shop.example.net: {told}"]
+
+
+def test_a_backend_that_is_in_the_fleet_is_marked_in_no_lineage(store: Store) -> None:
+    shop = Wanted(("shop.example.net",), (), KeyType.ECDSA_P256, "", False, Site())
+    render(store, fleet(others=(shop,)))
+    done = list[str]()
+    with pytest.raises(StoreError) as caught:
+        compromised.everywhere(store, lambda: NOW, print, done, "backend-03")
+    why = "backend-03 is in the fleet, so a new key would reach it too"
+    assert caught.value.message == f"{NAME}: {why}; shop.example.net: {why}"
+    assert done == []
+
+
 def test_a_mark_that_is_done_is_forgotten_by_the_rollout_to_a_backend_of_that_name(
     store: Store,
 ) -> None:
@@ -336,8 +369,8 @@ def test_a_mark_that_is_done_is_not_believed_while_a_key_of_it_is_live(
 
 
 def test_a_receiver_that_does_not_know_how_to_delete_is_to_be_replaced() -> None:
-    old = {"backend-02": compromised.OLDER}
-    assert compromised.OLDER == "its receiver is of an older certsync"
+    old = {"backend-02": replication.OLDER}
+    assert replication.OLDER == "its receiver is of an older certsync"
     assert compromised._hint(old) == (
         "bring the newer receiver there: certsync deploy FLEET; then the hourly run goes on"
     )

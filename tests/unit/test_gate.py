@@ -228,8 +228,37 @@ def test_one_lineage_that_is_proven_turns_the_rule_on() -> None:
     assert made.admitted == ()
 
 
+def test_members_go_with_their_lineages_name_whichever_is_the_first() -> None:
+    """A new lineage on top of the file must not inherit who serves another one."""
+    old = read(haproxy(fleet(2), gate_of(True, IN)))
+    assert old.first == NAME
+    kept = Wanted((NAME,), (), KeyType.ECDSA_P256, "", False, Site())
+    swapped = fleet(2, names=(SHOP,), others=(kept,))
+    made = gate.decide(swapped, old, Seen())
+    assert (made.members, made.others) == (OUT, {NAME: IN})
+    assert read(haproxy(swapped, made)) == made
+
+
+def test_a_fleets_only_lineage_may_get_another_name() -> None:
+    old = read(haproxy(fleet(2), gate_of(True, IN)))
+    assert gate.decide(fleet(2, names=(SHOP, NAME)), old, Seen()).members == IN
+
+
+def test_who_leaves_a_lineage_is_known_from_what_the_balancer_has() -> None:
+    both = fleet(2, others=(replace(two_lineages().others[0], serving=()),))
+    old = read(haproxy(both, gate.decide(both, gate_of(True, IN), Seen({SHOP: proofs(
+        backend_01=Verdict.IN_SYNC, backend_02=Verdict.IN_SYNC)}))))  # fmt: skip
+    assert old.leaving(both) == {}
+    assert old.leaving(two_lineages()) == {NAME: ["backend-02"], SHOP: ["backend-01"]}
+    assert gate.abandoned(two_lineages(), old) == []
+    assert old.leaving(fleet(2)) == {SHOP: ["backend-01", "backend-02"]}
+    only_first = fleet(2, others=(replace(two_lineages().others[0], serving=("backend-01",)),))
+    moved = gate.decide(two_lineages(), old, Seen())
+    assert gate.abandoned(only_first, moved) == [SHOP]
+
+
 def test_the_last_member_of_each_pool_stays() -> None:
-    before = Gate(True, {"backend-01": True}, IN, UNTOLD, {SHOP: {"backend-02": True}})
+    before = Gate(True, {"backend-01": True}, IN, UNTOLD, {SHOP: {"backend-02": True}}, NAME)
     wrong = {NAME: proofs(backend_01=Verdict.WRONG), SHOP: proofs(backend_02=Verdict.WRONG)}
     made = gate.decide(two_lineages(), before, Seen(wrong))
     assert (made.members, made.others) == (before.members, before.others)

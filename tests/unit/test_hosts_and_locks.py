@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from certsync import host, lock, process, wheels
-from certsync.balancers import addresses, members
+from certsync.balancers import addresses, in_pools, members
 from certsync.errors import HostError, KeyRefusedError, SilentError, UnreachableError
 from certsync.report import pool_words
 from tests.unit.fake_fleet import machine
@@ -301,6 +301,12 @@ def test_a_members_state_is_one_word_and_its_reason(status: str, reason: str, wo
     line = f"tls,backend-01,{status},Layer6 invalid response,{reason},\n"
     other = "http,backend-01,DOWN,,,\ntls,BACKEND,UP,,,\n"
     assert members(f"{HEADER}{line}{other}# rule on\n") == {"backend-01": word}
+
+
+def test_who_is_in_several_pools_has_a_word_in_each_and_one_of_all() -> None:
+    output = f"{HEADER}tls,a,UP,,,\ntls-of-shop,a,MAINT,,,\ntls-of-shop,b,UP,,,\n# rule on\n"
+    assert in_pools(output) == {"tls": {"a": "yes"}, "tls-of-shop": {"a": "disabled", "b": "yes"}}
+    assert members(output) == {"a": "disabled (shop)", "b": "yes"}
 
 
 def test_while_the_rule_is_off_nobody_is_in_the_pool() -> None:

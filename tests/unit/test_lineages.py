@@ -11,12 +11,15 @@ import pytest
 
 from certsync.commands.afterwards import Ended, afterwards
 from certsync.commands.each_lineage import Tell, chosen, each_lineage, named, together
+from certsync.commands.issue import has_something
+from certsync.commands.replicate import is_one_of_several_without_any
 from certsync.errors import CaError, CertsyncError, LaterError, StoreError
 from certsync.fleet import Fleet, Wanted
 from certsync.options import Event, KeyType, Notify, Site
+from certsync.receiver import MANIFEST, PEM_FILES
 from certsync.state import Known, Lineage, State
-from certsync.store import Store
-from tests.unit.fake_fleet import NAME, NOW, fleet
+from certsync.store import Store, sums
+from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
 
 SHOP = "shop.example.net"
 WANTED = Wanted((SHOP, f"www.{SHOP}"), ("backend-03",), KeyType.RSA_2048, "", False, Site())
@@ -120,3 +123,41 @@ def test_what_people_were_told_of_one_lineage_is_not_over_because_another_is_wel
     store.remember(replace(store.recall(), lineages={NAME: well, SHOP: behind}))
     afterwards(runs, NOW, None, lambda _: None)
     assert {each["lineage"] for each in store.recall().alerts} >= {SHOP}
+
+
+def test_what_people_were_told_of_a_lineage_that_was_taken_out_is_forgotten(
+    tmp_path: Path,
+) -> None:
+    store = kept(fleet(notify=Notify((Event.BEHIND,))), tmp_path)
+    long_ago = (NOW - timedelta(days=3)).isoformat()
+    alert = {"key": "behind backend-03", "event": "behind", "since": long_ago, "told": True}
+    store.remember(State(alerts=({**alert, "lineage": SHOP},)))
+    afterwards([Ended(one, None, []) for one in store.lineages()], NOW, None, lambda _: None)
+    assert store.recall().alerts == ()
+
+
+def test_one_lineage_without_a_certificate_holds_up_no_other(store: Store) -> None:
+    first, shop = store.lineages()
+    assert not has_something(store)
+    assert not is_one_of_several_without_any(shop)
+    keep(first, 1)
+    assert has_something(store)
+    assert is_one_of_several_without_any(shop)
+    assert not is_one_of_several_without_any(first)
+
+
+def test_an_only_lineage_without_a_certificate_is_an_error_as_ever(tmp_path: Path) -> None:
+    only = kept(fleet(), tmp_path)
+    assert not has_something(only)
+    (one,) = only.lineages()
+    assert not is_one_of_several_without_any(one)
+
+
+def keep(one: Store, number: int) -> None:
+    folder = one.archive(one.lineage) / f"{number:04}"
+    folder.mkdir(parents=True)
+    files = {name: name.encode() for name in PEM_FILES}
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    made = manifest(number, lineage=one.lineage, files=sums(files))
+    (folder / MANIFEST).write_bytes(made.to_json())

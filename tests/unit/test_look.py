@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import re
+import socket
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from certsync.look import Adopt, Listener, Surroundings, describe, objections, parse
-from certsync.options import Balancer, Provider, Site, SiteKind
+from certsync import templates
+from certsync.fleet import Wanted
+from certsync.gate import Gate
+from certsync.look import (
+    SCRIPT,
+    Adopt,
+    Listener,
+    Surroundings,
+    describe,
+    foreign_sites,
+    objections,
+    parse,
+    ports,
+)
+from certsync.options import (
+    Balancer,
+    Balancing,
+    KeyType,
+    Provider,
+    Site,
+    SiteKind,
+    Stickiness,
+)
 from tests.unit.fake_fleet import fleet
 
 FLEET = fleet()
@@ -17,7 +45,8 @@ def test_what_the_script_prints_is_read() -> None:
     seen = parse(
         [
             "os debian 13", "arch x86_64", "time 1795000000", "python 3.13", "disk 812",
-            "listener 80 nginx 12", "listener 80 nginx 12", "listener 443 ? 0",
+            "listener 80 12 nginx", "listener 80 12 nginx", "listener 443 0 ?",
+            "listener 3000 7 node: server",
             "haproxy distribution", "keepalived foreign",
             "nginx ours /etc/nginx/sites-enabled/a b.conf",
             "issuer", "known backend-01", "known balancer balancer", "ufw active", "limit OpenSSH",
@@ -29,7 +58,11 @@ def test_what_the_script_prints_is_read() -> None:
         time=1795000000,
         disk_mb=812,
         python=(3, 13),
-        listeners=(Listener(80, "nginx", 12), Listener(443, "?", 0)),
+        listeners=(
+            Listener(80, "nginx", 12),
+            Listener(443, "?", 0),
+            Listener(3000, "node: server", 7),
+        ),
         haproxy="distribution",
         keepalived="foreign",
         nginx_sites=(("ours", "/etc/nginx/sites-enabled/a b.conf"),),
@@ -47,12 +80,25 @@ def test_nothing_printed_is_an_empty_host() -> None:
 
 def test_an_empty_host_and_our_own_are_fine() -> None:
     ours = Surroundings(
-        listeners=(Listener(80, "nginx", 1), Listener(443, "nginx", 1)),
+        listeners=tuple(
+            Listener(port, program, 1)
+            for port, program in (
+                (80, "nginx"),
+                (443, "nginx"),
+                (8443, "nginx"),
+                (22, "sshd"),
+                (8404, "node"),
+            )
+        ),
         nginx_sites=(("ours", "/a"), ("distribution", "/b")),
     )
     assert objections(FLEET, REPLICA, Surroundings(), NONE) == []
     assert objections(FLEET, REPLICA, ours, NONE) == []
-    haproxy = Surroundings(listeners=(Listener(443, "haproxy", 1),), haproxy="distribution")
+    programs = ((443, "haproxy"), (8404, "haproxy"), (10000, "haproxy"), (8443, "java"))
+    haproxy = Surroundings(
+        listeners=tuple(Listener(port, program, 1) for port, program in programs),
+        haproxy="distribution",
+    )
     assert objections(FLEET, BALANCER, haproxy, NONE) == []
 
 
@@ -79,6 +125,65 @@ def test_a_port_held_by_a_program_the_kernel_does_not_name_is_refused() -> None:
     assert text.startswith("balancer: port 443 is held by an unknown program\n")
 
 
+def test_another_program_on_the_port_for_the_proxy_protocol_is_refused() -> None:
+    seen = Surroundings(listeners=(Listener(8443, "java", 7), Listener(443, "java", 7)))
+    assert told(REPLICA, seen) == (
+        "backend-02: port 8443 is held by java (process 7)\n"
+        "  hint: stop and disable it, or write another number as proxy_port under [balancing]\n"
+        "backend-02: port 443 is held by java (process 7)\n"
+        "  hint: stop and disable it, or take backend-02 out of the fleet file"
+    )
+    text = told(REPLICA, seen, balancing=Balancing(proxy_port=9443))
+    assert text.startswith("backend-02: port 443 is held by java (process 7)\n")
+
+
+def test_another_program_on_the_port_of_haproxys_statistics_is_refused() -> None:
+    assert told(BALANCER, Surroundings(listeners=(Listener(8404, "node", 7),))) == (
+        "balancer: port 8404 is held by node (process 7)\n"
+        "  hint: have it listen on another port, or stop and disable it: HAProxy shows its "
+        "statistics there, on 127.0.0.1"
+    )
+
+
+@pytest.mark.parametrize(
+    "balancing", [Balancing(stickiness=Stickiness.SOURCE), Balancing(connections_per_client=60)]
+)
+def test_another_program_on_the_port_of_haproxys_peers_is_refused_where_it_has_them(
+    balancing: Balancing,
+) -> None:
+    seen = Surroundings(listeners=(Listener(10000, "miniserv.pl", 7),))
+    assert told(BALANCER, seen) == ""
+    assert told(BALANCER, seen, balancing=balancing) == (
+        "balancer: port 10000 is held by miniserv.pl (process 7)\n"
+        "  hint: have it listen on another port, or stop and disable it: HAProxy keeps there what "
+        "stickiness and connections_per_client need"
+    )
+
+
+@pytest.mark.parametrize("limit", [0, 60])
+def test_the_ports_that_are_looked_at_are_those_that_are_written(limit: int) -> None:
+    made = fleet(balancing=Balancing(connections_per_client=limit, proxy_port=9443))
+    gate = Gate(True, dict.fromkeys(("backend-01", "backend-02", "backend-03"), True))
+    gate = replace(gate, web=gate.members, ports=dict.fromkeys(gate.members, 0))
+    haproxy = templates.haproxy(made, BALANCER, gate)
+    bound = re.findall(r"(?m)^ +(?:bind|peer \S+) \S+:(\d+)", haproxy)
+    assert {int(port) for port in bound} == set(ports(made, BALANCER))
+    nginx = "".join(templates.nginx(made, REPLICA, http2_directive=True).values())
+    listens = re.findall(r"(?m)^ *listen (?:\S+:)?(\d+)", nginx)
+    assert {int(port) for port in listens} == set(ports(made, REPLICA))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_the_script_tells_of_a_socket_that_listens_now(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as server:
+        done = subprocess.run(["sh", "-c", SCRIPT], capture_output=True, text=True, check=True)
+        port = server.getsockname()[1]
+    [found] = [each for each in parse(done.stdout.splitlines()).listeners if each.port == port]
+    assert found.process == os.getpid()
+    assert found.program == Path("/proc/self/comm").read_text().strip()
+
+
 SITES = Surroundings(nginx_sites=(("foreign", "/etc/nginx/sites-enabled/shop"),))
 
 
@@ -91,7 +196,12 @@ def test_another_nginx_site_is_refused() -> None:
 
 def test_another_nginx_site_is_accepted_where_sites_are_not_ours_or_may_be_taken_over() -> None:
     assert told(REPLICA, SITES, Adopt(nginx=True)) == ""
-    assert told(REPLICA, SITES, site=Site(kind=SiteKind.UNMANAGED)) == ""
+    unmanaged = Site(kind=SiteKind.UNMANAGED)
+    assert told(REPLICA, SITES, site=unmanaged) == ""
+    shop = Wanted(("shop.example.com",), (), KeyType.ECDSA_P256, "", False, unmanaged)
+    assert told(REPLICA, SITES, others=(shop,)) == ""
+    assert foreign_sites(fleet(others=(shop,)), SITES) == []
+    assert foreign_sites(FLEET, SITES) == ["/etc/nginx/sites-enabled/shop"]
 
 
 def test_another_haproxy_cfg_is_refused_unless_adopted() -> None:
@@ -152,3 +262,13 @@ def test_a_fleet_without_balancers_of_ours_has_had_some() -> None:
     seen = Surroundings(issuer=True, known_machines=("old", "gone"), known_balancers=("old",))
     words = told(ISSUER, seen, balancers=(), balancer=Balancer(Provider.NONE))
     assert words.startswith("backend-01: the issuer knows gone, and")
+
+
+def test_an_older_list_that_does_not_say_who_is_a_balancer_is_to_be_written_anew_first() -> None:
+    seen = Surroundings(issuer=True, known_machines=("backend-01", "old"))
+    assert told(ISSUER, seen, balancers=(), balancer=Balancer(Provider.NONE)) == (
+        "backend-01: the issuer knows old, and the fleet file does not\n"
+        "  hint: pull the newer fleet file, or take a backend out with `certsync remove-backend`; "
+        "if these are its balancers, deploy once with them in the fleet file, and write "
+        'provider = "none" then'
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import pytest
 from certsync import gate, overrides, templates
 from certsync.commands.check import check
 from certsync.errors import FleetFileError, Mistake
-from certsync.fleet import Fleet
+from certsync.fleet import Fleet, Wanted
 from certsync.fleet_file import read_fleet
 from certsync.gate import Gate
 from certsync.look import MARK
+from certsync.options import Balancing, KeyType, Site
 from tests.unit.fake_fleet import fleet
 
 OURS = templates.road() / "templates"
@@ -189,6 +191,54 @@ def test_a_haproxy_cfg_that_does_not_keep_the_gate_is_refused(
     assert found.place == f"templates/{HAPROXY}"
     assert found.message.startswith("does not say who takes traffic")
     assert found.hint.startswith("keep `frontend tls`, the backends `tls`, ")
+
+
+def test_a_haproxy_cfg_without_the_proxy_protocol_is_taken_where_nobody_is_to_be_told(
+    own: Fleet,
+) -> None:
+    put(own, HAPROXY, (OURS / HAPROXY).read_text().replace(" send-proxy-v2", ""))
+    silent = replace(own, balancing=Balancing(proxy_protocol=False))
+    assert overrides.check(silent, "fleet.toml") == [HAPROXY]
+    assert len(mistakes(own)) == 1
+
+
+SECOND = "nginx would have more than one default server for {}, and not start"
+
+
+@pytest.mark.parametrize(
+    ("listen", "told"),
+    [
+        pytest.param(
+            "    listen 80 default_server;\n    listen [::]:80 default_server;", "80, [::]:80",
+            id="as certsync's once was",
+        ),
+        pytest.param("    listen 0.0.0.0:80 backlog=511 default_server;", "80", id="an address"),
+        pytest.param("    listen *:80 default;", "80", id="its older name"),
+    ],
+)  # fmt: skip
+def test_a_site_of_ones_own_that_is_the_default_server_too_is_refused(
+    own: Fleet, listen: str, told: str
+) -> None:
+    text = (OURS / SITE).read_text()
+    assert "    listen 80;\n" in text
+    put(own, SITE, text.replace("    listen 80;\n    listen [::]:80;", listen))
+    put(own, "nginx/ssl.conf.j2", (OURS / "nginx/ssl.conf.j2").read_text() + "# mine\n")
+    [found] = mistakes(own)
+    assert found == Mistake(
+        f"templates/{SITE}",
+        SECOND.format(told),
+        "take `default_server` out of its `listen` lines: nginx/default.conf.j2 has it",
+    )
+
+
+def test_a_site_of_ones_own_is_the_default_server_where_it_is_the_only_one(own: Fleet) -> None:
+    text = (OURS / SITE).read_text()
+    put(own, SITE, text.replace("listen 443 ssl;", "listen 443 ssl default_server;"))
+    put(own, "nginx/default.conf.j2", "# listen 80 default_server;\nserver { listen 80; }\n")
+    assert overrides.check(own, "fleet.toml") == ["nginx/default.conf.j2", SITE]
+    shop = Wanted(("shop.example.com",), (), KeyType.ECDSA_P256, "", False, Site())
+    [found] = mistakes(replace(own, others=(shop,)))
+    assert (found.place, found.message) == (f"templates/{SITE}", SECOND.format("443"))
 
 
 def test_check_reads_the_folder_beside_the_fleet_file_and_says_what_is_replaced(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from certsync.gate import Gate
 from certsync.plan import (
     FileChange,
@@ -75,6 +77,30 @@ def test_what_others_come_before_is_announced_once_and_as_depending_on_them() ->
     ]
     assert completed(steps[:1], fleet(2)) == tuple(steps[:1])
     assert len(completed(steps, fleet(2), absent=["Passthrough"])) == 2
+
+
+@pytest.mark.parametrize("of", ["", " of shop.example.net"])
+def test_a_placeholder_of_any_lineage_is_followed_by_its_certificate(of: str) -> None:
+    steps = [Step("2 of 6", "backend-02", f"Placeholder certificate, generation 0000{of}")]
+    assert "Replicate the certificate" in [each.what for each in completed(steps, fleet(2))]
+
+
+def test_an_operation_that_only_begins_alike_is_followed_by_nothing() -> None:
+    steps = [Step("2 of 6", "backend-02", "nginx's own log")]
+    assert completed(steps, fleet(2)) == tuple(steps)
+
+
+def test_what_may_have_been_written_on_leaving_a_port_is_announced_as_depending_on_it() -> None:
+    steps = [
+        Step("1", "balancer", "Off what is about to go"),
+        Step("2 of 6: port 80", "balancer", "haproxy.cfg"),
+    ]
+    told = [(each.what, each.depends) for each in completed(steps, fleet(2))]
+    assert told == [
+        ("Off what is about to go", ""),
+        ("haproxy.cfg", "what has been written already by then"),
+        ("Passthrough", "what is proven then"),
+    ]
 
 
 def test_the_diff_of_a_file_shows_no_heartbeat() -> None:

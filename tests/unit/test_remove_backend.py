@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,13 @@ import pytest
 from certsync import templates
 from certsync.commands import remove_backend
 from certsync.commands.remove_backend import Leaving, Options
-from certsync.errors import CertsyncError
+from certsync.errors import CertsyncError, RefusedError
+from certsync.fleet import Fleet, Wanted
+from certsync.options import KeyType, Site
 from certsync.progress import Outcome
+from certsync.proof import Proof, Verdict
 from deploy import issuer
-from tests.unit.fake_fleet import fleet
+from tests.unit.fake_fleet import NAME, fleet, machine
 
 HEADING = f"# {templates.HEADER}\n"
 GONE = Leaving(Path("f.toml"), "backend-09", Options(compromised=True), fleet(), None)
@@ -65,3 +69,81 @@ def test_that_only_its_keys_are_left_is_told_with_what_goes_on() -> None:
         "the hourly run goes on by itself once it can, and so does certsync remove-backend f.toml "
         "backend-09 --gone --compromised"
     )
+
+
+SHOP = "shop.example.net"
+YES = dict.fromkeys(("backend-01", "backend-02", "backend-03"), "yes")
+BOTH = {"tls": YES, f"tls-of-{SHOP}": YES}
+
+
+def of_two(count: int) -> Fleet:
+    return fleet(count, others=(Wanted((SHOP,), (), KeyType.RSA_2048, "", False, Site()),))
+
+
+def proven(*verdicts: Verdict) -> dict[str, Proof]:
+    """Return the proofs of the first backends."""
+    names = [f"backend-0{number}" for number in range(1, len(verdicts) + 1)]
+    return {
+        name: Proof(name, verdict, "", "", "", "")
+        for name, verdict in zip(names, verdicts, strict=True)
+    }
+
+
+GOOD = proven(Verdict.IN_SYNC, Verdict.BEHIND, Verdict.IN_SYNC)
+ALONE = proven(Verdict.WRONG, Verdict.UNREACHABLE, Verdict.IN_SYNC)
+
+
+def leaves(*lineages: str, of: Fleet) -> Leaving:
+    return Leaving(Path("f.toml"), "backend-03", Options(), of, machine("backend-03", 13), lineages)
+
+
+def test_somebody_else_has_to_serve_each_lineage_that_it_serves() -> None:
+    refuse = remove_backend.refuse_the_last
+    refuse(leaves(NAME, SHOP, of=of_two(2)), {NAME: GOOD, SHOP: GOOD}, [BOTH])
+    with pytest.raises(RefusedError) as caught:
+        refuse(leaves(NAME, SHOP, of=of_two(2)), {NAME: GOOD, SHOP: ALONE}, [BOTH])
+    assert caught.value.message == (
+        f"backend-03 is the last backend that serves {SHOP}; nothing was changed"
+    )
+    assert caught.value.hint == (
+        "mend another one first: certsync status f.toml says what is wrong"
+    )  # fmt: skip
+    # What it does not serve, it takes from nobody.
+    refuse(leaves(NAME, of=of_two(2)), {NAME: GOOD, SHOP: ALONE}, [BOTH])
+
+
+def test_who_serves_and_is_in_another_lineages_pool_alone_does_not_count() -> None:
+    down = dict.fromkeys(("backend-01", "backend-02"), "down: L4TOUT")
+    proofs = {NAME: GOOD, SHOP: GOOD}
+    wanted = leaves(NAME, SHOP, of=of_two(2))
+    with pytest.raises(RefusedError, match=f"serves {SHOP};"):
+        remove_backend.refuse_the_last(wanted, proofs, [BOTH, {**BOTH, f"tls-of-{SHOP}": down}])
+    off = replace(wanted, fleet=replace(of_two(2), passthrough=False))
+    remove_backend.refuse_the_last(off, proofs, [{}])
+
+
+def test_of_the_only_lineage_the_last_one_is_told_without_its_name() -> None:
+    with pytest.raises(RefusedError) as caught:
+        remove_backend.refuse_the_last(leaves(NAME, of=fleet(2)), {NAME: ALONE}, [{"tls": YES}])
+    assert caught.value.message == "backend-03 is the last backend that serves; nothing was changed"
+
+
+def test_who_leaves_is_known_with_what_it_serves(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(f"""
+names = ["{NAME}"]
+public_addresses = ["203.0.113.10"]
+[ca]
+agree_to_terms = true
+[lineages.shop]
+names = ["{SHOP}"]
+served_by = ["backend-01"]
+[balancers.balancer]
+address = "203.0.113.10"
+[backends.backend-01]
+address = "203.0.113.11"
+[backends.backend-02]
+address = "203.0.113.12"
+""")
+    wanted = remove_backend.leaving(path, "backend-02", Options())
+    assert wanted.lineages == (NAME,)

@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 
 from certsync import process, replication
+from certsync.commands import tickets
 from certsync.errors import HostError, UnreachableError
 from certsync.replication import Backend
 from tests.unit.fake_fleet import NAME, fleet, machine
@@ -170,6 +171,37 @@ def test_a_replica_that_does_not_take_ticket_keys_says_why() -> None:
     with pytest.raises(HostError) as caught:
         says('{"ok": false, "why": "nginx: no"}').give_tickets(Path("/run/outbox"))
     assert caught.value.message == "backend-02: nginx: no"
+
+
+OF_OLDER = "backend-02: its receiver is of an older certsync"
+BRING_NEWER = "bring the newer receiver there: certsync deploy FLEET"
+
+
+@pytest.mark.usefixtures("rsynced")
+def test_a_receiver_that_knows_no_ticket_keys_is_to_be_replaced() -> None:
+    with pytest.raises(HostError) as caught:
+        says('{"ok": false, "why": "no such verb"}').give_tickets(Path("/run/outbox"))
+    assert (caught.value.message, caught.value.hint) == (OF_OLDER, BRING_NEWER)
+
+
+def test_so_is_one_without_an_inbox_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = (
+        "@ERROR: Unknown module 'tickets'\n"
+        "rsync error: error starting client-server protocol (code 5) at main.c(1954)\n"
+    )
+    monkeypatch.setattr(process, "run", lambda *_, **__: process.Completed(5, "", told))
+    with pytest.raises(HostError) as caught:
+        says(GOOD).give_tickets(Path("/run/outbox"))
+    assert (caught.value.message, caught.value.hint) == (OF_OLDER, BRING_NEWER)
+
+
+def test_what_brings_the_newer_one_there_is_the_hint_of_a_whole_run_too() -> None:
+    error = tickets.trouble({"backend-02": replication.OLDER, "backend-03": "nginx: no"})
+    assert error.message == (
+        f"not all backends have the session ticket keys: {OF_OLDER}; backend-03: nginx: no"
+    )
+    assert error.hint == BRING_NEWER
+    assert tickets.trouble({"backend-03": "nginx: no"}).hint == tickets.HINT
 
 
 def test_every_conversation_ends_with_the_block_however_it_ends(

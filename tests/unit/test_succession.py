@@ -8,13 +8,19 @@ from dataclasses import replace
 
 import pytest
 
+from certsync.commands import promote, walk
 from certsync.commands.promote import held
 from certsync.differences import undeployed
-from certsync.fleet import Authority, Fleet
-from certsync.options import KeyType
+from certsync.fleet import Authority, Fleet, Wanted
+from certsync.options import KeyType, Site
 from certsync.proof import Proof, Verdict
-from certsync.succession import Holding, objection_of_holdings, objection_of_proofs
-from tests.unit.fake_fleet import DIRECTORY, fleet, machine
+from certsync.succession import (
+    Holding,
+    is_ordered_anew,
+    objection_of_holdings,
+    objection_of_proofs,
+)
+from tests.unit.fake_fleet import DIRECTORY, NAME, fleet, machine
 
 TWO, THREE = Holding("0002", "b", "b"), Holding("0003", "c", "c")
 
@@ -57,6 +63,48 @@ def test_who_does_not_hold_and_serve_one_may_not(own: Holding | None, told: str)
     assert objection_of_holdings("a", {"a": own} if own else {}) == told
 
 
+SHOP = "shop.example.net"
+
+
+def shared(count: int, *serving: str, top: tuple[str, ...] = (), **changes: object) -> Fleet:
+    """Return a fleet whose second lineage is served by some."""
+    shop = Wanted((SHOP,), serving, KeyType.RSA_2048, "", False, Site())
+    return fleet(count, serving=top, others=(shop,), **changes)
+
+
+def test_an_issuer_has_to_hold_what_it_serves_and_orders_the_rest_anew() -> None:
+    apart = shared(3, "backend-03", top=("backend-01", "backend-02"))
+    first, shop = apart.lineages
+    assert not is_ordered_anew(first, "backend-02", "")
+    assert is_ordered_anew(shop, "backend-02", "")
+    assert is_ordered_anew(shop, "backend-02", "0000")
+    # Whose is it? One that served it may have an old one, which nobody is to get.
+    assert not is_ordered_anew(shop, "backend-02", "0003")
+
+
+def test_that_a_lineage_is_ordered_anew_is_told_with_what_does_it() -> None:
+    assert promote.of_order("backend-02", SHOP) == (
+        f"backend-02 does not serve {SHOP}, so it has no certificate for it, and this command "
+        "orders none: its next hourly run does; until then those who serve it go on with the one "
+        "that they have. At once: sudo certsync renew on backend-02"
+    )
+
+
+def test_what_is_known_to_be_wrong_after_a_promotion_is_no_failure_of_it() -> None:
+    apart = shared(
+        3, "backend-03", top=("backend-01", "backend-02"),
+        issuer_name="backend-02", public_addresses=("203.0.113.10",),
+    )  # fmt: skip
+    known = promote.expected(apart, "", [SHOP])
+    assert known == [f"backend-02 {SHOP}", f"backend-03 {SHOP}", f"203.0.113.10 {SHOP}"]
+    assert promote.expected(apart, "backend-01", []) == ["backend-01", f"backend-01 {SHOP}"]
+    behind = f"backend-03 {SHOP}: it serves generation 0002: no"
+    assert walk.unexpected([behind], known) == []
+    assert walk.unexpected([behind, "backend-03: no answer"], known) == ["backend-03: no answer"]
+    # Of the first lineage, a host's row has no name but its own.
+    assert promote.expected(apart, "", [NAME])[:2] == ["backend-01", "backend-02"]
+
+
 PEMS = [
     f"-----BEGIN CERTIFICATE-----\n{base64.b64encode(each).decode()}\n-----END CERTIFICATE-----\n"
     for each in (b"one", b"two")
@@ -96,6 +144,23 @@ def test_machines_that_a_command_is_changing_may_be_in_one_of_the_two_alone() ->
 )
 def test_what_was_edited_and_not_deployed_is_named(changed: Fleet, told: list[str]) -> None:
     assert undeployed(changed, fleet(2), ()) == told
+
+
+def test_who_comes_or_leaves_may_be_named_as_serving_on_one_side_alone() -> None:
+    both, one = ("backend-02", "backend-03"), ("backend-02",)
+    leaving = ("backend-03",)
+    assert undeployed(shared(2, *one), shared(3, *both), leaving) == []
+    assert undeployed(shared(3, *both), shared(2, *one), leaving) == []
+    assert undeployed(shared(2, top=one), shared(3, top=both), leaving) == []
+    assert undeployed(shared(3, *one), shared(3, *both), ()) == ["lineages"]
+
+
+def test_who_serves_a_lineage_is_something_that_has_to_be_deployed() -> None:
+    one = ("backend-02",)
+    assert undeployed(shared(3, top=one), shared(3), ()) == ["served_by"]
+    # None named says that all serve it, and not that nobody besides the one that changes does.
+    assert undeployed(shared(3, top=one), shared(3), one) == ["served_by"]
+    assert undeployed(shared(3, *one), shared(3), one) == ["lineages"]
 
 
 def test_paths_on_an_operators_machine_are_no_difference() -> None:

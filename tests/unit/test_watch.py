@@ -9,8 +9,9 @@ from datetime import timedelta
 import pytest
 
 from certsync import watch
+from certsync.fleet import Wanted
 from certsync.moment import moment_of
-from certsync.options import Renewal
+from certsync.options import KeyType, Renewal, Site
 from certsync.state import Lineage, Run, State
 from tests.unit.fake_fleet import NAME, NOW, fleet
 
@@ -95,12 +96,40 @@ def test_people_are_told_what_is_next_and_what_has_been() -> None:
     state = ran(timedelta(hours=1)).having(NAME, known)
     state = state.ended(Run("renew", NOW.isoformat(), 0))
     state = state.ended(Run("renew", NOW.isoformat(), 1, "no answer"))
-    assert watch.history(state.to_json(), NAME) == [
+    assert watch.history(state.to_json(), [NAME]) == [
         "the last rollout served two generations side by side for 1.3 s",
         "2026-11-21 11:00 UTC  renew: ordered generation 0002",
         "2026-11-21 12:00 UTC  renew: no answer",
     ]
-    assert watch.history({}, NAME) == []
+    assert watch.history({}, [NAME]) == []
+
+
+SHOP = "shop.example.net"
+WANTED = Wanted((SHOP,), (), KeyType.RSA_2048, "", False, Site())
+
+
+def test_of_several_lineages_each_ones_rollout_is_told_with_its_name() -> None:
+    state = State().having(NAME, Lineage(mixed_seconds=1)).having(SHOP, Lineage(mixed_seconds=2.5))
+    assert watch.history(state.to_json(), [NAME, SHOP]) == [
+        f"the last rollout of {NAME} served two generations side by side for 1.0 s",
+        f"the last rollout of {SHOP} served two generations side by side for 2.5 s",
+    ]
+
+
+def test_of_several_lineages_each_ones_next_renewal_is_told_with_its_name() -> None:
+    answer = {"next_renewal": NOW.isoformat(), "why": "a third is left"}
+    several = fleet(others=(WANTED,))
+    first = f"next renewal of {NAME} after 2026-11-21 12:00 UTC: a third is left"
+    assert watch.all_coming(answer, several) == [first]
+    answer_of_both = {**answer, "renewals": {SHOP: [NOW.isoformat(), "the CA suggests it"]}}
+    assert watch.all_coming(answer_of_both, several) == [
+        first,
+        f"next renewal of {SHOP} after 2026-11-21 12:00 UTC: the CA suggests it",
+    ]
+    unknown = {**answer, "renewals": {SHOP: ["", ""]}}
+    assert watch.all_coming(unknown, several) == [first]
+    assert watch.all_coming(answer_of_both, fleet()) == [first.replace(f" of {NAME}", "")]
+    assert watch.all_coming({}, several) == []
 
 
 @pytest.mark.parametrize(
