@@ -164,7 +164,7 @@ def _refusal(backend: Backend, answer: Answer | HostError) -> str:
     if isinstance(answer, HostError):
         return answer.message.removeprefix(f"{backend.name}: ")
     if answer["why"] == replication.NO_SUCH_VERB:
-        return "its receiver is of an older certsync: deploy again"
+        return f"{replication.OLDER}: deploy again"
     return "" if answer["ok"] else str(answer["why"])
 
 
