@@ -188,7 +188,9 @@ def test_the_switch_is_turned_off_and_on_without_a_failed_connection(road: Road)
 
 
 def test_who_does_not_answer_the_balancer_there_goes_on_being_reached_on_443(road: Road) -> None:
-    road.edit("proxy_protocol = true", "proxy_protocol = true\nproxy_port = 9443")
+    # And whoever is up has its full share at once, for who answers to be seen.
+    quick = "proxy_protocol = true\nproxy_port = 9443\nslow_start_seconds = 0"
+    road.edit("proxy_protocol = true", quick)
     balancer, (stranger, deaf) = road.lab.balancer, road.replicas
     deaf.sh("iptables -I INPUT -p tcp --dport 9443 -j DROP")
     # To one of them the balancer comes from an address that the fleet file does not know.

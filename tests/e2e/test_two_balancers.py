@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,10 @@ from tests.e2e.road import NAME, Road
 
 MOST_SECONDS = 3.0
 """For which new connections may fail when a balancer dies."""
+
+MOST_SECONDS_IN_A_CROWD = 10.0
+"""The same where the machine has more to do than it has processors for, as with other labs beside
+this one: then keepalived's own clock, which counts half seconds, stands still now and then."""
 
 Say = Callable[[str], None]
 
@@ -45,6 +50,12 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
             print(f"\n{text}", end="")
 
     return print_it
+
+
+def most_seconds() -> float:
+    """Return for how long new connections may fail on this machine now."""
+    crowded = os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)
+    return MOST_SECONDS_IN_A_CROWD if crowded else MOST_SECONDS
 
 
 def holders(lab: Lab) -> dict[str, list[str]]:
@@ -195,7 +206,7 @@ def test_the_active_balancer_loses_its_power(road: Road, say: Say) -> None:
 
     for outage in through(road, cut_off, say, f"power of {lost.name} cut"):
         assert outage.failed > 0
-        assert outage.seconds < MOST_SECONDS
+        assert outage.seconds < most_seconds()
 
 
 def test_with_one_off_status_names_it_and_the_hourly_run_goes_on(road: Road) -> None:
@@ -235,7 +246,7 @@ def test_haproxy_alone_stops_on_the_active_one(road: Road, say: Say) -> None:
         time.sleep(1.5)
 
     for outage in through(road, stop, say, f"haproxy stopped on {stopped.name}"):
-        assert outage.seconds < MOST_SECONDS
+        assert outage.seconds < most_seconds()
 
     def start() -> None:
         stopped.sh("systemctl start haproxy")
@@ -255,7 +266,7 @@ def test_haproxy_alone_is_killed_on_the_active_one(road: Road, say: Say) -> None
         time.sleep(4)
 
     for outage in through(road, kill, say, f"haproxy killed on {killed.name}"):
-        assert outage.seconds < MOST_SECONDS
+        assert outage.seconds < most_seconds()
     # systemd has it back before keepalived would move anything, or just after it did.
     assert active(lab) in lab.balancers
 
@@ -277,7 +288,7 @@ def test_keepalived_alone_is_killed_and_two_never_have_the_addresses_for_long(
 
     outages = through(road, kill, say, f"keepalived ({who}) killed on {killed.name}")
     for outage in outages:
-        assert outage.seconds < MOST_SECONDS
+        assert outage.seconds < most_seconds()
     say(f"keepalived ({who}) killed: two had an address in {len(twice)} looks: {twice}")
     assert not twice
     assert killed.sh("systemctl is-active keepalived") == "active\n"
