@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure what the balancer costs: beside a bare one written by hand, and beside none.
 
-usage: sudo .venv/bin/python bench/through.py [--seconds 6] [--repetitions 7] [--suite trixie]
+usage: sudo .venv/bin/python bench/through.py [--seconds 4] [--repetitions 9] [--load kept]
 
 What is compared, in turns, on a lab of real hosts, from the operator's machine with wrk:
 
@@ -170,8 +170,8 @@ def measured(
     rate: Callable[[str, Load, int], float], given: argparse.Namespace
 ) -> dict[str, dict[str, Rates]]:
     """Return what each contender does of each load; they take turns, each beginning in its own."""
-    found = {load.name: {name: Rates() for name in CONTENDERS} for load in LOADS}
-    for load in LOADS:
+    found = {load.name: {name: Rates() for name in CONTENDERS} for load in given.load}
+    for load in given.load:
         for turn in range(given.repetitions):
             first = turn % len(CONTENDERS)
             for name in (*CONTENDERS[first:], *CONTENDERS[:first]):
@@ -190,6 +190,8 @@ def table(found: dict[str, dict[str, Rates]]) -> str:
         "|---|--:|--:|--:|--:|--:|",
     ]
     for load in LOADS:
+        if load.name not in found:
+            continue
         rates = found[load.name]
         ours = rates["certsync"]
         to_bare, to_direct = (
@@ -197,15 +199,23 @@ def table(found: dict[str, dict[str, Rates]]) -> str:
             for other in ("bare", "direct")
         )
         cells = " | ".join(f"{rates[name].median:.0f}" for name in CONTENDERS)
-        rows.append(f"| {load.name}, {load.unit} | {cells} | {to_bare:.2f} | {to_direct:.2f} |")
+        rows.append(f"| {load.name}, {load.unit} | {cells} | {to_bare:.3f} | {to_direct:.2f} |")
     return "\n".join(rows)
+
+
+def _loads(word: str) -> tuple[Load, ...]:
+    found = tuple(load for load in LOADS if word in load.name.split())
+    if not found:
+        raise ValueError(word)
+    return found
 
 
 def main() -> int:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--seconds", type=int, default=6, metavar="N", help="of each turn")
-    parser.add_argument("--repetitions", type=int, default=7, metavar="N")
+    parser.add_argument("--seconds", type=int, default=4, metavar="N", help="of each turn")
+    parser.add_argument("--repetitions", type=int, default=9, metavar="N")
+    parser.add_argument("--load", type=_loads, default=LOADS, metavar="kept|new|downloads")
     parser.add_argument("--suite", choices=SUITES, default=DEFAULT_SUITE)
     given = parser.parse_args()
     if shutil.which("wrk") is None:
