@@ -104,6 +104,11 @@ class Hour:
         """Whether a replica has refused the push key: this may be the issuer no more."""
         return any(isinstance(each, FencedError) for each in self.problems)
 
+    @property
+    def knows_the_time(self) -> bool:
+        """Whether nothing has shown that this machine's clock is wrong."""
+        return not any(isinstance(each, ClockError) for each in self.problems)
+
     def trouble(self) -> CertsyncError | None:
         """Return all problems as one error; None: all is well."""
         return together(self.problems)
@@ -176,7 +181,7 @@ def renew(store: Store, now: datetime, tell: Tell, done: list[str], *, force: bo
     except CertsyncError as error:
         problems.append(error)
     last = Hour(store.fleet(), store, now, tell, done)
-    if not any(hour.is_fenced for hour in hours):
+    if all(hour.knows_the_time and not hour.is_fenced for hour in hours):
         last.part(lambda: _share_tickets(last, hours))
     trouble = together([*problems, *last.problems])
     # On a full disk people hear of it in every run, because it cannot be noted that they did.

@@ -225,6 +225,7 @@ def test_a_clock_that_is_far_off_is_told_of_before_an_order_and_nothing_is_overw
         ended = road.renew(*options, offset=offset)
         assert ended.status == 1
         assert told in ended.stderr
+        assert "ticket" not in ended.stdout
     assert {machine.name: machine.sh(everything) for machine in road.lab.backends} == before
     assert road.lab.ca.orders() == orders
     assert len(road.pages()) == 3

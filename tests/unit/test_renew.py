@@ -55,6 +55,13 @@ def test_one_problem_is_told_as_it_is(tmp_path: Path) -> None:
     assert run.trouble() is run.problems[0]
 
 
+def test_a_run_whose_clock_is_shown_wrong_does_not_know_the_time(tmp_path: Path) -> None:
+    run = hour(tmp_path)
+    assert run.knows_the_time
+    run.problems = [CaBusyError("busy", "later"), ClockError("365 days ahead", "set it")]
+    assert not run.knows_the_time
+
+
 def test_several_problems_are_told_together_and_a_failure_outweighs_a_pause(
     tmp_path: Path,
 ) -> None:
