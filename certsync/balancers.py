@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from certsync import host
+from certsync import gate, host
 from certsync.errors import HostError
 from certsync.fleet import Fleet, Machine
-from certsync.gate import FIRST, OTHERS
+from certsync.gate import FIRST, OTHERS, Gate
 
 COMMAND = (
     "echo show stat | socat -t 5 - /run/haproxy/admin.sock; "
-    "grep -q '^frontend tls' /etc/haproxy/haproxy.cfg && echo '# rule on' || echo '# rule off'; "
+    "sed 's/^/# configuration /' /etc/haproxy/haproxy.cfg; "
     "ip -o address show | awk '{ print \"# address\", $4 }'"
 )
-ADDRESS = "# address "
+ADDRESS, CONFIGURATION = "# address ", "# configuration "
 DRAINED = "drained: `certsync deploy` takes it back, or finish `certsync remove-backend`"
 
 
@@ -38,6 +38,9 @@ class Answer:
     addresses: tuple[str, ...]
     """All addresses that the machine has at the moment."""
 
+    gate: Gate
+    """What its configuration says."""
+
 
 def ask(fleet: Fleet) -> dict[str, Answer | HostError]:
     """Return, for each balancer, what it says, or why it could not be asked."""
@@ -47,7 +50,7 @@ def ask(fleet: Fleet) -> dict[str, Answer | HostError]:
             told = host.on(machine, fleet.known_hosts, COMMAND).stdout
         except HostError as error:
             return error
-        return Answer(members(told), in_pools(told), addresses(told))
+        return Answer(members(told), in_pools(told), addresses(told), configured(told))
 
     with ThreadPoolExecutor(4) as pool:
         names = [machine.name for machine in fleet.balancers]
@@ -63,8 +66,31 @@ def pools(fleet: Fleet) -> dict[str, Pools | HostError]:
 
 def addresses(output: str) -> tuple[str, ...]:
     """Return the addresses of a machine, from the lines of them."""
-    lines = [line.removeprefix(ADDRESS) for line in output.splitlines() if line.startswith(ADDRESS)]
-    return tuple(line.partition("/")[0] for line in lines)
+    return tuple(line.partition("/")[0] for line in _of(output, ADDRESS))
+
+
+def configured(output: str) -> Gate:
+    """Return what haproxy.cfg says, from the lines of it."""
+    return gate.read("\n".join(_of(output, CONFIGURATION)))
+
+
+def untold(fleet: Fleet, answers: Mapping[str, Answer]) -> list[str]:
+    """Return, in words, who takes a balancer's traffic and is not told the client's address."""
+    port = gate.proxy_port(fleet)
+    if not port:
+        return []
+    return [
+        f"{name}: {balancer} sends it connections without the client's address, because its port "
+        f"{port} did not answer {balancer}: is there a firewall between them?"
+        for balancer, answer in answers.items()
+        for name in _taking(answer.gate)
+        if answer.gate.ports.get(name) != port
+    ]
+
+
+def _taking(has: Gate) -> list[str]:
+    pools = [has.members, *has.others.values()] if has.rule else []
+    return sorted({name for pool in pools for name, inside in pool.items() if inside})
 
 
 def members(output: str) -> dict[str, str]:
@@ -77,15 +103,19 @@ def members(output: str) -> dict[str, str]:
 
 
 def in_pools(output: str) -> dict[str, dict[str, str]]:
-    """Return each member's word in each pool, from HAProxy's statistics and the line of the rule.
+    """Return each member's word in each pool, from HAProxy's statistics and its configuration.
 
     `yes` takes traffic; `disabled` has never been proven; `drained: …` was about to leave;
     `down: …` fails its check, with the
     reason; `rule off` where the rule itself is.
     """
-    lines = [line for line in output.splitlines() if line and not line.startswith(ADDRESS)]
-    rule = "# rule on" in lines
-    table = [line.removeprefix("# ") for line in lines if not line.startswith("# rule")]
+    lines = [
+        line
+        for line in output.splitlines()
+        if line and not line.startswith((ADDRESS, CONFIGURATION))
+    ]
+    rule = configured(output).rule
+    table = [line.removeprefix("# ") for line in lines]
     found: dict[str, dict[str, str]] = {}
     for entry in csv.DictReader(table):
         pool, name = entry["pxname"], entry["svname"]
@@ -113,3 +143,7 @@ def _word(entry: dict[str, str]) -> str:
         return DRAINED
     reason = entry.get("last_chk") or entry.get("check_desc") or ""
     return f"{status.lower()}: {reason}" if reason else status.lower()
+
+
+def _of(output: str, kind: str) -> list[str]:
+    return [line.removeprefix(kind) for line in output.splitlines() if line.startswith(kind)]

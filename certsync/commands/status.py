@@ -104,7 +104,8 @@ def status(path: Path, now: datetime) -> Status:
         more, unseen = _of_another(each, answer, pools, now)
         rows += more
         notes += unseen
-    findings += unasked + astray + _findings(fleet, rows)
+    heard = {name: each for name, each in asked.items() if isinstance(each, Answer)}
+    findings += unasked + astray + _findings(fleet, rows) + balancers.untold(fleet, heard)
     state = answer.get("state", {})
     past = watch.findings(state, fleet, now) if answer else []
     hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"

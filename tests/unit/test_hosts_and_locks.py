@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from certsync import host, lock, process, wheels
-from certsync.balancers import addresses, in_pools, members
 from certsync.errors import HostError, KeyRefusedError, SilentError, UnreachableError
 from certsync.report import pool_words
 from tests.unit.fake_fleet import machine
@@ -277,49 +276,6 @@ def test_how_long_a_lock_is_held_is_told() -> None:
     orphan = "a command, which an interrupted run has started, is still at work"
     assert lock.describe_work({}, 0) == orphan
     assert lock.describe_work({"since": 0}, 130) == f"{orphan}, for 2 min"
-
-
-HEADER = "# pxname,svname,status,check_desc,last_chk,\n"
-
-
-@pytest.mark.parametrize(
-    ("status", "reason", "word"),
-    [
-        ("UP", "", "yes"),
-        ("UP 1/2", "", "yes"),
-        ("MAINT", "", "disabled"),
-        (
-            "DRAIN",
-            "Layer7 check passed",
-            "drained: `certsync deploy` takes it back, or finish `certsync remove-backend`",
-        ),
-        ("DOWN", "SSL handshake failure", "down: SSL handshake failure"),
-        ("DOWN 1/2", "", "down: Layer6 invalid response"),
-    ],
-)
-def test_a_members_state_is_one_word_and_its_reason(status: str, reason: str, word: str) -> None:
-    line = f"tls,backend-01,{status},Layer6 invalid response,{reason},\n"
-    other = "http,backend-01,DOWN,,,\ntls,BACKEND,UP,,,\n"
-    assert members(f"{HEADER}{line}{other}# rule on\n") == {"backend-01": word}
-
-
-def test_who_is_in_several_pools_has_a_word_in_each_and_one_of_all() -> None:
-    output = f"{HEADER}tls,a,UP,,,\ntls-of-shop,a,MAINT,,,\ntls-of-shop,b,UP,,,\n# rule on\n"
-    assert in_pools(output) == {"tls": {"a": "yes"}, "tls-of-shop": {"a": "disabled", "b": "yes"}}
-    assert members(output) == {"a": "disabled (shop)", "b": "yes"}
-
-
-def test_while_the_rule_is_off_nobody_is_in_the_pool() -> None:
-    assert members(f"{HEADER}tls,backend-01,UP,,,\n# rule off\n") == {"backend-01": "rule off"}
-
-
-def test_a_balancers_own_addresses_are_told_beside_its_members() -> None:
-    output = (
-        f"{HEADER}tls,backend-01,UP,,,\n# rule on\n"
-        "# address 127.0.0.1/8\n# address 203.0.113.100/32\n# address 2001:db8:113::100/128\n"
-    )
-    assert members(output) == {"backend-01": "yes"}
-    assert addresses(output) == ("127.0.0.1", "203.0.113.100", "2001:db8:113::100")
 
 
 def test_balancers_that_disagree_are_each_named() -> None:
