@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
 """Measure what the balancer costs: beside a bare one written by hand, and beside none.
 
-usage: sudo .venv/bin/python bench/through.py [--seconds 4] [--repetitions 9] [--load kept]
+usage: sudo .venv/bin/python bench/through.py [--seconds 2] [--repetitions 24] [--load kept]
 
-What is compared, in turns, on a lab of real hosts, from the operator's machine with wrk:
+What is compared, on a lab of real hosts, from the operator's machine with wrk:
 
 - certsync: the balancer as certsync has set it up, PROXY protocol, server names and all;
 - bare: a second HAProxy on the same host, with the distribution's default settings and log, one
   TCP frontend and the same backends on port 443, as a person writes it from a guide;
+- again: a third HAProxy with the bare one's configuration; what this differs from it by is the
+  noise of the machine;
 - direct: the first backend's port 443, with no balancer.
+
+They take turns, in all their orders.
 
 The load: requests on connections that are kept, a new TLS connection for each request, and
 downloads of 20 MB. The table goes to standard output. It needs Debian's package wrk.
@@ -17,6 +21,8 @@ downloads of 20 MB. The table goes to standard output. It needs Debian's package
 from __future__ import annotations
 
 import argparse
+import itertools
+import math
 import re
 import shutil
 import statistics
@@ -34,7 +40,7 @@ from lab import Lab  # noqa: E402  # found through the line above
 from lab.image import DEFAULT_SUITE, SUITES  # noqa: E402  # the same
 
 NAME = "passthrough.example.com"
-BARE_PORT = 4443
+BARE_PORTS = {"bare": 4443, "again": 4444}
 BARE = """\
 global
     log /dev/log local0
@@ -58,7 +64,7 @@ backend tls
 {servers}
 """
 UNITS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
-CONTENDERS = ("certsync", "bare", "direct")
+CONTENDERS = ("certsync", "bare", "again", "direct")
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,8 @@ class Load:
 
 
 LOADS = (
-    Load("kept connections", "/small.html", 16),
-    Load("a new TLS connection each", "/small.html", 16, ("Connection: close",)),
+    Load("kept connections", "/small.html", 48),
+    Load("a new TLS connection each", "/small.html", 48, ("Connection: close",)),
     Load("downloads of 20 MB", "/large.bin", 4, (), "MB/s"),
 )
 
@@ -89,6 +95,13 @@ class Rates:
     def median(self) -> float:
         """The median rate."""
         return statistics.median(self.found)
+
+    def to(self, other: Rates) -> tuple[float, float]:
+        """Return the geometric mean of the ratios of each turn, and its standard error."""
+        ratios = [a / b for a, b in zip(self.found, other.found, strict=True)]
+        mean = statistics.geometric_mean(ratios)
+        spread = statistics.stdev(map(math.log, ratios)) if len(ratios) > 1 else math.inf
+        return mean, mean * spread / math.sqrt(len(ratios))
 
 
 def tell(text: str) -> None:
@@ -105,7 +118,7 @@ class Bench:
         balancer, first = lab.balancer.address, lab.backends[0].address
         self.addresses = {
             "certsync": f"{balancer}:443",
-            "bare": f"{balancer}:{BARE_PORT}",
+            **{name: f"{balancer}:{port}" for name, port in BARE_PORTS.items()},
             "direct": f"{first}:443",
         }
 
@@ -127,9 +140,13 @@ class Bench:
         servers = "\n".join(
             f"    server {each.name} {each.address}:443 check" for each in self.lab.backends
         )
-        text = BARE.format(port=BARE_PORT, servers=servers)
-        self.lab.balancer.sh("cat > /etc/bare.cfg && haproxy -f /etc/bare.cfg", input=text)
-        # Both balancers have seen their members up, and ours gives each its full share again.
+        for name, port in BARE_PORTS.items():
+            text = BARE.format(port=port, servers=servers)
+            path = f"/etc/{name}.cfg"
+            # A service, as ours is: what a shell starts has another share of the processors.
+            start = f"systemd-run -q --unit={name} --service-type=notify haproxy -Ws -f {path}"
+            self.lab.balancer.sh(f"cat > {path} && {start} -p /run/{name}.pid", input=text)
+        # All balancers have seen their members up, and ours gives each its full share again.
         self.lab.balancer.sh("sleep 35")
 
     def operator(self, *argv: str) -> str:
@@ -169,12 +186,16 @@ class Bench:
 def measured(
     rate: Callable[[str, Load, int], float], given: argparse.Namespace
 ) -> dict[str, dict[str, Rates]]:
-    """Return what each contender does of each load; they take turns, each beginning in its own."""
+    """Return what each contender does of each load.
+
+    They take turns in all their orders: who comes after `direct` finds the machine otherwise than
+    who comes before it, by some percents.
+    """
+    orders = itertools.cycle(itertools.permutations(CONTENDERS))
     found = {load.name: {name: Rates() for name in CONTENDERS} for load in given.load}
     for load in given.load:
-        for turn in range(given.repetitions):
-            first = turn % len(CONTENDERS)
-            for name in (*CONTENDERS[first:], *CONTENDERS[:first]):
+        for order in itertools.islice(orders, given.repetitions):
+            for name in order:
                 found[load.name][name].found.append(rate(name, load, given.seconds))
             told = ", ".join(
                 f"{key} {each.found[-1]:.0f}" for key, each in found[load.name].items()
@@ -184,22 +205,20 @@ def measured(
 
 
 def table(found: dict[str, dict[str, Rates]]) -> str:
-    """Return the table as Markdown: medians, and the medians of the ratios of each turn."""
+    """Return the table as Markdown: medians, and what one is to another with its error."""
     rows = [
-        "| load | certsync | bare HAProxy | direct | to bare | to direct |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| load | certsync | bare HAProxy | direct | to bare | bare again to bare | to direct |",
+        "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for load in LOADS:
         if load.name not in found:
             continue
         rates = found[load.name]
-        ours = rates["certsync"]
-        to_bare, to_direct = (
-            statistics.median(a / b for a, b in zip(ours.found, rates[other].found, strict=True))
-            for other in ("bare", "direct")
-        )
-        cells = " | ".join(f"{rates[name].median:.0f}" for name in CONTENDERS)
-        rows.append(f"| {load.name}, {load.unit} | {cells} | {to_bare:.3f} | {to_direct:.2f} |")
+        cells = " | ".join(f"{rates[name].median:.0f}" for name in ("certsync", "bare", "direct"))
+        ours, bare = rates["certsync"], rates["bare"]
+        compared = (ours.to(bare), rates["again"].to(bare), ours.to(rates["direct"]))
+        ratios = " | ".join(f"{mean:.3f} ± {error:.3f}" for mean, error in compared)
+        rows.append(f"| {load.name}, {load.unit} | {cells} | {ratios} |")
     return "\n".join(rows)
 
 
@@ -213,8 +232,8 @@ def _loads(word: str) -> tuple[Load, ...]:
 def main() -> int:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--seconds", type=int, default=4, metavar="N", help="of each turn")
-    parser.add_argument("--repetitions", type=int, default=9, metavar="N")
+    parser.add_argument("--seconds", type=int, default=2, metavar="N", help="of each turn")
+    parser.add_argument("--repetitions", type=int, default=24, metavar="N")
     parser.add_argument("--load", type=_loads, default=LOADS, metavar="kept|new|downloads")
     parser.add_argument("--suite", choices=SUITES, default=DEFAULT_SUITE)
     given = parser.parse_args()

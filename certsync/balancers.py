@@ -79,13 +79,22 @@ def untold(fleet: Fleet, answers: Mapping[str, Answer]) -> list[str]:
     port = gate.proxy_port(fleet)
     if not port:
         return []
-    return [
-        f"{name}: {balancer} sends it connections without the client's address, because its port "
-        f"{port} did not answer {balancer}: is there a firewall between them?"
-        for balancer, answer in answers.items()
-        for name in _taking(answer.gate)
-        if answer.gate.ports.get(name) != port
-    ]
+    found = []
+    for balancer, answer in answers.items():
+        taking = _taking(answer.gate)
+        missing = [name for name in taking if answer.gate.ports.get(name) != port]
+        if missing and missing == taking:
+            found.append(
+                f"{balancer}: it tells no backend the client's address: no deploy has turned that "
+                f"on yet, or none of them answers it on port {port}"
+            )
+            continue
+        found += [
+            f"{name}: {balancer} sends it connections without the client's address, because its "
+            f"port {port} did not answer {balancer}: is there a firewall between them?"
+            for name in missing
+        ]
+    return found
 
 
 def _taking(has: Gate) -> list[str]:

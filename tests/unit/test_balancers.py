@@ -75,6 +75,14 @@ def test_who_takes_traffic_without_the_clients_address_is_named_with_what_to_loo
     )
 
 
+def test_where_nobody_is_told_it_the_balancer_is_named_once() -> None:
+    (line,) = untold(fleet(2), {"balancer": answer(Gate(True, EVERYBODY))})
+    assert line == (
+        "balancer: it tells no backend the client's address: no deploy has turned that on yet, or "
+        "none of them answers it on port 8443"
+    )
+
+
 def test_nothing_is_said_where_all_are_told_it_or_nobody_is_to_be() -> None:
     assert untold(fleet(2), {"balancer": answer(Gate(True, EVERYBODY, ports=TOLD))}) == []
     off = fleet(2, balancing=Balancing(proxy_protocol=False))
