@@ -639,7 +639,7 @@ def test_roots_that_are_not_there_are_a_mistake(tmp_path: Path) -> None:
 def test_a_folder_in_place_of_roots_is_a_mistake(tmp_path: Path) -> None:
     text = with_ca("agree_to_terms = true", 'roots = "."')
     assert mistakes(text, tmp_path) == [
-        Mistake("ca.roots", f'"{tmp_path}" is a folder', "name a file")
+        Mistake("ca.roots", f"{quoted(str(tmp_path))} is a folder", "name a file")
     ]
 
 
@@ -649,7 +649,7 @@ def test_roots_without_a_certificate_are_a_mistake(tmp_path: Path) -> None:
     assert mistakes(text, tmp_path) == [
         Mistake(
             "ca.roots",
-            f'"{tmp_path}/roots.pem" holds no PEM certificate',
+            f"{quoted(f'{tmp_path}/roots.pem')} holds no PEM certificate",
             "it needs -----BEGIN CERTIFICATE----- and what follows",
         )
     ]
@@ -663,7 +663,7 @@ def test_roots_with_a_private_key_are_a_mistake_because_they_are_copied_to_balan
     assert mistakes(text, tmp_path) == [
         Mistake(
             "ca.directory_bundle",
-            f'"{tmp_path}/roots.pem" holds a private key',
+            f"{quoted(f'{tmp_path}/roots.pem')} holds a private key",
             "name a file that holds only certificates",
         )
     ]
