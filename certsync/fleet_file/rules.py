@@ -37,9 +37,15 @@ class UnfitError(ValueError):
         self.hint = hint
 
 
+LONGEST_SHOWN = 160
+
+
 def quoted(value: str) -> str:
-    """Return a value as messages show it: in quotes, on one line, of bearable length."""
-    shown = value if len(value) <= 80 else value[:79] + "…"
+    """Return a value as messages show it: in quotes, on one line, of bearable length.
+
+    A long one keeps its end too: there a path says which file it is.
+    """
+    shown = value if len(value) <= LONGEST_SHOWN else f"{value[:100]}…{value[-59:]}"
     plain = (char if char.isprintable() else ascii(char)[1:-1] for char in shown)
     return f'"{"".join(plain)}"'
 

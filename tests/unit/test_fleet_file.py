@@ -411,7 +411,7 @@ def test_a_value_of_the_wrong_type_is_a_mistake(
             id="long label",
         ),
         pytest.param(
-            "a." * 125 + "com.x", f'"{"a." * 39}a…" is 255 characters long',
+            "a." * 125 + "com.x", f'"{"a." * 50}…{"a." * 27}com.x" is 255 characters long',
             "a name has 253 at most", id="long name",
         ),
     ],
@@ -684,7 +684,7 @@ def test_a_key_at_a_path_that_openssh_would_split_is_a_mistake(tmp_path: Path) -
     assert mistakes(with_table('[ssh]\nkey = "my key"'), tmp_path) == [
         Mistake(
             "ssh.key",
-            f'"{tmp_path}/my key" has characters that OpenSSH reads as its own',
+            f"{quoted(f'{tmp_path}/my key')} has characters that OpenSSH reads as its own",
             "move it to a path without white space, quotes and ; $ % \\",
         )
     ]
