@@ -21,6 +21,8 @@ ADDRESS, CONFIGURATION = "# address ", "# configuration "
 DRAINED = "drained: `certsync deploy` takes it back, or finish `certsync remove-backend`"
 
 
+WAY_OUT = "let the firewall pass it, or write proxy_protocol = false under [balancing]"
+
 Pools = Mapping[str, Mapping[str, str]]
 """Pool, as haproxy.cfg calls it, to member to its word."""
 
@@ -86,12 +88,12 @@ def untold(fleet: Fleet, answers: Mapping[str, Answer]) -> list[str]:
         if missing and missing == taking:
             found.append(
                 f"{balancer}: it tells no backend the client's address: no deploy has turned that "
-                f"on yet, or none of them answers it on port {port}"
+                f"on yet, or none of them answers it on port {port} ({WAY_OUT})"
             )
             continue
         found += [
             f"{name}: {balancer} sends it connections without the client's address, because its "
-            f"port {port} did not answer {balancer}: is there a firewall between them?"
+            f"port {port} did not answer {balancer} ({WAY_OUT})"
             for name in missing
         ]
     return found

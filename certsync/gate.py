@@ -127,6 +127,8 @@ def abandoned(fleet: Fleet, before: Gate) -> list[str]:
 
     Who comes instead is proven at the end of a deploy, and its site is there from its begin.
     """
+    if not (before.rule and fleet.passthrough):
+        return []
     gone = before.leaving(fleet)
     pools = before.pools(fleet)
     return [
@@ -137,6 +139,36 @@ def abandoned(fleet: Fleet, before: Gate) -> list[str]:
             name in gone[each.lineage] for name, inside in pools[each.lineage].items() if inside
         )
     ]
+
+
+def uncovered(fleet: Fleet, deployed: Fleet, before: Gate) -> dict[str, list[str]]:
+    """Return the names, by lineage, that are served now and would be served by nobody for a while.
+
+    ``deployed`` is the fleet as it is. A lineage is known by its first name: one with another is a
+    new one, without a certificate until the end of a deploy, or for longer if the CA has none.
+    """
+    if not (before.rule and fleet.passthrough):
+        return {}
+    taking = {lineage for lineage, pool in before.pools(deployed).items() if any(pool.values())}
+    served = {name for each in deployed.lineages if each.lineage in taking for name in each.names}
+    found = {
+        each.lineage: [name for name in each.names if name in served]
+        for each in fleet.lineages
+        if each.lineage not in taking
+    }
+    return {lineage: names for lineage, names in found.items() if names}
+
+
+def takes_away(fleet: Fleet, deployed: Fleet) -> bool:
+    """Return whether backends are about to lose a port or a site that balancers send to.
+
+    ``deployed`` is the fleet as it is.
+    """
+    was = {each.lineage: {host.name for host in each.members} for each in deployed.lineages}
+    will = {each.lineage: {host.name for host in each.members} for each in fleet.lineages}
+    staying = {host.name for host in fleet.backends}
+    lost = any((names & staying) - will.get(lineage, set()) for lineage, names in was.items())
+    return lost or proxy_port(deployed) not in (0, fleet.balancing.proxy_port)
 
 
 def proxy_port(fleet: Fleet) -> int:
@@ -174,7 +206,9 @@ def _member(before: bool, proof: Proof | None) -> bool:
 
 def proofs_from(fleet: Fleet, answer: Mapping[str, Any]) -> dict[str, dict[str, Proof]]:
     """Return the proofs, by lineage and backend, that `certsync prove` has answered with."""
-    told = {fleet.lineage: answer.get("proofs", ()), **answer.get("others", {})}
+    # What the issuer has been told of yet may have another lineage in the first place.
+    first = answer.get("lineage", fleet.lineage)
+    told = {first: answer.get("proofs", ()), **answer.get("others", {})}
     return {
         lineage: {proof.name: proof for proof in map(Proof.from_json, proofs)}
         for lineage, proofs in told.items()
@@ -195,9 +229,9 @@ def read(configuration: str) -> Gate:
             rule = rule or (kind, name) == ("frontend", "tls")
             if section:
                 pools.setdefault(section, {})
-        elif section == FIRST and CHECKED in words[:-1]:
+        if section == FIRST and CHECKED in words[:-1]:
             first = words[words.index(CHECKED) + 1]
-        elif section and words[:1] == ["server"]:
+        if section and words[:1] == ["server"]:
             pools[section][words[1]] = "disabled" not in words[3:]
             if section != WEB:
                 at = words[2].rpartition(":")[2]

@@ -40,6 +40,23 @@ def packages() -> None:
     )
 
 
+@deploy("Balancers: roots")
+def roots(fleet: Fleet) -> None:
+    """Have what the health check verifies with, before a configuration names it."""
+    if not fleet.authority.roots:
+        return
+    own = written(
+        name="Roots for the health check",
+        path=templates.BALANCER_ROOTS,
+        content=Path(fleet.authority.roots).read_text(),
+    )
+    ran_when(
+        name="HAProxy reads other roots",
+        command=f"systemctl try-reload-or-restart haproxy\n{MEMBERS_ARE_UP}",
+        needed=lambda: own.changed,
+    )
+
+
 @deploy("Balancers: port 80")
 def configure(fleet: Fleet, machine: Machine) -> None:
     """Have port 80 lead to every backend; of port 443, what an earlier run has decided."""
@@ -60,22 +77,9 @@ def configure(fleet: Fleet, machine: Machine) -> None:
     ran_when(
         name="systemd reads it", command="systemctl daemon-reload", needed=lambda: drop_in.changed
     )
-    source_roots = fleet.authority.roots
-    if source_roots:
-        roots = written(
-            name="Roots for the health check",
-            path=templates.BALANCER_ROOTS,
-            content=Path(source_roots).read_text(),
-        )
     if host.data.get("adopt_haproxy"):
         put_aside(name="Put another haproxy.cfg aside", paths=_foreign_file, remove=False)
     haproxy_configured(name="haproxy.cfg", content=lambda: configuration(fleet, machine))
-    if source_roots:
-        ran_when(
-            name="HAProxy reads other roots",
-            command=f"systemctl try-reload-or-restart haproxy\n{MEMBERS_ARE_UP}",
-            needed=lambda: roots.changed,
-        )
     firewall_allows(
         name="Firewall", rules=["allow 80/tcp", "allow 443/tcp"], enable=fleet.firewall.enable,
         ssh_port=machine.ssh_port,

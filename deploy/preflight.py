@@ -7,6 +7,7 @@ from pyinfra.api import Host, State
 from pyinfra.api.exceptions import PyinfraError
 
 from certsync import gate, look
+from certsync.errors import StoreError
 from certsync.fleet import Fleet
 from certsync.look import Adopt, Objection
 from deploy.balancer import CONFIGURATION
@@ -18,6 +19,20 @@ TWO_DEPLOYS = (
     "the others are let in when they are proven, at the end of a deploy: name them in served_by "
     "beside those that are there, deploy, and take the old ones out with another deploy"
 )
+
+UNCOVERED = (
+    "{} would be served by nobody until {} has a certificate: a lineage is known by its first name"
+)
+KEEP_FIRST = (
+    "keep the first name where it is; or, if nobody may come meanwhile: `certsync passthrough "
+    "off`, deploy, `certsync passthrough on`, and deploy again"
+)
+UNTOLD = (
+    "it is not reached, and would go on sending connections to a port or a site that the backends "
+    "are about to take away"
+)
+BRING_BACK = "bring it back first, or take it out of the fleet file if it is gone for good"
+DEPLOYED = "/etc/certsync/fleet.json"
 
 _lock = RLock()
 _looked_at: set[int] = set()
@@ -36,11 +51,12 @@ def refuse_foreign_servers(
     with _lock:
         if id(state) in _looked_at:
             return
-        found = []
+        deployed = _deployed(state, fleet)
+        found = _not_reached(state, fleet, deployed)
         for host in state.activated_hosts:
             seen = host.get_fact(Standing)
             if host.data.machine in fleet.balancers:
-                found += _of_pools(fleet, host)
+                found += _of_pools(fleet, deployed, host)
             if seen is not None:
                 found += look.objections(fleet, host.data.machine, seen, adopt, promoting=promoting)
         if found:
@@ -50,10 +66,40 @@ def refuse_foreign_servers(
         _looked_at.add(id(state))
 
 
-def _of_pools(fleet: Fleet, host: Host) -> list[Objection]:
+def _deployed(state: State, fleet: Fleet) -> Fleet | None:
+    """Return the fleet as the issuer has it; None: it has none, or is not to be asked."""
+    for host in state.activated_hosts:
+        text = host.get_fact(Text, path=DEPLOYED) if host.name == fleet.issuer_name else ""
+        if text:
+            try:
+                return Fleet.from_json(text)
+            except StoreError:
+                # Of a newer version; whoever works on it next says so.
+                return None
+    return None
+
+
+def _not_reached(state: State, fleet: Fleet, deployed: Fleet | None) -> list[Objection]:
+    if deployed is None or not gate.takes_away(fleet, deployed):
+        return []
+    reached = {host.name for host in state.activated_hosts}
+    known = {host.name for host in deployed.balancers}
+    return [
+        Objection(each.name, UNTOLD, BRING_BACK)
+        for each in fleet.balancers
+        if each.name in known - reached
+    ]
+
+
+def _of_pools(fleet: Fleet, deployed: Fleet | None, host: Host) -> list[Objection]:
     """Return the lineages that nobody would serve while a deploy is under way."""
     before = gate.read(host.get_fact(Text, path=CONFIGURATION))
-    return [
+    found = [
         Objection(host.name, NOBODY_LEFT.format(lineage), TWO_DEPLOYS)
         for lineage in gate.abandoned(fleet, before)
+    ]
+    uncovered = gate.uncovered(fleet, deployed, before) if deployed else {}
+    return found + [
+        Objection(host.name, UNCOVERED.format(", ".join(names), lineage), KEEP_FIRST)
+        for lineage, names in uncovered.items()
     ]

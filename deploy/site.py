@@ -45,6 +45,7 @@ if machine in fleet.backends:
 
 if machine in fleet.balancers:
     balancer.packages()
+    balancer.roots(fleet)
     balancer.off_what_goes(fleet, machine)
     keepalived.packages(fleet)
 

@@ -8,7 +8,7 @@ import click
 
 from certsync import console
 from certsync.cli.group import AS_JSON, DRY, TOKEN, cli, now
-from certsync.errors import CertsyncError, NotifyError, WrongError
+from certsync.errors import CertsyncError, LockHeldError, NotifyError, WrongError
 from certsync.store import Store
 
 
@@ -80,15 +80,16 @@ def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
         else:
             did.append(f"ordered generation {number:04}")
 
-    with on_issuer(store, "issue", lock_token, now()) as done:
-        try:
+    try:
+        with on_issuer(store, "issue", lock_token, now()) as done:
             each_lineage(store, console.tell, done, work)
-        except CertsyncError as error:
-            if not (lock_token and verb.has_something(store)):
-                raise
-            # A deploy goes on with what is there; its table ends with what is not, and why.
-            console.warn(f"{error.message}; {error.hint}" if error.hint else error.message)
-            done.append(f"not ordered: {error.message}")
+    except LockHeldError:
+        raise
+    except CertsyncError as error:
+        if not (lock_token and verb.has_something(store)):
+            raise
+        # A deploy goes on with what is there, and ends with what is not: that is noted by now.
+        console.warn(f"{error.message}; {error.hint}" if error.hint else error.message)
 
 
 @cli.command()

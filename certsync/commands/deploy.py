@@ -54,7 +54,7 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list
     fleet = read_fleet(path)
     with fleet_lock.held(fleet, "deploy") as token:
         walked = walk.taken(Errand(path, options.data()), fleet, token, done)
-    walk.conclude(fleet, walked, walk.settled(path, now))
+    walk.conclude(fleet, walked, walk.settled(path, now), whole=True)
     _say_where(fleet, path)
 
 

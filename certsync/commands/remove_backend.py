@@ -29,6 +29,10 @@ REPLACE = "Replace the keys"
 """Of the walk's operations the last one: what is left when nothing else has failed."""
 
 
+GOOD = (Verdict.IN_SYNC, Verdict.BEHIND)
+"""What clients accept."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What a person can say of the backend."""
@@ -269,7 +273,7 @@ def _refuse_the_last(wanted: Leaving) -> None:
 def refuse_the_last(
     wanted: Leaving, proofs: Mapping[str, Mapping[str, Proof]], asked: Sequence[Pools]
 ) -> None:
-    """Refuse to take away the last one that serves a lineage.
+    """Refuse to take away the last one that serves a lineage; nobody may have served it before.
 
     ``proofs`` are by lineage and backend, ``asked`` is what each balancer says of its pools.
 
@@ -280,6 +284,7 @@ def refuse_the_last(
         each.lineage
         for each in wanted.fleet.lineages
         if each.lineage in wanted.lineages
+        and _serves(wanted.name, each, proofs.get(each.lineage, {}), asked, wanted.fleet)
         and not _serving(each, proofs.get(each.lineage, {}), asked, wanted.fleet)
     ]
     if alone:
@@ -290,13 +295,29 @@ def refuse_the_last(
         )
 
 
+def _serves(
+    name: str,
+    lineage: Fleet,
+    proofs: Mapping[str, Proof],
+    asked: Sequence[Pools],
+    fleet: Fleet,
+) -> bool:
+    """Return whether the one that leaves serves a lineage, as far as anybody can tell."""
+    verdict = proofs[name].verdict if name in proofs else Verdict.UNREACHABLE
+    if not fleet.passthrough or not asked:
+        return verdict in GOOD
+    # A balancer may reach one that the issuer does not.
+    pool = pool_name(fleet, lineage.lineage)
+    taking = any(pools.get(pool, {}).get(name) == "yes" for pools in asked)
+    return taking and verdict in (*GOOD, Verdict.UNREACHABLE)
+
+
 def _serving(
     lineage: Fleet, proofs: Mapping[str, Proof], asked: Sequence[Pools], fleet: Fleet
 ) -> set[str]:
     """Return who serves a lineage and gets its connections, of those who stay."""
-    good = (Verdict.IN_SYNC, Verdict.BEHIND)
     members = {each.name for each in lineage.members}
-    serving = {name for name, each in proofs.items() if each.verdict in good} & members
+    serving = {name for name, each in proofs.items() if each.verdict in GOOD} & members
     pool = pool_name(fleet, lineage.lineage)
     for pools in asked if fleet.passthrough else ():
         serving &= {name for name, word in pools.get(pool, {}).items() if word == "yes"}

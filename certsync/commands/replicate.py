@@ -189,8 +189,11 @@ def replicate(store: Store, now: datetime, tell: Tell, missed: Collection[str] =
 
 
 def is_one_of_several_without_any(store: Store) -> bool:
-    """Return whether this lineage has nothing to replicate, and another one of the fleet has."""
-    if store.target(store.lineage) is not None:
+    """Return whether this lineage has nothing to replicate, and another one of the fleet has.
+
+    One that serves what it should serve no more is not among those.
+    """
+    if store.target(store.lineage) is not None or store.current(store.lineage):
         return False
     others = replace(store, lineage="").lineages()
     return any(one.target(one.lineage) is not None for one in others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from certsync.balancers import Answer
 from certsync.errors import HostError
 from certsync.fleet import Fleet
 from certsync.fleet_file import read_fleet
+from certsync.gate import proofs_from
 from certsync.options import Provider
 from certsync.probe import Unreachable, probe
 from certsync.proof import Proof, Verdict, judge
@@ -33,6 +35,9 @@ class Status:
 
     past: list[str]
     """Those of the findings that say how earlier runs ended, which no other run can change."""
+
+    untold: list[str]
+    """Those that say who is not told the client's address, which only a deploy changes."""
 
     state: dict[str, Any]
     """What the issuer remembers of its runs; empty: it cannot be asked."""
@@ -87,13 +92,13 @@ def status(path: Path, now: datetime) -> Status:
     findings: list[str] = []
     try:
         answer = issuer_side.answer(fleet, fleet.issuer, "prove")
-        proofs = [Proof.from_json(each) for each in answer["proofs"]]
         seen_from = fleet.issuer_name
     except HostError as error:
         answer = {}
-        proofs = _from_here(fleet, now)
         seen_from = "here"
         findings.append(error.message)
+    told = proofs_from(fleet, answer) if answer else {}
+    proofs = _proofs(fleet, told, now)
     through, notes = _through(fleet, proofs, now) if fleet.passthrough else ([], [])
     asked = balancers.ask(fleet)
     pools, unasked = _pools(fleet, asked)
@@ -101,11 +106,12 @@ def status(path: Path, now: datetime) -> Status:
     rows = [report.row(each, pools.get(each.name, "-"), now) for each in proofs]
     rows += [report.row(each, "-", now) for each in through]
     for each in fleet.lineages[1:]:
-        more, unseen = _of_another(each, answer, pools, now)
+        more, unseen = _of_another(each, _proofs(each, told, now), pools, now)
         rows += more
         notes += unseen
     heard = {name: each for name, each in asked.items() if isinstance(each, Answer)}
-    findings += unasked + astray + _findings(fleet, rows) + balancers.untold(fleet, heard)
+    untold = balancers.untold(fleet, heard)
+    findings += unasked + astray + _findings(fleet, rows) + untold
     state = answer.get("state", {})
     past = watch.findings(state, fleet, now) if answer else []
     hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"
@@ -113,15 +119,15 @@ def status(path: Path, now: datetime) -> Status:
     renewal = [
         line for line in (watch.last_run(state, now), *watch.all_coming(answer, fleet)) if line
     ]
-    return Status(fleet, rows, findings + past, past, state, renewal, seen_from, notes, hint)
+    return Status(
+        fleet, rows, findings + past, past, untold, state, renewal, seen_from, notes, hint
+    )
 
 
 def _of_another(
-    fleet: Fleet, answer: dict[str, Any], pools: dict[str, str], now: datetime
+    fleet: Fleet, proofs: list[Proof], pools: dict[str, str], now: datetime
 ) -> tuple[list[Row], list[str]]:
     """Return the rows of a lineage besides the first, each with its name, and notes."""
-    told = answer.get("others", {}).get(fleet.lineage)
-    proofs = _from_here(fleet, now) if told is None else [Proof.from_json(each) for each in told]
     through, notes = _through(fleet, proofs, now) if fleet.passthrough else ([], [])
     rows = [report.row(each, pools.get(each.name, "-"), now) for each in proofs]
     rows += [report.row(each, "-", now) for each in through]
@@ -142,6 +148,12 @@ def _of_other_file(path: Path, origin: dict[str, Any]) -> list[str]:
         f"{origin['by']}: deploy this one, or pull the newer"
     )
     return [text]
+
+
+def _proofs(fleet: Fleet, told: Mapping[str, Mapping[str, Proof]], now: datetime) -> list[Proof]:
+    """Return the issuer's proofs of a lineage; one that it knows nothing of is seen from here."""
+    known = told.get(fleet.lineage)
+    return _from_here(fleet, now) if known is None else list(known.values())
 
 
 def _from_here(fleet: Fleet, now: datetime) -> list[Proof]:

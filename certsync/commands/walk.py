@@ -119,10 +119,18 @@ def settled(path: Path, now: Callable[[], datetime]) -> Status:
         sleep(0.5)
 
 
-def conclude(fleet: Fleet, walked: Walked, shown: Status, expected: Collection[str] = ()) -> None:
+def conclude(
+    fleet: Fleet,
+    walked: Walked,
+    shown: Status,
+    expected: Collection[str] = (),
+    *,
+    whole: bool = False,
+) -> None:
     """Show the table, and tell what failed or is not as it should be.
 
     ``expected`` are rows of the table whose findings are known, and no failure of this walk.
+    ``whole``: all that the fleet file says was to be done, and not one change of it.
 
     Raises:
         LaterError: the road is open up to the certificate; the same command continues.
@@ -134,11 +142,18 @@ def conclude(fleet: Fleet, walked: Walked, shown: Status, expected: Collection[s
     noted = _noted(fleet, walked.outcome, shown)
     if noted.get("exit") == LaterError.exit_status:
         raise LaterError(str(noted["error"]), str(noted["hint"]))
-    for text in shown.past:
+    others = [*shown.past, *([] if whole else shown.untold)]
+    for text in others:
         console.warn(text)
-    wrong = [*walked.failures, *(each for each in shown.findings if each not in shown.past)]
+    wrong = [*walked.failures, *(each for each in shown.findings if each not in others)]
+    lacking = _not_ordered(fleet, walked.outcome, shown)
+    if lacking.get("exit") == LaterError.exit_status:
+        # What a lineage without a certificate looks like in the table follows from that.
+        raise LaterError("; ".join([str(lacking["error"]), *wrong]), str(lacking["hint"]))
+    if lacking:
+        wrong.append(f"{fleet.issuer_name}: {lacking['error']}")
     if unexpected(wrong, expected):
-        raise RolloutError("; ".join(wrong), noted.get("hint") or HINT)
+        raise RolloutError("; ".join(wrong), noted.get("hint") or lacking.get("hint") or HINT)
 
 
 def unexpected(wrong: Sequence[str], expected: Collection[str]) -> list[str]:
@@ -159,6 +174,18 @@ def _noted(fleet: Fleet, outcome: Outcome, shown: Status) -> dict[str, Any]:
     verb = ISSUER_STEPS.get(outcome.failed.get(fleet.issuer_name, ""), "")
     noted: dict[str, Any] = shown.state.get("runs", {}).get(verb, {})
     return noted
+
+
+def _not_ordered(fleet: Fleet, outcome: Outcome, shown: Status) -> dict[str, Any]:
+    """Return how the issuer noted orders that it has failed at, in a walk that went on.
+
+    Of several lineages, one that lacks its certificate keeps no other from its own.
+    """
+    order = next(what for what, verb in ISSUER_STEPS.items() if verb == "issue")
+    if not any((each.host, each.what) == (fleet.issuer_name, order) for each in outcome.changed):
+        return {}
+    noted: dict[str, Any] = shown.state.get("runs", {}).get("issue", {})
+    return noted if noted.get("error") else {}
 
 
 def _why(run: Run, name: str) -> str:

@@ -235,6 +235,42 @@ def test_all_who_serve_a_lineage_are_not_exchanged_in_one_deploy(road: Road) -> 
     assert "\n0 changes\n" in road.deploy().stderr
 
 
+def test_another_first_name_is_refused_before_anybody_is_left_without_a_certificate(
+    road: Road,
+) -> None:
+    before = state(road.lab)
+    road.edit(f'names = ["{SHOP}", "www.{SHOP}"]', f'names = ["www.{SHOP}", "{SHOP}"]')
+    for options in ((), ("--dry-run",)):
+        ended = road.deploy(*options)
+        assert ended.status == 1
+        assert (
+            f"balancer: www.{SHOP}, {SHOP} would be served by nobody until www.{SHOP} has a "
+            "certificate: a lineage is known by its first name"
+        ) in ended.stderr
+        assert "hint: keep the first name where it is; or, if nobody may come" in ended.stderr
+    assert state(road.lab) == before
+    road.edit(f'names = ["www.{SHOP}", "{SHOP}"]', f'names = ["{SHOP}", "www.{SHOP}"]')
+
+
+def test_a_name_of_one_lineage_that_leads_elsewhere_is_told_and_all_else_goes_on(
+    road: Road,
+) -> None:
+    elsewhere = f"elsewhere.{SHOP}"
+    shown = leaf(road, road.lab.balancer.address, SHOP)
+    road.lab.ca.set_address(elsewhere, ipv4=[road.replicas[0].address], ipv6=[])
+    road.edit(f'"www.{SHOP}"]', f'"www.{SHOP}", "{elsewhere}"]')
+    ended = road.deploy()
+    assert ended.status == 75, ended.everything
+    assert f"error: {SHOP}: " in ended.stderr
+    assert f"{elsewhere} leads to 203.0.113.12, which is backend-02" in ended.stderr
+    assert f"{elsewhere}. A 203.0.113.10" in ended.stderr
+    assert leaf(road, road.lab.balancer.address, SHOP) == shown
+    assert road.pages()
+    road.edit(f'"www.{SHOP}", "{elsewhere}"]', f'"www.{SHOP}"]')
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+
+
 def test_a_lineage_that_the_fleet_has_no_more_is_served_by_nobody(road: Road) -> None:
     text = road.fleet_file.read_text()
     begin, end = text.index("[lineages.shop]"), text.index("[balancers.balancer]")

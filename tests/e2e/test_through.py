@@ -203,7 +203,8 @@ def test_who_does_not_answer_the_balancer_there_is_named_and_reached_on_443(road
         assert f"server {machine.name} {machine.address}:443\n" in road.haproxy_cfg()
         assert (
             f"{machine.name}: balancer sends it connections without the client's address, because "
-            "its port 9443 did not answer balancer: is there a firewall between them?"
+            "its port 9443 did not answer balancer (let the firewall pass it, or write "
+            "proxy_protocol = false under [balancing])"
         ) in ended.stderr
     assert f"server {road.issuer.name} {road.issuer.address}:9443 send-pro" in road.haproxy_cfg()
     assert road.pages() == {machine.name for machine in road.backends}

@@ -71,7 +71,8 @@ def test_who_takes_traffic_without_the_clients_address_is_named_with_what_to_loo
     (line,) = untold(fleet(2), {"balancer": answer(has)})
     assert line == (
         "backend-02: balancer sends it connections without the client's address, because its port "
-        "8443 did not answer balancer: is there a firewall between them?"
+        "8443 did not answer balancer (let the firewall pass it, or write proxy_protocol = false "
+        "under [balancing])"
     )
 
 
@@ -79,7 +80,8 @@ def test_where_nobody_is_told_it_the_balancer_is_named_once() -> None:
     (line,) = untold(fleet(2), {"balancer": answer(Gate(True, EVERYBODY))})
     assert line == (
         "balancer: it tells no backend the client's address: no deploy has turned that on yet, or "
-        "none of them answers it on port 8443"
+        "none of them answers it on port 8443 (let the firewall pass it, or write proxy_protocol = "
+        "false under [balancing])"
     )
 
 

@@ -312,3 +312,86 @@ STATES = """\
 def test_members_that_are_drained_are_found_and_one_that_is_not_proven_is_left_as_it_is() -> None:
     assert drained(CONFIGURATION, STATES) == ["http/backend-02", "tls/backend-01"]
     assert drained(CONFIGURATION, "") == drained("", STATES) == []
+
+
+def test_a_template_of_a_fleets_own_may_say_the_checked_name_with_each_member() -> None:
+    text = (
+        "frontend tls\n"
+        "backend tls\n"
+        "    server a 203.0.113.11:443 check check-sni www.example.com\n"
+        "    server b 203.0.113.12:8443 send-proxy-v2 check-sni www.example.com disabled\n"
+    )
+    assert read(text) == Gate(True, {"a": True, "b": False}, {}, {"a": 0, "b": 8443})
+    assert read(text).first == "www.example.com"
+
+
+def test_proofs_of_an_issuer_that_knows_no_new_lineage_yet_are_of_those_that_it_knows() -> None:
+    proof = Proof("backend-01", Verdict.IN_SYNC, "", "", "", "")
+    answer = {"lineage": NAME, "proofs": [proof.to_json()]}
+    on_top = fleet(
+        2, names=(SHOP,), others=(Wanted((NAME,), (), KeyType.RSA_2048, "", False, Site()),)
+    )
+    assert proofs_from(on_top, answer) == {NAME: {"backend-01": proof}}
+
+
+# What a deploy would take away
+
+
+def admitted(made: Fleet) -> Gate:
+    """Return the gate of a fleet whose members are all in."""
+    good = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.IN_SYNC)
+    seen = Seen({each.lineage: good for each in made.lineages})
+    return gate.decide(made, Gate(False, {}), seen)
+
+
+def lineages(first: tuple[str, ...], *others: tuple[str, ...]) -> Fleet:
+    wanted = [Wanted(names, (), KeyType.RSA_2048, "", False, Site()) for names in others]
+    return fleet(2, names=first, others=tuple(wanted))
+
+
+WWW = f"www.{NAME}"
+
+
+@pytest.mark.parametrize(
+    ("was", "will", "found"),
+    [
+        (lineages((NAME, WWW)), lineages((NAME, WWW)), {}),
+        (lineages((NAME, WWW)), lineages((NAME,)), {}),
+        (lineages((NAME,)), lineages((NAME, WWW)), {}),
+        (lineages((NAME,)), lineages((NAME,), (SHOP,)), {}),
+        (lineages((NAME,)), lineages((SHOP,), (NAME,)), {}),
+        (lineages((NAME,), (SHOP,)), lineages((SHOP,), (NAME,)), {}),
+        (lineages((NAME,), (SHOP,)), lineages((SHOP,)), {}),
+        (lineages((NAME, WWW)), lineages((WWW, NAME)), {WWW: [WWW, NAME]}),
+        (lineages((NAME, WWW)), lineages((NAME,), (WWW,)), {WWW: [WWW]}),
+        (lineages((SHOP,), (NAME, WWW)), lineages((SHOP,), (WWW,)), {WWW: [WWW]}),
+    ],
+)
+def test_names_that_nobody_would_serve_for_a_while_are_known_before(
+    was: Fleet, will: Fleet, found: dict[str, list[str]]
+) -> None:
+    assert gate.uncovered(will, was, admitted(was)) == found
+    # Where nothing is passed through, nobody comes.
+    assert gate.uncovered(will, was, replace(admitted(was), rule=False)) == {}
+    assert gate.uncovered(replace(will, passthrough=False), was, admitted(was)) == {}
+
+
+def test_what_backends_are_about_to_take_away_is_known_before() -> None:
+    moved = fleet(2, balancing=Balancing(proxy_port=9443))
+    off = fleet(2, balancing=Balancing(proxy_protocol=False))
+    assert gate.takes_away(moved, fleet(2))
+    assert not gate.takes_away(moved, off)
+    assert not gate.takes_away(off, fleet(2))
+    both = lineages((NAME,), (SHOP,))
+    assert gate.takes_away(two_lineages(), both)
+    assert not gate.takes_away(both, two_lineages())
+    # Who leaves the fleet is let go by its own command.
+    assert not gate.takes_away(fleet(1), fleet(2))
+
+
+def test_where_nothing_is_passed_through_nobody_is_left_without_a_server() -> None:
+    only_first = fleet(2, others=(replace(two_lineages().others[0], serving=("backend-01",)),))
+    moved = admitted(two_lineages())
+    assert gate.abandoned(only_first, moved) == [SHOP]
+    assert gate.abandoned(only_first, replace(moved, rule=False)) == []
+    assert gate.abandoned(replace(only_first, passthrough=False), moved) == []

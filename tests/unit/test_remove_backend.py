@@ -122,6 +122,26 @@ def test_who_serves_and_is_in_another_lineages_pool_alone_does_not_count() -> No
     remove_backend.refuse_the_last(off, proofs, [{}])
 
 
+@pytest.mark.parametrize("verdict", [Verdict.WRONG, Verdict.UNREACHABLE])
+def test_a_lineage_that_nobody_serves_keeps_nobody_from_leaving(verdict: Verdict) -> None:
+    wanted = leaves(NAME, SHOP, of=of_two(2))
+    nobody = proven(verdict, verdict, verdict)
+    down = dict.fromkeys(YES, "down: L6RSP")
+    remove_backend.refuse_the_last(
+        wanted, {NAME: GOOD, SHOP: nobody}, [{**BOTH, f"tls-of-{SHOP}": down}]
+    )
+    # Somebody else's balancer cannot be asked.
+    remove_backend.refuse_the_last(wanted, {NAME: GOOD, SHOP: nobody}, [])
+
+
+def test_one_that_a_balancer_reaches_and_the_issuer_does_not_may_be_the_last_all_the_same() -> None:
+    unseen = proven(*3 * [Verdict.UNREACHABLE])
+    with pytest.raises(RefusedError, match=f"serves {SHOP};"):
+        remove_backend.refuse_the_last(
+            leaves(NAME, SHOP, of=of_two(2)), {NAME: GOOD, SHOP: unseen}, [BOTH]
+        )
+
+
 def test_of_the_only_lineage_the_last_one_is_told_without_its_name() -> None:
     with pytest.raises(RefusedError) as caught:
         remove_backend.refuse_the_last(leaves(NAME, of=fleet(2)), {NAME: ALONE}, [{"tls": YES}])
