@@ -38,6 +38,7 @@ class UnfitError(ValueError):
 
 
 LONGEST_SHOWN = 160
+"""Characters of a value, in a message."""
 
 
 def quoted(value: str) -> str:
