@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
 """Measure what the balancer costs: beside a bare one written by hand, and beside none.
 
-usage: sudo .venv/bin/python bench/through.py [--seconds 2] [--repetitions 24] [--load kept]
+usage: sudo .venv/bin/python bench/through.py [--seconds 1] [--repetitions 48] [--load kept]
 
 What is compared, on a lab of real hosts, from the operator's machine with wrk:
 
 - certsync: the balancer as certsync has set it up, PROXY protocol, server names and all;
 - bare: a second HAProxy on the same host, with the distribution's default settings and log, one
-  TCP frontend and the same backends on port 443, as a person writes it from a guide;
+  TCP frontend for IPv4 and IPv6 (wrk takes IPv6 where it is answered) and the same backends on
+  port 443, as a person writes it from a guide;
 - again: a third HAProxy with the bare one's configuration; what this differs from it by is the
   noise of the machine;
 - direct: the first backend's port 443, with no balancer.
 
-They take turns, in all their orders.
+They take turns, in all their orders. All three HAProxys log each connection to the journal.
 
 The load: requests on connections that are kept, a new TLS connection for each request, and
 downloads of 20 MB. The table goes to standard output. It needs Debian's package wrk.
@@ -58,6 +59,7 @@ defaults
     timeout server 50000
 frontend tls
     bind :{port}
+    bind [::]:{port} v6only
     default_backend tls
 backend tls
     balance roundrobin
@@ -143,11 +145,20 @@ class Bench:
         for name, port in BARE_PORTS.items():
             text = BARE.format(port=port, servers=servers)
             path = f"/etc/{name}.cfg"
-            # A service, as ours is: what a shell starts has another share of the processors.
-            start = f"systemd-run -q --unit={name} --service-type=notify haproxy -Ws -f {path}"
-            self.lab.balancer.sh(f"cat > {path} && {start} -p /run/{name}.pid", input=text)
+            # As the distribution's unit starts it: what a shell starts has another share of the
+            # processors, and without the journal's socket in its root it would log nothing.
+            start = (
+                f"systemd-run -q --unit={name} --service-type=notify "
+                "-p BindReadOnlyPaths=/dev/log:/var/lib/haproxy/dev/log "
+                f"haproxy -Ws -f {path} -p /run/{name}.pid"
+            )
+            self.lab.balancer.sh(f"cat > {path} && {start}", input=text)
         # All balancers have seen their members up, and ours gives each its full share again.
         self.lab.balancer.sh("sleep 35")
+        for name, unit in {"certsync": "haproxy", **{name: name for name in BARE_PORTS}}.items():
+            self.rate(name, LOADS[0], 1)
+            if "tls/backend-01" not in self.lab.balancer.sh(f"journalctl -q -n 48 -u {unit}"):
+                raise SystemExit(f"error: {name} does not log its connections, the others do")
 
     def operator(self, *argv: str) -> str:
         """Run a command in the operator's namespace, and return what it printed."""
@@ -232,8 +243,8 @@ def _loads(word: str) -> tuple[Load, ...]:
 def main() -> int:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--seconds", type=int, default=2, metavar="N", help="of each turn")
-    parser.add_argument("--repetitions", type=int, default=24, metavar="N")
+    parser.add_argument("--seconds", type=int, default=1, metavar="N", help="of each turn")
+    parser.add_argument("--repetitions", type=int, default=48, metavar="N")
     parser.add_argument("--load", type=_loads, default=LOADS, metavar="kept|new|downloads")
     parser.add_argument("--suite", choices=SUITES, default=DEFAULT_SUITE)
     given = parser.parse_args()
