@@ -79,7 +79,10 @@ def configure(fleet: Fleet, machine: Machine) -> None:
     )
     if host.data.get("adopt_haproxy"):
         put_aside(name="Put another haproxy.cfg aside", paths=_foreign_file, remove=False)
-    haproxy_configured(name="haproxy.cfg", content=lambda: configuration(fleet, machine))
+    # Nobody is let in here, and new backends answer nothing yet: there is nobody to wait for.
+    haproxy_configured(
+        name="haproxy.cfg", content=lambda: configuration(fleet, machine), until_up=False
+    )
     firewall_allows(
         name="Firewall", rules=["allow 80/tcp", "allow 443/tcp"], enable=fleet.firewall.enable,
         ssh_port=machine.ssh_port,

@@ -3,6 +3,7 @@
 from pyinfra import host, inventory, state
 
 from deploy import absent, progress, road
+from deploy.latency import without_delay
 from deploy.operations import phase
 
 fleet, machine = host.data.fleet, host.data.machine
@@ -11,6 +12,7 @@ issuer = inventory.get_host(fleet.issuer_name)
 needed = [issuer] if issuer in state.activated_hosts else []
 
 progress.report(state)
+without_delay(host)
 
 phase(name="Phase 1 of 3: no account, no more renewals")
 

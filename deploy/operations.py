@@ -179,8 +179,11 @@ def _nginx_configured(
 
 
 @operation()
-def haproxy_configured(content: Callable[[], str]) -> Commands:
-    """Have this haproxy.cfg, tested before it counts; the reload drops no connection."""
+def haproxy_configured(content: Callable[[], str], *, until_up: bool = True) -> Commands:
+    """Have this haproxy.cfg, tested before it counts; the reload drops no connection.
+
+    ``until_up``: wait until its members have passed their checks.
+    """
     path = "/etc/haproxy/haproxy.cfg"
     text = content()
     unfinished = f"{CANDIDATE}.haproxy"
@@ -198,7 +201,8 @@ def haproxy_configured(content: Callable[[], str]) -> Commands:
     yield StringCommand(
         f"systemctl enable -q haproxy && systemctl reload-or-restart haproxy && rm -f {unfinished}"
     )
-    yield StringCommand(MEMBERS_ARE_UP)
+    if until_up:
+        yield StringCommand(MEMBERS_ARE_UP)
 
 
 @operation()

@@ -7,6 +7,7 @@ fleet that the hosts' data holds. One that is gone for good is left out of the r
 from pyinfra import host, inventory, state
 
 from deploy import absent, balancer, issuer, progress, road
+from deploy.latency import without_delay
 from deploy.operations import phase
 
 fleet, machine = host.data.fleet, host.data.machine
@@ -17,6 +18,7 @@ balancer_hosts = [inventory.get_host(each.name) for each in fleet.balancers]
 issuing_host = inventory.get_host(fleet.issuer_name)
 
 progress.report(state)
+without_delay(host)
 
 phase(name="Phase 1 of 6: no new connections")
 

@@ -21,6 +21,7 @@ from deploy import (
     road,
 )
 from deploy.facts import Standing
+from deploy.latency import without_delay
 from deploy.operations import phase
 from deploy.preflight import refuse_foreign_servers
 
@@ -35,6 +36,7 @@ promoting = bool(host.data.get("promote"))
 certificate = host.data.get("certificate") or "issue"
 
 progress.report(state)
+without_delay(host)
 refuse_foreign_servers(state, fleet, adopt, promoting=promoting)
 demoted = promoting and machine in fleet.replicas and host.get_fact(Standing).issuer
 
