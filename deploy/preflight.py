@@ -35,7 +35,8 @@ BRING_BACK = "bring it back first, or take it out of the fleet file if it is gon
 DEPLOYED = "/etc/certsync/fleet.json"
 
 _lock = RLock()
-_looked_at: set[int] = set()
+_letting_go: dict[int, list[Host]] = {}
+"""Of each run that has been looked at, the balancers of `letting_go`."""
 
 
 def refuse_foreign_servers(
@@ -49,7 +50,7 @@ def refuse_foreign_servers(
         PyinfraError: with all objections, before pyinfra has run any operation.
     """
     with _lock:
-        if id(state) in _looked_at:
+        if id(state) in _letting_go:
             return
         deployed = _deployed(state, fleet)
         found = _not_reached(state, fleet, deployed)
@@ -63,7 +64,26 @@ def refuse_foreign_servers(
             found.sort(key=lambda each: each.host)
             event("refused", text=look.describe(found))
             raise PyinfraError(f"nothing was changed on any host:\n{look.describe(found)}")
-        _looked_at.add(id(state))
+        _letting_go[id(state)] = _sending_there(state, fleet, deployed)
+
+
+def letting_go(state: State) -> list[Host]:
+    """Return the balancers that send to what the backends are about to take away.
+
+    They stop it first; what fails on one of them has to keep the backends as they are.
+    """
+    return _letting_go[id(state)]
+
+
+def _sending_there(state: State, fleet: Fleet, deployed: Fleet | None) -> list[Host]:
+    if deployed is None or not gate.takes_away(fleet, deployed):
+        return []
+    known = {host.name for host in deployed.balancers}
+    return [
+        host
+        for host in state.activated_hosts
+        if host.data.machine in fleet.balancers and host.name in known
+    ]
 
 
 def _deployed(state: State, fleet: Fleet) -> Fleet | None:

@@ -23,7 +23,7 @@ from deploy import (
 from deploy.facts import Standing
 from deploy.latency import without_delay
 from deploy.operations import phase
-from deploy.preflight import refuse_foreign_servers
+from deploy.preflight import letting_go, refuse_foreign_servers
 
 fleet, machine = host.data.fleet, host.data.machine
 adopt = Adopt(
@@ -64,6 +64,8 @@ if promoting:
 phase(name="Phase 2 of 6: nginx on every backend, port 80 on the balancer")
 
 if machine in fleet.backends:
+    if balancers := letting_go(state):
+        absent.let_go(state, balancers, name="No balancer sends to what goes away here")
     backend.configure(fleet, machine)
     if not fleet.share_tickets:
         absent.tickets()

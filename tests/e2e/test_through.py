@@ -187,6 +187,22 @@ def test_the_switch_is_turned_off_and_on_without_a_failed_connection(road: Road)
     assert set(tally.backends) == {machine.name for machine in road.backends}
 
 
+def test_backends_keep_the_port_that_a_balancer_could_not_let_go_of(road: Road) -> None:
+    balancer, folder = road.lab.balancer, "/etc/haproxy"
+    road.edit("[balancing]\n", "[balancing]\nproxy_port = 9443\n")
+    balancer.sh(f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}")
+    ended = road.deploy()
+    balancer.sh(f"umount {folder}")
+    assert ended.status == 1, ended.everything
+    assert "error: balancer: Off what is about to go" in ended.stderr
+    for machine in road.backends:
+        assert "listen 9443" not in machine.sh("nginx -T 2>/dev/null")
+    assert road.pages() == {machine.name for machine in road.backends}
+    road.edit("[balancing]\nproxy_port = 9443\n", "[balancing]\n")
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+
+
 def test_who_does_not_answer_the_balancer_there_is_named_and_reached_on_443(road: Road) -> None:
     # And whoever is up has its full share at once, for who answers to be seen.
     quick = "proxy_protocol = true\nproxy_port = 9443\nslow_start_seconds = 0"
