@@ -159,14 +159,17 @@ def _digitalocean(fleet: Fleet) -> Rules:
             "backend takes none: over HTTPS the backends see the balancer's address, not the "
             "client's"
         )
+    check = f"HTTPS, port {TLS}, path {fleet.balancing.health_path}"
+    if fleet.others:
+        # Its HTTPS check names no server, and of several certificates none is for no name.
+        check = f"TCP, port {TLS}"
     return Rules(
         "DigitalOcean", "regional load balancer, HTTP",
         (
             Rule("HTTP 80", f"HTTP {HTTP}", "off", ""),
             Rule("HTTPS 443, certificate: Passthrough", f"HTTPS {TLS}", "off", ""),
         ),
-        f"HTTPS, port {TLS}, path {fleet.balancing.health_path}, every 10 s, timeout 5 s, "
-        "unhealthy after 3, healthy after 2",
+        f"{check}, every 10 s, timeout 5 s, unhealthy after 3, healthy after 2",
         "Round Robin", "Sticky Sessions: off", tuple(remarks),
     )  # fmt: skip
 

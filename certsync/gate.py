@@ -142,19 +142,24 @@ def abandoned(fleet: Fleet, before: Gate) -> list[str]:
 
 
 def uncovered(fleet: Fleet, deployed: Fleet, before: Gate) -> dict[str, list[str]]:
-    """Return the names, by lineage, that are served now and would be served by nobody for a while.
+    """Return the names, by lineage, that are served now and would be without a certificate.
 
     ``deployed`` is the fleet as it is. A lineage is known by its first name: one with another is a
-    new one, without a certificate until the end of a deploy, or for longer if the CA has none.
+    new one, without a certificate until the end of a deploy, or for longer if the CA has none. And
+    a name that comes from another lineage is not in the certificate that there is.
     """
     if not (before.rule and fleet.passthrough):
         return {}
     taking = {lineage for lineage, pool in before.pools(deployed).items() if any(pool.values())}
     served = {name for each in deployed.lineages if each.lineage in taking for name in each.names}
+    known = {each.lineage: each.names for each in deployed.lineages if each.lineage in taking}
     found = {
-        each.lineage: [name for name in each.names if name in served]
+        each.lineage: [
+            name
+            for name in each.names
+            if name in served and name not in known.get(each.lineage, ())
+        ]
         for each in fleet.lineages
-        if each.lineage not in taking
     }
     return {lineage: names for lineage, names in found.items() if names}
 
@@ -168,7 +173,22 @@ def takes_away(fleet: Fleet, deployed: Fleet) -> bool:
     will = {each.lineage: {host.name for host in each.members} for each in fleet.lineages}
     staying = {host.name for host in fleet.backends}
     lost = any((names & staying) - will.get(lineage, set()) for lineage, names in was.items())
-    return lost or proxy_port(deployed) not in (0, fleet.balancing.proxy_port)
+    renumbered = proxy_port(deployed) not in (0, fleet.balancing.proxy_port)
+    return lost or renumbered or bool(distrusted(fleet, deployed))
+
+
+def distrusted(fleet: Fleet, deployed: Fleet) -> list[str]:
+    """Return the balancers whose address the backends are about to trust no more.
+
+    A balancer comes from the old one until the kernel takes another: on the port for the PROXY
+    protocol it would be sent away. ``deployed`` is the fleet as it is.
+    """
+    was = {host.name: host.private_address for host in deployed.balancers}
+    return [
+        host.name
+        for host in fleet.balancers
+        if proxy_port(deployed) and was.get(host.name, host.private_address) not in fleet.trusted
+    ]
 
 
 def proxy_port(fleet: Fleet) -> int:

@@ -62,6 +62,7 @@ exit 0
 
 SUPPORTED = {("debian", "12"), ("debian", "13")}
 BY_READING = {("ubuntu", "22.04"), ("ubuntu", "24.04"), ("ubuntu", "26.04")}
+OLDEST_UBUNTU = ("ubuntu", "22.04")
 OLDEST_PYTHON = (3, 10)
 
 
@@ -174,11 +175,26 @@ def objections(
     ``promoting``: one that has been the issuer is about to be it no more.
     """
     backend = machine in fleet.backends
-    found = _of_ports(fleet, machine, seen)
+    found = _of_system(fleet, machine, seen)
+    found += _of_ports(fleet, machine, seen)
     found += _of_nginx(fleet, machine, seen, adopt) if backend else []
     found += [] if backend else _of_haproxy(machine, seen, adopt)
     found += [] if backend else _of_keepalived(fleet, machine, seen)
     return found + _of_issuer(fleet, machine, seen, promoting=promoting)
+
+
+def _of_system(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Objection]:
+    """Return what a release's own packages are too old for."""
+    if seen.os != OLDEST_UBUNTU:
+        return []
+    hint = "use Ubuntu 24.04, Debian 12 or a later one"
+    if machine in fleet.backends and fleet.others:
+        why = "its nginx (1.18) cannot refuse a name of no certificate (1.19.4): one lineage only"
+        return [Objection(machine.name, why, f"{hint}, or take [lineages] out of the fleet file")]
+    if machine in fleet.balancers and fleet.balancer.virtual_addresses and seen.ufw:
+        why = "its UFW (0.36.1) has no rules for VRRP (0.36.2), and balancers would not hear others"
+        return [Objection(machine.name, why, f"{hint}, or remove ufw and use another firewall")]
+    return []
 
 
 def ports(fleet: Fleet, machine: Machine) -> dict[int, str]:

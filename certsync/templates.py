@@ -27,6 +27,9 @@ BALANCER_ROOTS = "/etc/haproxy/certsync-roots.pem"
 CHALLENGE_CHECK = "/.well-known/acme-challenge/certsync-route"
 CHALLENGE_ANSWER = "certsync-route-leads-to"
 
+NAMES_BUCKET = 64
+"""Bytes of a bucket of nginx's names, as long as nothing else is written: a cache line."""
+
 DEFAULT_SITE = "certsync-default.conf"
 HUE_STEP = 137
 """Degrees from one colour to the next: near the golden angle, so that no two of few are alike."""
@@ -116,14 +119,33 @@ def keepalived_service(fleet: Fleet, interface: str) -> str:
     return render("keepalived/service.conf.j2", fleet.templates, **values)
 
 
-def nginx(fleet: Fleet, machine: Machine, *, http2_directive: bool) -> dict[str, str]:
-    """Return the files of a backend's nginx, path below /etc/nginx to text."""
+def names_bucket(fleet: Fleet) -> int:
+    """Return the bytes of a bucket that nginx needs for a fleet's names; 0: what it has will do.
+
+    A name takes 18 bytes more than it is long, rounded up (nginx's `ngx_hash.c`, on 64 bits).
+    """
+    longest = max(len(name) for each in fleet.lineages for name in each.names)
+    bucket = NAMES_BUCKET
+    while bucket < longest + 18:
+        bucket *= 2
+    return bucket if bucket > NAMES_BUCKET else 0
+
+
+def nginx(
+    fleet: Fleet, machine: Machine, *, http2_directive: bool, own_bucket: bool = False
+) -> dict[str, str]:
+    """Return the files of a backend's nginx, path below /etc/nginx to text.
+
+    ``own_bucket``: somebody else's file sets `server_names_hash_bucket_size`, which nginx takes
+    from one place only.
+    """
     own = fleet.templates
     shared: dict[str, Any] = {
         "fleet": fleet,
         "machine": machine,
         "issuer": fleet.issuer,
         "http2_directive": http2_directive,
+        "names_bucket": 0 if own_bucket else names_bucket(fleet),
     }
     files = {
         "conf.d/certsync-balancers.conf": render("nginx/balancers.conf.j2", own, **shared),

@@ -125,7 +125,12 @@ def _site(fleet: Fleet, machine: Machine) -> None:
         )
     nginx_configured(
         name="nginx",
-        wanted=lambda: templates.nginx(fleet, machine, http2_directive=_has_http2_directive()),
+        wanted=lambda: templates.nginx(
+            fleet,
+            machine,
+            http2_directive=_has_http2_directive(),
+            own_bucket=_has_own_bucket(fleet),
+        ),
         sites=templates.sites(fleet, machine),
         known=[templates.DEFAULT_SITE, *(templates.site_name(each) for each in fleet.lineages)],
     )
@@ -137,6 +142,15 @@ def _has_http2_directive() -> bool:
     if not versions:
         return False
     return tuple(int(part) for part in versions[0].split(".")) >= HTTP2_DIRECTIVE_SINCE
+
+
+def _has_own_bucket(fleet: Fleet) -> bool:
+    if not templates.names_bucket(fleet):
+        return False
+    setting = "'^[[:space:]]*server_names_hash_bucket_size'"
+    places = "/etc/nginx/nginx.conf /etc/nginx/conf.d"
+    script = f"grep -rEl --exclude='certsync-*' {setting} {places}"
+    return bool(host.get_fact(Lines, script=script))
 
 
 def _web_access(fleet: Fleet, machine: Machine) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pyinfra import host
@@ -109,17 +109,20 @@ def without(fleet: Fleet, machine: Machine) -> None:
 
 
 @deploy("Balancers: what is about to go")
-def off_what_goes(fleet: Fleet, machine: Machine) -> None:
+def off_what_goes(fleet: Fleet, machine: Machine, *, untold: bool = False) -> None:
     """Send nothing any more to what the backends are about to take away.
 
     That is a site that a backend is to serve no more, and a port for the PROXY protocol that gets
-    another number: until the new one is seen to listen, the member is reached on 443.
+    another number: until the new one is seen to listen, the member is reached on 443. ``untold``:
+    all of them are, because they are about to trust another address of this balancer.
     """
 
     def content() -> str:
         text = host.get_fact(Text, path=CONFIGURATION)
         before = gate.read(text)
         moving = {*before.ports.values()} - {0, fleet.balancing.proxy_port}
+        if untold and any(before.ports.values()):
+            return configuration(fleet, machine, untold=True)
         return configuration(fleet, machine) if moving or before.leaving(fleet) else text
 
     haproxy_configured(name="Off what is about to go", content=content)
@@ -130,13 +133,21 @@ def _foreign_file() -> list[str]:
 
 
 def configuration(
-    fleet: Fleet, machine: Machine, seen: gate.Seen = NOTHING_SEEN, *, last: bool = False
+    fleet: Fleet,
+    machine: Machine,
+    seen: gate.Seen = NOTHING_SEEN,
+    *,
+    last: bool = False,
+    untold: bool = False,
 ) -> str:
     """Return haproxy.cfg as it should be, from what the balancer has and what has been seen.
 
-    ``last``: no other one follows in this run, so that a dry run tells of its pools.
+    ``last``: no other one follows in this run, so that a dry run tells of its pools. ``untold``:
+    no member is told the client's address, whichever is now.
     """
     before = gate.read(host.get_fact(Text, path=CONFIGURATION))
+    if untold:
+        before = replace(before, ports={})
     decided = gate.decide(fleet, before, seen)
     if last and is_dry():
         event("gate", host=host.name, before=asdict(before), after=asdict(decided))

@@ -21,11 +21,12 @@ TWO_DEPLOYS = (
 )
 
 UNCOVERED = (
-    "{} would be served by nobody until {} has a certificate: a lineage is known by its first name"
+    "{} would be without a certificate until {} has one for it: a lineage is known by its first "
+    "name, and what it has is for the names that it had"
 )
 KEEP_FIRST = (
-    "keep the first name where it is; or, if nobody may come meanwhile: `certsync passthrough "
-    "off`, deploy, `certsync passthrough on`, and deploy again"
+    "keep each name in its lineage, and the first one first; or, if nobody may come meanwhile: "
+    "`certsync passthrough off`, deploy, `certsync passthrough on`, and deploy again"
 )
 UNTOLD = (
     "it is not reached, and would go on sending connections to a port or a site that the backends "
@@ -36,7 +37,8 @@ DEPLOYED = "/etc/certsync/fleet.json"
 
 _lock = RLock()
 _letting_go: dict[int, list[Host]] = {}
-"""Of each run that has been looked at, the balancers of `letting_go`."""
+_distrusted: dict[int, list[str]] = {}
+"""Of each run that has been looked at, the balancers of `letting_go`, and of `distrusted`."""
 
 
 def refuse_foreign_servers(
@@ -64,6 +66,7 @@ def refuse_foreign_servers(
             found.sort(key=lambda each: each.host)
             event("refused", text=look.describe(found))
             raise PyinfraError(f"nothing was changed on any host:\n{look.describe(found)}")
+        _distrusted[id(state)] = gate.distrusted(fleet, deployed) if deployed else []
         _letting_go[id(state)] = _sending_there(state, fleet, deployed)
 
 
@@ -73,6 +76,11 @@ def letting_go(state: State) -> list[Host]:
     They stop it first; what fails on one of them has to keep the backends as they are.
     """
     return _letting_go[id(state)]
+
+
+def distrusted(state: State) -> list[str]:
+    """Return the balancers whose address the backends are about to trust no more."""
+    return _distrusted[id(state)]
 
 
 def _sending_there(state: State, fleet: Fleet, deployed: Fleet | None) -> list[Host]:

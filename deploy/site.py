@@ -23,7 +23,7 @@ from deploy import (
 from deploy.facts import Standing
 from deploy.latency import without_delay
 from deploy.operations import phase
-from deploy.preflight import letting_go, refuse_foreign_servers
+from deploy.preflight import distrusted, letting_go, refuse_foreign_servers
 
 fleet, machine = host.data.fleet, host.data.machine
 adopt = Adopt(
@@ -48,7 +48,7 @@ if machine in fleet.backends:
 if machine in fleet.balancers:
     balancer.packages()
     balancer.roots(fleet)
-    balancer.off_what_goes(fleet, machine)
+    balancer.off_what_goes(fleet, machine, untold=machine.name in distrusted(state))
     keepalived.packages(fleet)
 
 if promoting:

@@ -9,12 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from certsync import alt_svc, balancers, issuer_side, proving, report, vrrp, watch
+from certsync import alt_svc, balancers, cut_off, issuer_side, proving, report, vrrp, watch
 from certsync.balancers import Answer
 from certsync.errors import HostError
 from certsync.fleet import Fleet
 from certsync.fleet_file import read_fleet
-from certsync.gate import proofs_from
+from certsync.gate import proofs_from, proxy_port
 from certsync.options import Provider
 from certsync.probe import Unreachable, probe
 from certsync.proof import Proof, Verdict, judge
@@ -195,8 +195,19 @@ def _through(fleet: Fleet, proofs: list[Proof], now: datetime) -> tuple[list[Pro
             judged = replace(same, name=address)
         elif judged.verdict is Verdict.BEHIND:
             judged = replace(judged, why="it shows another certificate than the backends")
+        if judged.verdict in trusted and _is_cut_off(fleet, address):
+            why = cut_off.finding(proxy_port(fleet) or proving.TLS_PORT)
+            judged = replace(judged, verdict=Verdict.UNREACHABLE, why=why)
         found.append(judged)
     return found, notes
+
+
+def _is_cut_off(fleet: Fleet, address: str) -> bool:
+    """Return whether somebody else's balancer is one that the backends do not answer."""
+    if fleet.balancer.provider is not Provider.NONE:
+        return False
+    path = fleet.balancing.health_path
+    return cut_off.is_cut_off(address, proving.TLS_PORT, fleet.lineage, path)
 
 
 def _virtual(fleet: Fleet, asked: Asked) -> tuple[list[str], list[str]]:

@@ -124,6 +124,23 @@ def test_with_the_rule_on_the_page_is_served_and_status_is_content(road: Road) -
     assert {row["pool"] for row in road.status()["rows"]} == {"-"}
 
 
+def test_a_balancer_that_the_backends_do_not_know_is_told_of_and_does_not_pass_for_well(
+    road: Road,
+) -> None:
+    networks = f'networks = ["{road.lab.balancer.address}"]'
+    road.edit(networks, 'networks = ["203.0.113.98"]')
+    ended = road.deploy()
+    assert ended.status != 0, ended.everything
+    assert road.page() == ""
+    shown = road.certsync("status")
+    assert shown.status == 3
+    assert "TLS comes through, and no request is answered: write the addresses" in shown.everything
+    road.edit('networks = ["203.0.113.98"]', networks)
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    assert road.pages(8) == {"backend-01", "backend-02"}
+
+
 def asked(road: Road, url: str) -> Ended:
     return road.operator(
         "curl", "-sS", "--fail", "-o", "/dev/null", "-H", "X-Forwarded-For: 192.0.2.9",

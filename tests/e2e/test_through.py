@@ -107,6 +107,7 @@ def test_application_and_log_are_told_the_clients_address_whatever_it_says_itsel
         told = headers(curl(road, f"-{version}", *words, f"{scheme}://{NAME}{path}"))
         assert told["x-forwarded-for"] == told["x-real-ip"] == [own]
         assert told["x-forwarded-proto"] == [scheme]
+        assert "forwarded" not in told
     count = len(road.backends)
     assert logged(road, path, count) == [own] * count
 
@@ -129,7 +130,7 @@ got = b""
 try:
     with context.wrap_socket(plain, server_hostname="passthrough.example.com") as tls:
         host = b"Host: passthrough.example.com\\r\\nConnection: close"
-        tls.sendall(b"GET /forged HTTP/1.1\\r\\n" + host + b"\\r\\n\\r\\n")
+        tls.sendall(sys.argv[4].encode() + b" HTTP/1.1\\r\\n" + host + b"\\r\\n\\r\\n")
         while part := tls.recv(65536):
             got += part
 except OSError as error:
@@ -138,8 +139,18 @@ print(f"{len(got)} bytes", got[:20])
 """
 
 
-def spoken(road: Road, address: str, port: int, header: str = "") -> str:
-    done = road.operator("python3", "-c", SPEAK, address, str(port), header)
+PLAIN = """\
+import socket, sys
+plain = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=5)
+plain.sendall(sys.argv[3].encode().decode("unicode_escape").encode())
+print(len(plain.recv(65536)), "bytes")
+"""
+
+
+def spoken(
+    road: Road, address: str, port: int, header: str = "", request: str = "GET /forged"
+) -> str:
+    done = road.operator("python3", "-c", SPEAK, address, str(port), header, request)
     return done.stdout.strip()
 
 
@@ -150,6 +161,12 @@ def test_a_forged_proxy_header_reaches_nobody(road: Road) -> None:
     for address in (replica.address, replica.address6):
         assert spoken(road, address, 8443, PROXY_HEADER) == "0 bytes b''"
         assert spoken(road, address, 8443) == "0 bytes b''"
+        # Nor does what nginx cannot read, which it answers before it looks at anything else.
+        assert spoken(road, address, 8443, PROXY_HEADER, "GET /a b c") == "0 bytes b''"
+        without_tls = f"{PROXY_HEADER}GET / HTTP/1.1\\r\\nHost: {NAME}\\r\\n\\r\\n"
+        done = road.operator("python3", "-c", PLAIN, address, "8443", without_tls)
+        assert done.stdout.strip() == "0 bytes"
+    assert "HTTP/1.1 400" in spoken(road, replica.address, 443, "", "GET /a b c")
     for address in (replica.address, balancer.address, balancer.address6):
         assert spoken(road, address, 443, PROXY_HEADER) == "0 bytes b''"
     assert spoken(road, replica.address, 443).endswith("b'HTTP/1.1 200 OK\\r\\nSer'")
@@ -183,6 +200,7 @@ def test_the_switch_is_turned_off_and_on_without_a_failed_connection(road: Road)
         assert told["x-forwarded-for"] == [own_address(road, 4)]
         tally = load.over()
     print(tally.requests, "requests", tally.backends)
+    assert tally.watched
     assert not tally.failed
     assert set(tally.backends) == {machine.name for machine in road.backends}
 
@@ -201,6 +219,27 @@ def test_backends_keep_the_port_that_a_balancer_could_not_let_go_of(road: Road) 
     road.edit("[balancing]\nproxy_port = 9443\n", "[balancing]\n")
     ended = road.deploy()
     assert ended.status == 0, ended.everything
+
+
+def test_another_address_of_the_balancers_own_cuts_off_nobody(road: Road) -> None:
+    balancer, target = road.lab.balancer, Target(NAME, str(road.lab.ca.roots))
+    own = f'address = "{balancer.address}"\n'
+    # One from which it does not come: whoever is told of it trusts the real one no more.
+    elsewhere = f'{own}private_address = "203.0.113.98"\n'
+    with Load(road.lab.operator_argv(), NEW, [balancer.address], target, count=400) as load:
+        road.edit(own, elsewhere)
+        ended = road.deploy()
+        assert ended.status == 1, ended.everything
+        assert "sends it connections without the client's address" in ended.stderr
+        assert "send-proxy" not in road.haproxy_cfg()
+        road.edit(elsewhere, own)
+        ended = road.deploy()
+        assert ended.status == 0, ended.everything
+        assert road.haproxy_cfg().count("send-proxy-v2") == 2 * len(road.backends)
+        tally = load.over()
+    print(tally.requests, "requests", tally.backends)
+    assert tally.watched
+    assert not tally.failed
 
 
 def test_who_does_not_answer_the_balancer_there_is_named_and_reached_on_443(road: Road) -> None:

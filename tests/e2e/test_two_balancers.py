@@ -23,6 +23,15 @@ MOST_SECONDS_IN_A_CROWD = 10.0
 """The same where the machine has more to do than it has processors for, as with other labs beside
 this one: then keepalived's own clock, which counts half seconds, stands still now and then."""
 
+HELLO = """\
+cat > /tmp/hello <<'END'
+exec 3<> /dev/tcp/{address}/10000
+printf 'HAProxyS 2.1\\n{to}\\n{who} 999 1\\n' >&3
+timeout 3 head -c 4 <&3 | wc -c
+END
+bash /tmp/hello"""
+"""How a peer of HAProxy's introduces itself; prints the number of bytes of what is answered."""
+
 Say = Callable[[str], None]
 
 
@@ -173,6 +182,13 @@ def test_balancers_hear_each_other_and_nobody_else_is_heard(road: Road) -> None:
         assert f"ufw allow from {peer.address} to any port 10000 proto tcp comment" in rules
         ask = f"timeout 3 bash -c '< /dev/tcp/{machine.address}/10000'"
         assert peer.attempt(ask)[0] == 0
+        # Who knows a peer's name is not that peer, with the firewall off too.
+        hello = HELLO.format(address=machine.address, to=machine.name, who=peer.name)
+        machine.sh("ufw disable")
+        stranger, heard = road.lab.backends[0].sh(hello), peer.sh(hello)
+        machine.sh("ufw --force enable")
+        assert stranger.split()[-1] == "0"
+        assert int(heard.split()[-1]) > 0
         assert road.lab.backends[0].attempt(ask)[0] != 0
 
 

@@ -146,6 +146,13 @@ def test_only_who_serves_every_name_is_a_node_because_any_may_get_any() -> None:
     assert forwarding.stand(made, {**BOTH, **shop}).ready == ("backend-02",)
 
 
+def test_a_check_that_names_no_server_is_not_advised_where_there_are_several_certificates() -> None:
+    [ours] = [
+        each for each in forwarding.rules(theirs(others=(lineage(),))) if each.provider[0] == "D"
+    ]
+    assert ours.check.startswith("TCP, port 443, every 10 s")
+
+
 def test_where_nobody_serves_all_names_there_is_no_pool() -> None:
     made = theirs(serving=("backend-01",), others=(lineage("backend-02"),))
     assert forwarding.stand(made, BOTH).why_not == (

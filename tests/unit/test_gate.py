@@ -365,6 +365,8 @@ WWW = f"www.{NAME}"
         (lineages((NAME, WWW)), lineages((WWW, NAME)), {WWW: [WWW, NAME]}),
         (lineages((NAME, WWW)), lineages((NAME,), (WWW,)), {WWW: [WWW]}),
         (lineages((SHOP,), (NAME, WWW)), lineages((SHOP,), (WWW,)), {WWW: [WWW]}),
+        (lineages((NAME, WWW), (SHOP,)), lineages((NAME,), (SHOP, WWW)), {SHOP: [WWW]}),
+        (lineages((NAME,), (SHOP,)), lineages((NAME, SHOP)), {NAME: [SHOP]}),
     ],
 )
 def test_names_that_nobody_would_serve_for_a_while_are_known_before(
@@ -385,6 +387,15 @@ def test_what_backends_are_about_to_take_away_is_known_before() -> None:
     both = lineages((NAME,), (SHOP,))
     assert gate.takes_away(two_lineages(), both)
     assert not gate.takes_away(both, two_lineages())
+    # Another address of a balancer's own, which the port for the PROXY protocol does not trust yet.
+    first = fleet(2).balancers[0]
+    elsewhere = fleet(2, balancers=(replace(first, private_address="10.0.0.9"),))
+    assert gate.distrusted(elsewhere, fleet(2)) == [first.name]
+    assert gate.takes_away(elsewhere, fleet(2))
+    assert not gate.takes_away(elsewhere, off)
+    second = replace(first, name="balancer-02", address="203.0.113.20")
+    assert not gate.takes_away(fleet(2, balancers=(first, second)), fleet(2))
+    assert not gate.takes_away(fleet(2), fleet(2, balancers=(first, second)))
     # Who leaves the fleet is let go by its own command.
     assert not gate.takes_away(fleet(1), fleet(2))
 

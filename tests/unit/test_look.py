@@ -160,6 +160,25 @@ def test_another_program_on_the_port_of_haproxys_peers_is_refused_where_it_has_t
     )
 
 
+def test_what_the_oldest_ubuntu_is_too_old_for_is_refused() -> None:
+    old = Surroundings(os=("ubuntu", "22.04"), ufw="inactive")
+    assert told(REPLICA, old) == told(BALANCER, old) == ""
+    shop = Wanted(("shop.example.org",), (), KeyType.RSA_2048, "", False, Site())
+    assert told(REPLICA, old, others=(shop,)) == (
+        "backend-02: its nginx (1.18) cannot refuse a name of no certificate (1.19.4): one lineage "
+        "only\n  hint: use Ubuntu 24.04, Debian 12 or a later one, or take [lineages] out of the "
+        "fleet file"
+    )
+    virtual = Balancer(virtual_addresses=("203.0.113.9",))
+    assert told(BALANCER, old, balancer=virtual) == (
+        "balancer: its UFW (0.36.1) has no rules for VRRP (0.36.2), and balancers would not hear "
+        "others\n  hint: use Ubuntu 24.04, Debian 12 or a later one, or remove ufw and use another "
+        "firewall"
+    )
+    newer = replace(old, os=("ubuntu", "24.04"))
+    assert told(REPLICA, newer, others=(shop,)) == told(BALANCER, newer, balancer=virtual) == ""
+
+
 @pytest.mark.parametrize("limit", [0, 60])
 def test_the_ports_that_are_looked_at_are_those_that_are_written(limit: int) -> None:
     made = fleet(balancing=Balancing(connections_per_client=limit, proxy_port=9443))
