@@ -250,7 +250,10 @@ def test_another_first_name_is_refused_before_anybody_is_left_without_a_certific
             f"balancer: www.{SHOP}, {SHOP} would be without a certificate until www.{SHOP} has one "
             "for it: a lineage is known by its first name"
         ) in ended.stderr
-        assert "hint: keep the first name where it is; or, if nobody may come" in ended.stderr
+        assert (
+            "hint: keep each name in its lineage, and the first one first; or, if nobody may come"
+            in ended.stderr
+        )
     assert state(road.lab) == before
     road.edit(f'names = ["www.{SHOP}", "{SHOP}"]', f'names = ["{SHOP}", "www.{SHOP}"]')
 
