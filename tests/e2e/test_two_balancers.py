@@ -25,6 +25,8 @@ this one: then keepalived's own clock, which counts half seconds, stands still n
 
 HELLO = """\
 cat > /tmp/hello <<'END'
+# Whoever is sent away may be so before it has spoken.
+trap '' PIPE
 exec 3<> /dev/tcp/{address}/10000
 printf 'HAProxyS 2.1\\n{to}\\n{who} 999 1\\n' >&3
 timeout 3 head -c 4 <&3 | wc -c
