@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import http.client
 import re
-import socket
-import ssl
+
+from certsync.unverified import opened
 
 SECONDS = 5.0
 PROMISE = re.compile(r"\bh3(-\d+)?\s*=")
@@ -16,14 +16,8 @@ def promise(address: str, port: int, name: str, seconds: float = SECONDS) -> str
 
     Who it is, and whether it answers at all, others look at.
     """
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
     try:
-        with (
-            socket.create_connection((address, port), timeout=seconds) as plain,
-            context.wrap_socket(plain, server_hostname=name) as tls,
-        ):
+        with opened(address, port, name, seconds) as tls:
             tls.sendall(f"HEAD / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
             answer = http.client.HTTPResponse(tls, method="HEAD")
             answer.begin()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import ssl
+
+from certsync.unverified import opened
 
 SECONDS = 5.0
 
@@ -15,14 +16,8 @@ def is_cut_off(address: str, port: int, name: str, path: str, seconds: float = S
     So nginx treats who says who the client is and is no balancer that it knows. A handshake that
     fails, silence and any answer are not that.
     """
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
     try:
-        with (
-            socket.create_connection((address, port), timeout=seconds) as plain,
-            context.wrap_socket(plain, server_hostname=name) as tls,
-        ):
+        with opened(address, port, name, seconds) as tls:
             try:
                 tls.sendall(
                     f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode()
