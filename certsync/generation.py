@@ -15,8 +15,12 @@ from typing import Any
 from certsync.errors import NewerSchemaError, StoreError
 from certsync.receiver import SCHEMA
 
-LAST = 10_000
-"""Numbers have four digits."""
+LAST = 9999
+"""The highest number: a generation's folder has four digits."""
+
+NEAR = 16
+"""How far above the issuer's own number a replica's claim is believed. An honest replica keeps four
+generations; one that claims thousands must not use up the numbers."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,20 @@ def number_text(number: int) -> str:
 def next_free(own: int, claimed: Collection[int]) -> int:
     """Return the number of the next generation; 0 is each backend's own placeholder.
 
-    ``own`` is the highest that the issuer has used, ``claimed`` what replicas say they have.
+    ``own`` is the highest that the issuer has used, ``claimed`` what replicas say they have. Claims
+    are passed over where they are near ``own``; who claims all of these is not believed at all.
+
+    Raises:
+        StoreError: the numbers are used up.
     """
-    return next((each for each in range(own + 1, LAST) if each not in claimed), own + 1)
+    if own >= LAST:
+        raise StoreError(
+            f"generation {number_text(own)} has the last number there is, so nothing is ordered",
+            "on the issuer, move the folders with the highest numbers out of /etc/certsync/archive, "
+            "then `certsync renew --force`: numbers go on from the highest one that is left",
+        )
+    near = range(own + 1, min(own + NEAR, LAST) + 1)
+    return next((each for each in near if each not in claimed), own + 1)
 
 
 def target(numbers: Collection[int], withdrawn: Collection[int]) -> int | None:

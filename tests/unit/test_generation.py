@@ -50,10 +50,20 @@ def test_a_rollback_leads_to(
         pytest.param(0, (1, 2, 3), 4, id="an issuer set up anew passes over its replicas'"),
         pytest.param(7, (9999,), 8, id="a replica's high number moves nothing"),
         pytest.param(7, range(10_000), 8, id="one that claims all of them is not believed"),
+        pytest.param(1, range(1, 9999), 2, id="nor one that leaves the last one free"),
+        pytest.param(7, range(8, 23), 23, id="claims that are near are passed over"),
+        pytest.param(9998, (), 9999, id="the last one is a number"),
     ],
 )
 def test_the_next_number(own: int, claimed: Collection[int], number: int) -> None:
     assert next_free(own, claimed) == number
+
+
+def test_the_end_of_the_numbers_is_an_error_that_says_how_to_go_on() -> None:
+    for own in (9999, 10_000):
+        with pytest.raises(StoreError, match="has the last number there is") as caught:
+            next_free(own, ())
+        assert "move the folders with the highest numbers" in caught.value.hint
 
 
 def test_numbers_are_written_with_four_digits() -> None:
