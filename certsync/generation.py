@@ -126,8 +126,8 @@ def next_free(own: int, claimed: Collection[int]) -> int:
     if own >= LAST:
         raise StoreError(
             f"generation {number_text(own)} has the last number there is, so nothing is ordered",
-            "on the issuer, move the folders with the highest numbers out of /etc/certsync/archive, "
-            "then `certsync renew --force`: numbers go on from the highest one that is left",
+            "on the issuer, move the folders with the highest numbers out of /etc/certsync/archive "
+            "and run `certsync renew --force`: numbers go on from the highest that is left",
         )
     near = range(own + 1, min(own + NEAR, LAST) + 1)
     return next((each for each in near if each not in claimed), own + 1)

@@ -8,8 +8,9 @@ unprivileged receiving user starts it through sudo, and its standard input is ho
 program, so that a certificate is activated in one way everywhere. Verbs that only root may use are
 given as arguments, which the sudo rule does not allow.
 
-The answer to each line is one line of JSON: `{"ok": true, …}` or `{"ok": false, "why": …}`. One
-process answers all that a rollout asks of a host, and remembers what it has found good.
+The answer to each line is one line of JSON: `{"ok": true, …}`, or `{"ok": false, …}` with "why" and
+with a "code" that says whether the generation or this host is the reason. One process answers all
+that a rollout asks of a host, and remembers what it has found good.
 """
 
 import contextlib
@@ -69,6 +70,9 @@ TICKET_KEY_SIZE = 80
 LOCK = Path("/run/certsync-receiver.lock")
 RECEIVING_USER = "certsync"
 NGINX = "/usr/sbin/nginx"
+NGINX_REFUSES = 98
+"""The exit status that tells nginx's own refusal from one to lay a folder over another."""
+
 NGINX_PID = Path("/run/nginx.pid")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -88,7 +92,23 @@ NGINX_LIKES: set[str] = set()
 
 
 class Refused(Exception):
-    """What was asked for is not done, and why."""
+    """What was asked for is not done, and why. This host may be the reason: its disk, its clock."""
+
+    code = "host"
+
+
+class Failed(Refused):
+    """A program exits with another status than 0."""
+
+    def __init__(self, why: str, status: int) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class Unfit(Refused):
+    """A generation is refused for what it is: every host would refuse it."""
+
+    code = "content"
 
 
 def archive(name: str) -> Path:
@@ -118,7 +138,7 @@ def run(*argv: str, text: str = "", seconds: int = 60) -> str:
         raise Refused(f"{argv[0]} took longer than {seconds} s") from None
     if done.returncode != 0:
         told = (done.stderr or done.stdout).strip().splitlines()
-        raise Refused(f"{' '.join(argv[:2])}: {'; '.join(told[-3:])[-500:]}")
+        raise Failed(f"{' '.join(argv[:2])}: {'; '.join(told[-3:])[-500:]}", done.returncode)
     return done.stdout
 
 
@@ -235,7 +255,7 @@ def verify(folder: Path, name: str, number: str, now: float) -> str:
     """
     manifest = verify_sums(folder)
     if (manifest.get("lineage"), manifest.get("number")) != (name, number):
-        raise Refused(f"the manifest is not that of {name} {number}")
+        raise Unfit(f"the manifest is not that of {name} {number}")
     seal = json.dumps(manifest, sort_keys=True)
     if seal not in FOUND_GOOD:
         FOUND_GOOD[seal] = verify_contents(folder, name, manifest)
@@ -251,14 +271,14 @@ def verify_contents(folder: Path, name: str, manifest: dict) -> tuple:
     """Refuse files that do not fit together, and return from when to when they are valid."""
     parts = [(folder / file).read_bytes() for file in ("cert.pem", "chain.pem", "fullchain.pem")]
     if parts[0] + parts[1] != parts[2]:
-        raise Refused(f"{folder.name}: fullchain.pem is not cert.pem and chain.pem")
+        raise Unfit(f"{folder.name}: fullchain.pem is not cert.pem and chain.pem")
     import ssl
 
     certificate = shown_to_clients(folder, "chain.pem" if parts[1] else "cert.pem")
     alternatives = certificate.get("subjectAltName", ())
     names = sorted(value for kind, value in alternatives if kind == "DNS")
     if names != sorted(manifest.get("names", [])) or name not in names:
-        raise Refused(f"{folder.name}: the certificate is for {', '.join(names) or 'no name'}")
+        raise Unfit(f"{folder.name}: the certificate is for {', '.join(names) or 'no name'}")
     begin, end = certificate["notBefore"], certificate["notAfter"]
     return ssl.cert_time_to_seconds(begin), ssl.cert_time_to_seconds(end)
 
@@ -277,7 +297,7 @@ def verify_pair(folder: Path):
             why = "the private key does not belong to the certificate"
         else:
             why = f"key and certificate cannot be read ({error.reason or error})"
-        raise Refused(f"{folder.name}: {why}") from None
+        raise Unfit(f"{folder.name}: {why}") from None
     return context
 
 
@@ -305,7 +325,7 @@ def shown_to_clients(folder: Path, trusted: str) -> dict:
                 end.do_handshake()
     except ssl.SSLError as error:
         why = getattr(error, "verify_message", "") or error.reason or error
-        raise Refused(f"{folder.name}: no client would take it: {why}") from None
+        raise Unfit(f"{folder.name}: no client would take it: {why}") from None
     finally:
         signal.alarm(0)
     return ends[0].getpeercert() or {}
@@ -471,14 +491,20 @@ def try_nginx(folder: Path, name: str) -> None:
     """Test nginx's whole configuration as it would be with this generation live.
 
     In a mount namespace of its own the folder lies over the live one, so that nothing changes for
-    the running server.
+    the running server. Where nginx refuses what is live as well, the generation is not the reason.
     """
-    script = 'mount --bind "$1" "$2" && exec "$3" -t -q'
+    script = f'mount --bind "$1" "$2" || exit 1; "$3" -t -q || exit {NGINX_REFUSES}'
     try:
         over = live(name).resolve(strict=True)
     except OSError:
         raise Refused(f"{live(name)} is not there: deploy again") from None
-    run("unshare", "--mount", "sh", "-c", script, "sh", str(folder), str(over), NGINX)
+    try:
+        run("unshare", "--mount", "sh", "-c", script, "sh", str(folder), str(over), NGINX)
+    except Failed as failed:
+        if failed.status != NGINX_REFUSES:
+            raise
+        run(NGINX, "-t", "-q")
+        raise Unfit(str(failed)) from None
 
 
 def activate(name: str, number: str) -> dict:
@@ -760,11 +786,12 @@ def told(work: Callable[..., dict], *arguments: str) -> dict:
     try:
         result = {"ok": True, **work(*arguments)}
     except Refused as refused:
-        result = {"ok": False, "why": plain(str(refused))}
+        result = {"ok": False, "code": refused.code, "why": plain(str(refused))}
     except OSError as error:
-        result = {"ok": False, "why": plain(f"{error.filename or 'a file'}: {error.strerror}")}
+        why = plain(f"{error.filename or 'a file'}: {error.strerror}")
+        result = {"ok": False, "code": Refused.code, "why": why}
     except Exception as error:  # noqa: BLE001  # whatever hostile input found ends in an answer
-        result = {"ok": False, "why": plain(f"unforeseen: {error!r}")}
+        result = {"ok": False, "code": Refused.code, "why": plain(f"unforeseen: {error!r}")}
     asked = plain(" ".join(arguments))
     if not asked.startswith("current ") or not result["ok"]:
         level = syslog.LOG_NOTICE if result["ok"] else syslog.LOG_WARNING

@@ -225,7 +225,13 @@ def parsed(text: str) -> Answer | None:
     generations = data.get("generations", {})
     if not isinstance(generations, dict):
         return None
-    return {**data, "generations": generations, "why": process.printable(str(data.get("why", "")))}
+    return {
+        **data,
+        "generations": generations,
+        "why": process.printable(str(data.get("why", ""))),
+        # A receiver of an older version says nothing of it.
+        "of_content": data.get("code") == receiver.Unfit.code,
+    }
 
 
 def backends(fleet: Fleet) -> list[Backend]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from certsync.errors import FencedError
 from certsync.generation import number_text
@@ -26,6 +27,16 @@ class Standing:
 
     refuses_key: bool = False
     """Whether it is there, and does not let the issuer's push key in."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """That a backend does not take a generation."""
+
+    backend: str
+    why: str
+    of_content: bool = False
+    """Whether its receiver says that the generation is the reason, and not the host."""
 
 
 @dataclass(frozen=True)
@@ -114,17 +125,23 @@ def heed_fence(refusing: Collection[str]) -> None:
     )
 
 
-def veto(issuer: str, reached: int, refused: Mapping[str, str]) -> str:
+def veto(
+    issuer: str, reached: int, refusals: Collection[Refusal], now: datetime, end: datetime | None
+) -> str:
     """Return why nothing may be activated; empty: go on.
 
-    ``reached`` counts the backends that could be asked, ``refused`` says who refuses, and why.
+    ``reached`` counts the backends that could be asked. ``end`` is when a veto ends, before what is
+    live expires; None: nothing is live.
 
-    Only the issuer's own refusal, or more than half of three or more backends reached, stops a
-    generation: one bad replica never holds back the others. Who cannot be reached has no vote.
+    Only the issuer's own refusal, or that of more than half of three or more backends reached,
+    stops a generation, and the latter for what the generation is: a full disk or a wrong clock says
+    nothing about a certificate. A backend that cannot be reached has no vote.
     """
-    if issuer in refused:
-        return f"{issuer}, the issuer, refuses it: {refused[issuer]}"
-    if reached >= 3 and len(refused) * 2 > reached:
-        told = "; ".join(f"{name}: {why}" for name, why in sorted(refused.items()))
-        return f"{len(refused)} of {reached} backends refuse it: {told}"
+    own = [each.why for each in refusals if each.backend == issuer]
+    if own and (end is None or now < end):
+        return f"{issuer}, the issuer, refuses it: {own[0]}"
+    unfit = sorted((each.backend, each.why) for each in refusals if each.of_content)
+    if reached >= 3 and len(unfit) * 2 > reached and end is not None and now < end:
+        told = "; ".join(f"{name}: {why}" for name, why in unfit)
+        return f"{len(unfit)} of {reached} backends refuse it: {told}"
     return ""

@@ -181,6 +181,17 @@ def _was_withdrawn(withdrawal: Withdrawal | None, fleet: Fleet) -> bool:
     return not difference(withdrawal.newest, fleet)
 
 
+def last_chance(live: Manifest | None) -> datetime | None:
+    """Return when a veto against what is to follow the live generation ends; None: none is live.
+
+    It is half-way from when the live one becomes due to its end: no guard may let a site expire.
+    """
+    if live is None:
+        return None
+    due = renewal_moment(live.not_before, live.not_after)
+    return due + (live.not_after - due) / 2
+
+
 def patience_ends(due: Due, newest: Manifest | None) -> datetime | None:
     """Return until when an order waits where a challenge may be lost; None: as long as it takes.
 

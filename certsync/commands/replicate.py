@@ -24,7 +24,8 @@ from certsync.fleet import Fleet
 from certsync.generation import number_text
 from certsync.proof import Proof, Verdict
 from certsync.replication import Answer, Backend
-from certsync.rollout import Plan
+from certsync.rollout import Plan, Refusal
+from certsync.schedule import last_chance
 from certsync.steps import Step
 from certsync.store import Store
 
@@ -81,7 +82,7 @@ class Rollout:
     backends: Sequence[Backend]
     tell: Tell
     unreached: dict[str, str] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, Refusal] = field(default_factory=dict)
     refusing: set[str] = field(default_factory=set)
     """Who refused the push key though it was let in before."""
 
@@ -140,12 +141,15 @@ class Rollout:
         """Note a backend that cannot be reached, which has no vote, or that refuses."""
         if isinstance(answer, HostError):
             why = answer.message.removeprefix(f"{backend.name}: ")
-            lost = isinstance(answer, UnreachableError)
-            (self.unreached if lost else self.refused)[backend.name] = why
+            if isinstance(answer, UnreachableError):
+                self.unreached[backend.name] = why
+            else:
+                self.refused[backend.name] = Refusal(backend.name, why)
             if isinstance(answer, KeyRefusedError):
                 self.refusing.add(backend.name)
         elif not answer["ok"]:
-            why = self.refused[backend.name] = str(answer.get("why"))
+            why = str(answer["why"])
+            self.refused[backend.name] = Refusal(backend.name, why, bool(answer["of_content"]))
         else:
             return
         self.tell(f"{backend.name}: {why}")
@@ -221,13 +225,15 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
         plan = _plan(fleet, store, number, backends, now)
         fence.heed(store, fleet.lineage, fleet.issuer_name, plan.standings)
         run = Rollout(fleet, plan, backends, tell)
-        _carry_out(run, outbox)
+        live = store.manifests(fleet.lineage).get(store.current(fleet.lineage) or 0)
+        _carry_out(run, outbox, now, last_chance(live))
         proofs = steps.take(Step.PROVE, lambda: _proofs(fleet, store, now, patiently=True))
         behind = any(each.verdict in (Verdict.BEHIND, Verdict.WRONG) for each in proofs)
         mixed = None if behind else run.mixed_seconds()
     if mixed is not None:
         tell(f"two generations were served side by side for {mixed:.1f} s")
-    reasons = {**plan.unreached, **run.unreached, **run.refused, **returned}
+    refused = {name: each.why for name, each in run.refused.items()}
+    reasons = {**plan.unreached, **run.unreached, **refused, **returned}
     failures = _failures(proofs, reasons)
     return Outcome(number, tuple(proofs), tuple(run.pushed), tuple(run.changed), failures, mixed)
 
@@ -257,8 +263,11 @@ def _why_none(fleet: Fleet, store: Store) -> str:
     return why or "no generation has been issued yet"
 
 
-def _carry_out(run: Rollout, outbox: Path) -> None:
-    """Stage on all and check on all; then, unless there is a veto, activate on all."""
+def _carry_out(run: Rollout, outbox: Path, now: datetime, end: datetime | None) -> None:
+    """Stage on all and check on all; then, unless there is a veto, activate on all.
+
+    ``end`` is when a veto ends.
+    """
     issuer, number = run.fleet.issuer_name, run.plan.number
     for name, why in run.plan.unreached.items():
         run.tell(f"{name}: not reached: {why}")
@@ -266,7 +275,7 @@ def _carry_out(run: Rollout, outbox: Path) -> None:
     steps.take(Step.CHECK, lambda: run.ask("check", run.among(run.plan.activate)))
     rollout.heed_fence(run.refusing)
     reached = len(run.backends) - len(run.plan.unreached) - len(run.unreached)
-    if why := rollout.veto(issuer, reached, run.refused):
+    if why := rollout.veto(issuer, reached, run.refused.values(), now, end):
         raise VetoError(
             f"generation {number_text(number)} is activated nowhere: {why}",
             "what was served before goes on being served",
@@ -275,10 +284,10 @@ def _carry_out(run: Rollout, outbox: Path) -> None:
     ready = run.among(run.plan.activate)
     here, there = [[each for each in ready if each.local is local] for local in (True, False)]
     steps.take(Step.ACTIVATE_ISSUER, lambda: run.activate(here))
-    if issuer in run.refused:
+    if issuer in run.refused and (end is None or now < end):
         raise VetoError(
             f"{issuer}, the issuer, cannot activate generation {number_text(number)}: "
-            f"{run.refused[issuer]}",
+            f"{run.refused[issuer].why}",
             "what was served before goes on being served",
         )
     steps.take(Step.ACTIVATE_REPLICAS, lambda: run.activate(there))

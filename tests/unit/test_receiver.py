@@ -450,6 +450,56 @@ def test_nginx_is_tested_once_with_each_generation_that_a_process_makes_live(
 
 
 @pytest.mark.parametrize(
+    ("overlaid", "alone", "code"),
+    [
+        pytest.param(98, 0, "content", id="nginx refuses it, and not what is live"),
+        pytest.param(98, 1, "host", id="nginx refuses what is live, too"),
+        pytest.param(1, 0, "host", id="it cannot be laid over what is live"),
+    ],
+)
+def test_nginx_refuses_for_the_generation_or_for_the_host(
+    home: Path, monkeypatch: pytest.MonkeyPatch, overlaid: int, alone: int, code: str
+) -> None:
+    def run(*argv: str) -> str:
+        if status := overlaid if argv[0] == "unshare" else alone:
+            raise receiver.Failed("no", status)
+        return ""
+
+    receiver.placeholder(NAME)
+    monkeypatch.setattr(receiver, "run", run)
+    with pytest.raises(Refused) as caught:
+        receiver.try_nginx(home, NAME)
+    assert caught.value.code == code
+
+
+def test_a_refusal_says_whether_the_generation_is_the_reason(
+    generation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def code(work: Callable[[], None]) -> str:
+        def asked() -> dict[str, Any]:
+            work()
+            return {}
+
+        return str(receiver.told(asked)["code"])
+
+    assert code(lambda: verify(generation, now=0)) == "host"
+    (generation / "fullchain.pem").write_bytes(b"")
+    assert code(lambda: verify(generation)) == "host"
+    make_pair(generation, name="other.example.com")
+    seal(generation)
+    assert code(lambda: verify(generation)) == "content"
+    monkeypatch.setattr(receiver, "read_manifest", lambda _: 1 / 0)
+    assert code(lambda: verify(generation)) == "host"
+
+
+def test_a_full_disk_is_no_refusal_of_a_generation() -> None:
+    def full(*_: str) -> dict[str, Any]:
+        raise OSError(errno.ENOSPC, "No space left on device", "/etc/certsync")
+
+    assert receiver.told(full)["code"] == "host"
+
+
+@pytest.mark.parametrize(
     ("comm", "asked"),
     [
         ("nginx\n", [receiver.NGINX, "-q", "-s", "reload"]),
@@ -953,6 +1003,6 @@ def test_no_answer_and_no_log_shows_a_key(tickets: Path, monkeypatch: pytest.Mon
     assert receiver.told(receiver.answer, "tickets") == {"ok": True}
     lay(tickets, {**three(b"a"), "next.key": b"secret"})
     assert receiver.told(receiver.answer, "tickets") == {
-        "ok": False, "why": "next.key has 6 bytes, a key has 80"
+        "ok": False, "code": "host", "why": "next.key has 6 bytes, a key has 80"
     }  # fmt: skip
     assert logged == ["'tickets': done", "'tickets': next.key has 6 bytes, a key has 80"]

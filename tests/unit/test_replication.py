@@ -82,6 +82,19 @@ def test_a_replicas_words_are_told_in_one_printable_line() -> None:
         says("\x1b[2J").ask("current", NAME, 0)
 
 
+@pytest.mark.parametrize(
+    ("code", "of_content"),
+    [('"content"', True), ('"host"', False), ("null", False), ("[]", False)],
+)
+def test_only_a_refusal_that_says_so_is_of_the_content(code: str, of_content: bool) -> None:
+    answer = replication.parsed(f'{{"ok": false, "why": "no", "code": {code}}}')
+    assert answer is not None
+    assert answer["of_content"] is of_content
+    older = replication.parsed('{"ok": false, "why": "no"}')
+    assert older is not None
+    assert older["of_content"] is False
+
+
 def test_what_a_receiver_tells_is_its_standing() -> None:
     told = json.dumps({"ok": True, "current": "0001", "generations": {"0001": "ab"}})
     standing = says(told).standing(NAME)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,10 +12,12 @@ from certsync.commands import fence
 from certsync.commands.replicate import Rollout
 from certsync.errors import FencedError, KeyRefusedError, UnreachableError
 from certsync.replication import Backend
-from certsync.rollout import Plan, Standing, fenced_by, heed_fence, plan, veto
+from certsync.rollout import Plan, Refusal, Standing, fenced_by, heed_fence, plan, veto
+from certsync.schedule import last_chance
 from certsync.store import Store
-from tests.unit.fake_fleet import NAME, fleet, machine
+from tests.unit.fake_fleet import NAME, NOW, fleet, machine, manifest
 
+HOUR = timedelta(hours=1)
 SUM = "a" * 64
 GOOD = {"0001": "f" * 64, "0002": SUM}
 ISSUER = Standing("backend-01", reached=True, current="0002", generations=GOOD)
@@ -65,25 +68,59 @@ def test_the_issuer_is_never_pushed_to() -> None:
     assert plan(2, SUM, [issuer], "backend-01", []).push == ()
 
 
+def content(name: str) -> Refusal:
+    return Refusal(name, "no", of_content=True)
+
+
+def full_disk(name: str) -> Refusal:
+    return Refusal(name, "No space left on device")
+
+
 @pytest.mark.parametrize(
-    ("reached", "refused", "why"),
+    ("reached", "refusals", "why"),
     [
-        (3, {}, ""),
-        (3, {"backend-02": "no"}, ""),
-        (2, {"backend-02": "no"}, ""),
-        (
+        pytest.param(3, [], "", id="nobody refuses"),
+        pytest.param(3, [content("backend-02")], "", id="one of three"),
+        pytest.param(2, [content("backend-02")], "", id="two have no majority"),
+        pytest.param(
             3,
-            {"backend-02": "no", "backend-03": "no"},
+            [content("backend-03"), content("backend-02")],
             "2 of 3 backends refuse it: backend-02: no; backend-03: no",
+            id="two of three",
         ),
-        (4, {"backend-02": "no", "backend-03": "no"}, ""),
-        (5, {"backend-01": "disk"}, "backend-01, the issuer, refuses it: disk"),
+        pytest.param(4, [content("backend-02"), content("backend-03")], "", id="half of four"),
+        pytest.param(
+            3, [full_disk("backend-02"), full_disk("backend-03")], "", id="full disks say nothing"
+        ),
+        pytest.param(
+            3, [full_disk("backend-02"), content("backend-03")], "", id="one of the two is a disk"
+        ),
+        pytest.param(
+            5,
+            [full_disk("backend-01")],
+            "backend-01, the issuer, refuses it: No space left on device",
+            id="the issuer measures all others",
+        ),
     ],
 )
-def test_only_the_issuer_or_more_than_half_of_three_or_more_reached_stop_a_generation(
-    reached: int, refused: dict[str, str], why: str
-) -> None:
-    assert veto("backend-01", reached, refused) == why
+def test_what_stops_a_generation(reached: int, refusals: list[Refusal], why: str) -> None:
+    assert veto("backend-01", reached, refusals, NOW, NOW + HOUR) == why
+
+
+def test_a_veto_ends_before_the_live_certificate_does() -> None:
+    most = [content("backend-02"), content("backend-03")]
+    live = manifest(1, days=90)
+    end = last_chance(live)
+    assert end == live.not_before + timedelta(days=75)
+    for refusals in (most, [full_disk("backend-01")]):
+        assert veto("backend-01", 3, refusals, end - HOUR, end) != ""
+        assert veto("backend-01", 3, refusals, end, end) == ""
+
+
+def test_where_nothing_is_live_most_backends_stop_nothing_but_the_issuer_does() -> None:
+    assert last_chance(None) is None
+    assert veto("backend-01", 3, [content("backend-02"), content("backend-03")], NOW, None) == ""
+    assert veto("backend-01", 3, [full_disk("backend-01")], NOW, None) != ""
 
 
 class Answering(Backend):
@@ -99,7 +136,7 @@ class Answering(Backend):
 
 BEFORE = {"ok": True, "current": "0002", "before": "0001"}
 SAME = {"ok": True, "current": "0002", "before": "0002"}
-NO = {"ok": False, "why": "no"}
+NO = {"ok": False, "why": "no", "of_content": True}
 
 
 @pytest.mark.parametrize(
