@@ -181,8 +181,12 @@ class Store:
         return target(self.manifests(lineage), self.barred(lineage))
 
     def barred(self, lineage: str) -> set[int]:
-        """Return the numbers that are never activated: rolled back, or with a compromised key."""
-        return {*self.withdrawn(lineage), *self.compromised(lineage).numbers}
+        """Return the numbers that are never activated.
+
+        They were rolled back, have a compromised key, or are refused by this host's own receiver.
+        """
+        withdrawn, compromised = self.withdrawn(lineage), self.compromised(lineage).numbers
+        return {*withdrawn, *compromised, *self.refused(lineage)}
 
     def files(self, lineage: str, number: int) -> dict[str, bytes]:
         """Return the five files of a generation."""
@@ -203,6 +207,27 @@ class Store:
         """Write down which numbers were rolled back, and when; all others are forgotten."""
         at = {number_text(number): moment.isoformat() for number, moment in numbers.items()}
         self.write_state(self._withdrawn_file(lineage), {"at": at})
+
+    def refused(self, lineage: str) -> dict[int, str]:
+        """Return the numbers that this host's own receiver has refused for what they are, and why.
+
+        A broken note is forgotten: what was refused will be refused again.
+        """
+        try:
+            why = dict(self.read_state(self._refused_file(lineage)).get("why", {}))
+            return {int(number): str(why[number]) for number in why}
+        except (BrokenStateError, ValueError, TypeError):
+            return {}
+
+    def refuse(self, lineage: str, number: int, why: str) -> None:
+        """Write down that a generation is refused here; of those that are gone nothing is kept."""
+        there = {*self.numbers(lineage), number}
+        noted = {**self.refused(lineage), number: why}
+        texts = {number_text(each): text for each, text in noted.items() if each in there}
+        self.write_state(self._refused_file(lineage), {"why": texts})
+
+    def _refused_file(self, lineage: str) -> Path:
+        return self.state / f"refused-{lineage}.json"
 
     def _withdrawn_file(self, lineage: str) -> Path:
         return self.state / f"withdrawn-{lineage}.json"

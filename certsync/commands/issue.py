@@ -16,6 +16,7 @@ from certsync.errors import (
     CertsyncError,
     ClockError,
     DnsError,
+    HostError,
     LaterError,
     OrderFailedError,
     TooSoonError,
@@ -155,6 +156,9 @@ def issue(
         _remember(store, fleet, _after(tries, error, now), now)
         raise
     number = _kept(fleet, free, issued, store, tell)
+    if refused := _refused_here(fleet, number, store):
+        _remember(store, fleet, _after(tries, refused, now), now)
+        raise refused
     _remember(store, fleet, Tries(), now, hurried=_is_hurried(look, now))
     return number
 
@@ -231,6 +235,29 @@ def _kept(fleet: Fleet, number: int, issued: Issued, store: Store, tell: Tell) -
         f"valid until {manifest.not_after:%Y-%m-%d %H:%M} UTC"
     )
     return manifest.number
+
+
+def _refused_here(fleet: Fleet, number: int, store: Store) -> OrderFailedError | None:
+    """Return the error for what this host's own receiver refuses; None: it does not refuse it.
+
+    It would go live nowhere, and must not look as if a valid certificate were there. What else its
+    receiver says, or that it says nothing, the rollout tells.
+    """
+    with replication.in_touch(fleet) as backends:
+        answers = replication.each(
+            lambda one: one.ask("check", fleet.lineage, number), backends[:1]
+        )
+    answer = answers[0][1]
+    if isinstance(answer, HostError) or answer["ok"] or not answer["of_content"]:
+        return None
+    why = str(answer["why"])
+    store.refuse(fleet.lineage, number, why)
+    return OrderFailedError(
+        f"{fleet.issuer_name}, the issuer, refuses generation {number_text(number)}, which was "
+        f"just ordered: {why}",
+        "another one is ordered in a day, or with `certsync renew --force`; what was served before "
+        "goes on being served",
+    )
 
 
 def free_number(fleet: Fleet, store: Store) -> int:

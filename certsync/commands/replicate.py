@@ -226,7 +226,11 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
         fence.heed(store, fleet.lineage, fleet.issuer_name, plan.standings)
         run = Rollout(fleet, plan, backends, tell)
         live = store.manifests(fleet.lineage).get(store.current(fleet.lineage) or 0)
-        _carry_out(run, outbox, now, last_chance(live))
+        try:
+            _carry_out(run, outbox, now, last_chance(live))
+        except VetoError:
+            _bar_what_the_issuer_refuses(run, store)
+            raise
         proofs = steps.take(Step.PROVE, lambda: _proofs(fleet, store, now, patiently=True))
         behind = any(each.verdict in (Verdict.BEHIND, Verdict.WRONG) for each in proofs)
         mixed = None if behind else run.mixed_seconds()
@@ -291,6 +295,13 @@ def _carry_out(run: Rollout, outbox: Path, now: datetime, end: datetime | None) 
             "what was served before goes on being served",
         )
     steps.take(Step.ACTIVATE_REPLICAS, lambda: run.activate(there))
+
+
+def _bar_what_the_issuer_refuses(run: Rollout, store: Store) -> None:
+    """Have a generation that can never go live keep no order from being made."""
+    own = run.refused.get(run.fleet.issuer_name)
+    if own is not None and own.of_content:
+        store.refuse(run.fleet.lineage, run.plan.number, own.why)
 
 
 def _plan(

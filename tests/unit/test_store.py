@@ -94,6 +94,25 @@ def test_what_was_rolled_back_is_not_the_target(store: Store, tmp_path: Path) ->
     assert (store.withdrawn(NAME), store.target(NAME)) == ({2: NOW}, 1)
 
 
+def test_what_the_issuers_receiver_refuses_is_not_the_target(store: Store, tmp_path: Path) -> None:
+    kept(store, tmp_path, 1)
+    kept(store, tmp_path, 2)
+    store.refuse(NAME, 2, "no client would take it")
+    assert store.target(NAME) == 1
+    store.refuse(NAME, 3, "nor this one")
+    assert store.refused(NAME) == {2: "no client would take it", 3: "nor this one"}
+    store.refuse(NAME, 1, "what is gone is forgotten")
+    assert sorted(store.refused(NAME)) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"schema": 1, "why": {"x": 1}}', '{"schema": 1, "why": 3}']
+)
+def test_a_broken_note_of_what_was_refused_is_forgotten(store: Store, text: str) -> None:
+    (store.state / f"refused-{NAME}.json").write_text(text)
+    assert store.refused(NAME) == {}
+
+
 def test_no_link_is_no_current_generation(store: Store) -> None:
     assert store.current(NAME) is None
     receiver.point(NAME, "0003")
