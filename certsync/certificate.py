@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
@@ -16,6 +17,12 @@ from certsync.errors import StoreError
 from certsync.options import KeyType
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+UNREADABLE = (
+    ValueError, TypeError, x509.DuplicateExtension, x509.InvalidVersion, UnsupportedAlgorithm,
+    x509.UnsupportedGeneralNameType,
+)  # fmt: skip
+"""What cryptography raises at a certificate, or at one of its extensions, that it cannot read."""
 
 COMMON_NAME_LIMIT = 64
 """RFC 5280's upper bound (ub-common-name), counted in characters."""
@@ -46,6 +53,9 @@ class Certificate:
     renewal_id: str = ""
     """Its identifier for renewal information; empty: it names no key that signed it."""
 
+    must_staple: bool = False
+    """Whether clients refuse it without a stapled OCSP answer (RFC 7633)."""
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the leaf's DER, in hex: how we say "the same certificate"."""
@@ -61,12 +71,15 @@ def parse_chain(fullchain_pem: str) -> Certificate:
     """Return what a PEM full chain holds, leaf first.
 
     Raises:
-        StoreError: it is no PEM, or holds no certificate.
+        StoreError: it is no PEM, holds no certificate, or one that cannot be read.
     """
     try:
-        certificates = x509.load_pem_x509_certificates(fullchain_pem.encode())
-    except ValueError as error:
+        return _parsed(x509.load_pem_x509_certificates(fullchain_pem.encode()))
+    except UNREADABLE as error:
         raise StoreError(f"this is no certificate chain: {error}") from None
+
+
+def _parsed(certificates: list[x509.Certificate]) -> Certificate:
     leaf = certificates[0]
     pems = [each.public_bytes(serialization.Encoding.PEM).decode() for each in certificates]
     return Certificate(
@@ -79,6 +92,7 @@ def parse_chain(fullchain_pem: str) -> Certificate:
         key_type=_key_type(leaf.public_key()),
         public_key=_public_bytes(leaf.public_key()),
         renewal_id=_renewal_id(leaf),
+        must_staple=_must_staple(leaf),
     )
 
 
@@ -162,6 +176,14 @@ def _names(leaf: x509.Certificate) -> tuple[str, ...]:
     except x509.ExtensionNotFound:
         return ()
     return tuple(sorted(extension.value.get_values_for_type(x509.DNSName)))
+
+
+def _must_staple(leaf: x509.Certificate) -> bool:
+    try:
+        extension = leaf.extensions.get_extension_for_class(x509.TLSFeature)
+    except x509.ExtensionNotFound:
+        return False
+    return x509.TLSFeatureType.status_request in extension.value
 
 
 def _key_type(key: object) -> KeyType | None:

@@ -119,6 +119,11 @@ class CanaryError(CertsyncError):
 class CaError(CertsyncError):
     """The CA refuses."""
 
+    def __init__(self, message: str, hint: str = "", problem: str = "") -> None:
+        super().__init__(message, hint)
+        self.problem = problem
+        """The last word of the problem's type (RFC 8555 section 6.7); empty: it sent none."""
+
 
 class OrderFailedError(CaError):
     """An order was placed and came to nothing; the next one waits."""
@@ -181,7 +186,7 @@ class DnsError(LaterError):
     """The names do not lead to the fleet's public addresses yet."""
 
 
-def in_our_words(error: CertsyncError | OSError | ModuleNotFoundError) -> CertsyncError:
+def in_our_words(error: Exception) -> CertsyncError:
     """Return the error to tell for one that nothing nearer to it has translated."""
     if isinstance(error, CertsyncError):
         return error
@@ -190,6 +195,9 @@ def in_our_words(error: CertsyncError | OSError | ModuleNotFoundError) -> Certsy
             f"the Python package {error.name} is not installed here",
             "on the operator's machine: pip install 'certsync-fleet[deploy]'",
         )
+    if not isinstance(error, OSError):
+        hint = "journalctl -t certsync has the whole of it; please report it"
+        return CertsyncError(f"unforeseen: {error!r}", hint)
     return CertsyncError(
         f"{error.filename or 'a file'}: {error.strerror or error}",
         "is the disk full or read-only, and is the file yours?",

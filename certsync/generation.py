@@ -53,6 +53,9 @@ class Manifest:
     renewal_id: str = ""
     """The certificate's identifier for renewal information (RFC 9773 section 4.1)."""
 
+    asked: tuple[str, ...] = ()
+    """The names that were ordered, sorted: a CA may have added others. Empty: all of ``names``."""
+
     def to_json(self) -> bytes:
         """Return the manifest file's content."""
         data = {
@@ -68,6 +71,7 @@ class Manifest:
             "account": self.account,
             "order": self.order,
             "renewal_id": self.renewal_id,
+            "asked": list(self.asked),
             "files": dict(self.files),
         }
         return json.dumps(data, indent=1).encode()
@@ -100,6 +104,7 @@ class Manifest:
                 files=dict(data["files"]),
                 order=str(data.get("order", "")),
                 renewal_id=str(data.get("renewal_id", "")),
+                asked=tuple(data.get("asked", ())),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{where} is no manifest: {error!r}") from None

@@ -312,22 +312,36 @@ def shown_to_clients(folder: Path, trusted: str) -> dict:
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_flags |= X509_PARTIAL_CHAIN | X509_NO_CHECK_TIME
-    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     # A key can be made so that its arithmetic takes for ever, and C code hears no handler.
     signal.alarm(PATIENCE)
     try:
         server = verify_pair(folder)
         client.load_verify_locations(folder / trusted)
-        ends = client.wrap_bio(back, there), server.wrap_bio(there, back, server_side=True)
-        # Three times is enough for every version of TLS; an end that is done does nothing more.
-        for end in ends * 3:
-            with contextlib.suppress(ssl.SSLWantReadError):
-                end.do_handshake()
+        return handshake(server, client)
     except ssl.SSLError as error:
         why = getattr(error, "verify_message", "") or error.reason or error
         raise Unfit(f"{folder.name}: no client would take it: {why}") from None
     finally:
         signal.alarm(0)
+
+
+def handshake(server, client, name=None) -> dict:
+    """Return the certificate that a TLS client is shown by a server, both in this process's memory.
+
+    ``server`` and ``client`` are contexts, ``name`` is the server name that the client asks for. An
+    `ssl.SSLError` says why the client, or the server, would not go on.
+    """
+    import ssl
+
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        client.wrap_bio(back, there, server_hostname=name),
+        server.wrap_bio(there, back, server_side=True),
+    )
+    # Three times is enough for every version of TLS; an end that is done does nothing more.
+    for end in ends * 3:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.do_handshake()
     return ends[0].getpeercert() or {}
 
 

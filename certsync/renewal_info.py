@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from certsync import __version__
@@ -56,7 +56,7 @@ def advice_of(info: Answer, fingerprint: str, now: datetime) -> Advice:
     try:
         window = info.data["suggestedWindow"]
         start, end = _moment(window["start"]), _moment(window["end"])
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise CaSilentError("the CA's renewal information has no suggested window") from None
     if end <= start:
         raise CaSilentError("the CA's suggested window ends before it begins")
@@ -71,7 +71,7 @@ def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(whole + zone)
     if moment.tzinfo is None:
         raise ValueError("no time zone")
-    return moment
+    return moment.astimezone(timezone.utc)
 
 
 def _get(url: str, bundle: str, now: datetime) -> Answer:

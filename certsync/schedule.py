@@ -104,6 +104,9 @@ def _advised(
     if advice is None or advice.fingerprint != newest.fingerprint or advice.window is None:
         return None
     start, end = advice.window
+    if end > newest.not_after:
+        # Nobody renews what has expired: no such window can be meant, and a year 9999 overflows.
+        return None
     moment = _chosen(newest.fingerprint, start, end, every)
     latest = newest.not_after - (newest.not_after - newest.not_before) / LATEST
     own = _by_lifetime(newest)
@@ -171,7 +174,7 @@ def difference(generation: Manifest, fleet: Fleet) -> str:
 
 
 def _same_names(generation: Manifest, fleet: Fleet) -> bool:
-    return generation.names == tuple(sorted(fleet.names))
+    return (generation.asked or generation.names) == tuple(sorted(fleet.names))
 
 
 def _was_withdrawn(withdrawal: Withdrawal | None, fleet: Fleet) -> bool:

@@ -41,6 +41,9 @@ class Tries:
     wish: str = ""
     """What was asked for, as the fleet file said it then."""
 
+    problem: str = ""
+    """The last word of the CA's problem type (RFC 8555 section 6.7); empty: it sent none."""
+
     def of(self, wish: str) -> Tries:
         """Return those that count for a wish: of another one only what the CA's limits count."""
         if wish == self.wish:
@@ -75,7 +78,7 @@ class Tries:
         orders = (*self.orders, now)[-REMEMBERED:] if order else self.orders
         return replace(
             self, count=self.count + 1, last=now, orders=orders, ca_said=ca_said,
-            error=error, hint=hint, exit_status=exit_status,
+            error=error, hint=hint, exit_status=exit_status, problem="",
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -100,4 +103,5 @@ class Tries:
             hint=str(data["hint"]),
             exit_status=int(data["exit_status"]),
             wish=str(data["wish"]),
+            problem=str(data.get("problem", "")),
         )

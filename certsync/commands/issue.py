@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,14 +15,14 @@ from certsync.errors import (
     CaError,
     CanaryError,
     CertsyncError,
-    ClockError,
     DnsError,
     HostError,
     LaterError,
     OrderFailedError,
     TooSoonError,
+    in_our_words,
 )
-from certsync.fleet import Fleet
+from certsync.fleet import SYSTEM_ROOTS, Fleet
 from certsync.generation import Manifest, next_free, number_text
 from certsync.rollout import Standing
 from certsync.schedule import (
@@ -29,6 +30,7 @@ from certsync.schedule import (
     NextRenewal,
     Withdrawal,
     issuance_due,
+    last_chance,
     patience_ends,
     renewal,
     young_until,
@@ -40,13 +42,17 @@ from certsync.tries import Tries
 
 if TYPE_CHECKING:
     # Its libraries are loaded when an order is made, not at every hourly run.
-    from certsync.issuance import Issued
+    from certsync.issuance import Issued, Request
 
 Tell = Callable[[str], None]
 
 INSISTING = 2
 """Failures after which an order no longer says which certificate it replaces: that alone may be
 what the CA stumbles over."""
+
+ABANDONING = 3
+"""Failures after which an order that is still open is given up: its certificate may be one that
+nobody can fetch."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +155,12 @@ def issue(
     fleet, free = steps.take(Step.LOOK, lambda: _looked(look, store, now, tell))
     from certsync import issuance
 
-    replacing = tries.count < INSISTING
+    request = _request(look, tries, store, now)
     try:
-        issued = issuance.obtain(fleet, store, now, tell, look.newest, replacing=replacing)
-    except (CaError, CaBusyError, ClockError) as error:
-        _remember(store, fleet, _after(tries, error, now), now)
+        issued = issuance.obtain(fleet, store, now, tell, request)
+    except Exception as error:
+        # Every failure is a try: one that is not noted would be made again every hour.
+        _note(store, fleet, _after(tries, in_our_words(error), now), now)
         raise
     number = _kept(fleet, free, issued, store, tell)
     if refused := _refused_here(fleet, number, store):
@@ -161,6 +168,28 @@ def issue(
         raise refused
     _remember(store, fleet, Tries(), now, hurried=_is_hurried(look, now))
     return number
+
+
+def _request(look: Outlook, tries: Tries, store: Store, now: datetime) -> Request:
+    """Return how to order after these failures."""
+    from certsync import issuance
+
+    authority = look.fleet.authority
+    end = last_chance(look.newest)
+    return issuance.Request(
+        before=look.newest,
+        replacing=tries.count < INSISTING,
+        new_key=bool(look.compromised) or tries.problem in issuance.BLOCKED_KEY,
+        anew=tries.count >= ABANDONING,
+        roots=str(store.roots) if authority.roots else SYSTEM_ROOTS,
+        insisting=end is not None and now >= end,
+    )
+
+
+def _note(store: Store, fleet: Fleet, tries: Tries, now: datetime) -> None:
+    """Remember failures where the disk takes it; what has failed is what people hear of."""
+    with contextlib.suppress(OSError):
+        _remember(store, fleet, tries, now)
 
 
 def _is_hurried(look: Outlook, now: datetime) -> bool:
@@ -196,7 +225,7 @@ def wish(fleet: Fleet) -> str:
 
 
 def _after(tries: Tries, error: CertsyncError, now: datetime) -> Tries:
-    return tries.failed(
+    found = tries.failed(
         now,
         error.message,
         error.hint,
@@ -204,6 +233,7 @@ def _after(tries: Tries, error: CertsyncError, now: datetime) -> Tries:
         order=isinstance(error, OrderFailedError),
         ca_said=error.until if isinstance(error, CaBusyError) else None,
     )
+    return replace(found, problem=error.problem if isinstance(error, CaError) else "")
 
 
 def _remember(
@@ -353,4 +383,5 @@ def _manifest(fleet: Fleet, number: int, issued: Issued) -> Manifest:
         files=sums(generation_files(issued.key, certificate)),
         order=issued.order,
         renewal_id=certificate.renewal_id,
+        asked=tuple(sorted(fleet.names)),
     )

@@ -113,7 +113,7 @@ def _ordered(fleet: Fleet, scratch: Store, now: datetime, tell: Tell) -> dict[st
     """Return the five files of a generation, ordered with a new account."""
     from certsync import issuance
 
-    issued = issuance.obtain(fleet, scratch, now, tell)
+    issued = issuance.obtain(fleet, scratch, now, tell, issuance.Request())
     certificate = issued.certificate
     files = generation_files(issued.key, certificate)
     manifest = Manifest(

@@ -75,8 +75,7 @@ class Hour:
             self.problems.append(in_our_words(error))
         except Exception as error:  # noqa: BLE001  # what nobody foresaw must not stop an order
             self.tell(traceback.format_exc())
-            hint = "journalctl -t certsync has the whole of it; please report it"
-            self.problems.append(CertsyncError(f"unforeseen: {error!r}", hint))
+            self.problems.append(in_our_words(error))
 
     def roll_out(self) -> None:
         """Bring the newest generation to every backend, and note who does not serve it."""

@@ -6,7 +6,9 @@ order, answers its challenges through the webroot, finalizes, and returns key an
 """
 
 from certsync.issuance.obtain import (
+    BLOCKED_KEY,
     Issued,
+    Request,
     enroll,
     forget,
     forget_if_kept,
@@ -17,6 +19,6 @@ from certsync.issuance.revoke import revoke
 from certsync.issuance.role import give_up_account, has_account, is_registered
 
 __all__ = [
-    "Issued", "enroll", "forget", "forget_if_kept", "give_up_account", "has_account",
-    "is_registered", "obtain", "pending_key_sum", "revoke",
+    "BLOCKED_KEY", "Issued", "Request", "enroll", "forget", "forget_if_kept", "give_up_account",
+    "has_account", "is_registered", "obtain", "pending_key_sum", "revoke",
 ]  # fmt: skip

@@ -6,21 +6,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from certsync import certificate, steps
+from certsync import steps
 from certsync.certificate import Certificate
-from certsync.errors import CaError, OrderFailedError, StoreError
+from certsync.errors import CaError, CertsyncError, OrderFailedError
 from certsync.fleet import SYSTEM_ROOTS, Fleet
 from certsync.generation import Manifest
+from certsync.issuance.acceptance import Acceptance, client_context
 from certsync.issuance.account import account_key, log_in, open_directory
 from certsync.issuance.binding import read_binding
 from certsync.issuance.client import Client, check_profile
 from certsync.issuance.clock import clock_finding
 from certsync.issuance.network import Network
-from certsync.issuance.order import Pending, finalize, is_over, place, validate
+from certsync.issuance.order import (
+    Pending,
+    alternatives,
+    finalize,
+    is_over,
+    place,
+    validate,
+)
 from certsync.steps import Step
 from certsync.store import Store, remove_folder
 
 Tell = Callable[[str], None]
+
+BLOCKED_KEY = ("badPublicKey", "badCSR")
+"""Problems (RFC 8555 section 6.7) after which the same key would be refused again."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +49,32 @@ class Issued:
     """The order's URL."""
 
 
-def obtain(
-    fleet: Fleet, store: Store, now: datetime, tell: Tell, before: Manifest | None = None, *,
-    replacing: bool = True,
-) -> Issued:  # fmt: skip
+@dataclass(frozen=True)
+class Request:
+    """How an order is made."""
+
+    before: Manifest | None = None
+    """The generation that the new one follows."""
+
+    replacing: bool = True
+    """Whether the CA is told which certificate it replaces."""
+
+    new_key: bool = False
+    """Whether the key of ``before`` must not be used again, whatever the fleet file says."""
+
+    anew: bool = False
+    """Whether an order that an earlier run has left open is abandoned: it has failed often."""
+
+    roots: str = ""
+    """The PEM file with the roots that the chain has to lead to; empty: to any."""
+
+    insisting: bool = False
+    """Whether a chain that does not lead there is taken all the same: time is running out."""
+
+
+def obtain(fleet: Fleet, store: Store, now: datetime, tell: Tell, request: Request) -> Issued:
     """Order a certificate for all of the fleet's names, going on with an open order first.
 
-    ``before`` is the generation that the new one follows; ``replacing``: the CA is told so.
     ``tell`` gets a line of narration for each step. The pending files stay until `forget` is
     called, after the certificate is safely kept.
 
@@ -55,28 +85,39 @@ def obtain(
         ClockError: this machine's clock is over an hour from the CA's.
         StoreError: what the issuer needs is not on its disk.
     """
+    if request.roots:
+        client_context(request.roots)
     acme, account = steps.take(Step.LOG_IN, lambda: _log_in(fleet, store, tell))
     forget_if_kept(fleet, store)
     pending = Pending(store.pending(fleet.lineage))
-    pending.prepare(fleet, _kept_key(fleet, store, before))
+    if request.anew:
+        pending.forget_order()
+    pending.prepare(fleet, b"" if request.new_key else _kept_key(fleet, store, request.before))
     tell(f"ordering a certificate for {', '.join(fleet.names)}")
-    replaces = replaced(before, fleet, account) if replacing else ""
+    replaces = replaced(request.before, fleet, account) if request.replacing else ""
     order = steps.take(Step.PLACE, lambda: place(acme, pending, fleet.profile, replaces, tell))
     try:
         steps.take(Step.VALIDATE, lambda: validate(acme, order, store.webroot))
         fullchain = steps.take(Step.SIGN, lambda: finalize(acme, order))
     except CaError as error:
+        if error.problem in BLOCKED_KEY:
+            forget(fleet, store)
         # A failed validation ends its order (RFC 8555 section 7.1.6): another one is needed.
         if is_over(acme, order.uri):
             pending.forget_order()
-            raise OrderFailedError(error.message, error.hint) from None
+            raise OrderFailedError(error.message, error.hint, error.problem) from None
         raise
+    key = pending.key.read_bytes()
+    judge = Acceptance(fleet.names, pending, request.roots, request.insisting)
     try:
-        issued = _checked(fullchain, pending, fleet, now)
-    except OrderFailedError:
+        issued = judge.chosen(fullchain, lambda: alternatives(acme, order), now, tell)
+    except Exception as error:
+        # Fetched again, it would be the same: another order is needed.
         forget(fleet, store)
-        raise
-    return Issued(pending.key.read_bytes(), issued, account, order.uri)
+        if isinstance(error, CertsyncError):
+            raise
+        raise OrderFailedError(f"the CA sent something that cannot be used: {error!r}") from error
+    return Issued(key, issued, account, order.uri)
 
 
 def enroll(fleet: Fleet, store: Store, tell: Tell) -> str:
@@ -141,17 +182,3 @@ def forget_if_kept(fleet: Fleet, store: Store) -> None:
     exposed = pending.key_sum() in store.compromised(fleet.lineage).key_sums
     if exposed or pending.is_of(store.manifests(fleet.lineage).values()):
         forget(fleet, store)
-
-
-def _checked(fullchain: str, pending: Pending, fleet: Fleet, now: datetime) -> Certificate:
-    try:
-        issued = certificate.parse_chain(fullchain)
-    except StoreError as error:
-        raise OrderFailedError(f"the CA sent something else: {error.message}") from None
-    if not certificate.belongs(pending.private_key(), issued):
-        raise OrderFailedError("the CA sent a certificate of another key")
-    if issued.names != tuple(sorted(fleet.names)):
-        raise OrderFailedError(f"the CA sent a certificate for {', '.join(issued.names)}")
-    if now >= issued.not_after:
-        raise OrderFailedError("the CA sent a certificate that has expired", "is the clock right?")
-    return issued

@@ -266,12 +266,26 @@ def finalize(acme: client.ClientV2, order: messages.OrderResource) -> str:
     Raises:
         CaError: the CA refuses to sign.
     """
-    # The library compares with a naive local time.
-    deadline = datetime.now() + DEADLINE  # noqa: DTZ005
     with told("signing the certificate"):
         if order.body.status in (messages.STATUS_PENDING, messages.STATUS_READY):
             _begin(acme, order)
-        return str(acme.poll_finalization(order, deadline).fullchain_pem)
+        return str(acme.poll_finalization(order, _deadline()).fullchain_pem)
+
+
+def alternatives(acme: client.ClientV2, order: messages.OrderResource) -> list[str]:
+    """Return the other chains, PEM, that the CA has for a signed order (RFC 8555 section 7.4.2).
+
+    Raises:
+        CaError: the CA cannot be asked.
+    """
+    with told("asking for other chains"):
+        found = acme.poll_finalization(order, _deadline(), fetch_alternative_chains=True)
+        return [str(each) for each in found.alternative_fullchains_pem or ()]
+
+
+def _deadline() -> datetime:
+    # The library compares with a naive local time.
+    return datetime.now() + DEADLINE  # noqa: DTZ005
 
 
 def _begin(acme: client.ClientV2, order: messages.OrderResource) -> None:

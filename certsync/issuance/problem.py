@@ -59,7 +59,7 @@ def refusal(problem: messages.Error, doing: str) -> CaError | CaBusyError:
             "nothing is lost: the same command later continues",
         )
     hint = HINTS.get(word, "")
-    return CaError(f"the CA refused, {doing}: {describe(problem)} ({word})", hint)
+    return CaError(f"the CA refused, {doing}: {describe(problem)} ({word})", hint, word)
 
 
 @contextmanager

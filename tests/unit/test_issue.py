@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ import pytest
 from certsync import issuance, receiver, replication
 from certsync.certificate import parse_chain
 from certsync.commands import issue
-from certsync.errors import CertsyncError, OrderFailedError
-from certsync.fleet import Fleet
-from certsync.issuance import Issued
+from certsync.errors import CaError, CaSilentError, CertsyncError, OrderFailedError, StoreError
+from certsync.fleet import SYSTEM_ROOTS, Fleet
+from certsync.issuance import Issued, Request
 from certsync.replication import Backend
 from certsync.store import Store
 from tests.unit.fake_fleet import NAME, NOW, fleet, machine
@@ -64,12 +65,12 @@ def answers(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]) -> None:
     monkeypatch.setattr(replication, "in_touch", in_touch)
 
 
-def signs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
-    """Let the CA sign every order, and return what each was asked with."""
-    asked: list[dict[str, Any]] = []
+def signs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Request]:
+    """Let the CA sign every order, and return how each one is made."""
+    asked: list[Request] = []
 
-    def obtain(*_: object, **options: Any) -> Issued:
-        asked.append(options)
+    def obtain(*arguments: Any) -> Issued:
+        asked.append(arguments[-1])
         make_pair(tmp_path, days=90)
         pem = (tmp_path / "cert.pem").read_text()
         return Issued((tmp_path / "privkey.pem").read_bytes(), parse_chain(pem), "account", "order")
@@ -78,13 +79,16 @@ def signs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any
     return asked
 
 
-def fails(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """Let every order end in an error."""
+def fails(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[Request]:
+    """Let every order end in an error, and return how each one is made."""
+    asked: list[Request] = []
 
-    def obtain(*_: object, **__: object) -> Issued:
+    def obtain(*arguments: Any) -> Issued:
+        asked.append(arguments[-1])
         raise error
 
     monkeypatch.setattr(issuance, "obtain", obtain)
+    return asked
 
 
 def unattended(store: Store, now: datetime) -> int | None:
@@ -124,3 +128,73 @@ def test_a_full_disk_of_the_issuer_is_no_failed_order(
     answers(monkeypatch, FULL)
     assert unattended(store, NOW) == 1
     assert (store.target(NAME), tries(store)) == (1, 0)
+
+
+# Failures
+
+
+class NobodyForesawError(Exception):
+    """Something that no border translates."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CaError("the CA refused"),
+        StoreError("/etc/certsync/eab-hmac-key is not there"),
+        OSError(28, "No space left on device", "/etc/certsync/pending"),
+        ValueError("a bad extension"),
+        NobodyForesawError(),
+    ],
+)
+def test_every_failure_of_an_order_is_a_noted_try(
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    fails(monkeypatch, error)
+    with pytest.raises(type(error)):
+        unattended(store, NOW)
+    assert tries(store) == 1
+    with pytest.raises(CertsyncError, match="it is tried again after"):
+        unattended(store, NOW)
+
+
+@pytest.mark.parametrize("problem", ["badPublicKey", "badCSR"])
+def test_a_key_that_the_ca_refuses_is_not_offered_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, problem: str
+) -> None:
+    for refusal, new_key in ((problem, True), ("caa", False), ("", False)):
+        fails(monkeypatch, CaError("the CA refused", problem=refusal))
+        with pytest.raises(CaError):
+            issue.issue(store, NOW, lambda _: None)
+        asked = fails(monkeypatch, CaError("the CA refused"))
+        with pytest.raises(CaError):
+            issue.issue(store, NOW, lambda _: None)
+        assert asked[0].new_key is new_key
+    asked = signs(monkeypatch, tmp_path)
+    issue.issue(store, NOW, lambda _: None)
+    assert tries(store) == 0
+
+
+def test_an_order_that_fails_often_is_given_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = fails(monkeypatch, CaSilentError("the CA cannot be reached, signing the certificate"))
+    for _ in range(5):
+        with pytest.raises(CaSilentError):
+            issue.issue(store, NOW, lambda _: None)
+    assert [request.anew for request in asked] == [False, False, False, True, True]
+    assert [request.replacing for request in asked] == [True, True, False, False, False]
+
+
+def test_a_chain_is_measured_by_the_roots_that_the_proof_goes_by(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = signs(monkeypatch, tmp_path)
+    issue.issue(store, NOW, lambda _: None, force=True)
+    authority = replace(fleet().authority, roots="/home/somebody/roots.pem")
+    store.fleet_file.write_text(json.dumps(fleet(authority=authority).to_json(), default=str))
+    issue.issue(store, NOW + 70 * DAY, lambda _: None, force=True)
+    issue.issue(store, NOW + 140 * DAY, lambda _: None, force=True)
+    assert [(each.roots, each.insisting) for each in asked] == [
+        (SYSTEM_ROOTS, False), (str(store.roots), False), (str(store.roots), True),
+    ]  # fmt: skip

@@ -55,6 +55,7 @@ def test_a_window_is_read_in_every_form_that_a_ca_may_write(text: str) -> None:
         {"suggestedWindow": {"start": "soon", "end": "later"}},
         {"suggestedWindow": {"start": 5, "end": 6}},
         {"suggestedWindow": {"start": "2027-01-20T10:14:00", "end": "2027-01-22T10:14:00"}},
+        {"suggestedWindow": {"start": "2027-01-20T10:14:00Z", "end": "9999-12-31T23:59:59-12:00"}},
     ],
 )
 def test_what_is_no_window_is_told_and_not_followed(data: dict[str, object]) -> None:

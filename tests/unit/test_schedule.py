@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -19,7 +20,7 @@ from certsync.schedule import (
     renewal,
     renewal_moment,
 )
-from tests.unit.fake_fleet import NOW, fleet, manifest
+from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -163,6 +164,30 @@ def test_no_advice_moves_a_renewal_to_the_last_tenth_of_the_lifetime() -> None:
     assert renewal(manifest(), late, HOUR, NOW).moment == NOW + 60 * DAY
     allowed = advice(70 * DAY, DAY)
     assert renewal(manifest(), allowed, HOUR, NOW).moment >= NOW + 70 * DAY
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("9999-12-31T12:00:00+12:00", "9999-12-31T23:59:59-12:00"),
+        ("2026-12-01T00:00:00+00:00", "9999-12-31T23:59:59+00:00"),
+        ("0001-01-01T00:00:00+12:00", "9999-12-31T23:59:59-12:00"),
+        ("2027-02-18T12:00:00+00:00", "2027-02-19T12:00:01+00:00"),
+    ],
+)
+def test_a_window_that_ends_after_the_certificate_is_ignored(start: str, end: str) -> None:
+    window = (datetime.fromisoformat(start), datetime.fromisoformat(end))
+    for number in range(50):
+        suggested = replace(advice(DAY, DAY, fingerprint=f"{number:064x}"), window=window)
+        newest = manifest(fingerprint=f"{number:064x}")
+        assert renewal(newest, suggested, HOUR, NOW).moment == NOW + 60 * DAY
+
+
+def test_names_that_the_ca_has_added_are_no_reason_to_order_again() -> None:
+    added = manifest(names=(NAME, f"www.{NAME}"), asked=(NAME,))
+    assert due(added) is None
+    assert due(manifest(names=(NAME, f"www.{NAME}"))) is not None
+    assert due(added, wanted=fleet(names=(NAME, f"www.{NAME}"))) is not None
 
 
 def test_advice_of_a_ca_that_has_fallen_silent_puts_off_nothing() -> None:
