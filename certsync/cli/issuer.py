@@ -70,7 +70,7 @@ def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
     if dry_run:
         require_root()
         steps = named(store, lambda one: verb.outlook(one, now()).reasons)
-        _tell_outlook(steps, as_json, "an order would be made: ")
+        _tell_outlook(steps, as_json, "needed: ")
         return
 
     def work(one: Store, tell: Tell, did: list[str]) -> None:

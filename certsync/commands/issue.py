@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from certsync import canary, dns, receiver, replication, steps, webroot
+from certsync import canary, dns, receiver, registration, replication, steps, webroot
 from certsync.commands import fence
 from certsync.errors import (
     CaBusyError,
@@ -73,10 +73,15 @@ class Outlook:
     compromised: str = ""
     """Why the newest one's key must not be served any longer; empty: it may."""
 
+    account: str = ""
+    """Why the account could not order, whether an order is due or not; empty: it could."""
+
     @property
     def reasons(self) -> list[str]:
-        """Why an order would be made, in words; empty: none would."""
-        return [self.due.why] if self.due else []
+        """What would be done and why, in words; empty: nothing."""
+        if self.due:
+            return [self.due.why]
+        return [f"no order, but {self.account}: registering at the CA"] if self.account else []
 
     def next(self, now: datetime) -> NextRenewal | None:
         """Return when an unattended run orders next, after failures no sooner than they allow."""
@@ -111,7 +116,13 @@ def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
     coming = renewal(newest, known.advice, every, now, withdrawal, hurried) if newest else None
     if compromised:
         coming = NextRenewal(now, compromised)
-    return Outlook(fleet, newest, due, coming, known, compromised)
+    return Outlook(fleet, newest, due, coming, known, compromised, _account(fleet, store, newest))
+
+
+def _account(fleet: Fleet, store: Store, newest: Manifest | None) -> str:
+    directory = fleet.authority.directory
+    expected = newest is not None and newest.directory == directory and bool(newest.account)
+    return registration.finding(store.account(directory), expected=expected)
 
 
 def has_something(store: Store) -> bool:
@@ -148,6 +159,9 @@ def issue(
     look = outlook(store, now, force=force)
     _tidy(look.fleet, store)
     if look.due is None:
+        if look.account:
+            tell(f"warning: {look.account}")
+            _enroll(look.fleet, store, tell)
         return None
     tries = look.lineage.tries.of(wish(look.fleet))
     _wait_after_failures(tries, now, by_person=by_person or force)
@@ -168,6 +182,13 @@ def issue(
         raise refused
     _remember(store, fleet, Tries(), now, hurried=_is_hurried(look, now))
     return number
+
+
+def _enroll(fleet: Fleet, store: Store, tell: Tell) -> None:
+    """Register at the CA though nothing is due: when something is, it may be too late."""
+    from certsync import issuance
+
+    tell(f"registered at the CA: account {issuance.enroll(fleet, store, tell)}")
 
 
 def _request(look: Outlook, tries: Tries, store: Store, now: datetime) -> Request:

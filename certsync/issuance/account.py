@@ -10,14 +10,14 @@ import josepy
 from acme import errors, messages
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certsync import certificate
+from certsync import certificate, registration
 from certsync.errors import CaError, CaSilentError, StoreError
 from certsync.fleet import Authority
 from certsync.issuance.binding import Binding
 from certsync.issuance.client import Client
 from certsync.issuance.clock import clock_finding, unverified_date
 from certsync.issuance.network import Network
-from certsync.issuance.problem import told
+from certsync.issuance.problem import NO_ACME, kind, told
 from certsync.options import KeyType
 from certsync.store import write_whole
 
@@ -44,11 +44,20 @@ def has_key(folder: Path) -> bool:
 
 
 def known_account(folder: Path) -> messages.RegistrationResource | None:
-    """Return our account as it was written down when it was registered; None: it was not."""
-    path = folder / "account.json"
-    if not path.exists():
+    """Return our account as it was written down when it was registered; None: it was not.
+
+    One that cannot be read, or belongs to another key, is as if it were not there.
+    """
+    found = registration.read(folder)
+    try:
+        return messages.RegistrationResource.from_json(found) if found else None
+    except (josepy.errors.Error, *NO_ACME):
         return None
-    return messages.RegistrationResource.from_json(json.loads(path.read_text()))
+
+
+def _write(folder: Path, account: messages.RegistrationResource) -> None:
+    data = {**account.to_json(), registration.KEY_SUM: registration.key_sum(folder)}
+    write_whole(folder / registration.REGISTRATION, json.dumps(data, indent=1).encode(), mode=0o600)
 
 
 def open_directory(network: Network, authority: Authority) -> Client:
@@ -78,16 +87,41 @@ def log_in(acme: Client, authority: Authority, folder: Path, binding: Binding | 
     if known is not None:
         acme.net.account = known
         return str(known.uri)
+    account = registered(acme) or _registered_anew(acme, authority, binding)
+    _write(folder, account)
+    return str(account.uri)
+
+
+def registered(acme: Client) -> messages.RegistrationResource | None:
+    """Return the account that the CA has for our key (RFC 8555 section 7.3.1); None: it has none.
+
+    Raises:
+        CaError: the CA refuses, or cannot be asked.
+    """
+    with told("looking for our account"):
+        try:
+            return acme.new_account(messages.NewRegistration(only_return_existing=True))
+        except errors.ConflictError as known:
+            account = messages.RegistrationResource(
+                body=messages.Registration(), uri=known.location
+            )
+            return acme.query_registration(account)
+        except messages.Error as error:
+            if kind(error) != "accountDoesNotExist":
+                raise
+    return None
+
+
+def _registered_anew(
+    acme: Client, authority: Authority, binding: Binding | None
+) -> messages.RegistrationResource:
     if binding is None and acme.directory["meta"].external_account_required:
         raise CaError(
             "this CA wants an external account binding",
             "get a key identifier and an HMAC key from the CA and set ca.eab_key_id",
         )
     with told("registering an account"):
-        account = _register(acme, authority.contact, binding)
-    text = json.dumps(account.to_json(), indent=1)
-    write_whole(folder / "account.json", text.encode(), mode=0o600)
-    return str(account.uri)
+        return _register(acme, authority.contact, binding)
 
 
 def _register(acme: Client, contact: str, binding: Binding | None) -> messages.RegistrationResource:
@@ -96,12 +130,7 @@ def _register(acme: Client, contact: str, binding: Binding | None) -> messages.R
         bound = messages.ExternalAccountBinding.from_data(
             acme.net.key.public_key(), binding.key_id, binding.hmac_key, acme.directory
         )
-    registration = messages.NewRegistration.from_data(
+    wanted = messages.NewRegistration.from_data(
         email=contact or None, terms_of_service_agreed=True, external_account_binding=bound
     )
-    try:
-        return acme.new_account(registration)
-    except errors.ConflictError as known:
-        # A run was cut off between registering and writing it down: the key is the proof.
-        account = messages.RegistrationResource(body=messages.Registration(), uri=known.location)
-        return acme.query_registration(account)
+    return acme.new_account(wanted)

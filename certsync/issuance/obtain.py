@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from certsync import steps
+from certsync import registration, steps
 from certsync.certificate import Certificate
 from certsync.errors import CaError, CertsyncError, OrderFailedError
 from certsync.fleet import SYSTEM_ROOTS, Fleet
@@ -95,7 +95,12 @@ def obtain(fleet: Fleet, store: Store, now: datetime, tell: Tell, request: Reque
     pending.prepare(fleet, b"" if request.new_key else _kept_key(fleet, store, request.before))
     tell(f"ordering a certificate for {', '.join(fleet.names)}")
     replaces = replaced(request.before, fleet, account) if request.replacing else ""
-    order = steps.take(Step.PLACE, lambda: place(acme, pending, fleet.profile, replaces, tell))
+    try:
+        order = steps.take(Step.PLACE, lambda: place(acme, pending, fleet.profile, replaces, tell))
+    except CaError as error:
+        if error.problem == "accountDoesNotExist":
+            registration.forget(store.account(fleet.authority.directory))
+        raise
     try:
         steps.take(Step.VALIDATE, lambda: validate(acme, order, store.webroot))
         fullchain = steps.take(Step.SIGN, lambda: finalize(acme, order))

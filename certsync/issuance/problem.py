@@ -25,8 +25,7 @@ HINTS = {
     "unsupportedIdentifier": "the CA does not sign for this kind of name",
     "externalAccountRequired": "this CA wants an external account binding",
     "userActionRequired": "the CA's terms may have changed: read them and deploy again",
-    "accountDoesNotExist": "the account is gone at the CA: remove its folder below "
-    "/etc/certsync/accounts and try again",
+    "accountDoesNotExist": "the account is gone at the CA: the next try registers another one",
     "badPublicKey": "the CA does not sign this kind of key: set certificate.key_type",
     "badCSR": "the CA does not sign this request; set certificate.key_type to another kind",
     "serverInternal": "this is the CA's own trouble: try again in an hour",

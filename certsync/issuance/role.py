@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from acme import errors, messages
+from acme import messages
 
 from certsync.errors import CertsyncError
 from certsync.fleet import SYSTEM_ROOTS, Fleet
-from certsync.issuance.account import account_key, has_key, known_account, open_directory
-from certsync.issuance.client import Client
+from certsync.issuance.account import (
+    account_key,
+    has_key,
+    known_account,
+    open_directory,
+    registered,
+)
 from certsync.issuance.network import Network
 from certsync.issuance.problem import kind, told
 from certsync.store import Store, remove_folder
@@ -52,18 +57,13 @@ def _deactivated(fleet: Fleet, store: Store) -> bool:
     acme = open_directory(Network(account_key(folder), bundle), fleet.authority)
     with told("deactivating our account"):
         try:
-            acme.deactivate_registration(known_account(folder) or _registered(acme))
+            account = known_account(folder) or registered(acme)
+            if account is None:
+                return False
+            acme.deactivate_registration(account)
         except messages.Error as error:
             # RFC 8555 section 7.3.6: who is deactivated already is told that it is not authorized.
             if kind(error) in {"accountDoesNotExist", "unauthorized"}:
                 return False
             raise
     return True
-
-
-def _registered(acme: Client) -> messages.RegistrationResource:
-    """Return our account by its key alone: a run was cut off before it was written down."""
-    try:
-        return acme.new_account(messages.NewRegistration(only_return_existing=True))
-    except errors.ConflictError as known:
-        return messages.RegistrationResource(body=messages.Registration(), uri=known.location)

@@ -20,8 +20,9 @@ from certsync.fleet import SYSTEM_ROOTS, Fleet
 from certsync.issuance import Issued, Request
 from certsync.replication import Backend
 from certsync.store import Store
-from tests.unit.fake_fleet import NAME, NOW, fleet, machine
+from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, machine
 from tests.unit.test_receiver import make_pair
+from tests.unit.test_registration import lay
 
 DAY = timedelta(days=1)
 UNFIT = {"ok": False, "why": "no client would take it", "of_content": True}
@@ -128,6 +129,32 @@ def test_a_full_disk_of_the_issuer_is_no_failed_order(
     answers(monkeypatch, FULL)
     assert unattended(store, NOW) == 1
     assert (store.target(NAME), tries(store)) == (1, 0)
+
+
+# The account
+
+
+def test_an_account_that_could_not_order_is_registered_before_an_order_is_due(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    signs(monkeypatch, tmp_path)
+    enrolled: list[str] = []
+
+    def enroll(*_: object) -> str:
+        enrolled.append("once")
+        lay(store.account(DIRECTORY))
+        return "https://ca.example/account/2"
+
+    monkeypatch.setattr(issuance, "enroll", enroll)
+    unattended(store, NOW)
+    assert enrolled == []
+    assert issue.outlook(store, NOW).reasons[0].startswith("no order, but the key of the account")
+    told: list[str] = []
+    assert issue.issue(store, NOW, told.append) is None
+    assert told[-1] == "registered at the CA: account https://ca.example/account/2"
+    assert issue.outlook(store, NOW).reasons == []
+    unattended(store, NOW)
+    assert enrolled == ["once"]
 
 
 # Failures

@@ -1,0 +1,57 @@
+"""The account's key and its registration belong together, or are none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from certsync import registration
+
+URI = "https://ca.example/account/1"
+
+
+def lay(folder: Path, key: str = "key", uri: str = URI) -> None:
+    """Write an account as it is written when it is registered."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "key.pem").write_text(key)
+    data = {"uri": uri, "body": {}, "key": registration.key_sum(folder)}
+    (folder / "account.json").write_text(json.dumps(data))
+
+
+def test_an_account_with_its_key_can_order(tmp_path: Path) -> None:
+    lay(tmp_path)
+    assert registration.read(tmp_path) == {"uri": URI, "body": {}}
+    for expected in (True, False):
+        assert registration.finding(tmp_path, expected=expected) == ""
+
+
+def test_a_registration_whose_key_is_lost_is_none(tmp_path: Path) -> None:
+    lay(tmp_path)
+    (tmp_path / "key.pem").unlink()
+    assert registration.read(tmp_path) == {}
+    assert registration.finding(tmp_path, expected=True) == (
+        f"the key of the account at the CA is lost ({tmp_path}/key.pem)"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", '{"uri": 3}', '{"uri": "https://ca.example/account/1"}', "\xff"]
+)
+def test_a_registration_that_is_broken_or_of_another_key_is_none(tmp_path: Path, text: str) -> None:
+    lay(tmp_path)
+    (tmp_path / "account.json").write_text(text, encoding="latin-1")
+    assert registration.read(tmp_path) == {}
+    assert "is not known to belong to the key beside it" in registration.finding(
+        tmp_path, expected=False
+    )
+    lay(tmp_path)
+    (tmp_path / "key.pem").write_text("another key")
+    assert registration.read(tmp_path) == {}
+
+
+def test_where_there_never_was_an_account_the_first_order_registers_it(tmp_path: Path) -> None:
+    missing = tmp_path / "accounts/none"
+    assert registration.finding(missing, expected=False) == ""
+    assert registration.finding(missing, expected=True).startswith("the key of the account")
