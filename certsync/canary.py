@@ -11,7 +11,7 @@ import http.client
 import secrets
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,3 +129,14 @@ def judge(fleet: Fleet, sightings: Sequence[Sighting]) -> Judgement:
     if not any(each.seen for each in backends):
         misses.append(f"{fleet.issuer_name}: no backend shows the challenge folder")
     return Judgement(tuple(misses), tuple(told))
+
+
+def leads_here(sightings: Sequence[Sighting], refusing: Collection[str]) -> bool:
+    """Return whether challenges are still sent to this issuer: a promotion would have changed that.
+
+    The public addresses say so. Where none of them can be reached from here, the replicas that
+    refuse the key do.
+    """
+    public = [each for each in sightings if each.public and each.reached]
+    asked = public or [each for each in sightings if each.where in refusing]
+    return bool(asked) and all(each.seen for each in asked)

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from certsync.errors import FencedError
 from certsync.generation import number_text
 
 
@@ -56,6 +55,11 @@ class Plan:
     standings: tuple[Standing, ...] = ()
     """What it was made from."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The backends that can be asked."""
+        return tuple(each.name for each in self.standings if each.reached)
+
     def steps(self) -> list[str]:
         """Return what is to be done, in words; nothing: all is well."""
         generation = number_text(self.number)
@@ -90,39 +94,6 @@ def plan(
     )
     unreached = {each.name: each.why for each in standings if not each.reached}
     return Plan(number, push, activate, unreached, tuple(standings))
-
-
-def let_in_by(replicas: Sequence[Standing], before: Collection[str]) -> tuple[str, ...]:
-    """Return who has let the push key in: now, or ``before`` if it is in the fleet still."""
-    now = [each.name for each in replicas if each.reached or each.name in before]
-    return tuple(sorted(now))
-
-
-def fenced_by(
-    refusing: Collection[str], unreached: Collection[str], before: Collection[str]
-) -> tuple[str, ...]:
-    """Return who refuses the push key: now, or ``before`` where it cannot be reached now."""
-    return tuple(sorted({*refusing, *(name for name in before if name in unreached)}))
-
-
-def heed_fence(refusing: Collection[str]) -> None:
-    """Go on only if no replica refuses this issuer's push key.
-
-    A promotion puts another issuer's key in the place of ours. An issuer that was taken out of the
-    role while it was off does not know of it, and its replicas are who tells it.
-
-    Raises:
-        FencedError: one refuses; all of them are named.
-    """
-    if not refusing:
-        return
-    verb = "refuse" if len(refusing) > 1 else "refuses"
-    raise FencedError(
-        f"{', '.join(sorted(refusing))} {verb} this issuer's push key: "
-        "nothing was ordered or activated",
-        "was another backend promoted? then take this one's role away: `certsync promote FLEET "
-        "NAME` again; if not: `certsync deploy FLEET`",
-    )
 
 
 def veto(

@@ -76,10 +76,10 @@ class Lineage:
     """When the CA's advice last had a certificate renewed in its first days."""
 
     fenced_by: tuple[str, ...] = ()
-    """Replicas that refused our push key when they were last reached, and had let it in before."""
+    """Where an older version kept which replicas had refused the push key; see `Store.fence`."""
 
     let_in_by: tuple[str, ...] = ()
-    """Replicas that have let our push key in, at any time."""
+    """The same of those that had accepted it."""
 
     advice: Advice | None = None
     tries: Tries = field(default_factory=Tries)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from certsync import receiver
 from certsync.compromise import Marks
 from certsync.errors import BrokenStateError, NewerSchemaError, StoreError
+from certsync.fence import Fence
 from certsync.fleet import Fleet
 from certsync.generation import Manifest, number_text, target
 from certsync.state import State
@@ -248,15 +249,62 @@ class Store:
     def _compromised_file(self, lineage: str) -> Path:
         return self.state / f"compromised-{lineage}.json"
 
+    def fence(self, lineage: str, now: datetime) -> Fence:
+        """Return what is remembered of how the replicas took the push key.
+
+        What an older version kept in the state file, without a time, is moved and counts from
+        ``now`` on.
+
+        Raises:
+            BrokenStateError: it cannot be read. Forgotten, an issuer that was replaced would act.
+        """
+        path = self._fence_file(lineage)
+        if not path.exists():
+            known = self.recall().lineage(lineage)
+            older = Fence(dict.fromkeys(known.fenced_by, now), known.let_in_by)
+            if older != Fence():
+                self.keep_fence(lineage, older)
+            return older
+        try:
+            return Fence.from_json(self.read_state(path))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise BrokenStateError(f"{path} is broken", f"look at it, then remove {path}") from None
+
+    def keep_fence(self, lineage: str, fence: Fence) -> None:
+        """Write down how the replicas took the push key, and forget what an older version wrote."""
+        self.write_state(self._fence_file(lineage), fence.to_json())
+        state = self.recall()
+        known = state.lineage(lineage)
+        if known.fenced_by or known.let_in_by:
+            self.remember(state.having(lineage, replace(known, fenced_by=(), let_in_by=())))
+
+    def _fence_file(self, lineage: str) -> Path:
+        return self.state / f"fence-{lineage}.json"
+
     def recall(self) -> State:
-        """Return what is remembered between runs. What is broken is as good as forgotten.
+        """Return what is remembered between runs. What is broken counts for nothing.
 
         Raises:
             NewerSchemaError: it is of a newer schema.
         """
+        return self._recalled() or State()
+
+    def _recalled(self) -> State | None:
         with contextlib.suppress(BrokenStateError, ValueError, KeyError, TypeError, AttributeError):
             return State.from_json(self.read_state(self.state_file))
-        return State()
+        return None
+
+    def put_broken_state_aside(self) -> Path | None:
+        """Keep a broken state file under another name, and return it; None: it is not broken.
+
+        Raises:
+            NewerSchemaError: it is of a newer schema.
+        """
+        if self._recalled() is not None:
+            return None
+        aside = self.state_file.with_suffix(".json.broken")
+        self.state_file.replace(aside)
+        return aside
 
     def remember(self, state: State) -> None:
         """Write down what is remembered between runs."""

@@ -1,35 +1,52 @@
-"""The fence: an issuer whose push key is refused may be the issuer no more, and does nothing."""
+"""The fence: an issuer whose push key is refused may no longer be the issuer, and does nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from datetime import datetime
 
-from certsync import rollout
+from certsync import canary, fence
+from certsync.fleet import Fleet
 from certsync.rollout import Standing
+from certsync.schedule import last_chance
 from certsync.store import Store
 
 
-def heed(store: Store, lineage: str, issuer: str, standings: Sequence[Standing]) -> None:
-    """Go on only if no replica refuses this issuer's push key that has let it in before.
+def heed(
+    store: Store, fleet: Fleet, standings: Sequence[Standing], now: datetime
+) -> dict[str, str]:
+    """Go on only if this host is still the issuer, as far as its replicas know.
 
-    One that never has is one whose deploy was cut off, or that a promotion to this issuer missed:
-    it is as good as out of reach.
-
-    Who refused it when last reached still does while it is out of reach: sshd does not answer at
-    all for a while after some refusals, and that must not look like a replica that is off.
+    Return the replicas that refuse its push key and are left out, and why: they are the exception.
 
     Raises:
-        FencedError: one refuses; all of them are named.
+        FencedError: replicas refuse the push key that have accepted it before; all are named.
+        BrokenStateError: what is remembered of that cannot be read.
     """
-    state = store.recall()
-    known = state.lineage(lineage)
-    replicas = [each for each in standings if each.name != issuer]
-    let_in_by = rollout.let_in_by(replicas, known.let_in_by)
-    refusing = [each.name for each in replicas if each.refuses_key and each.name in let_in_by]
-    unreached = [each.name for each in replicas if not each.reached]
-    fenced_by = rollout.fenced_by(refusing, unreached, known.fenced_by)
-    now = replace(known, fenced_by=fenced_by, let_in_by=let_in_by)
-    if now != known:
-        store.remember(state.having(lineage, now))
-    rollout.heed_fence(fenced_by)
+    replicas = [each for each in standings if each.name != fleet.issuer_name]
+    before = store.fence(fleet.lineage, now)
+    after = before.seeing(replicas, now)
+    if after != before:
+        store.keep_fence(fleet.lineage, after)
+    accepting = [each.name for each in replicas if each.reached]
+    return leave_out(store, fleet, after.refused, accepting, now)
+
+
+def leave_out(
+    store: Store, fleet: Fleet, refusing: Collection[str], accepting: Collection[str], now: datetime
+) -> dict[str, str]:
+    """Return the replicas that refuse the push key, and why they do not fence this issuer.
+
+    Raises:
+        FencedError: they do.
+    """
+    if not refusing:
+        return {}
+    live = store.manifests(fleet.lineage).get(store.current(fleet.lineage) or 0)
+    end = last_chance(live)
+    late = end is not None and now >= end
+    if fence.is_held_back(refusing, accepting, late=late):
+        raise fence.refusal(refusing)
+    if not canary.leads_here(canary.look(fleet, store.webroot), refusing):
+        raise fence.refusal(refusing)
+    return dict.fromkeys(sorted(refusing), fence.LEFT_OUT)

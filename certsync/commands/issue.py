@@ -270,7 +270,7 @@ def _remember(
 def _looked(look: Outlook, store: Store, now: datetime, tell: Tell) -> tuple[Fleet, int]:
     """Return what an order is spent on, and the number for what comes of it."""
     # First who is asked may say that another backend is the issuer: then challenges go there too.
-    free = free_number(look.fleet, store)
+    free = free_number(look.fleet, store, now)
     return look_before_buying(look, store, now, tell), free
 
 
@@ -311,7 +311,7 @@ def _refused_here(fleet: Fleet, number: int, store: Store) -> OrderFailedError |
     )
 
 
-def free_number(fleet: Fleet, store: Store) -> int:
+def free_number(fleet: Fleet, store: Store, now: datetime) -> int:
     """Return the first number above the issuer's own that no backend in reach has given away.
 
     An issuer that was set up anew begins with an empty archive, and its replicas do not: a number
@@ -324,7 +324,7 @@ def free_number(fleet: Fleet, store: Store) -> int:
     own = max(store.numbers(fleet.lineage), default=0)
     with replication.in_touch(fleet) as backends:
         found = replication.standings(fleet.lineage, backends)
-    fence.heed(store, fleet.lineage, fleet.issuer_name, found)
+    fence.heed(store, fleet, found, now)
     return next_free(own, {number for each in found for number in claims(each)})
 
 

@@ -223,11 +223,11 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
     name = number_text(number)
     with replication.outbox(files, name) as outbox, replication.in_touch(fleet) as backends:
         plan = _plan(fleet, store, number, backends, now)
-        fence.heed(store, fleet.lineage, fleet.issuer_name, plan.standings)
+        left_out = fence.heed(store, fleet, plan.standings, now)
         run = Rollout(fleet, plan, backends, tell)
         live = store.manifests(fleet.lineage).get(store.current(fleet.lineage) or 0)
         try:
-            _carry_out(run, outbox, now, last_chance(live))
+            left_out |= _carry_out(run, store, outbox, now, last_chance(live))
         except VetoError:
             _bar_what_the_issuer_refuses(run, store)
             raise
@@ -237,7 +237,7 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
     if mixed is not None:
         tell(f"two generations were served side by side for {mixed:.1f} s")
     refused = {name: each.why for name, each in run.refused.items()}
-    reasons = {**plan.unreached, **run.unreached, **refused, **returned}
+    reasons = {**plan.unreached, **run.unreached, **refused, **left_out, **returned}
     failures = _failures(proofs, reasons)
     return Outcome(number, tuple(proofs), tuple(run.pushed), tuple(run.changed), failures, mixed)
 
@@ -267,17 +267,21 @@ def _why_none(fleet: Fleet, store: Store) -> str:
     return why or "no generation has been issued yet"
 
 
-def _carry_out(run: Rollout, outbox: Path, now: datetime, end: datetime | None) -> None:
+def _carry_out(
+    run: Rollout, store: Store, outbox: Path, now: datetime, end: datetime | None
+) -> dict[str, str]:
     """Stage on all and check on all; then, unless there is a veto, activate on all.
 
-    ``end`` is when a veto ends.
+    ``end`` is when a veto ends. Return the replicas that have refused the push key meanwhile, and
+    why they are left out.
     """
     issuer, number = run.fleet.issuer_name, run.plan.number
     for name, why in run.plan.unreached.items():
         run.tell(f"{name}: not reached: {why}")
     steps.take(Step.STAGE, lambda: run.push(outbox))
     steps.take(Step.CHECK, lambda: run.ask("check", run.among(run.plan.activate)))
-    rollout.heed_fence(run.refusing)
+    accepting = [each.name for each in run.among(run.plan.names) if not each.local]
+    left_out = fence.leave_out(store, run.fleet, run.refusing, accepting, now)
     reached = len(run.backends) - len(run.plan.unreached) - len(run.unreached)
     if why := rollout.veto(issuer, reached, run.refused.values(), now, end):
         raise VetoError(
@@ -295,6 +299,7 @@ def _carry_out(run: Rollout, outbox: Path, now: datetime, end: datetime | None) 
             "what was served before goes on being served",
         )
     steps.take(Step.ACTIVATE_REPLICAS, lambda: run.activate(there))
+    return left_out
 
 
 def _bar_what_the_issuer_refuses(run: Rollout, store: Store) -> None:

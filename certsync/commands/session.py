@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from certsync import lock, steps
-from certsync.errors import CertsyncError, LockHeldError, StoreError
+from certsync import console, lock, steps
+from certsync.errors import CertsyncError, LockHeldError, NewerSchemaError, StoreError
 from certsync.state import Run
 from certsync.steps import Step
 from certsync.store import Store
@@ -26,7 +26,7 @@ def on_issuer(store: Store, verb: str, token: str, now: datetime) -> Iterator[li
         StoreError: this is not root.
     """
     with locked(verb, token):
-        done: list[str] = []
+        done = _state_put_aside(store)
         try:
             yield done
         except CertsyncError as error:
@@ -38,6 +38,18 @@ def on_issuer(store: Store, verb: str, token: str, now: datetime) -> Iterator[li
             _note(store, verb, now, done, CertsyncError(why))
             raise
         _note(store, verb, now, done, None)
+
+
+def _state_put_aside(store: Store) -> list[str]:
+    """Return what was done about a state file that cannot be read; a newer one is left alone."""
+    try:
+        aside = store.put_broken_state_aside()
+    except NewerSchemaError:
+        return []
+    if aside is None:
+        return []
+    console.warn(f"{store.state_file} cannot be read: it is kept as {aside}, and begun anew")
+    return [f"put a broken state file aside as {aside}"]
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def take_over(store: Store, now: datetime, tell: Tell) -> int | None:
     files = generation_files(found.key, certificate)
     manifest = Manifest(
         lineage=fleet.lineage,
-        number=issue.free_number(fleet, store),
+        number=issue.free_number(fleet, store, now),
         names=certificate.names,
         not_before=certificate.not_before,
         not_after=certificate.not_after,

@@ -167,8 +167,8 @@ def _carry_out(store: Store, run: Sharing, wanted: Plan, missed: Collection[str]
     with replication.in_touch(replace(fleet, backends=kept, serving=())) as backends:
         run.replicas = [each for each in backends if not each.local]
         standings = replication.standings(fleet.lineage, run.replicas)
-        fence.heed(store, fleet.lineage, fleet.issuer_name, standings)
-        run.unreached = {each.name: each.why for each in standings if not each.reached}
+        left_out = fence.heed(store, fleet, standings, run.now)
+        run.unreached = {each.name: each.why for each in standings if not each.reached} | left_out
         run.carry_out(wanted)
     told = {name: why for name, why in run.failures.items() if name in run.seen.serving}
     if set(told) - set(missed):

@@ -281,7 +281,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     from certsync.commands import issue
 
     monkeypatch.setattr(receiver, "HOME", tmp_path / "certsync")
-    monkeypatch.setattr(issue, "free_number", lambda _, store: 1 + len(store.numbers(NAME)))
+    monkeypatch.setattr(issue, "free_number", lambda _, store, __: 1 + len(store.numbers(NAME)))
     found = Store(tmp_path / "certsync", tmp_path / "state")
     found.root.mkdir()
     found.fleet_file.write_text(json.dumps(fleet().to_json()))

@@ -51,7 +51,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     store.state.mkdir()
     store.fleet_file.write_text(json.dumps(fleet().to_json(), default=str))
     monkeypatch.setattr(issue, "look_before_buying", lambda look, *_: look.fleet)
-    monkeypatch.setattr(issue, "free_number", lambda _, one: 1 + max(one.numbers(NAME), default=0))
+    monkeypatch.setattr(
+        issue, "free_number", lambda _, one, __: 1 + max(one.numbers(NAME), default=0)
+    )
     answers(monkeypatch, {"ok": True})
     return store
 

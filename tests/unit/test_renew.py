@@ -265,6 +265,18 @@ def test_a_run_that_is_told_to_stop_is_noted_with_what_it_has_done(session_store
     assert (run.exit, run.error, run.did) == (1, "interrupted", ("ordered generation 0002",))
 
 
+def test_a_run_that_finds_its_memory_broken_says_so_and_notes_it(
+    session_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session_store.state_file.write_text("{")
+    with session.on_issuer(session_store, "renew", "", NOW):
+        pass
+    aside = f"{session_store.state_file}.broken"
+    assert f"cannot be read: it is kept as {aside}" in capsys.readouterr().err
+    run = session_store.recall().runs["renew"]
+    assert run.did == (f"put a broken state file aside as {aside}",)
+
+
 def test_a_run_that_breaks_is_noted_too(session_store: Store) -> None:
     with (
         pytest.raises(ZeroDivisionError),

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from certsync.commands import fence
 from certsync.commands.replicate import Rollout
-from certsync.errors import FencedError, KeyRefusedError, UnreachableError
+from certsync.errors import KeyRefusedError, UnreachableError
 from certsync.replication import Backend
-from certsync.rollout import Plan, Refusal, Standing, fenced_by, heed_fence, plan, veto
+from certsync.rollout import Plan, Refusal, Standing, plan, veto
 from certsync.schedule import last_chance
-from certsync.store import Store
-from tests.unit.fake_fleet import NAME, NOW, fleet, machine, manifest
+from tests.unit.fake_fleet import NOW, fleet, machine, manifest
 
 HOUR = timedelta(hours=1)
 SUM = "a" * 64
@@ -159,74 +156,6 @@ def test_two_generations_are_served_side_by_side_where_more_than_one_backend_cha
     seconds = run.mixed_seconds()
     assert (seconds is not None) is mixed
     assert seconds is None or 0 <= seconds < 5
-
-
-# The fence
-
-
-HERE, THERE = Standing("backend-02", reached=True), Standing("backend-02", reached=False)
-REFUSES = Standing("backend-02", reached=False, refuses_key=True)
-
-
-def heed(store: Store, *replicas: Standing) -> None:
-    """Heed the fence for what the replicas said just now."""
-    fence.heed(store, NAME, "backend-01", [ISSUER, *replicas])
-
-
-def test_a_replica_that_refuses_the_push_key_fences_the_issuer(tmp_path: Path) -> None:
-    names = ("backend-03", "backend-02")
-    store = Store(tmp_path, tmp_path)
-    heed(store, *(Standing(name, reached=True) for name in names))
-    with pytest.raises(FencedError) as caught:
-        heed(store, *(Standing(name, reached=False, refuses_key=True) for name in names))
-    assert caught.value.message == (
-        "backend-02, backend-03 refuse this issuer's push key: nothing was ordered or activated"
-    )
-    assert caught.value.hint == (
-        "was another backend promoted? then take this one's role away: `certsync promote FLEET "
-        "NAME` again; if not: `certsync deploy FLEET`"
-    )
-    assert caught.value.exit_status == 1
-    with pytest.raises(FencedError, match=r"^backend-02 refuses this issuer's push key: nothing"):
-        heed_fence(["backend-02"])
-
-
-def test_one_that_has_never_let_the_key_in_fences_nobody(tmp_path: Path) -> None:
-    store = Store(tmp_path, tmp_path)
-    heed(store, REFUSES)
-    heed(store, REFUSES)
-    heed(store, HERE)
-    with pytest.raises(FencedError):
-        heed(store, REFUSES)
-
-
-def test_one_that_has_left_the_fleet_and_joins_again_begins_anew(tmp_path: Path) -> None:
-    store = Store(tmp_path, tmp_path)
-    heed(store, HERE)
-    heed(store)
-    heed(store, REFUSES)
-
-
-def test_who_refused_the_key_refuses_it_until_it_is_reached_again(tmp_path: Path) -> None:
-    store = Store(tmp_path, tmp_path)
-    assert fenced_by(["b", "a"], ["b", "a", "c"], ["c", "d"]) == ("a", "b", "c")
-    heed(store, HERE)
-    heed(store, THERE)
-    for replica in (REFUSES, THERE):
-        with pytest.raises(FencedError, match=r"^backend-02 refuses"):
-            heed(store, replica)
-        assert store.recall().lineage(NAME).fenced_by == ("backend-02",)
-    heed(store, HERE)
-    assert store.recall().lineage(NAME).fenced_by == ()
-    heed(store, THERE)
-
-
-def test_a_replica_that_is_merely_out_of_reach_fences_nobody(tmp_path: Path) -> None:
-    store = Store(tmp_path, tmp_path)
-    heed(store, HERE)
-    away = Standing("backend-02", reached=False, why="no route")
-    assert plan(2, SUM, [ISSUER, away], "backend-01", []).unreached == {"backend-02": "no route"}
-    heed(store, away)
 
 
 def test_a_key_that_is_refused_on_the_way_is_noted_as_that() -> None:

@@ -13,6 +13,7 @@ from certsync import receiver
 from certsync.certificate import belongs, key_pem, load_key, make_csr, make_key, parse_chain
 from certsync.errors import NewerSchemaError, StoreError
 from certsync.options import KeyType
+from certsync.state import State
 from certsync.store import Store, generation_files, sums, write_whole
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
 from tests.unit.test_receiver import make_pair
@@ -138,6 +139,18 @@ def test_state_of_a_newer_schema_is_refused_and_left_alone(store: Store) -> None
         store.read_state(path)
     assert caught.value.message == f"{path} has schema 7, and this certsync reads 1"
     assert path.read_text() == '{"schema": 7}'
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema": 1, "lineages": 3}'])
+def test_broken_state_is_put_aside_and_begun_anew(store: Store, text: str) -> None:
+    store.state_file.write_text(text)
+    aside = store.put_broken_state_aside()
+    assert aside == store.state / "state.json.broken"
+    assert (aside.read_text(), store.state_file.exists()) == (text, False)
+    assert store.put_broken_state_aside() is None
+    store.remember(State(last_success=NOW.isoformat()))
+    assert store.put_broken_state_aside() is None
+    assert store.recall().last_success == NOW.isoformat()
 
 
 def test_broken_state_is_told_with_its_place(store: Store) -> None:

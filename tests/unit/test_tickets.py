@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -439,9 +440,12 @@ def test_the_fence_is_asked_with_all_replicas(
 ) -> None:
     world.share()
     asked: list[list[str]] = []
-    monkeypatch.setattr(
-        fence, "heed", lambda *words: asked.append([each.name for each in words[3]])
-    )
+
+    def heed(*words: Any) -> dict[str, str]:
+        asked.append([each.name for each in words[2]])
+        return {}
+
+    monkeypatch.setattr(fence, "heed", heed)
     world.strange = ["203.0.113.13"]
     world.share()
     assert asked == [list(BOTH)]

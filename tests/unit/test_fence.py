@@ -1,0 +1,215 @@
+"""Whether an issuer whose push key is refused may go on, and who is left out if it may."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from certsync import canary
+from certsync.canary import Sighting, leads_here
+from certsync.commands import fence
+from certsync.errors import BrokenStateError, FencedError
+from certsync.fence import LEFT_OUT, Fence
+from certsync.rollout import Standing
+from certsync.state import Lineage, State
+from certsync.store import Store
+from tests.unit.fake_fleet import NAME, NOW, fleet
+
+DAY = timedelta(days=1)
+ISSUER = Standing("backend-01", reached=True)
+HERE, THERE = Standing("backend-02", reached=True), Standing("backend-02", reached=False)
+REFUSES = Standing("backend-02", reached=False, refuses_key=True)
+
+
+PUBLIC, PUBLIC6 = "203.0.113.10", "2001:db8:113::10"
+
+
+def sighting(where: str, *, reached: bool = True, seen: bool = True) -> Sighting:
+    return Sighting(where, where, where in (PUBLIC, PUBLIC6), reached, seen, "")
+
+
+OURS = [sighting(PUBLIC), sighting("backend-02"), sighting("backend-03")]
+ANOTHERS = [sighting(PUBLIC, seen=False)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Return an issuer's store."""
+    return Store(tmp_path, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _challenges(monkeypatch: pytest.MonkeyPatch) -> None:
+    lead(monkeypatch, ANOTHERS)
+
+
+def lead(monkeypatch: pytest.MonkeyPatch, sightings: Sequence[Sighting]) -> None:
+    """Let challenges be seen to lead this way."""
+    monkeypatch.setattr(canary, "look", lambda *_: list(sightings))
+
+
+def heed(store: Store, *replicas: Standing, now: datetime = NOW) -> dict[str, str]:
+    """Heed the fence for what the replicas said just now."""
+    return fence.heed(store, fleet(), [ISSUER, *replicas], now)
+
+
+def refusing(*names: str) -> list[Standing]:
+    return [Standing(name, reached=False, refuses_key=True) for name in names]
+
+
+def reached(*names: str) -> list[Standing]:
+    return [Standing(name, reached=True) for name in names]
+
+
+def test_replicas_that_refuse_the_push_key_fence_the_issuer(store: Store) -> None:
+    heed(store, *reached("backend-03", "backend-02"))
+    with pytest.raises(FencedError) as caught:
+        heed(store, *refusing("backend-03", "backend-02"))
+    assert caught.value.message == (
+        "backend-02, backend-03 refuse this issuer's push key: nothing was ordered or activated"
+    )
+    assert caught.value.hint == (
+        "was another backend promoted? then take this one's role away: `certsync promote FLEET "
+        "NAME` again; if not: `certsync deploy FLEET`"
+    )
+    assert caught.value.exit_status == 1
+
+
+def test_one_that_has_never_accepted_the_key_fences_nobody(store: Store) -> None:
+    heed(store, REFUSES)
+    heed(store, REFUSES)
+    heed(store, HERE)
+    with pytest.raises(FencedError, match=r"^backend-02 refuses this issuer's push key: nothing"):
+        heed(store, REFUSES)
+
+
+def test_one_that_has_left_the_fleet_and_joins_again_begins_anew(store: Store) -> None:
+    heed(store, HERE)
+    heed(store)
+    heed(store, REFUSES)
+
+
+def test_one_that_refused_the_key_refuses_it_until_it_is_reached_again(store: Store) -> None:
+    heed(store, HERE)
+    heed(store, THERE)
+    for replica in (REFUSES, THERE):
+        with pytest.raises(FencedError, match=r"^backend-02 refuses"):
+            heed(store, replica)
+        assert store.fence(NAME, NOW).refused == {"backend-02": NOW}
+    heed(store, HERE)
+    assert store.fence(NAME, NOW).refused == {}
+    heed(store, THERE)
+
+
+def test_one_that_has_been_silent_for_a_week_since_fences_nobody(store: Store) -> None:
+    heed(store, HERE)
+    for now in (NOW, NOW + 3 * DAY):
+        with pytest.raises(FencedError):
+            heed(store, REFUSES, now=now)
+    with pytest.raises(FencedError):
+        heed(store, THERE, now=NOW + 9 * DAY)
+    assert heed(store, THERE, now=NOW + 10 * DAY) == {}
+    assert heed(store, THERE, now=NOW + 10 * DAY) == {}
+
+
+def test_a_refusal_that_a_wrong_clock_has_noted_ends_too(store: Store) -> None:
+    store.keep_fence(NAME, Fence({"backend-02": NOW + 365 * DAY}, ("backend-02",)))
+    with pytest.raises(FencedError):
+        heed(store, THERE)
+    assert heed(store, THERE, now=NOW + 8 * DAY) == {}
+
+
+def test_one_that_is_merely_out_of_reach_fences_nobody(store: Store) -> None:
+    heed(store, HERE)
+    assert heed(store, Standing("backend-02", reached=False, why="no route")) == {}
+
+
+# One bad replica
+
+
+def test_one_refusal_beside_others_is_one_bad_replica_while_challenges_come_here(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = reached("backend-02", "backend-03")
+    heed(store, *both)
+    one = [*refusing("backend-02"), *reached("backend-03")]
+    with pytest.raises(FencedError):
+        heed(store, *one)
+    lead(monkeypatch, OURS)
+    assert heed(store, *one) == {"backend-02": LEFT_OUT}
+    assert "AllowUsers" in LEFT_OUT
+    with pytest.raises(FencedError):
+        heed(store, *refusing("backend-02", "backend-03"))
+
+
+def test_where_most_refuse_the_challenges_decide_only_before_the_live_certificate_expires(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for sightings, late, left_out in (
+        (OURS, False, False), (OURS, True, True), (ANOTHERS, True, False),
+    ):  # fmt: skip
+        lead(monkeypatch, sightings)
+        monkeypatch.setattr(fence, "last_chance", lambda _, late=late: NOW if late else NOW + DAY)
+        if left_out:
+            found = fence.leave_out(store, fleet(), ["backend-02", "backend-03"], [], NOW)
+            assert set(found) == {"backend-02", "backend-03"}
+        else:
+            with pytest.raises(FencedError):
+                fence.leave_out(store, fleet(), ["backend-02", "backend-03"], [], NOW)
+
+
+@pytest.mark.parametrize(
+    ("sightings", "lead_here"),
+    [
+        pytest.param(OURS, True, id="the public address leads here"),
+        pytest.param([*OURS, sighting(PUBLIC6, seen=False)], False, id="one"),
+        pytest.param(
+            [
+                sighting(PUBLIC, reached=False, seen=False),
+                sighting("backend-02"),
+            ],
+            True,
+            id="it cannot be reached, and the replica that refuses leads here",
+        ),
+        pytest.param([sighting("backend-02", seen=False)], False, id="the replica leads elsewhere"),
+        pytest.param([sighting("backend-03")], False, id="another replica says nothing of it"),
+        pytest.param([], False, id="nobody says anything"),
+    ],
+)
+def test_where_challenges_lead(sightings: list[Sighting], lead_here: bool) -> None:
+    assert leads_here(sightings, ["backend-02"]) is lead_here
+
+
+# What is remembered
+
+
+def test_what_is_remembered_is_read_as_it_was_written(store: Store) -> None:
+    kept = Fence({"backend-02": NOW}, ("backend-02", "backend-03"))
+    store.keep_fence(NAME, kept)
+    assert store.fence(NAME, NOW + DAY) == kept
+
+
+def test_what_an_older_version_remembered_counts_from_now_on_and_once(store: Store) -> None:
+    older = Lineage(fenced_by=("backend-02",), let_in_by=("backend-02", "backend-03"))
+    store.remember(State({NAME: older}))
+    with pytest.raises(FencedError):
+        heed(store, *refusing("backend-02"), Standing("backend-03", reached=False))
+    assert store.recall().lineage(NAME).fenced_by == ()
+    assert heed(store, THERE, now=NOW + 7 * DAY) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", json.dumps({"schema": 1, "refused": {"backend-02": "soon"}}),
+     json.dumps({"schema": 1, "refused": {"backend-02": "2026-11-21T12:00:00"}})],
+)  # fmt: skip
+def test_a_broken_memory_of_refusals_stops_the_run_and_is_not_forgotten(
+    store: Store, text: str
+) -> None:
+    (store.state / f"fence-{NAME}.json").write_text(text)
+    with pytest.raises(BrokenStateError, match=r"fence-.*\.json is broken"):
+        heed(store, HERE)
