@@ -18,6 +18,7 @@
     ├── FencedError                exit 1   the replicas take another backend for the issuer
     ├── RolloutError               exit 1   a backend does not hold or serve the generation
     │   └── VetoError                       it was activated nowhere
+    │       └── OutdatedError               it is older than what is served, or revoked
     ├── TicketsError               exit 1   a backend does not share the session ticket keys
     ├── NotifyError                exit 1   a message cannot be sent, or not all services take it
     ├── WrongError                 exit 3   checked, and a backend serves something else
@@ -151,6 +152,10 @@ class NotifyError(CertsyncError):
 
 class VetoError(RolloutError):
     """A generation was activated nowhere: what was served before goes on being served."""
+
+
+class OutdatedError(VetoError):
+    """A generation is older than what a backend serves, or the CA has revoked it."""
 
 
 class WrongError(CertsyncError):

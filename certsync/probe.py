@@ -9,6 +9,8 @@ import errno
 import socket
 import ssl
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
 
 SECONDS = 5.0
 """How long one handshake may take."""
@@ -23,6 +25,9 @@ class Served:
 
     refusal: str
     """Why a client that trusts the roots would refuse it; empty: it would not."""
+
+    not_before: datetime | None = None
+    """From when the leaf is valid; None: a client would refuse it."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,8 @@ def probe(
     # Python 3.13 refuses roots without extensions that RFC 5280 asks for; browsers do not.
     strict.verify_flags &= ~ssl.VERIFY_X509_STRICT
     try:
-        return Served(_handshake(strict, address, port, server_name, seconds), "")
+        chain, leaf = _handshake(strict, address, port, server_name, seconds)
+        return Served(chain, "", _not_before(leaf))
     except ssl.SSLCertVerificationError as error:
         refusal = error.verify_message or "it is not trusted"
     except (OSError, ssl.SSLError) as error:
@@ -59,19 +65,25 @@ def probe(
     loose.check_hostname = False
     loose.verify_mode = ssl.CERT_NONE
     try:
-        return Served(_handshake(loose, address, port, server_name, seconds), refusal)
+        return Served(_handshake(loose, address, port, server_name, seconds)[0], refusal)
     except (OSError, ssl.SSLError) as error:
         return Unreachable(_why(error))
 
 
 def _handshake(
     context: ssl.SSLContext, address: str, port: int, server_name: str, seconds: float
-) -> tuple[bytes, ...]:
+) -> tuple[tuple[bytes, ...], dict[str, Any]]:
+    """Return the chain, and the leaf as `ssl` reads it, which it does for a verified one alone."""
     with (
         socket.create_connection((address, port), timeout=seconds) as plain,
         context.wrap_socket(plain, server_hostname=server_name) as tls,
     ):
-        return _chain(tls)
+        return _chain(tls), dict(tls.getpeercert() or {})
+
+
+def _not_before(leaf: dict[str, Any]) -> datetime:
+    seconds = ssl.cert_time_to_seconds(leaf["notBefore"])
+    return datetime.fromtimestamp(seconds, timezone.utc)
 
 
 def _chain(tls: ssl.SSLSocket) -> tuple[bytes, ...]:

@@ -47,9 +47,14 @@ class Proof:
     why: str
     """What is wrong, in words; empty: in sync."""
 
+    not_before: datetime | None = None
+    """From when the served leaf is valid, where clients take it; never part of the JSON."""
+
     def to_json(self) -> dict[str, Any]:
-        """Return it as what `json.dumps` takes."""
-        return {**self.__dict__, "verdict": self.verdict.value}
+        """Return it as what `json.dumps` takes, for operators of any version."""
+        data = {**self.__dict__, "verdict": self.verdict.value}
+        del data["not_before"]
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Proof:
@@ -77,7 +82,7 @@ def judge(
     number = number_text(known.number) if known else ""
     not_after = known.not_after.isoformat() if known else ""
     verdict, why = _verdict(seen, chain, current, known, now)
-    return Proof(name, verdict, number, served, not_after, why)
+    return Proof(name, verdict, number, served, not_after, why, seen.not_before)
 
 
 def _verdict(

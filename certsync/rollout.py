@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from certsync.generation import number_text
+from certsync.generation import Manifest, number_text
+from certsync.proof import Proof, Verdict
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,33 @@ def plan(
     )
     unreached = {each.name: each.why for each in standings if not each.reached}
     return Plan(number, push, activate, unreached, tuple(standings))
+
+
+def claiming_newer(plan: Plan) -> tuple[str, ...]:
+    """Return the backends that say they have a newer generation live than the plan's."""
+    number = number_text(plan.number)
+    return tuple(
+        each.name
+        for each in plan.standings
+        if each.current > number and each.current in each.generations
+    )
+
+
+def serving_newer(generation: Manifest, proofs: Iterable[Proof]) -> tuple[str, ...]:
+    """Return the backends that are seen to serve something newer than a generation.
+
+    A number alone is no evidence, because a replica may claim any. A certificate is: one that
+    clients trust, that is none of the issuer's, and that was issued later. So the next order
+    ends this.
+    """
+    return tuple(
+        each.name
+        for each in proofs
+        if each.verdict is Verdict.BEHIND
+        and not each.generation
+        and each.not_before is not None
+        and each.not_before > generation.not_before
+    )
 
 
 def veto(

@@ -81,6 +81,9 @@ class Lineage:
     let_in_by: tuple[str, ...] = ()
     """The same of those that had accepted it."""
 
+    revoked: str = ""
+    """The certificate that the CA was found to have revoked, by its leaf's SHA-256 in hex."""
+
     advice: Advice | None = None
     tries: Tries = field(default_factory=Tries)
     backends: Mapping[str, Known] = field(default_factory=dict)

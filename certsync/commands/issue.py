@@ -71,7 +71,7 @@ class Outlook:
     """What is remembered of it."""
 
     compromised: str = ""
-    """Why the newest one's key must not be served any longer; empty: it may."""
+    """Why the newest one must not be served any longer: its key, or a revocation; empty: it may."""
 
     account: str = ""
     """Why the account could not order, whether an order is due or not; empty: it could."""
@@ -106,8 +106,11 @@ def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
         number = live if live in manifests else None
     newest = manifests[number] if number else None
     compromised = marks.why(number) if number else ""
-    withdrawal = _withdrawal(store, fleet.lineage, manifests, number or 0, now)
     known = store.recall().lineage(fleet.lineage)
+    if newest is not None and known.revoked == newest.fingerprint:
+        name = number_text(newest.number)
+        compromised = compromised or f"the CA has revoked generation {name}, or wants it replaced"
+    withdrawal = _withdrawal(store, fleet.lineage, manifests, number or 0, now)
     every = timedelta(hours=fleet.renewal.every_hours)
     hurried = datetime.fromisoformat(known.hurried) if known.hurried else None
     due = issuance_due(newest, fleet, now, known.advice, withdrawal, hurried, compromised)

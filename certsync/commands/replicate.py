@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from certsync import proving, receiver, replication, rollout, steps
-from certsync.commands import fence
+from certsync.commands import fence, outdated
 from certsync.compromise import RETURNED
 from certsync.errors import (
     HostError,
@@ -167,7 +167,8 @@ def outlook(store: Store, now: datetime) -> Outlook:
         return Outlook(fleet, [])
     with replication.in_touch(fleet) as backends:
         plan = _plan(fleet, store, number, backends, now)
-    steps = plan.steps()
+    found = outdated.look(fleet, store, plan, now)
+    steps = [found.why] if found.why else plan.steps()
     if not steps:
         proofs = _proofs(fleet, store, now, patiently=False)
         steps = [f"{each.name}: {each.why}" for each in proofs if each.why]
@@ -211,7 +212,7 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
 
     Raises:
         FencedError: a replica refuses the push key; nothing was sent to any other.
-        VetoError: it may not go live.
+        VetoError: it may not go live; an OutdatedError if something newer is served.
         StoreError: nothing has been issued, or the store cannot be read.
     """
     _forget_done_marks(store.fleet(), store)
@@ -224,6 +225,7 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
     with replication.outbox(files, name) as outbox, replication.in_touch(fleet) as backends:
         plan = _plan(fleet, store, number, backends, now)
         left_out = fence.heed(store, fleet, plan.standings, now)
+        outdated.refuse(fleet, store, plan, now, tell)
         run = Rollout(fleet, plan, backends, tell)
         live = store.manifests(fleet.lineage).get(store.current(fleet.lineage) or 0)
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from certsync.certificate import parse_chain
 from certsync.probe import Served, Unreachable, probe
 from tests.unit.test_receiver import NAME, make_pair
 
@@ -39,7 +40,7 @@ def test_a_trusted_certificate_is_seen_as_clients_see_it(served: tuple[int, Path
     port, certificate = served
     seen = probe("127.0.0.1", port, NAME, str(certificate))
     der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
-    assert seen == Served((der,), "")
+    assert seen == Served((der,), "", parse_chain(certificate.read_text()).not_before)
 
 
 def test_one_that_clients_refuse_is_seen_all_the_same_with_the_reason(

@@ -67,3 +67,10 @@ def test_before_the_first_issue_nobody_is_in_sync() -> None:
 def test_a_proof_is_read_as_it_was_written() -> None:
     proof = verdict(Served(CHAIN, ""))
     assert Proof.from_json(proof.to_json()) == proof
+
+
+def test_when_a_certificate_was_issued_is_known_here_and_told_to_nobody() -> None:
+    proof = verdict(Served(CHAIN, "", NOW))
+    assert proof.not_before == NOW
+    assert "not_before" not in proof.to_json()
+    assert Proof.from_json(proof.to_json()) == replace(proof, not_before=None)
