@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 from lab import Lab, LabError
 
 HERE = Path(__file__).parent
+SLOWEST = 15
+"""Modules that are named at the end of a run."""
+
 BringUp = Callable[[Lab], AbstractContextManager[Lab]]
 
 
@@ -19,6 +23,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.lab)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show where the time went: the slowest modules, and how much of it is setting labs up."""
+    taken: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                module = taken[Path(report.location[0]).stem]
+                module[0] += report.duration
+                module[1] += report.duration if report.when == "setup" else 0
+    if not taken:
+        return
+    terminalreporter.section("seconds by module, setup in parentheses")
+    slowest = sorted(taken.items(), key=lambda each: -each[1][0])
+    for name, (whole, setup) in slowest[:SLOWEST]:
+        terminalreporter.line(f"{whole:6.0f} ({setup:.0f}) {name}")
+    whole, setup = (sum(each[part] for each in taken.values()) for part in (0, 1))
+    share = 100 * setup / whole if whole else 0
+    terminalreporter.line(f"{whole:6.0f} in all, {share:.0f} % of it setup")
 
 
 @contextmanager
