@@ -112,10 +112,17 @@ class CertificateAuthority:
 
     def fetch_roots(self) -> None:
         """Write the issuing root of this start of Pebble to ``roots``."""
-        root = self._ask(MANAGEMENT_PORT, "/roots/0", tls=True)
+        self.roots.write_text(self.root(0))
+
+    def root(self, number: int) -> str:
+        """Return an issuing root, PEM; from 1 on those of the alternate chains.
+
+        How many there are, `PEBBLE_ALTERNATE_ROOTS` says.
+        """
+        root = self._ask(MANAGEMENT_PORT, f"/roots/{number}", tls=True)
         if "BEGIN CERTIFICATE" not in root:
             raise LabError(f"Pebble's management port sent no root: {root[:200]}")
-        self.roots.write_text(root)
+        return root
 
     def set_address(self, name: str, *, ipv4: list[str], ipv6: list[str]) -> None:
         """Let a name lead to other addresses than the balancer's."""

@@ -83,6 +83,8 @@ class Hour:
         try:
             outcome = replicate.roll_out(self.store, self.now, self.tell)
         except VetoError as error:
+            # Told at once: an order may follow in this run, and then it is over.
+            self.tell(f"warning: {error.message}")
             self.problems.append(error)
             return
         self._note(outcome)

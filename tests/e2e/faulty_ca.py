@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -42,9 +43,11 @@ class Proxy(BaseHTTPRequestHandler):
         fault = FAULT.read_text().strip() if FAULT.exists() else ""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path == NEW_ORDER and fault in ("429", "503"):
-            self.send(int(fault), problem("rateLimited", "too busy"), {"Retry-After": RETRY_AFTER})
+            self.send(
+                int(fault), problem("rateLimited", "too busy"), [("Retry-After", RETRY_AFTER)]
+            )
         elif self.path == NEW_ORDER and fault == "json":
-            self.send(201, b'{"status": "pend', {})
+            self.send(201, b'{"status": "pend')
         elif self.path == NEW_ORDER and fault == "close":
             self.close_connection = True
         else:
@@ -66,15 +69,15 @@ class Proxy(BaseHTTPRequestHandler):
             order["error"] = json.loads(problem("unauthorized", "came to nothing"))
             content = json.dumps(order).encode()
         dropped = ("content-length", "connection", "transfer-encoding")
-        headers = {key: value for key, value in response.getheaders() if key.lower() not in dropped}
+        headers = [each for each in response.getheaders() if each[0].lower() not in dropped]
         self.send(response.status, content, headers)
 
-    def send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
-        """Send one answer."""
+    def send(self, status: int, content: bytes, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """Send one answer; of some headers, `Link` for one, there may be several."""
         self.send_response_only(status)
-        for name, value in headers.items():
+        for name, value in headers:
             self.send_header(name, value)
-        if "Content-Type" not in headers:
+        if "Content-Type" not in dict(headers):
             self.send_header("Content-Type", "application/problem+json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()

@@ -22,6 +22,7 @@ HABITS = {
     "PEBBLE_VA_SLEEPTIME": "2",
     "PEBBLE_AUTHZREUSE": "0",
     "PEBBLE_CHAIN_LENGTH": "3",
+    "PEBBLE_ALTERNATE_ROOTS": "1",
 }
 KEY = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 BINDING_KEY = "/etc/certsync/eab-hmac-key"
@@ -234,3 +235,37 @@ def test_a_clock_that_is_far_off_is_told_of_before_an_order_and_nothing_is_overw
 def test_with_the_right_clock_all_is_well_again(road: Road) -> None:
     ended = road.renew()
     assert (ended.status, ended.stdout) == (0, "nothing was due\n")
+
+
+# A chain that leads elsewhere
+
+
+ROOTS = "/etc/certsync/roots.pem"
+
+
+def test_a_chain_that_does_not_lead_to_the_fleets_roots_goes_live_nowhere(road: Road) -> None:
+    before = road.generations()
+    # The root of the CA's own HTTPS has signed no certificate of the fleet's.
+    road.issuer.sh(f"cp {ROOTS} {ROOTS}.was; cp /etc/certsync/directory-bundle.pem {ROOTS}")
+    try:
+        ended = road.renew("--force")
+    finally:
+        road.issuer.sh(f"mv {ROOTS}.was {ROOTS}")
+    assert ended.status == 1
+    assert "the CA's chain does not lead to the roots that clients should trust: " in ended.stderr
+    assert road.generations() == before
+    assert road.memory()["lineages"][NAME]["tries"]["count"] == 1
+    assert road.renew("--force").status == 0
+
+
+def test_another_chain_of_the_cas_is_taken_where_it_leads_there(road: Road) -> None:
+    first = road.issuer.sh(f"cat {LIVE}/chain.pem")
+    road.issuer.sh(f"cp {ROOTS} {ROOTS}.was; cat > {ROOTS}", input=road.lab.ca.root(1))
+    try:
+        ended = road.renew("--force")
+    finally:
+        road.issuer.sh(f"mv {ROOTS}.was {ROOTS}")
+    assert ended.status == 0, ended.everything
+    other = road.issuer.sh(f"cat {LIVE}/chain.pem")
+    assert (other.count("BEGIN"), other == first) == (first.count("BEGIN"), False)
+    assert road.renew("--force").status == 0

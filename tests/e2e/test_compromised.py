@@ -306,28 +306,119 @@ def test_an_issuer_whose_push_key_is_refused_orders_nothing_and_changes_nothing(
     assert ended.status == 0, ended.everything
 
 
-def test_one_replica_that_refuses_the_key_keeps_all_from_being_pushed_to(road: Road) -> None:
-    refusing, lacking = road.replicas
-    number = road.current(road.issuer)
-    refuse_the_push_key(refusing)
-    damaged = f"{LINEAGE}/{number}/chain.pem"
-    lacking.sh(f"echo >> {damaged}")
-    before = content(road)
+def test_one_replica_that_refuses_the_key_is_named_and_left_out_of_a_renewal(road: Road) -> None:
+    hardened, other = road.replicas
+    orders, before = road.lab.ca.orders(), road.current(hardened)
+    hardened.sh("echo 'AllowUsers admin' > /etc/ssh/sshd_config.d/99-hardened.conf")
+    hardened.sh("systemctl restart ssh")
     try:
-        ask_all_next(road)
-        ended = road.renew()
-        assert ended.status == 1
-        assert "error: backend-02 refuses this issuer's push key: nothing was ordered" in (
-            ended.stderr
-        )
-        assert content(road) == before
+        for _ in range(2):
+            ended = road.renew("--force")
+            assert ended.status == 1
+            assert "backend-02: refuses the push key although challenges still come" in ended.stderr
+            assert "AllowUsers" in ended.stderr
+        assert road.lab.ca.orders() == orders + 2
+        assert road.current(hardened) == before
+        assert road.current(other) == road.current(road.issuer) > before
     finally:
-        take_it_again(refusing)
-    ask_all_next(road)
+        hardened.sh("rm /etc/ssh/sshd_config.d/99-hardened.conf; systemctl restart ssh")
     ended = road.renew()
     assert ended.status == 0, ended.everything
-    assert "backend-03: received generation" in ended.stderr
-    assert content(road) != before
+    assert len(set(road.generations().values())) == 1
+
+
+def test_full_disks_of_most_backends_hold_back_no_certificate(road: Road) -> None:
+    before = road.current(road.issuer)
+    for machine in road.replicas:
+        machine.sh(
+            "mkdir -p /etc/certsync/staging; mount -t tmpfs -o size=4k tmpfs /etc/certsync/staging"
+        )
+    try:
+        ended = road.renew("--force")
+        assert ended.status == 1
+        assert road.current(road.issuer) > before
+        assert {road.current(machine) for machine in road.replicas} == {before}
+    finally:
+        for machine in road.replicas:
+            machine.sh("umount /etc/certsync/staging")
+    ended = road.renew()
+    assert ended.status == 0, ended.everything
+    assert len(set(road.generations().values())) == 1
+
+
+# A restored issuer
+
+
+BACKUP = "etc/certsync var/lib/certsync"
+
+
+def put_back(issuer: Machine) -> None:
+    """Put the backup in the place of what the issuer holds, as after a restore."""
+    issuer.sh("cd / && rm -rf /etc/certsync /var/lib/certsync && tar -xf /root/backup.tar")
+    issuer.sh("systemctl reload nginx")
+
+
+def test_an_issuer_restored_from_a_backup_brings_back_no_older_generation(road: Road) -> None:
+    road.issuer.sh(f"tar -C / -cf /root/backup.tar {BACKUP}")
+    for _ in range(2):
+        assert road.renew("--force").status == 0
+    newest, orders = road.current(road.issuer), road.lab.ca.orders()
+    put_back(road.issuer)
+    before = content(road)
+    for _ in range(2):
+        ended = road.renew()
+        assert ended.status == 1
+        assert (
+            f"older than what is served: backend-02 serves {newest}, backend-03 serves {newest}\n"
+            "hint: was backend-01 restored from a backup, or reverted to a snapshot? Then "
+        ) in ended.stderr
+        assert (content(road), road.lab.ca.orders()) == (before, orders)
+    ended = road.renew("--force")
+    assert ended.status == 0, ended.everything
+    assert len(set(road.generations().values())) == 1
+    assert road.current(road.issuer) > newest
+
+
+def test_nor_a_key_that_was_compromised_since_and_it_replaces_its_own(road: Road) -> None:
+    road.issuer.sh(f"tar -C / -cf /root/backup.tar {BACKUP}")
+    number = road.current(road.issuer)
+    restored = certificates(road)[number]
+    ended = compromised(road, "backend-07")
+    assert ended.status == 0, ended.everything
+    assert revoked(road, restored)
+    newest = road.current(road.issuer)
+    put_back(road.issuer)
+    ended = road.renew()
+    # The CA says that what the issuer has was revoked, so it orders another one at once.
+    assert ended.status == 0, ended.everything
+    assert f"older than what is served: backend-02 serves {newest}" in ended.stderr
+    assert len(set(road.generations().values())) == 1
+    assert road.current(road.issuer) > newest
+    assert public(restored) not in served_keys(road)
+    assert not any(number in kept(machine) for machine in road.replicas)
+
+
+# The account
+
+
+def test_an_account_whose_key_is_lost_is_registered_before_an_order_is_due(road: Road) -> None:
+    before = account(road)
+    road.issuer.sh(f"rm {ACCOUNTS}/*/key.pem")
+    ended = road.renew()
+    assert ended.status == 0, ended.everything
+    assert account(road) != before
+    road.issuer.sh(f"truncate -s 20 {ACCOUNTS}/*/account.json")
+    registered = account_again(road)
+    ended = road.renew("--force")
+    assert ended.status == 0, ended.everything
+    assert account(road) == registered
+
+
+def account_again(road: Road) -> str:
+    """Return the URL of our account after a run that had to find it."""
+    ended = road.renew()
+    assert ended.status == 0, ended.everything
+    return account(road)
 
 
 # The role
