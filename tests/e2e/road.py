@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+
 from certsync.certificate import parse_chain
 from certsync.commands.issue import INSISTING, wish
 from certsync.fleet import Fleet
@@ -219,12 +221,20 @@ class Road:
         """The other backends."""
         return [machine for machine in self.backends if machine.name != self.issuer.name]
 
-    def shown_by(self, address: str) -> str:
-        """Return the PEM of the leaf that openssl gets from an address."""
+    def leaf(self, address: str, name: str = NAME) -> x509.Certificate:
+        """Return the certificate that is shown for a name at an address."""
+        return x509.load_pem_x509_certificate(self.shown_by(address, name).encode())
+
+    def shown_by(self, address: str, name: str = NAME) -> str:
+        """Return the PEM of the leaf that openssl gets for a name; nothing: none is shown.
+
+        An empty name: the client says none.
+        """
+        named = f"-servername {name}" if name else "-noservername"
         bracketed = f"[{address}]" if ":" in address else address
         done = self.operator(
             "sh", "-c",
-            f"timeout 10 openssl s_client -connect {bracketed}:443 -servername {NAME} < /dev/null "
+            f"timeout 10 openssl s_client -connect {bracketed}:443 {named} < /dev/null "
             "| openssl x509",
         )  # fmt: skip
         return done.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator
 
 import pytest
@@ -210,11 +209,10 @@ def test_certbot_renews_its_other_lineage_and_leaves_this_one_alone(
     ours, other = certbot.fingerprint(), certbot.fingerprint(OTHER)
     # Without the option it sleeps for minutes where no terminal is.
     renew = "renew --no-random-sleep-on-renew"
-    said = certbot.run(renew)
-    assert f"{HOME}/live/{OTHER}/fullchain.pem (success)" in said
-    assert re.search(rf"live/{re.escape(NAME)}/fullchain.pem .*\(skipped\)", said)
+    certbot.run(renew)
     renewed = certbot.fingerprint(OTHER)
     assert renewed != other
+    assert certbot.fingerprint() == ours
     certbot.run(f"{renew} --force-renewal --cert-name {OTHER}")
     assert certbot.fingerprint(OTHER) != renewed
     assert certbot.fingerprint() == ours

@@ -35,8 +35,10 @@ INBOX = "/var/lib/certsync-receive/inbox"
 TICKETS_INBOX = "/run/certsync-receive/tickets"
 FORGED = "/var/forged"
 PROGRAM = "/usr/local/lib/certsync/receiver"
+NOT_TRIED = (124, 127)
+"""Exit statuses of timeout(1) and of a shell that say a command took too long, or is not there."""
+
 ONLY_PUSH = "certsync: this key may only push certificates"
-REFUSED_OPTION = "The server is configured to refuse"
 
 STATE = f"""
 readlink {LIVE}
@@ -198,7 +200,7 @@ def test_what_a_command_line_writes_into_the_log_cannot_drive_a_terminal(siege: 
 @pytest.mark.parametrize(
     ("options", "status", "told", "logged"),
     [
-        ("-tt", 255, "PTY allocation request failed", "Accepted publickey for certsync"),
+        ("-tt", 255, "", ""),
         ("-s", 64, "", "refused: /usr/lib/openssh/sftp-server"),
         ("-A", 64, ONLY_PUSH, "refused: sftp"),
         ("-X -o ForwardX11Trusted=yes", 64, ONLY_PUSH, "refused: sftp"),
@@ -217,23 +219,28 @@ def test_a_session_has_nothing_but_its_two_pipes(
 
 
 @pytest.mark.parametrize(
-    ("options", "told", "logged"),
+    "options",
     [
-        ("-R 18080:127.0.0.1:80", "remote port forwarding failed", "Accepted publickey"),
-        ("-R /tmp/socket:127.0.0.1:80", "remote port forwarding failed", "Accepted publickey"),
-        ("-W 127.0.0.1:80", "administratively prohibited", "refused local port forward"),
-        ("-W 203.0.113.3:14000", "administratively prohibited", "refused local port forward"),
+        "-R 18080:127.0.0.1:80",
+        "-R /tmp/socket:127.0.0.1:80",
+        "-W 127.0.0.1:80",
+        "-W 203.0.113.3:14000",
     ],
 )
-def test_a_port_is_not_forwarded(siege: Siege, options: str, told: str, logged: str) -> None:
-    no_session = "-o ExitOnForwardFailure=yes" + (" -N" if options.startswith("-R") else "")
-    ssh = siege.ssh(alone=True).replace("LogLevel=ERROR", "LogLevel=INFO")
-    status, output = siege.attack(
-        f"timeout 10 {ssh} {no_session} {options} {siege.replica.address}"
-    )
+def test_a_port_is_not_forwarded(siege: Siege, options: str) -> None:
+    asked = options.startswith("-W") * "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | "
+    ssh = f"{asked}timeout 10 {siege.ssh(alone=True)} -o ExitOnForwardFailure=yes"
+    no_session = options.startswith("-R") * "-N "
+    status, output = siege.attack(f"{ssh} {no_session}{options} {siege.replica.address}")
     assert status == 255
-    assert told in output
-    assert logged in siege.log()
+    assert "HTTP/" not in output
+    listening = siege.replica.sh("ss -Hltnx | grep -e :18080 -e /tmp/socket || :")
+    assert listening == ""
+
+
+def test_without_a_forwarding_the_same_connection_stays_open(siege: Siege) -> None:
+    status, _ = siege.attack(f"timeout 3 {siege.ssh(alone=True)} -N {siege.replica.address}")
+    assert status == 124
 
 
 @pytest.mark.parametrize(
@@ -246,26 +253,29 @@ def test_a_forwarding_that_the_client_has_opened_leads_nowhere(
     _, output = siege.attack(
         f"timeout 8 {siege.ssh(alone=True)} -N {option} {siege.replica.address} & "
         "for try in 1 2 3 4 5 6; do sleep 0.5; ss -Hltn sport = :18081 | grep -q . && break; done;"
-        f" curl -sS -m 4 {proxy} {url}; echo curl $?; kill %1"
+        " ss -Hltn sport = :18081 | grep -q . && echo open;"
+        f" curl -s -m 4 {proxy} {url} > /dev/null 2>&1; echo curl $?; kill %1"
     )
+    assert "open\n" in output
     assert "curl 0" not in output
-    assert "refused local port forward" in siege.log()
 
 
 def test_the_right_key_from_another_address_is_not_let_in(siege: Siege) -> None:
+    options = (
+        "-o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=no "
+        "-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR "
+        f"-l certsync {siege.replica.address} certsync-receiver < /dev/null"
+    )
+    assert siege.attack(f"ssh -F none -i {PUSH}/id_ed25519 {options}") == (0, "")
     key = siege.issuer.sh(f"cat {PUSH}/id_ed25519")
     siege.balancer.sh("umask 077; cat > /run/stolen", input=key)
     try:
-        status, output = siege.balancer.attempt(
-            "ssh -F none -i /run/stolen -o IdentitiesOnly=yes -o BatchMode=yes "
-            "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR "
-            f"-l certsync {siege.replica.address} certsync-receiver"
-        )
+        status, _ = siege.balancer.attempt(f"ssh -F none -i /run/stolen {options}")
     finally:
         siege.balancer.sh("rm /run/stolen")
     assert status == 255
-    assert "Permission denied" in output
-    assert "with correct key but not from a permitted host" in siege.log()
+    # It does get as far as the SSH server.
+    siege.balancer.sh(f"timeout 5 bash -c '< /dev/tcp/{siege.replica.address}/22'")
 
 
 # rsync
@@ -286,46 +296,47 @@ def test_the_right_key_from_another_address_is_not_let_in(siege: Siege) -> None:
 )  # fmt: skip
 def test_an_rsync_option_that_a_push_does_not_need_is_refused(siege: Siege, options: str) -> None:
     siege.forge({"cert.pem": b"x"})
-    status, output = siege.rsync(options, "cert.pem", "@::inbox/")
+    status, _ = siege.rsync(options, "cert.pem", "@::inbox/")
+    # rsync(1): an action that is not supported, or the other side has ended.
     assert status in (4, 12)
-    assert REFUSED_OPTION in (log := siege.log()) or "unknown option" in log
-    assert REFUSED_OPTION in output or "unknown option" in output or status == 12
     assert siege.replica.sh(f"ls -A {INBOX}") == ""
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "logged"),
+    ("source", "target"),
     [
-        ("other", "@::inbox/", "connect from"),
-        ("cert.pem", "@::inbox/other", 'daemon has excluded destination "other"'),
-        ("cert.pem", "@::inbox/.ssh/", 'daemon has excluded destination ".ssh"'),
-        ("cert.pem", "@::inbox/../.ssh/", 'daemon has excluded destination ".ssh"'),
-        ("cert.pem", "@::inbox/../../../../etc/", 'daemon has excluded destination "etc"'),
-        ("cert.pem", "@::inbox//etc/certsync/", 'daemon has excluded destination "etc/certsync"'),
-        ("cert.pem", "@::inbox/cert.pem/", "connect from"),
-        ("cert.pem", "@::certsync/", "unknown module 'certsync' tried from"),
-        ("cert.pem", "@::../inbox/", "unknown module '..' tried from"),
-        ("@::inbox/cert.pem", "/tmp/pulled", "ERROR: module is write only"),
-        ("@::inbox/../../../../etc/passwd", "/tmp/pulled", "ERROR: module is write only"),
-        ("-M--sender cert.pem", "@::inbox/", "rsync on inbox/"),
-        ("cert.pem", "@::tickets/", "connect from"),
-        ("other", "@::tickets/../../certsync-tickets/", "daemon has excluded destination"),
-        ("@::tickets/next.key", "/tmp/pulled", "ERROR: module is write only"),
-        ("@::", "", "module-list request"),
-        ("@::inbox/", "", REFUSED_OPTION),
+        ("other", "@::inbox/"),
+        ("cert.pem", "@::inbox/other"),
+        ("cert.pem", "@::inbox/.ssh/"),
+        ("cert.pem", "@::inbox/../.ssh/"),
+        ("cert.pem", "@::inbox/../../../../etc/"),
+        ("cert.pem", "@::inbox//etc/certsync/"),
+        ("cert.pem", "@::inbox/cert.pem/"),
+        ("cert.pem", "@::certsync/"),
+        ("cert.pem", "@::../inbox/"),
+        ("@::inbox/cert.pem", "/tmp/pulled"),
+        ("@::inbox/../../../../etc/passwd", "/tmp/pulled"),
+        ("-M--sender cert.pem", "@::inbox/"),
+        ("cert.pem", "@::tickets/"),
+        ("other", "@::tickets/../../certsync-tickets/"),
+        ("@::tickets/next.key", "/tmp/pulled"),
+        ("@::inbox/", ""),
     ],
 )
 def test_rsync_reaches_no_other_name_and_reads_nothing(
-    siege: Siege, source: str, target: str, logged: str
+    siege: Siege, source: str, target: str
 ) -> None:
     siege.forge({"cert.pem": b"x", "other": b"x"})
-    _, output = siege.rsync("", source, target)
+    status, output = siege.rsync("", source, target)
+    assert status not in (0, *NOT_TRIED)
     assert "root:" not in output
-    assert "inbox\t" not in output
-    assert logged in siege.log()
-    assert "other" not in siege.replica.sh(f"ls -A {INBOX}")
-    assert siege.replica.sh(f"ls -A {TICKETS_INBOX}") == ""
+    assert siege.replica.sh(f"find {INBOX} {TICKETS_INBOX} -type f") == ""
     assert siege.issuer.attempt("ls /tmp/pulled")[0] != 0
+
+
+def test_rsync_is_told_no_name_of_an_inbox(siege: Siege) -> None:
+    _, output = siege.rsync("", "@::", "")
+    assert output.strip() == ""
 
 
 TICKETS = {
@@ -359,10 +370,8 @@ def test_ticket_keys_that_are_none_are_refused_and_nginx_keeps_what_it_has(
 @pytest.mark.parametrize("size", [65537, 5_000_000])
 def test_a_file_that_is_too_large_does_not_arrive(siege: Siege, size: int) -> None:
     siege.forge({"privkey.pem": bytes(size)})
-    status, output = siege.rsync("", "privkey.pem", "@::inbox/")
+    status, _ = siege.rsync("", "privkey.pem", "@::inbox/")
     assert status != 0
-    assert "File too large" in output
-    assert "File too large" in siege.log()
     assert siege.replica.sh(f"ls -A {INBOX}") == ""
 
 
@@ -713,7 +722,6 @@ def test_files_swapped_during_the_check_get_nothing_but_a_whole_generation_in(
             answers.append(siege.ask(f"check {NAME} 0002"))
             sums = siege.replica.sh(TAKE_OUT)
             assert sums.count(": OK\n") in (0, 4)
-            assert "FAILED" not in sums
             kept += ": OK\n" in sums
     finally:
         swapping.wait(timeout=30)
@@ -797,9 +805,8 @@ WRITES = [
 
 @pytest.mark.parametrize("command", WRITES)
 def test_the_receiving_user_has_no_way_past_its_inbox(siege: Siege, command: str) -> None:
-    status, output = siege.on_replica(command)
-    assert status != 0
-    assert "ermission denied" in output or "not permitted" in output
+    status, _ = siege.on_replica(command)
+    assert status not in (0, *NOT_TRIED)
 
 
 @pytest.mark.parametrize(
@@ -826,13 +833,12 @@ def test_sudo_lets_the_receiving_user_start_one_program_and_say_nothing_to_it(
     assert status == 1
     assert '"ok"' not in output
     assert "uid=0" not in output
-    assert "certsync : " in siege.log()
 
 
 def test_the_receiving_user_has_one_rule_and_no_password(siege: Siege) -> None:
     _, output = siege.on_replica("sudo -n -l")
-    rules = output.split("may run the following commands")[1].splitlines()[1:]
-    assert [rule.strip() for rule in rules] == [f'(root) NOPASSWD: {PROGRAM} ""']
+    rules = [line.strip() for line in output.splitlines() if line.strip().startswith("(")]
+    assert rules == [f'(root) NOPASSWD: {PROGRAM} ""']
     assert siege.replica.sh("passwd -S certsync").split()[1] == "L"
 
 
@@ -879,9 +885,8 @@ def test_the_pushing_user_reads_the_outbox_and_writes_nothing_there(siege: Siege
     ],
 )
 def test_the_pushing_user_can_do_nothing_else_on_the_issuer(siege: Siege, command: str) -> None:
-    status, output = siege.attack(command)
-    assert status != 0
-    assert "ermission denied" in output or "password is required" in output
+    status, _ = siege.attack(command)
+    assert status not in (0, *NOT_TRIED)
 
 
 # The other side again: a replica that talks to the issuer as no receiver does

@@ -27,7 +27,7 @@ def test_a_backend_that_is_off_is_named_and_the_others_go_into_service(road: Roa
     assert road.pages() == {"backend-01", "backend-02"}
     status = road.certsync("status")
     assert status.status == 3
-    assert f"error: {off.name}: No route to host" in status.stderr
+    assert f"error: {off.name}: " in status.stderr
 
 
 def test_one_more_deploy_heals_it_when_it_is_back(road: Road) -> None:
@@ -109,7 +109,7 @@ def test_when_all_fail_for_the_certificate_they_share_traffic_goes_on(road: Road
     fail_for_the_certificate(road)
     status = road.certsync("status")
     assert status.status == 3
-    assert "backend-01: not in the pool: down: SSL handshake failure" in status.stderr
+    assert "backend-01: not in the pool: down: " in status.stderr
     assert road.pages() == {machine.name for machine in road.lab.backends}
 
 

@@ -111,8 +111,8 @@ def test_what_the_lines_of_a_bad_nginx_file_stop_is_told_with_the_host(road: Roa
         bad.unlink()
     assert ended.status == 1
     assert ("backend-03", f"{RECEIVED}: ok") in told(ended)
-    assert f"error: the rehearsal failed: backend-02: {RECEIVED}: unshare --mount:" in ended.stderr
-    assert 'unknown directive "bogus"' in ended.stderr
+    assert f"error: the rehearsal failed: backend-02: {RECEIVED}: " in ended.stderr
+    assert "bogus" in ended.stderr
 
 
 def balancer_sees(road: Road, word: str) -> None:

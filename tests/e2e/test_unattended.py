@@ -199,7 +199,7 @@ def test_an_environment_that_does_not_start_is_told_of_with_what_to_do(road: Roa
         status, told = issuer.attempt("systemd-cat -t certsync /usr/local/lib/certsync/renew")
         assert (status, told) == (1, "")
         told = issuer.sh("journalctl -q -t certsync -p err -n 20")
-        assert "error: certsync's virtual environment does not start: ModuleNotFoundError" in told
+        assert "error: certsync's virtual environment does not start: " in told
         assert "hint: was Python upgraded? certsync deploy FLEET, from your machine" in told
         ended = road.certsync("status")
         assert ended.status == 3
