@@ -2,7 +2,8 @@
 
 stdout is the result, what was asked for; stderr is the narration. An error is one `error:` line,
 then `hint:` lines: no capital, no full stop. No colour codes into a pipe. A secret never comes
-here: what is told is made of names, numbers, fingerprints and other people's error texts.
+here: what is told is made of names, numbers, fingerprints and other people's error texts. Those
+may hold anything, so nothing is printed that would drive a terminal.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from certsync.errors import CertsyncError
+from certsync.terminal import harmless
 
 
 def result(text: str) -> None:
     """Print what was asked for."""
-    print(text, flush=True)
+    print(harmless(text), flush=True)
 
 
 @contextmanager
@@ -35,16 +37,16 @@ def result_json(data: Any) -> None:
 
 def tell(text: str) -> None:
     """Narrate what is being done."""
-    print(text, file=sys.stderr, flush=True)
+    print(harmless(text), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
     """Tell what a person should look at, and goes on all the same."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    print(harmless(f"warning: {text}"), file=sys.stderr, flush=True)
 
 
 def fail(error: CertsyncError) -> None:
     """Print an error and its hint."""
-    print(f"error: {error.message}", file=sys.stderr, flush=True)
+    print(harmless(f"error: {error.message}"), file=sys.stderr, flush=True)
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr, flush=True)
+        print(harmless(f"hint: {error.hint}"), file=sys.stderr, flush=True)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from certsync import console
 from certsync.fleet import Fleet
 from certsync.gate import Gate
 from certsync.plan import PHASE, FileChange, Step
 from certsync.pyinfra_run import Event, Run
+from certsync.terminal import harmless
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
 @dataclass
@@ -105,9 +109,13 @@ class Watch:
                 console.tell(f"    {name}: {changed} changed, {same} as they should be")
         self._changed, self._same = {}, {}
 
-    def __rich__(self) -> str:
+    def __rich__(self) -> Text:
         """Return the lines that are drawn again and again below the rest."""
-        return "\n".join(f"    {name}: {what} …" for name, what in self._doing.items() if what)
+        from rich.text import Text
+
+        lines = [f"    {name}: {what} …" for name, what in self._doing.items() if what]
+        # As text: what is no text of ours may look like the library's markup.
+        return Text(harmless("\n".join(lines)))
 
 
 def follow(fleet: Fleet, run: Run) -> Outcome:

@@ -19,6 +19,7 @@ from typing import Any
 from certsync import process
 from certsync.change import NONE, Change
 from certsync.templates import PACKAGE, road
+from certsync.terminal import harmless
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -64,7 +65,7 @@ class Run:
     def __init__(self, errand: Errand, *, dry: bool, tokens: Mapping[str, str]) -> None:
         """Start it; ``tokens`` present the fleet locks that are held, by the host's name."""
         self.output: list[str] = []
-        """All that pyinfra printed, line by line, without colours."""
+        """All that pyinfra printed, line by line, without colours and made harmless."""
         self.status = 0
         reading, writing = os.pipe()
         self._events = os.fdopen(reading)
@@ -127,7 +128,7 @@ class Run:
     def _read_output(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self.output.append(COLOUR.sub("", line.rstrip("\n")))
+            self.output.append(harmless(COLOUR.sub("", line.rstrip("\n"))))
 
 
 def _inventory(fleet_file: Path) -> Path:

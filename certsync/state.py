@@ -13,6 +13,7 @@ from typing import Any
 
 from certsync.advice import Advice
 from certsync.proof import Proof, Verdict
+from certsync.terminal import harmless_values
 from certsync.tries import Tries
 
 REMEMBERED = 50
@@ -143,7 +144,7 @@ class State:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what `json.dumps` takes."""
+        """Return it as what `json.dumps` takes; other machines' words are made harmless."""
         lineages = {
             name: {
                 **asdict(each),
@@ -152,7 +153,8 @@ class State:
             }
             for name, each in self.lineages.items()
         }
-        return {**asdict(self), "lineages": lineages}
+        data: dict[str, Any] = harmless_values({**asdict(self), "lineages": lineages})
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> State:

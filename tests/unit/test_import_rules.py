@@ -30,8 +30,8 @@ ONLY_IN = {
 
 DECISIONS = ("advice", "alerts", "certbot", "certificate", "compromise", "fleet",
              "forwarding", "gate", "generation", "manual", "metrics", "moment", "rehearsal",
-             "report", "rollout", "schedule", "state", "steps", "tickets", "tries", "vrrp",
-             "watch")  # fmt: skip
+             "report", "rollout", "schedule", "state", "steps", "terminal", "tickets", "tries",
+             "vrrp", "watch")  # fmt: skip
 HANDS = ("caa", "canary", "console", "dns", "heartbeat", "host", "issuance", "keyring",
          "notification", "overrides", "process", "proving", "pyinfra_run", "renewal_info",
          "replication", "resumption", "revocation", "store", "textfile", "webroot",
