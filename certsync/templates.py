@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from certsync import vrrp
 from certsync.fleet import SYSTEM_ROOTS, Fleet, Machine
@@ -45,15 +46,20 @@ def render(name: str, own: str, **values: Any) -> str:
     """Return a template's text; ``own`` is the folder that a fleet has templates of its own in.
 
     Every file we write says so in its first line, or the next deploy would take it for another's.
+    In the sandbox a template makes text and nothing else: `certsync check` of somebody else's fleet
+    runs no program of theirs.
+
+    Raises:
+        jinja2.TemplateError: the template has a mistake, or reaches for what is not its own.
     """
     folders = [own] * bool(own) + [str(road() / "templates")]
-    environment = jinja2.Environment(
+    environment = ImmutableSandboxedEnvironment(
         loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701  nginx and HAProxy files; every value is validated
+        autoescape=False,  # nginx and HAProxy files; every value is validated
     )
     environment.filters["bracketed"] = bracketed
     text = environment.get_template(name).render(

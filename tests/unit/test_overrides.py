@@ -202,6 +202,39 @@ def test_a_haproxy_cfg_without_the_proxy_protocol_is_taken_where_nobody_is_to_be
     assert len(mistakes(own)) == 1
 
 
+ESCAPES = [
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ cycler.__init__.__globals__.os.popen('COMMAND').read() }}",
+    "{{ self.__init__.__globals__.__builtins__.__import__('os').system('COMMAND') }}",
+    "{{ (fleet.__class__.__module__ ~ '').__class__.format('{0.__class__}', 1) }}",
+    "{{ ''['__class__'] }}",
+    "{{ ''|attr('__class__') }}",
+    "{{ '{0.__class__.__mro__}'.format('') }}{{ fleet.names.__class__ }}",
+    "{{ fleet.names.count.__self__.__class__ }}",
+]
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+@pytest.mark.parametrize("name", [SITE, HAPROXY, "renewal/cron.j2", "nginx/lb.html.j2"])
+def test_a_template_that_reaches_out_of_its_own_is_refused_and_runs_nothing(
+    own: Fleet, tmp_path: Path, name: str, escape: str
+) -> None:
+    ran = tmp_path / "ran"
+    put(own, name, f"first\n{escape.replace('COMMAND', f'touch {ran}')}\n")
+    [found] = mistakes(own)
+    assert found.place.startswith(f"templates/{name}, line 2")
+    assert not ran.exists()
+
+
+def test_a_template_cannot_change_what_the_next_one_is_given(own: Fleet) -> None:
+    put(own, SITE, "{{ fleet.__dict__.clear() }}")
+    [found] = mistakes(own)
+    assert found.place == f"templates/{SITE}, line 1"
+    put(own, SITE, "{% set own = [] %}\n{{ own.append(1) }}")
+    [found] = mistakes(own)
+    assert found.place == f"templates/{SITE}, line 2"
+
+
 SECOND = "nginx would have more than one default server for {}, and not start"
 
 
