@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import re
 
+from certsync import http_get
+from certsync.deadline import Deadline
 from certsync.unverified import opened
 
 SECONDS = 5.0
@@ -16,12 +18,11 @@ def promise(address: str, port: int, name: str, seconds: float = SECONDS) -> str
 
     Who it is, and whether it answers at all, others look at.
     """
+    deadline = Deadline(seconds)
     try:
-        with opened(address, port, name, seconds) as tls:
+        with opened(address, port, name, deadline) as tls:
             tls.sendall(f"HEAD / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
-            answer = http.client.HTTPResponse(tls, method="HEAD")
-            answer.begin()
-            header = answer.getheader("Alt-Svc", "")
+            header = http_get.begun(tls, "HEAD", deadline).getheader("Alt-Svc", "")
     except (OSError, http.client.HTTPException, ValueError):
         return ""
     return header if offers_http_3(header) else ""

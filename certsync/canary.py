@@ -6,11 +6,7 @@ public address: the way a validator goes. What was seen is judged by `misses`, w
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import secrets
-import socket
-import threading
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +16,9 @@ from certsync.fleet import Fleet
 from certsync.webroot import WELL_KNOWN, present
 
 SECONDS = 5.0
+"""How long an answer may take, all of it."""
+
+LARGEST = 1024
 HTTP_PORT = 80
 AT_ONCE = 16
 
@@ -69,32 +68,25 @@ def look(fleet: Fleet, webroot: Path) -> list[Sighting]:
 
 
 def _ask(where: str, address: str, public: bool, name: str, token: str, content: str) -> Sighting:
-    connection = http.client.HTTPConnection(address, HTTP_PORT, timeout=SECONDS)
-    # The connection's own limit begins anew with every byte: one that drips them would hold us.
-    cut = threading.Timer(2 * SECONDS, _cut, [connection])
-    cut.daemon = True
-    cut.start()
+    from http.client import HTTPException
+
+    from certsync import http_get
+
+    place = f"[{address}]" if ":" in address else address
     try:
-        connection.request("GET", f"/{WELL_KNOWN}/{token}", headers={"Host": name})
-        response = connection.getresponse()
-        body = response.read(1024).decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        answer = str(error) or type(error).__name__
-        return Sighting(where, address, public, reached=False, seen=False, answer=answer)
-    finally:
-        cut.cancel()
-        connection.close()
-    seen = response.status == 200 and body == content
-    answer = f"HTTP {response.status}"
-    if not seen and response.status == 200:
-        answer = f"something else ({' '.join(body.split())[:60]!r})"
-    return Sighting(where, address, public, reached=True, seen=seen, answer=answer)
-
-
-def _cut(connection: http.client.HTTPConnection) -> None:
-    if connection.sock is not None:
-        with contextlib.suppress(OSError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
+        answer = http_get.get(
+            f"http://{place}:{HTTP_PORT}/{WELL_KNOWN}/{token}",
+            http_get.Limits(SECONDS, LARGEST), headers={"Host": name}, directly=True,
+        )  # fmt: skip
+    except (OSError, ValueError, HTTPException) as error:
+        told = str(error) or type(error).__name__
+        return Sighting(where, address, public, reached=False, seen=False, answer=told)
+    body = answer.body.decode(errors="replace")
+    seen = answer.status == 200 and body == content
+    told = f"HTTP {answer.status}"
+    if not seen and answer.status == 200:
+        told = f"something else ({' '.join(body.split())[:60]!r})"
+    return Sighting(where, address, public, reached=True, seen=seen, answer=told)
 
 
 def judge(fleet: Fleet, sightings: Sequence[Sighting]) -> Judgement:

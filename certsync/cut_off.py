@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import ssl
 
+from certsync import http_get
+from certsync.deadline import Deadline
 from certsync.unverified import opened
 
 SECONDS = 5.0
@@ -16,13 +18,14 @@ def is_cut_off(address: str, port: int, name: str, path: str, seconds: float = S
     So nginx treats who says who the client is and is no balancer that it knows. A handshake that
     fails, silence and any answer are not that.
     """
+    deadline = Deadline(seconds)
     try:
-        with opened(address, port, name, seconds) as tls:
+        with opened(address, port, name, deadline) as tls:
             try:
                 tls.sendall(
                     f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode()
                 )
-                http.client.HTTPResponse(tls, method="GET").begin()
+                http_get.begun(tls, "GET", deadline)
             except (ConnectionError, ssl.SSLEOFError):
                 # http.client's RemoteDisconnected among them.
                 return True

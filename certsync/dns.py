@@ -6,8 +6,23 @@ import ipaddress
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from certsync.deadline import within
 from certsync.fleet import Fleet
+
+SECONDS = 15
+"""How long a look-up may take: a resolver's first server that is off has its pause in it."""
+
+
+def resolved(host: str, port: int | None, seconds: float = SECONDS) -> list[tuple[Any, ...]]:
+    """Return what getaddrinfo(3) finds for TCP, which has no limit of its own.
+
+    Raises:
+        TimeoutError: it takes longer.
+        OSError, ValueError: it finds nothing.
+    """
+    return within(seconds, lambda: list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
 
 
 @dataclass(frozen=True)
@@ -23,7 +38,7 @@ class DnsFinding:
 def look_up(name: str) -> tuple[str, ...]:
     """Return the addresses, v4 and v6, that a name leads to; none if it does not exist."""
     try:
-        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        found = resolved(name, None)
     except OSError:
         return ()
     return tuple(sorted({str(entry[4][0]) for entry in found}))

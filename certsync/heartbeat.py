@@ -9,6 +9,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 SECONDS = 10
+REDIRECTS = 5
 
 
 def ping(url: str) -> str:
@@ -27,20 +28,15 @@ def ping(url: str) -> str:
 def _ask(url: str) -> str:
     # Some tenths of a second, that only a fleet with a heartbeat has to wait for.
     from http.client import HTTPException
-    from urllib.error import HTTPError, URLError
-    from urllib.request import urlopen
+
+    from certsync import http_get
 
     try:
-        with urlopen(url, timeout=SECONDS):  # noqa: S310  # the scheme was looked at
-            return ""
-    except HTTPError as error:
-        # What it says beyond the number can repeat where it was redirected to.
-        error.close()
-        return f"it answers {error.code}"
-    except URLError as error:
-        return _reason(error.reason)
+        answer = http_get.get(url, http_get.Limits(SECONDS, 0, REDIRECTS))
     except (OSError, HTTPException, ValueError) as error:
         return _reason(error)
+    # What it says beyond the number can repeat where it was redirected to.
+    return "" if 200 <= answer.status < 300 else f"it answers {answer.status}"
 
 
 def _reason(reason: object) -> str:

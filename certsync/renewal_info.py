@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from certsync import __version__
 from certsync.advice import LONGEST, Advice, next_ask
 from certsync.errors import CaSilentError
 from certsync.fleet import SYSTEM_ROOTS, Fleet
@@ -19,6 +18,7 @@ from certsync.process import printable
 from certsync.store import Store
 
 SECONDS = 15
+REDIRECTS = 5
 LARGEST = 64 * 1024
 
 
@@ -77,33 +77,28 @@ def _moment(text: str) -> datetime:
 def _get(url: str, bundle: str, now: datetime) -> Answer:
     import ssl
     from http.client import HTTPException
-    from urllib.error import HTTPError, URLError
-    from urllib.request import Request, urlopen
+
+    from certsync import http_get
 
     if not url.startswith("https://"):
-        # The address comes from the CA, and the library would open our own files too.
+        # The address comes from the CA: what it says is to come from nobody else.
         raise CaSilentError(
             f"the CA names an address for renewals that is not https: {printable(url)}"
         )
-    agent = {"User-Agent": f"certsync/{__version__}"}
-    request = Request(url, headers=agent)  # noqa: S310  # https, see above
     try:
         context = ssl.create_default_context(cafile=bundle)
-        opened = urlopen(request, timeout=SECONDS, context=context)  # noqa: S310  # the same
-        with opened as response:
-            headers, body = response.headers, response.read(LARGEST)
-        data = json.loads(body)
-    except HTTPError as error:
-        raise CaSilentError(f"the CA answers HTTP {error.code} about renewals") from None
-    except URLError as error:
-        why = getattr(error.reason, "verify_message", "") or error.reason
-        raise CaSilentError(f"the CA cannot be asked about renewals: {why}") from None
+        limits = http_get.Limits(SECONDS, LARGEST, REDIRECTS)
+        answer = http_get.get(url, limits, context=context)
+        if not 200 <= answer.status < 300:
+            raise CaSilentError(f"the CA answers HTTP {answer.status} about renewals")
+        data = json.loads(answer.body)
     except (OSError, ValueError, RecursionError, HTTPException) as error:
-        raise CaSilentError(f"the CA cannot be asked about renewals: {error}") from None
+        why = getattr(error, "verify_message", "") or error
+        raise CaSilentError(f"the CA cannot be asked about renewals: {why}") from None
     if not isinstance(data, dict):
         raise CaSilentError("the CA answers something that is no renewal information")
-    wait = _seconds(headers.get("Retry-After", ""), now)
-    return Answer(data, wait, _date(headers.get("Date", "")))
+    wait = _seconds(answer.headers.get("Retry-After", ""), now)
+    return Answer(data, wait, _date(answer.headers.get("Date", "")))
 
 
 def _seconds(text: str, now: datetime) -> timedelta:

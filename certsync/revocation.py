@@ -12,7 +12,8 @@ from certsync.generation import Manifest
 from certsync.schedule import renewal_moment
 from certsync.store import Store
 
-SECONDS = 15
+SECONDS = 30
+REDIRECTS = 5
 LARGEST = 32 * 1024 * 1024
 """Bytes of a revocation list. Let's Encrypt's are far smaller; this only bounds what is read."""
 
@@ -112,9 +113,10 @@ def read_list(der: bytes, leaf: object, issuer: object, now: datetime) -> Findin
 
 
 def _get(url: str) -> bytes:
-    from urllib.request import urlopen
+    from certsync import http_get
 
     # Lists are signed, and served over plain HTTP (RFC 5280 section 8).
-    # `list_addresses` gives none but http and https.
-    with urlopen(url, timeout=SECONDS) as response:  # noqa: S310  # see above
-        return bytes(response.read(LARGEST))
+    answer = http_get.get(url, http_get.Limits(SECONDS, LARGEST, REDIRECTS))
+    if answer.status != 200:
+        raise OSError(f"it answers HTTP {answer.status}")
+    return answer.body

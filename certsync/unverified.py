@@ -7,19 +7,26 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from certsync.deadline import Deadline
+
+
+def context() -> ssl.SSLContext:
+    """Return what takes any certificate."""
+    found = ssl.create_default_context()
+    found.check_hostname = False
+    found.verify_mode = ssl.CERT_NONE
+    return found
+
 
 @contextmanager
-def opened(address: str, port: int, name: str, seconds: float) -> Iterator[ssl.SSLSocket]:
+def opened(address: str, port: int, name: str, deadline: Deadline) -> Iterator[ssl.SSLSocket]:
     """Open a connection for a server name, and close it after the block.
 
     Raises:
-        OSError: nobody answers within ``seconds``, or no handshake comes about.
+        OSError: nobody answers in time, or no handshake comes about.
     """
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    with (
-        socket.create_connection((address, port), timeout=seconds) as plain,
-        context.wrap_socket(plain, server_hostname=name) as tls,
-    ):
-        yield tls
+    with socket.create_connection((address, port), timeout=deadline.left()) as plain:
+        plain.settimeout(deadline.left())
+        with context().wrap_socket(plain, server_hostname=name) as tls:
+            tls.settimeout(deadline.left())
+            yield tls

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import http.client
-import ssl
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
 
+from certsync import http_get, unverified
 from certsync.errors import ClockError
 
 TOLERATED = timedelta(minutes=5)
@@ -53,15 +52,9 @@ def unverified_date(url: str) -> datetime | None:
 
     Nobody vouches for the answer, so it only ever stops us.
     """
-    parts = urlsplit(url)
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    connection = http.client.HTTPSConnection(parts.netloc, timeout=SECONDS, context=context)
     try:
-        connection.request("HEAD", parts.path or "/")
-        return parsedate_to_datetime(connection.getresponse().headers.get("Date", ""))
+        limits = http_get.Limits(SECONDS, 0)
+        answer = http_get.get(url, limits, method="HEAD", context=unverified.context())
+        return parsedate_to_datetime(answer.headers.get("Date", ""))
     except (OSError, http.client.HTTPException, ValueError, TypeError):
         return None
-    finally:
-        connection.close()

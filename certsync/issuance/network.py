@@ -7,6 +7,7 @@ until a bound, and a short Retry-After is waited for; a long one is told.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -16,6 +17,7 @@ import requests
 from acme import client, errors, messages
 
 from certsync import __version__
+from certsync.deadline import within
 from certsync.errors import CaBusyError
 from certsync.process import printable
 
@@ -63,12 +65,23 @@ class Network(client.ClientNetwork):
         """The HTTP status of its last answer."""
 
     def _send_request(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:
-        response = super()._send_request(method, url, *args, **kwargs)
+        response = self._in_time(lambda: self._sent(method, url, *args, **kwargs))
         self.ca_date = _date(response) or self.ca_date
         self.status = response.status_code
         if response.status_code in (429, 503):
             raise BusyResponse(response)
         return response
+
+    def _sent(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:
+        return super()._send_request(method, url, *args, **kwargs)
+
+    @staticmethod
+    def _in_time(send: Callable[[], requests.Response]) -> requests.Response:
+        """Return the answer, whole within the limit: the library's own is for each read."""
+        try:
+            return within(SECONDS, send)
+        except TimeoutError as error:
+            raise requests.exceptions.ReadTimeout(str(error)) from None
 
     def get(self, url: str, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a GET, waiting where the CA says so."""

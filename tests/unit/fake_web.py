@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,3 +64,40 @@ def web() -> Iterator[Web]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def dripping(begin: bytes, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Answer every connection with some bytes, and then with one now and then; give the port.
+
+    With ``tls`` that is behind a handshake.
+    """
+    over = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def drip(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(5)
+            spoken = tls.wrap_socket(connection, server_side=True) if tls else connection
+            with spoken:
+                spoken.sendall(begin)
+                while not over.wait(0.05):
+                    spoken.sendall(b"x")
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                thread = threading.Thread(target=drip, args=(listening.accept()[0],))
+                thread.start()
+                threads.append(thread)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = threading.Thread(target=serve)
+        serving.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            over.set()
+            listening.shutdown(socket.SHUT_RDWR)
+            for thread in (serving, *threads):
+                thread.join()

@@ -22,6 +22,7 @@ ONLY_IN = {
     "pyinfra_cli": (),
     "certsync.cli": ("certsync/__main__.py", "certsync/cli/*"),
     "certsync.commands": ("certsync/cli/*", "certsync/commands/*"),
+    "urllib.request": ("certsync/http_get.py",),
     "print": ("certsync/console.py", *PROGRAMS),
     "click.echo": ("certsync/console.py",),
     "click.secho": ("certsync/console.py",),
@@ -32,7 +33,8 @@ DECISIONS = ("advice", "alerts", "certbot", "certificate", "compromise", "fleet"
              "forwarding", "gate", "generation", "manual", "metrics", "moment", "rehearsal",
              "report", "rollout", "schedule", "state", "steps", "terminal", "tickets", "tries",
              "vrrp", "watch")  # fmt: skip
-HANDS = ("caa", "canary", "console", "dns", "heartbeat", "host", "issuance", "keyring",
+HANDS = ("caa", "canary", "console", "deadline", "dns", "heartbeat", "host", "http_get",
+         "issuance", "keyring",
          "notification", "overrides", "process", "proving", "pyinfra_run", "renewal_info",
          "replication", "resumption", "revocation", "store", "textfile", "webroot",
          "wheels")  # fmt: skip
