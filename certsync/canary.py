@@ -7,7 +7,8 @@ public address: the way a validator goes. What was seen is judged by `misses`, w
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Sequence
+import socket
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,12 @@ class Sighting:
 
     answer: str
     """What came instead, in words."""
+
+    refused: bool = False
+    """Whether the connection was refused or cut off there, as a validator's would be."""
+
+    no_route: bool = False
+    """Whether this machine has no way out to such an address at all: it says nothing about it."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +86,7 @@ def _ask(where: str, address: str, public: bool, name: str, token: str, content:
             http_get.Limits(SECONDS, LARGEST), headers={"Host": name}, directly=True,
         )  # fmt: skip
     except (OSError, ValueError, HTTPException) as error:
-        told = str(error) or type(error).__name__
-        return Sighting(where, address, public, reached=False, seen=False, answer=told)
+        return _missed(where, address, public, error)
     body = answer.body.decode(errors="replace")
     seen = answer.status == 200 and body == content
     told = f"HTTP {answer.status}"
@@ -89,11 +95,50 @@ def _ask(where: str, address: str, public: bool, name: str, token: str, content:
     return Sighting(where, address, public, reached=True, seen=seen, answer=told)
 
 
+def _missed(where: str, address: str, public: bool, error: Exception) -> Sighting:
+    refused = isinstance(error, ConnectionError)
+    no_route = not refused and not _has_route(address)
+    answer = getattr(error, "strerror", "") or str(error) or type(error).__name__
+    if isinstance(error, ConnectionRefusedError):
+        answer = f"it refuses connections on port {HTTP_PORT}"
+    if no_route:
+        answer = "this machine has no route there"
+    return Sighting(
+        where, address, public,
+        reached=False, seen=False, answer=answer, refused=refused, no_route=no_route,
+    )  # fmt: skip
+
+
+def _has_route(address: str) -> bool:
+    """Return whether this machine would send anything to an address; nothing is sent."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as asked:
+            asked.connect((address, HTTP_PORT))
+    except OSError:
+        return False
+    return True
+
+
+def hidden(sightings: Iterable[Sighting]) -> list[Sighting]:
+    """Return the public addresses that were not reached, where that is no fault of the balancer's.
+
+    This machine has no route there; or it gets an answer from none of them, as in a network without
+    hairpin NAT. The CA may get there all the same.
+    """
+    public = [each for each in sightings if each.public]
+    routed = [each for each in public if not each.no_route]
+    silent = [each for each in routed if not each.reached and not each.refused]
+    away = [each for each in public if each.no_route]
+    return away + silent if len(silent) == len(routed) else away
+
+
 def judge(fleet: Fleet, sightings: Sequence[Sighting]) -> Judgement:
     """Return where a challenge would be lost, and what else to tell.
 
     A backend that cannot be reached gets no traffic from a balancer that checks its members, so
-    it is told; one that answers something else gets its share of validations, and stops.
+    it is told; one that answers something else gets its share of validations, and stops. So does a
+    balancer that refuses connections: the CA's would be refused too.
     """
     backends = [each for each in sightings if not each.public]
     public = [each for each in sightings if each.public]
@@ -107,17 +152,13 @@ def judge(fleet: Fleet, sightings: Sequence[Sighting]) -> Judgement:
         for each in backends
         if not each.reached
     ]
+    unknown = hidden(public)
     misses += [
-        f"{each.address}: answers {each.answer}"
+        f"{each.address}: {'answers' if each.reached else 'not reached:'} {each.answer}"
         for each in public
-        if each.reached and not each.seen
+        if not each.seen and each not in unknown
     ]
-    missed = [each for each in public if not each.reached]
-    if len(missed) < len(public):
-        misses += [f"{each.address}: not reached: {each.answer}" for each in missed]
-    else:
-        # A network without hairpin NAT: the CA may get there all the same.
-        told += [f"{each.address}: not reached from the issuer: {each.answer}" for each in missed]
+    told += [f"{each.address}: not reached from the issuer: {each.answer}" for each in unknown]
     if not any(each.seen for each in backends):
         misses.append(f"{fleet.issuer_name}: no backend shows the challenge folder")
     return Judgement(tuple(misses), tuple(told))

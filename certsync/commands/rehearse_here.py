@@ -171,15 +171,12 @@ def _refusal(backend: Backend, answer: Answer | HostError) -> str:
 def of_sightings(sightings: Iterable[Sighting]) -> list[Finding]:
     """Return what the canary found at each backend, and at each public address.
 
-    A public address that a network without hairpin NAT hides from the issuer is no failure, if
-    that is so for all of them.
+    A public address that is hidden from the issuer alone is no failure.
     """
     seen = list(sightings)
-    public = [each for each in seen if each.public]
-    hidden = not any(each.reached for each in public)
+    unknown = canary.hidden(seen)
     return [
-        Finding(each.where, _canary(each), _why(each, hidden=hidden and each.public))
-        for each in seen
+        Finding(each.where, _canary(each), "" if each in unknown else _why(each)) for each in seen
     ]
 
 
@@ -190,7 +187,7 @@ def _canary(sighting: Sighting) -> str:
     return f"a challenge file, asked for through the balancer over {family}"
 
 
-def _why(sighting: Sighting, *, hidden: bool) -> str:
-    if sighting.seen or (hidden and not sighting.reached):
+def _why(sighting: Sighting) -> str:
+    if sighting.seen:
         return ""
     return f"answers {sighting.answer}" if sighting.reached else f"not reached: {sighting.answer}"

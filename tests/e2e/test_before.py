@@ -125,15 +125,32 @@ def test_a_replica_that_loses_challenges_stops_the_first_order_before_it_is_made
     assert "answers something else ('lost')" in output
     assert "hint: /.well-known/acme-challenge/ on port 80 of each backend" in output
     assert road.lab.ca.orders() == 0
+    repair = "sed -i 's,return 200 lost;,proxy_pass http://203.0.113.11:80;,'"
+    broken.sh(
+        f"{repair} /etc/nginx/snippets/certsync-challenge.conf && systemctl reload nginx && sleep 1"
+    )
+
+
+def test_a_balancer_that_refuses_connections_stops_the_first_order_before_it_is_made(
+    road: Road,
+) -> None:
+    balancer = road.lab.balancer
+    balancer.sh("systemctl stop haproxy")
+    try:
+        status, output = road.issuer.attempt("certsync issue")
+    finally:
+        balancer.sh("systemctl start haproxy && sleep 3")
+    assert status == 1
+    assert "error: a challenge would be lost, so nothing was ordered: " in output
+    for address in (balancer.address, balancer.address6):
+        assert f"{address}: not reached: it refuses connections on port 80" in output
+    assert not (road.issuer.root / f"etc/certsync/pending/{NAME}/order.json").exists()
+    assert road.lab.ca.orders() == 0
 
 
 def test_a_killed_run_loses_no_order_and_one_that_is_ended_leaves_no_challenge_file(
     road: Road,
 ) -> None:
-    repair = "sed -i 's,return 200 lost;,proxy_pass http://203.0.113.11:80;,'"
-    road.replicas[0].sh(
-        f"{repair} /etc/nginx/snippets/certsync-challenge.conf && systemctl reload nginx && sleep 1"
-    )
     webroot = "/var/lib/certsync/webroot/.well-known/acme-challenge"
     begin = (
         "certsync issue > /dev/null 2>&1 & issue=$!; "

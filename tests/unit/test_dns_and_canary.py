@@ -50,10 +50,10 @@ def test_the_records_to_set_are_exact() -> None:
 
 
 def seen(
-    where: str, *, reached: bool = True, good: bool = True, answer: str = "HTTP 404"
+    where: str, *, reached: bool = True, good: bool = True, answer: str = "HTTP 404", **how: bool
 ) -> Sighting:
     public = where in FLEET.public_addresses
-    return Sighting(where, where, public, reached, seen=reached and good, answer=answer)
+    return Sighting(where, where, public, reached, seen=reached and good, answer=answer, **how)
 
 
 ALL = [seen(host.name) for host in FLEET.backends] + [seen(V4), seen(V6)]
@@ -92,6 +92,48 @@ def changed(*other: Sighting) -> list[Sighting]:
             (f"{V4}: not reached from the issuer: x", f"{V6}: not reached from the issuer: x"),
             id="no hairpin NAT is told",
         ),
+        pytest.param(
+            changed(
+                seen(V4, reached=False, answer="no", refused=True),
+                seen(V6, reached=False, answer="no", refused=True),
+            ),
+            (f"{V4}: not reached: no", f"{V6}: not reached: no"),
+            (),
+            id="a balancer that refuses connections stops",
+        ),
+        pytest.param(
+            changed(
+                seen(V4, reached=False, answer="no", refused=True),
+                seen(V6, reached=False, answer="x"),
+            ),
+            (f"{V4}: not reached: no", f"{V6}: not reached: x"),
+            (),
+            id="and so does another address that then says nothing",
+        ),
+        pytest.param(
+            changed(seen(V6, reached=False, answer="x", no_route=True)),
+            (),
+            (f"{V6}: not reached from the issuer: x",),
+            id="an issuer without IPv6 is told",
+        ),
+        pytest.param(
+            changed(
+                seen(V4, reached=False, answer="y"),
+                seen(V6, reached=False, answer="x", no_route=True),
+            ),
+            (),
+            (f"{V6}: not reached from the issuer: x", f"{V4}: not reached from the issuer: y"),
+            id="and without hairpin NAT too",
+        ),
+        pytest.param(
+            changed(
+                seen(V4, reached=False, answer="no", refused=True),
+                seen(V6, reached=False, answer="x", no_route=True),
+            ),
+            (f"{V4}: not reached: no",),
+            (f"{V6}: not reached from the issuer: x",),
+            id="which does not excuse the other address",
+        ),
     ],
 )
 def test_what_sightings_mean(
@@ -104,6 +146,20 @@ def test_what_sightings_mean(
 def test_with_no_backend_at_all_in_reach_nothing_is_ordered() -> None:
     nobody = [seen(host.name, reached=False) for host in FLEET.backends]
     assert judge(FLEET, nobody).misses == ("backend-01: no backend shows the challenge folder",)
+
+
+def test_a_connection_that_is_refused_and_one_without_a_route_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(canary, "HTTP_PORT", server.getsockname()[1])
+    # A link's own address without its link: no machine has a way there.
+    lone = replace(fleet(), backends=(), public_addresses=("127.0.0.1", "fe80::1"))
+    refused, away = canary.look(lone, tmp_path)
+    assert (refused.refused, refused.no_route) == (True, False)
+    assert refused.answer == f"it refuses connections on port {canary.HTTP_PORT}"
+    assert (away.refused, away.no_route) == (False, True)
+    assert away.answer == "this machine has no route there"
 
 
 def test_a_backend_that_drips_its_answer_holds_nobody(
