@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,20 @@ from certsync.fleet import Fleet
 
 SECONDS = 15
 """How long a look-up may take: a resolver's first server that is off has its pause in it."""
+
+AT_ONCE = 16
+NO_RECORDS = (socket.EAI_NONAME, socket.EAI_NODATA)
+"""getaddrinfo(3)'s answers that speak of the name; all others, EAI_AGAIN above all (no answer,
+SERVFAIL, broken DNSSEC), speak of the look-up."""
+
+INSIDE = [
+    ipaddress.ip_network(each)
+    for each in (
+        "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16",
+        "fc00::/7", "fe80::/10",
+    )
+]  # fmt: skip
+"""Addresses that lead somewhere only inside of a network (RFC 1918, 6598, 3927, 4193, 4291)."""
 
 
 def resolved(host: str, port: int | None, seconds: float = SECONDS) -> list[tuple[Any, ...]]:
@@ -34,34 +49,77 @@ class DnsFinding:
     stops: bool
     """Whether a CA that follows the records would end up elsewhere."""
 
+    unknown: bool = False
+    """Whether the look-up failed: it says nothing of the records."""
 
-def look_up(name: str) -> tuple[str, ...]:
-    """Return the addresses, v4 and v6, that a name leads to; none if it does not exist."""
+    elsewhere: bool = False
+    """Whether the name has records, and they are another's."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a look-up brought."""
+
+    addresses: tuple[str, ...] = ()
+    """v4 and v6; none: the name has no such record."""
+
+    failure: str = ""
+    """Why nothing is known; empty: something is."""
+
+
+def look_up(name: str) -> Found:
+    """Return the addresses that a name leads to, as this machine sees it."""
     try:
         found = resolved(name, None)
-    except OSError:
-        return ()
-    return tuple(sorted({str(entry[4][0]) for entry in found}))
+    except socket.gaierror as error:
+        failure = "" if error.errno in NO_RECORDS else error.strerror or str(error)
+        return Found(failure=failure)
+    except (OSError, ValueError) as error:
+        return Found(failure=str(error))
+    return Found(tuple(sorted({str(entry[4][0]) for entry in found})))
 
 
-def findings(fleet: Fleet, answers: Mapping[str, tuple[str, ...]]) -> list[DnsFinding]:
-    """Return what is wrong with the names' records; ``answers`` maps name to addresses."""
+def look_up_all(names: Sequence[str]) -> dict[str, Found]:
+    """Return what each name leads to."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(names, pool.map(look_up, names), strict=True))
+
+
+def findings(fleet: Fleet, answers: Mapping[str, Found]) -> list[DnsFinding]:
+    """Return what is wrong with the names' records; ``answers`` has a look-up for each."""
     return [finding for name in fleet.names for finding in _of_name(fleet, name, answers[name])]
 
 
-def _of_name(fleet: Fleet, name: str, found: tuple[str, ...]) -> list[DnsFinding]:
+def _of_name(fleet: Fleet, name: str, looked: Found) -> list[DnsFinding]:
+    if looked.failure:
+        text = f"{name} could not be looked up, so its records are not known: {looked.failure}"
+        return [DnsFinding(name, text, stops=False, unknown=True)]
+    found = looked.addresses
     if not found:
         return [DnsFinding(name, f"{name} has no A or AAAA record", stops=True)]
     public = {_plain(address) for address in fleet.public_addresses}
     strange = [address for address in found if _plain(address) not in public]
+    if strange and all(_is_seen_from_inside(fleet, address) for address in strange):
+        text = (
+            f"{name} leads to {', '.join(strange)} as this machine sees it, by its /etc/hosts or a "
+            "resolver of its own network; a CA sees something else"
+        )
+        return [DnsFinding(name, text, stops=False)]
     if strange:
         text = f"{name} leads to {', '.join(strange)}, {_whose(fleet, strange)}"
-        return [DnsFinding(name, text, stops=True)]
+        return [DnsFinding(name, text, stops=True, elsewhere=True)]
     missing = sorted(public - {_plain(address) for address in found})
     return [
         DnsFinding(name, f"{name} has no {record_type(address)} record {address}", stops=False)
         for address in missing
     ]
+
+
+def _is_seen_from_inside(fleet: Fleet, address: str) -> bool:
+    """Return whether an address is this machine itself, or the fleet inside of its own network."""
+    place = ipaddress.ip_address(address)
+    own = {each for host in fleet.machines for each in (host.address, host.private_address)}
+    return place.is_loopback or (address in own and any(place in network for network in INSIDE))
 
 
 def _whose(fleet: Fleet, addresses: list[str]) -> str:

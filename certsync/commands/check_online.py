@@ -51,7 +51,7 @@ def check_online(path: Path, now: datetime, tell: Callable[[str], None]) -> list
     with ThreadPoolExecutor(AT_ONCE) as pool:
         of_hosts = pool.map(lambda machine: look_at(fleet, machine, now), fleet.machines)
         found = [finding for findings in of_hosts for finding in findings]
-        answers = dict(zip(names, pool.map(dns.look_up, names), strict=True))
+    answers = dns.look_up_all(names)
     return found + [each for one in fleet.lineages for each in of_names(one, answers)]
 
 
@@ -118,12 +118,16 @@ def _of_limit(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Online
     ]
 
 
-def of_names(fleet: Fleet, answers: dict[str, tuple[str, ...]]) -> list[OnlineFinding]:
+def of_names(fleet: Fleet, answers: dict[str, dns.Found]) -> list[OnlineFinding]:
     """Return what is wrong with the names' records; a missing one is only told."""
-    records = "; ".join(dns.records(fleet))
+    records = f"set: {'; '.join(dns.records(fleet))}"
+    again = "run the same command again, and look at this machine's resolver if it says so again"
     return [
         OnlineFinding(
-            "DNS", each.message, f"set: {records}" if each.stops else "", stops=each.stops
+            "DNS",
+            each.message,
+            again if each.unknown else records if each.stops else "",
+            stops=each.stops or each.unknown,
         )
         for each in dns.findings(fleet, answers)
     ]

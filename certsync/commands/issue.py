@@ -372,20 +372,32 @@ def _with_names_that_lead_here(look: Outlook, tell: Tell) -> Fleet:
     """Return the fleet with the names to order; all of them, unless it would expire meanwhile.
 
     A name that was added to the fleet file and leads elsewhere stops the order for it, but must not
-    take the names that are served already with it.
+    take the names that are served already with it. A look-up that failed says nothing of a name:
+    one that has a certificate already is ordered all the same.
     """
     fleet, due, newest = look.fleet, look.due, look.newest
-    wrong = dns.findings(fleet, {name: dns.look_up(name) for name in fleet.names})
+    wrong = dns.findings(fleet, dns.look_up_all(fleet.names))
     for finding in wrong:
         tell(f"warning: {finding.message}")
-    stopping = {finding.name: finding.message for finding in wrong if finding.stops}
+    known = newest.names if newest else ()
+    blocking = [each for each in wrong if each.stops or (each.unknown and each.name not in known)]
+    stopping = {each.name: each.message for each in blocking}
     if due is None or not due.first or not stopping:
         return fleet
     served = newest.names if newest and due.since else ()
-    kept = tuple(name for name in fleet.names if name in served and name not in stopping)
+    # What a resolver does not know may be there for everybody else.
+    lost = [each.name for each in blocking if each.elsewhere or each.name not in known]
+    kept = tuple(name for name in fleet.names if name in served and name not in lost)
     if fleet.lineage in kept:
-        tell(f"warning: it is renewed without {', '.join(stopping)}")
+        if lost:
+            tell(f"warning: it is renewed without {', '.join(lost)}")
         return replace(fleet, names=kept)
+    if all(each.unknown for each in blocking):
+        raise DnsError(
+            f"DNS cannot be asked, so nothing was ordered: {'; '.join(stopping.values())}",
+            "run the same command again; if it says so again, look at the resolver of "
+            f"{fleet.issuer_name} (/etc/resolv.conf), and at the names' DNSSEC",
+        )
     raise DnsError(
         f"DNS does not lead to the balancer yet: {'; '.join(stopping.values())}",
         "set these records, then run the same command again:\n  " + "\n  ".join(dns.records(fleet)),

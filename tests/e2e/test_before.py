@@ -148,6 +148,19 @@ def test_a_balancer_that_refuses_connections_stops_the_first_order_before_it_is_
     assert road.lab.ca.orders() == 0
 
 
+def test_a_look_up_that_fails_stops_the_first_order_and_asks_for_no_records(road: Road) -> None:
+    issuer, resolver = road.issuer, "/etc/resolv.conf"
+    issuer.sh(f"cp {resolver} /run/resolver && echo nameserver 127.0.0.1 > {resolver}")
+    try:
+        status, output = issuer.attempt("certsync issue")
+    finally:
+        issuer.sh(f"cat /run/resolver > {resolver}")
+    assert status == 75
+    assert f"error: DNS cannot be asked, so nothing was ordered: {NAME} could not be " in output
+    assert "set these records" not in output
+    assert road.lab.ca.orders() == 0
+
+
 def test_a_killed_run_loses_no_order_and_one_that_is_ended_leaves_no_challenge_file(
     road: Road,
 ) -> None:
@@ -195,9 +208,19 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.2)
 
 
-def test_the_next_deploy_places_another_order_for_one_that_failed(road: Road) -> None:
-    ended = road.deploy()
+def test_the_next_deploy_places_another_order_for_one_that_failed_whatever_its_issuer_sees(
+    road: Road,
+) -> None:
+    """The issuer has no route over IPv6, and its /etc/hosts names it as cloud-init does."""
+    issuer, network = road.issuer, "2001:db8:113::/64 dev host0"
+    issuer.sh(f"cp /etc/hosts /run/hosts && echo 127.0.1.1 {NAME} >> /etc/hosts")
+    issuer.sh(f"ip -6 route del {network}")
+    try:
+        ended = road.deploy()
+    finally:
+        issuer.sh(f"cat /run/hosts > /etc/hosts; ip -6 route add {network}")
     assert ended.status == 0, ended.everything
+    issuer.sh(f"ip -6 route get {road.lab.balancer.address6}")
     assert road.lab.ca.orders() == 3
     assert road.current(road.issuer) == "0001"
     assert road.pages() == {machine.name for machine in road.lab.backends}

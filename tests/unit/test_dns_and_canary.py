@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from certsync import canary
+from certsync import canary, dns
 from certsync.canary import Sighting, judge
-from certsync.dns import findings, records
+from certsync.deadline import within
+from certsync.dns import Found, findings, look_up, look_up_all, records
 from tests.unit.fake_fleet import NAME, fleet, machine
 
 FLEET = fleet()
@@ -41,8 +42,65 @@ V4, V6 = FLEET.public_addresses
 def test_records_are_compared_with_the_public_addresses(
     found: tuple[str, ...], message: str | None, stops: bool
 ) -> None:
-    seen = [(each.message, each.stops) for each in findings(FLEET, {NAME: found})]
+    seen = [(each.message, each.stops) for each in findings(FLEET, {NAME: Found(found)})]
     assert seen == ([] if message is None else [(message, stops)])
+
+
+INNER = replace(
+    FLEET,
+    backends=(machine("web-1", 11, private_address="10.0.0.11"),),
+    balancers=(machine("balancer", 10, private_address="10.0.0.10"),),
+    issuer_name="web-1",
+)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "stops"),
+    [
+        (("127.0.1.1",), False),
+        (("::1",), False),
+        (("10.0.0.10",), False),
+        (("10.0.0.11", V4), False),
+        (("10.0.0.12",), True),
+        (("127.0.1.1", "192.0.2.1"), True),
+        (("203.0.113.11",), True),
+    ],
+)
+def test_what_only_this_machine_is_led_to_does_not_stop(
+    addresses: tuple[str, ...], stops: bool
+) -> None:
+    [finding] = findings(INNER, {NAME: Found(addresses)})
+    assert finding.stops is stops
+    assert ("as this machine sees it" in finding.message) is not stops
+
+
+@pytest.mark.parametrize(
+    ("code", "failed"),
+    [
+        (socket.EAI_NONAME, False),
+        (socket.EAI_NODATA, False),
+        (socket.EAI_AGAIN, True),
+        (socket.EAI_FAIL, True),
+        (socket.EAI_SYSTEM, True),
+    ],
+)
+def test_a_look_up_that_failed_is_told_from_a_name_without_records(
+    monkeypatch: pytest.MonkeyPatch, code: int, failed: bool
+) -> None:
+    def fails(*_args: object, **_named: object) -> None:
+        raise socket.gaierror(code, "no luck")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fails)
+    assert look_up_all([NAME, "b.example"]) == dict.fromkeys(
+        (NAME, "b.example"), Found(failure="no luck" if failed else "")
+    )
+    [finding] = findings(FLEET, {NAME: look_up(NAME)})
+    assert (finding.unknown, finding.stops) == (failed, not failed)
+
+
+def test_a_look_up_that_takes_too_long_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns, "resolved", lambda *_args: within(0.1, threading.Event().wait))
+    assert look_up(NAME) == Found(failure="no answer within 0.1 s")
 
 
 def test_the_records_to_set_are_exact() -> None:
