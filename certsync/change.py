@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from certsync.fleet import Machine
+
 
 @dataclass(frozen=True)
 class Addition:
@@ -33,6 +35,9 @@ class Change:
     issuer: str = ""
     """The backend that becomes the issuer; empty: who it is."""
 
+    departing: tuple[Machine, ...] = ()
+    """Backends that leave and that the fleet file does not name: the issuer still knows them."""
+
     def to_json(self) -> str:
         """Return it as one line."""
         return json.dumps(asdict(self))
@@ -48,6 +53,7 @@ class Change:
             ),
             tuple(data.get("remove", ())),
             data.get("issuer", ""),
+            tuple(Machine(**each) for each in data.get("departing", ())),
         )
 
 

@@ -40,7 +40,7 @@ def groups(path: Path) -> tuple[Group, Group, Group, Group]:
     same = change == NONE
     fleet_sum = hashlib.sha256(path.read_bytes() if same else text.encode()).hexdigest()
     leaving = tuple(each for each in before.backends if each.name in change.remove)
-    backends = (*fleet.backends, *leaving)
+    backends = (*fleet.backends, *leaving, *change.departing)
     members = (backends, (fleet.issuer,), fleet.replicas, fleet.balancers)
     backend, issuer, replica, balancer = (
         [(machine.name, _data(machine, fleet, fleet_sum)) for machine in group] for group in members

@@ -9,6 +9,7 @@ from certsync import host, wheels
 from certsync.differences import undeployed
 from certsync.errors import HostError, RefusedError, StoreError
 from certsync.fleet import Fleet, Machine
+from certsync.fleet_file import hosts, rules
 
 CERTSYNC = "/opt/certsync/current/bin/certsync"
 
@@ -61,6 +62,31 @@ def refuse_what_is_not_deployed(wanted: Fleet, issuer: Machine, changing: tuple[
             "nothing was changed",
             "pull the newer fleet file, or carry this one out first: certsync deploy FLEET",
         )
+
+
+def forgotten(wanted: Fleet, deployed: Fleet) -> dict[str, Machine]:
+    """Return the backends of a deployed fleet that the fleet file does not name, by name.
+
+    The operator's SSH is to be led there by what an issuer says, so each is held to the fleet
+    file's own rules.
+
+    Raises:
+        HostError: the issuer tells of a machine that no fleet file could name.
+    """
+    names = {each.name for each in wanted.machines}
+    found = [each for each in deployed.backends if each.name not in names]
+    try:
+        for each in found:
+            rules.machine_name(each.name)
+            hosts.machine_address(each.address)
+            hosts.ip_address(each.private_address)
+            rules.user_name(each.ssh_user)
+            rules.port(each.ssh_port)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise HostError(
+            f"{wanted.issuer_name}: /etc/certsync/fleet.json has a machine that cannot be: {error}"
+        ) from None
+    return {each.name: each for each in found}
 
 
 def refuse_another_release(fleet: Fleet, issuer: Machine) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -63,9 +63,14 @@ class Leaving:
     lineages: tuple[str, ...] = ()
     """Those that it serves."""
 
+    named: bool = True
+    """Whether the fleet file names it; else the issuer alone knows the machine, if there is one."""
+
     @property
     def change(self) -> Change:
         """What becomes of the fleet file."""
+        if self.machine and not self.named:
+            return Change(departing=(self.machine,))
         return Change(remove=(self.name,)) if self.machine else NONE
 
     @property
@@ -96,16 +101,15 @@ def leaving(path: Path, name: str, options: Options) -> Leaving:
 
     Raises:
         FleetFileError: it has mistakes.
-        CertsyncError: there is no such backend, or it is the issuer, or the only one. Whether one
-            that is not there has left, the issuer knows.
+        CertsyncError: it is the issuer, the only backend, or a balancer. Whether one that is not
+            there has left, or is still in the fleet, the issuer knows.
     """
     fleet = read_fleet(path)
     machine = next((each for each in fleet.backends if each.name == name), None)
     if machine is None:
-        if options.compromised and name not in [each.name for each in fleet.balancers]:
-            return Leaving(path, name, options, fleet, None)
-        names = ", ".join(each.name for each in fleet.backends)
-        raise CertsyncError(f"{path} has no backend {name}", f"its backends are {names}")
+        if name not in [each.name for each in fleet.balancers]:
+            return Leaving(path, name, options, fleet, None, named=False)
+        raise _no_such_backend(path, name, fleet)
     if len(fleet.backends) == 1:
         raise RefusedError(
             f"{name} is the only backend: nobody would serve the site; nothing was changed",
@@ -128,18 +132,22 @@ def leaving(path: Path, name: str, options: Options) -> Leaving:
     return Leaving(path, name, options, after, machine, served)
 
 
+def _no_such_backend(path: Path, name: str, fleet: Fleet) -> CertsyncError:
+    names = ", ".join(each.name for each in fleet.backends)
+    return CertsyncError(f"{path} has no backend {name}", f"its backends are {names}")
+
+
 def plan(path: Path, name: str, options: Options) -> Plan:
     """Return what removing it would do; nothing is changed.
 
     Raises:
         CertsyncError: see `remove_backend`.
     """
-    wanted = leaving(path, name, options)
-    _look(wanted)
+    wanted = _looked(leaving(path, name, options))
     found = walk.announced(wanted.errand, wanted.fleet, walk.NOTHING_ELSE)
     order = "one, with a new key" if options.compromised else "none"
     last = Plan()
-    if wanted.machine:
+    if wanted.machine and wanted.named:
         step, file = wanted.file()
         last = Plan((step,), (file,))
     return Plan(found.steps, found.files, found.pools, order) + last
@@ -161,16 +169,15 @@ def remove_backend(
     """
     wanted = leaving(path, name, options)
     with fleet_lock.held(wanted.fleet, "remove-backend") as token:
-        _look(wanted)
+        wanted = _looked(wanted)
         _tell_of_the_pool(wanted)
         walked = walk.taken(wanted.errand, wanted.fleet, token, done)
         has_left = not walked.failures or _are_only_keys_left(wanted.fleet, walked.outcome)
         if not has_left:
             raise RolloutError(
-                f"{name} is not removed yet: {'; '.join(walked.failures)}",
-                "run the same command again when this is mended",
+                f"{name} is not removed yet: {'; '.join(walked.failures)}", _how_to_go_on(wanted)
             )
-        if wanted.machine:
+        if wanted.machine and wanted.named:
             step, file = wanted.file()
             write(path, file.after)
             console.tell(f"took {name} out of {path}")
@@ -179,6 +186,17 @@ def remove_backend(
             raise RolloutError(*_of_keys_left(wanted, walked.failures))
     _tell_of_the_key(wanted)
     walk.conclude(wanted.fleet, walked, walk.settled(path, now))
+
+
+def _how_to_go_on(wanted: Leaving) -> str:
+    again = "run the same command again when this is mended"
+    if wanted.machine and not wanted.named:
+        # The issuer may have forgotten it already.
+        return (
+            f"write {wanted.name} with its address {wanted.machine.address} into {wanted.path} "
+            f"again, and {again}"
+        )
+    return again
 
 
 def _are_only_keys_left(fleet: Fleet, outcome: Outcome) -> bool:
@@ -215,18 +233,64 @@ def _tell_of_the_key(wanted: Leaving) -> None:
         )
 
 
-def _look(wanted: Leaving) -> None:
-    """Refuse to take away who is needed, or whom nobody can reach, before any change."""
-    fleet, name = wanted.fleet, wanted.name
-    issuer_side.refuse_what_is_not_deployed(fleet, fleet.issuer, (name,))
+def _looked(wanted: Leaving) -> Leaving:
+    """Return what is to be done by what the issuer knows as well.
+
+    Before any change, it is refused to take away who is needed, or whom nobody can reach.
+    """
+    fleet = wanted.fleet
+    if not wanted.named:
+        wanted = as_the_issuer_knows_it(wanted, issuer_side.rendered(fleet, fleet.issuer))
+    issuer_side.refuse_what_is_not_deployed(fleet, fleet.issuer, (wanted.name,))
     if wanted.options.compromised:
         issuer_side.refuse_another_release(fleet, fleet.issuer)
     if wanted.machine is None:
         _refuse_a_stranger(wanted, issuer_side.left(fleet, fleet.issuer))
-        return
+        return wanted
     _refuse_the_last(wanted)
+    _refuse_what_is_said_of(wanted, wanted.machine)
+    return wanted
+
+
+def as_the_issuer_knows_it(wanted: Leaving, rendered: Fleet) -> Leaving:
+    """Return what is to be done about a name that the fleet file lacks, by the deployed fleet.
+
+    So it is where the issuer was restored from a backup of before the backend left, or where
+    somebody took it out of the fleet file by hand.
+
+    Raises:
+        CertsyncError: the issuer has no such backend, and its keys are not to be replaced.
+        HostError: what the issuer says of it cannot be.
+        RefusedError: there are more of its kind.
+    """
+    path, name, fleet = wanted.path, wanted.name, wanted.fleet
+    missing = issuer_side.forgotten(fleet, rendered)
+    machine = missing.pop(name, None)
+    if machine is None:
+        if wanted.options.compromised:
+            return wanted
+        raise _no_such_backend(path, name, fleet)
+    if missing:
+        others = ", ".join(f"{each.name} ({each.address})" for each in missing.values())
+        raise RefusedError(
+            f"the issuer knows {others} too, and {path} does not; nothing was changed",
+            f"write {', '.join(missing)} into it again, then take out one after the other",
+        )
+    served = tuple(each.lineage for each in rendered.lineages if machine in each.members)
+    # Where its key lies is each operator's own.
+    machine = replace(machine, ssh_key=fleet.issuer.ssh_key)
+    return replace(wanted, machine=machine, lineages=served)
+
+
+def _refuse_what_is_said_of(wanted: Leaving, machine: Machine) -> None:
+    """Refuse to leave the key on a backend that is there, or to wait for one that is gone.
+
+    Where an issuer alone says which machine it is, the machine has to be a backend of this fleet.
+    """
+    folders = (f"/etc/certsync/archive/{each.lineage}" for each in wanted.fleet.lineages)
+    looks = " || ".join(f"test -d {shlex.quote(folder)}" for folder in folders)
     try:
-        host.on(wanted.machine, fleet.known_hosts, "true")
+        asked = host.on(machine, wanted.fleet.known_hosts, "true" if wanted.named else looks)
     except UnreachableError as error:
         if wanted.options.gone:
             return
@@ -234,9 +298,17 @@ def _look(wanted: Leaving) -> None:
             error.message,
             f"{error.hint} If it is gone for good, add --gone: its key then stays on it",
         ) from None
+    if asked.status != 0:
+        if wanted.options.gone:
+            return
+        raise RefusedError(
+            f"{wanted.name} has no certificate of this fleet, and is at {machine.address} by what "
+            "the issuer says alone; nothing was changed",
+            "if another machine has that address now, add --gone",
+        )
     if wanted.options.gone:
         raise RefusedError(
-            f"{name} answers over SSH: nothing was changed",
+            f"{wanted.name} answers over SSH: nothing was changed",
             "leave out --gone, so that the key is taken off it",
         )
 

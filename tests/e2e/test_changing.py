@@ -16,6 +16,7 @@ from tests.e2e.load import KEEP_ALIVE, NEW, Load, Target
 from tests.e2e.road import LIVE, NAME, Road
 
 REQUESTS = 10_000
+BACKUP = "/root/before"
 ACCESS_TIME = re.compile(r"\[(\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] \"GET /lb.html")
 
 
@@ -292,6 +293,7 @@ def test_an_older_fleet_file_is_refused_with_what_to_do(road: Road) -> None:
 
 def test_a_backend_is_gone_for_good_and_the_person_is_told_of_its_key(road: Road) -> None:
     gone = road.lab.machine("backend-03")
+    road.issuer.sh(f"mkdir {BACKUP} && cd /etc/certsync && cp fleet.json machines {BACKUP}/")
     gone.power_off()
     ended = road.certsync("remove-backend", gone.name)
     assert ended.status == 1
@@ -304,6 +306,42 @@ def test_a_backend_is_gone_for_good_and_the_person_is_told_of_its_key(road: Road
         f"{road.fleet_file} {gone.name} --gone --compromised"
     ) in ended.stderr
     assert gone.name not in names(road)
+
+
+def test_what_an_issuer_restored_from_a_backup_still_knows_is_taken_out_again(road: Road) -> None:
+    gone, text = road.lab.machine("backend-03"), road.fleet_file.read_text()
+    road.issuer.sh(f"cp {BACKUP}/* /etc/certsync/")
+    ended = road.deploy()
+    assert ended.status == 1
+    assert "backend-01: the issuer knows backend-03, and the fleet file does not" in ended.stderr
+    ended = road.certsync("remove-backend", gone.name)
+    assert ended.status == 1
+    assert "If it is gone for good, add --gone: its key then stays on it" in ended.stderr
+    assert road.as_announced("remove-backend", gone.name, "--gone").status == 0
+    assert road.fleet_file.read_text() == text
+    assert gone.name not in road.issuer.sh("cat /etc/certsync/machines")
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+
+
+def test_a_backend_that_was_taken_out_of_the_fleet_file_by_hand_is_removed_as_any(
+    road: Road,
+) -> None:
+    text, taken = road.fleet_file.read_text(), road.lab.machine("backend-04")
+    ended = road.certsync("add-backend", taken.name, taken.address)
+    assert ended.status == 0, ended.everything
+    road.fleet_file.write_text(text)
+    ended = road.certsync("remove-backend", taken.name, "--gone")
+    assert ended.status == 1
+    assert "error: backend-04 answers over SSH: nothing was changed" in ended.stderr
+    ended = road.certsync("remove-backend", taken.name)
+    assert ended.status == 0, ended.everything
+    assert taken.attempt("ls /etc/certsync")[0] != 0
+    assert taken.name not in road.haproxy_cfg()
+    assert road.fleet_file.read_text() == text
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    assert "\n0 changes\n" in ended.stderr
 
 
 def test_its_key_is_replaced_and_its_certificate_revoked_under_load(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from certsync.change import Change
 from certsync.errors import FleetFileError
 from certsync.fleet import Fleet, Machine
 from certsync.fleet_file import read_fleet
@@ -138,3 +139,16 @@ def test_reading_a_fleet_loads_nothing_of_pyinfra(fleet_file: Path) -> None:
     command = [sys.executable, "-c", code, str(fleet_file)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_one_that_the_fleet_file_no_longer_names_and_that_leaves_is_a_host_of_the_run(
+    fleet_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = Machine("backend-03", "203.0.113.13", "10.0.0.3", ssh_user="admin")
+    monkeypatch.setenv("CERTSYNC_CHANGE", Change(departing=(left,)).to_json())
+    backends, _issuer, replicas, _balancers = groups(fleet_file)
+    assert [name for name, _ in backends] == ["backend-01", "backend-02", "backend-03"]
+    assert [name for name, _ in replicas] == ["backend-01"]
+    data = dict(backends)["backend-03"]
+    assert (data["machine"], data["ssh_user"], data["_sudo"]) == (left, "admin", True)
+    assert left not in data["fleet"].backends

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from certsync import templates
+from certsync import host, templates
+from certsync.change import Change
 from certsync.commands import remove_backend
 from certsync.commands.remove_backend import Leaving, Options
-from certsync.errors import CertsyncError, RefusedError
-from certsync.fleet import Fleet, Wanted
+from certsync.errors import CertsyncError, HostError, RefusedError
+from certsync.fleet import Fleet, Machine, Wanted
 from certsync.options import KeyType, Site
+from certsync.process import Completed
 from certsync.progress import Outcome
 from certsync.proof import Proof, Verdict
 from deploy import issuer
@@ -41,6 +45,88 @@ def test_only_who_has_left_is_called_compromised_when_no_backend_has_the_name() 
         "its backends are backend-01, backend-02, backend-03; those have left: backend-08; of one "
         "that left while an issuer that is dead kept the list, on backend-01: sudo certsync "
         "compromised --by backend-09"
+    )
+
+
+def unnamed(name: str, **options: bool) -> Leaving:
+    """Return what is asked about a name that a fleet file of three backends lacks."""
+    lacking = fleet(issuer_name="backend-01")
+    return Leaving(Path("f.toml"), name, Options(**options), lacking, None, named=False)
+
+
+def test_a_backend_that_the_issuer_alone_knows_can_be_taken_out() -> None:
+    known = remove_backend.as_the_issuer_knows_it(unnamed("backend-04"), fleet(4))
+    assert known.machine == machine("backend-04", 14)
+    assert known.lineages == (NAME,)
+    assert known.change == Change(departing=(machine("backend-04", 14),))
+    assert Change.from_json(known.change.to_json()) == known.change
+    assert known.errand.only == ("backend-01", "balancer", "backend-04")
+    assert known.errand.data["leaving_address"] == "203.0.113.14"
+    gone = remove_backend.as_the_issuer_knows_it(unnamed("backend-04", gone=True), fleet(4))
+    assert gone.errand.only == ("backend-01", "balancer")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"address": "-oProxyCommand=touch /tmp/x"},
+        {"private_address": "10.0.0.1; id"},
+        {"ssh_user": "-oProxyCommand=id"},
+        {"ssh_port": 0},
+        {"ssh_port": "22"},
+        {"name": "../backend"},
+        {"address": None},
+    ],
+)
+def test_an_issuer_leads_the_operators_ssh_to_no_machine_that_cannot_be(
+    changes: dict[str, Any],
+) -> None:
+    known = fleet(4)
+    odd = replace(known.backends[-1], **changes)
+    told = replace(known, backends=(*known.backends[:-1], odd))
+    with pytest.raises(HostError, match="has a machine that cannot be"):
+        remove_backend.as_the_issuer_knows_it(unnamed(odd.name), told)
+
+
+@pytest.mark.parametrize(
+    ("status", "gone", "refused"),
+    [(0, False, ""), (1, False, "has no certificate of this fleet"), (0, True, "answers over SSH"),
+     (1, True, "")],
+)  # fmt: skip
+def test_only_a_backend_of_this_fleet_is_taken_out_by_an_issuers_word(
+    monkeypatch: pytest.MonkeyPatch, status: int, gone: bool, refused: str
+) -> None:
+    asked: list[str] = []
+
+    def on(_machine: Machine, _known_hosts: str, command: str) -> Completed:
+        asked.append(command)
+        return Completed(status, "", "")
+
+    monkeypatch.setattr(host, "on", on)
+    taken = machine("backend-04", 14)
+    context = pytest.raises(RefusedError, match=refused) if refused else nullcontext()
+    with context:
+        remove_backend._refuse_what_is_said_of(unnamed(taken.name, gone=gone), taken)
+    assert asked == [f"test -d /etc/certsync/archive/{NAME}"]
+
+
+def test_one_that_nobody_knows_cannot_be_unless_its_keys_are_to_be_replaced() -> None:
+    with pytest.raises(CertsyncError) as caught:
+        remove_backend.as_the_issuer_knows_it(unnamed("backend-09", gone=True), fleet(4))
+    assert caught.value.message == "f.toml has no backend backend-09"
+    assert caught.value.hint == "its backends are backend-01, backend-02, backend-03"
+    said = unnamed("backend-09", gone=True, compromised=True)
+    assert remove_backend.as_the_issuer_knows_it(said, fleet(4)) == said
+
+
+def test_several_that_the_issuer_alone_knows_are_not_forgotten_with_the_first() -> None:
+    with pytest.raises(RefusedError) as caught:
+        remove_backend.as_the_issuer_knows_it(unnamed("backend-04", gone=True), fleet(5))
+    assert caught.value.message == (
+        "the issuer knows backend-05 (203.0.113.15) too, and f.toml does not; nothing was changed"
+    )
+    assert caught.value.hint == (
+        "write backend-05 into it again, then take out one after the other"
     )
 
 
