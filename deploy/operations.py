@@ -40,6 +40,24 @@ exit 0"""
 BACKUPS = "/var/backups/certsync"
 """Where somebody else's files go that a person has said may be taken over."""
 
+KEEP = """\
+set -e
+cd /
+mkdir -p -m 700 {backups}
+rm -rf {backups}/.unfinished
+for path in {files}; do
+  for kept in {backups}/*; do
+    cmp -s "$kept$path" "$path" && continue 2
+  done
+  mkdir -p {backups}/.unfinished
+  cp -aL --parents "$path" {backups}/.unfinished/
+done
+[ ! -e {backups}/.unfinished ] ||
+  mv -T {backups}/.unfinished {backups}/"$(date +%Y%m%d-%H%M%S)"
+"""
+"""From / because `cp --parents` of coreutils 9.1 (Debian 12) makes no folder for an absolute path
+anywhere else."""
+
 APT = (
     "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "
     "-o Dpkg::Options::=--force-confold"
@@ -208,15 +226,19 @@ def haproxy_configured(content: Callable[[], str], *, until_up: bool = True) -> 
 @operation()
 def put_aside(paths: Callable[[], Sequence[str]], *, remove: bool) -> Commands:
     """Keep a dated copy of files that are not ours, before they are replaced or taken out."""
-    for path in paths():
-        old = shlex.quote(path)
-        # Asked once: the second may end between making the folder and copying into it.
-        yield StringCommand(
-            f"folder={BACKUPS}/$(date +%Y%m%d-%H%M%S) && mkdir -p -m 700 {BACKUPS} "
-            f'&& mkdir -p "$folder" && cp -aL --parents {old} "$folder/"'
-        )
-        if remove:
-            yield StringCommand(f"rm {old}")
+    if found := paths():
+        yield StringCommand(aside(found, remove=remove))
+
+
+def aside(paths: Sequence[str], *, remove: bool, backups: str = BACKUPS) -> str:
+    """Return the script that keeps a dated copy of each file that none is kept of.
+
+    It may be cut off anywhere: a copy has a date once it is whole, and is not made again.
+    """
+    files = " ".join(shlex.quote(path) for path in paths)
+    return KEEP.format(backups=shlex.quote(backups), files=files) + (
+        f"rm -f -- {files}\n" if remove else ""
+    )
 
 
 @operation()

@@ -76,12 +76,14 @@ def deploy(
     help="Name it in the served_by of this one; more than once for several.",
 )  # fmt: skip
 @click.option("--adopt-nginx", is_flag=True, help="Take over nginx sites that are not ours.")
+@click.option("--adopt-haproxy", is_flag=True, help="Take over a haproxy.cfg that is not ours.")
 @DRY
 @AS_JSON
 def add_backend(
     fleet: Path,
     backends: tuple[str, ...],
     adopt_nginx: bool,
+    adopt_haproxy: bool,
     dry_run: bool,
     as_json: bool,
     **more: Any,
@@ -98,7 +100,7 @@ def add_backend(
         additions = named(backends, **more)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    adopt = Adopt(nginx=adopt_nginx)
+    adopt = Adopt(nginx=adopt_nginx, haproxy=adopt_haproxy)
     if dry_run:
         _tell_plan(verb.plan(fleet, additions, adopt, now()), as_json)
         return

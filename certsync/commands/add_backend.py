@@ -48,8 +48,8 @@ class Joining:
         fleet = self.fleet
         only = (*self.names, fleet.issuer_name, *(each.name for each in fleet.balancers))
         data = {"certificate": "kept"}
-        if self.adopt.nginx:
-            data["adopt_nginx"] = "true"
+        options = {"adopt_nginx": self.adopt.nginx, "adopt_haproxy": self.adopt.haproxy}
+        data |= {key: "true" for key, given in options.items() if given}
         return Errand(self.path, data, self.change, only)
 
     def file(self) -> tuple[Step, FileChange] | None:
@@ -164,7 +164,9 @@ def _look(wanted: Joining, now: datetime) -> None:
     new = [machine for machine in fleet.backends if machine.name in wanted.names]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = [
-            each for one in pool.map(lambda one: look_at(fleet, one, now), new) for each in one
+            each
+            for one in pool.map(lambda one: look_at(fleet, one, now, wanted.adopt), new)
+            for each in one
         ]
     if stopping := [each for each in found if each.stops]:
         told = "\n".join(each.text() for each in stopping)

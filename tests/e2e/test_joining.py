@@ -32,8 +32,8 @@ def new(road: Road) -> Machine:
     return road.lab.machine(NEW)
 
 
-def add(road: Road) -> Ended:
-    return road.certsync("add-backend", NEW, road.lab.machine(NEW).address)
+def add(road: Road, *options: str) -> Ended:
+    return road.certsync("add-backend", NEW, road.lab.machine(NEW).address, *options)
 
 
 @contextmanager
@@ -223,7 +223,13 @@ def test_a_disk_that_fills_up_on_the_way_leaves_it_out_of_the_pools_and_is_gone_
     cfg = road.haproxy_cfg()
     assert all(line.endswith(" disabled") for line in cfg.splitlines() if f"server {NEW} " in line)
     assert road.pages() == {"backend-01", "backend-02", "backend-03"}
+    # Nor does a site of somebody else's stand in the way of a person who says so.
+    new.sh("echo 'server { listen 8080; }' > /etc/nginx/sites-enabled/theirs")
     ended = add(road)
+    assert ended.status == 1
+    assert f"{NEW}: /etc/nginx/sites-enabled/theirs is an nginx site" in ended.stderr
+    ended = add(road, "--adopt-nginx", "--adopt-haproxy")
     assert ended.status == 0, ended.everything
+    assert len(new.sh("find /var/backups/certsync -name theirs").split()) == 1
     assert road.pages(8) == {"backend-01", "backend-02", "backend-03", NEW}
     assert road.lab.ca.orders() == orders

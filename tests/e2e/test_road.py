@@ -23,10 +23,33 @@ def road(
     with bring_up(Lab("road", suite=request.param)) as lab:
         lab.ca.restart({"PEBBLE_AUTHZREUSE": "0"})
         road = Road(lab, tmp_path_factory.mktemp("road"))
-        ended = road.deploy()
+        _with_files_of_somebody_elses(road)
+        ended = road.deploy("--adopt-nginx", "--adopt-haproxy")
         assert ended.status == 0, ended.everything
         assert f"open https://{NAME}/lb.html" in ended.stdout
         yield road
+
+
+def _with_files_of_somebody_elses(road: Road) -> None:
+    road.replicas[0].sh(
+        "apt-get install -y -q nginx && cd /etc/nginx/sites-enabled "
+        "&& echo 'server { listen 8080; }' > ../sites-available/theirs "
+        "&& ln -s ../sites-available/theirs theirs"
+    )
+    road.lab.balancer.sh(
+        "apt-get install -y -q haproxy && echo '# mine' >> /etc/haproxy/haproxy.cfg"
+    )
+
+
+def test_what_was_taken_over_is_kept_once_with_its_date(road: Road) -> None:
+    kept = road.replicas[0].sh("cd /var/backups/certsync && find . -type f").split()
+    assert [re.sub(r"\d", "0", each) for each in kept] == [
+        "./00000000-000000/etc/nginx/sites-enabled/theirs"
+    ]
+    kept = road.lab.balancer.sh("grep -rlx '# mine' /var/backups/certsync").split()
+    assert len(kept) == 1
+    assert kept[0].endswith("/etc/haproxy/haproxy.cfg")
+    assert road.replicas[0].attempt("test -e /etc/nginx/sites-enabled/theirs")[0] != 0
 
 
 def test_every_backend_and_the_balancer_show_the_same_leaf(road: Road) -> None:

@@ -1,0 +1,103 @@
+"""What somebody else's files are kept as, before they are replaced or taken out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from certsync import issuer_side
+from certsync.change import Addition, Change
+from certsync.cli import operator
+from certsync.commands import add_backend
+from certsync.commands.check_online import OnlineFinding
+from certsync.errors import RefusedError
+from certsync.look import Adopt
+from deploy import operations
+from tests.unit.fake_fleet import NOW, fleet
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """Return a site of somebody else's, by the link that enables it."""
+    available = tmp_path / "sites-available/their's"
+    enabled = tmp_path / "sites-enabled/their's"
+    for each in (available, enabled):
+        each.parent.mkdir()
+    available.write_text("server { listen 8080; }\n")
+    enabled.symlink_to(os.path.relpath(available, enabled.parent))
+    return enabled
+
+
+def put_aside(backups: Path, *paths: Path, remove: bool = True, cwd: Path) -> None:
+    script = operations.aside([str(each) for each in paths], remove=remove, backups=str(backups))
+    done = subprocess.run(["sh", "-c", script], cwd=cwd, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def copies(backups: Path, path: Path) -> list[str]:
+    return [each.read_text() for each in backups.glob(f"[0-9]*-[0-9]*{path}")]
+
+
+def test_a_file_is_kept_with_its_date_wherever_the_login_shell_begins(
+    site: Path, tmp_path: Path
+) -> None:
+    put_aside(tmp_path / "backups", site, cwd=tmp_path)
+    assert copies(tmp_path / "backups", site) == ["server { listen 8080; }\n"]
+    assert not site.is_symlink()
+
+
+def test_what_was_cut_off_before_the_file_was_gone_leaves_one_copy_when_it_is_retried(
+    site: Path, tmp_path: Path
+) -> None:
+    backups = tmp_path / "backups"
+    unfinished = backups / ".unfinished"
+    unfinished.mkdir(parents=True)
+    (unfinished / "half").write_text("serv")
+    for remove in (False, False, True):
+        put_aside(backups, site, remove=remove, cwd=tmp_path)
+    assert len(copies(backups, site)) == 1
+    assert not unfinished.exists()
+
+
+def test_one_that_is_not_what_was_kept_before_is_kept_too(site: Path, tmp_path: Path) -> None:
+    backups = tmp_path / "backups"
+    (backups / "20260101-000000").mkdir(parents=True)
+    before = Path(f"{backups}/20260101-000000{site}")
+    before.parent.mkdir(parents=True)
+    before.write_text("an older one\n")
+    put_aside(backups, site, cwd=tmp_path)
+    assert sorted(copies(backups, site)) == ["an older one\n", "server { listen 8080; }\n"]
+
+
+def test_a_backend_that_joins_is_looked_at_as_one_whose_files_may_be_taken_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+
+    def look_at(
+        _fleet: object, _machine: object, _now: object, adopt: Adopt
+    ) -> list[OnlineFinding]:
+        asked.append(adopt)
+        return [] if adopt.nginx else [OnlineFinding("backend-03", "a site of somebody else's")]
+
+    monkeypatch.setattr(add_backend, "look_at", look_at)
+    monkeypatch.setattr(issuer_side, "refuse_what_is_not_deployed", lambda *_: None)
+    monkeypatch.setattr(issuer_side, "answer", lambda *_: {"current": 1})
+    joining = add_backend.Joining(
+        tmp_path, Change(add=(Addition("backend-03", "203.0.113.13"),)),
+        fleet(), Adopt(nginx=True, haproxy=True),
+    )  # fmt: skip
+    add_backend._look(joining, NOW)
+    assert asked == [Adopt(nginx=True, haproxy=True)]
+    assert {"adopt_nginx": "true", "adopt_haproxy": "true"}.items() <= joining.errand.data.items()
+    careful = add_backend.Joining(tmp_path, joining.change, fleet(), Adopt())
+    with pytest.raises(RefusedError, match="a site of somebody else's"):
+        add_backend._look(careful, NOW)
+
+
+def test_add_backend_takes_what_deploy_takes() -> None:
+    names = {option for each in operator.add_backend.params for option in each.opts}
+    assert {"--adopt-nginx", "--adopt-haproxy"} <= names
