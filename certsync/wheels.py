@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from certsync import __version__, process
 from certsync.errors import HostError
+from certsync.process import printable
 
 PACKAGE = Path(__file__).resolve().parent
 REQUIREMENTS = PACKAGE / "issuer-requirements.txt"
@@ -28,6 +30,14 @@ DATE = (2020, 1, 1, 0, 0, 0)
 
 SUFFIXES = (".py", ".txt", ".toml")
 OLDEST_MANYLINUX = 17
+
+
+TARGET = {
+    "python": re.compile(r"3\.[0-9]{1,2}"),
+    "machine": re.compile(r"[a-z0-9_]{1,16}"),
+    "libc": re.compile(r"2\.[0-9]{1,3}"),
+}
+"""What another machine may say that it runs: it becomes a part of a path here."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,20 @@ class Target:
 
     notify: bool = False
     """Whether it sends notifications."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no machine runs.
+
+        Raises:
+            HostError: one of the values is not of its pattern.
+        """
+        for name, pattern in TARGET.items():
+            if not pattern.fullmatch(value := getattr(self, name)):
+                raise HostError(
+                    f"the issuer says that its {name} is {printable(value)!r}, and no wheels are "
+                    "made for that",
+                    "it needs Python 3.10 or newer on glibc, as Debian and Ubuntu have them",
+                )
 
     @property
     def requirements(self) -> Path:

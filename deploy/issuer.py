@@ -22,7 +22,7 @@ from certsync.fleet import Fleet, Machine
 from certsync.look import BALANCER, MARK
 from certsync.store import Store
 from deploy.facts import Lines, Text
-from deploy.operations import failing, firewall_allows, ran, written
+from deploy.operations import firewall_allows, ran, refused, written
 from deploy.replica import host_keys
 
 OPT = "/opt/certsync"
@@ -87,17 +87,15 @@ def _pinned(fleet: Fleet, replicas: list[Any]) -> None:
 
 
 def known_hosts(fleet: Fleet, replicas: list[Any]) -> str:
-    """Return the replicas' host keys; of one not reached in this run, those known before."""
+    """Return the replicas' host keys; of one that gives none in this run, those known before."""
     reached = {each.name: each for each in replicas if each.connected}
     before = host.get_fact(Text, path=f"{PUSH}/known_hosts").splitlines()
     lines = [f"# {templates.HEADER}"]
     for machine in fleet.replicas:
         address = _as_known(machine)
-        if machine.name in reached:
-            lines += [f"{address} {' '.join(key.split()[:2])}"
-                      for key in host_keys(reached[machine.name])]  # fmt: skip
-        else:
-            lines += [line for line in before if line.startswith(f"{address} ")]
+        keys = host_keys(reached[machine.name]) if machine.name in reached else []
+        known = [line for line in before if line.startswith(f"{address} ")]
+        lines += [f"{address} {key}" for key in keys] or known
     return "\n".join(lines) + "\n"
 
 
@@ -189,7 +187,7 @@ def installed(*, notify: bool) -> Generator[Any, None, None]:
     try:
         brought = wheels.bring(replace(_target(), notify=notify))
     except CertsyncError as error:
-        yield failing(f"{error.message}\nhint: {error.hint}")
+        yield refused(error)
         return
     for wheel in brought:
         path = f"{folder}.wheels/{wheel.name}"
@@ -213,10 +211,16 @@ def installed(*, notify: bool) -> Generator[Any, None, None]:
 
 
 def _target() -> wheels.Target:
+    """Return what the issuer says it runs.
+
+    Raises:
+        HostError: that is nothing that wheels are made for.
+    """
     script = (
         "python3 -c 'import platform, sys, os; "
         'print("%d.%d" % sys.version_info[:2], platform.machine(), '
         'os.confstr("CS_GNU_LIBC_VERSION").split()[1])\''
     )
-    words = host.get_fact(Lines, script=script)[0].split()
-    return wheels.Target(python=words[0], machine=words[1], libc=words[2])
+    lines = host.get_fact(Lines, script=script)
+    python, machine, libc = (*" ".join(lines).split(), "", "", "")[:3]
+    return wheels.Target(python, machine, libc)

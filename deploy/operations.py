@@ -16,6 +16,7 @@ from pyinfra.api import FileUploadCommand, StringCommand, operation
 from pyinfra.operations import files
 
 from certsync import look
+from certsync.errors import CertsyncError
 from deploy.facts import Lines, Text
 from deploy.progress import is_dry, would_write
 
@@ -81,6 +82,11 @@ def failing(text: str) -> StringCommand:
     return StringCommand(f"printf '%s\\n' {shlex.quote(text)} >&2; exit 1")
 
 
+def refused(error: CertsyncError) -> StringCommand:
+    """Return a command that does nothing but fail with an error and its hint."""
+    return failing(f"error: {error.message}\nhint: {error.hint}")
+
+
 @operation()
 def packages_present(packages: Sequence[str]) -> Commands:
     """Have Debian packages installed; the package lists are only updated when one is missing."""
@@ -101,8 +107,15 @@ def packages_present(packages: Sequence[str]) -> Commands:
 def written(
     path: str, content: str | Callable[[], str], mode: str = "644", group: str = "root"
 ) -> Commands:
-    """Have a file with this content; an empty one asks for nothing."""
-    text = content if isinstance(content, str) else content()
+    """Have a file with this content; an empty one asks for nothing.
+
+    Where the content cannot be made, this host fails and keeps the file that it has.
+    """
+    try:
+        text = content if isinstance(content, str) else content()
+    except CertsyncError as error:
+        yield refused(error)
+        return
     if not text:
         host.noop(f"{path}: nothing to write yet")
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any
 
@@ -9,6 +10,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import files, server
 
 from certsync import receiver, templates
+from certsync.errors import HostError
 from certsync.fleet import Fleet
 from deploy.backend import PROGRAM
 from deploy.facts import Lines, Text
@@ -19,6 +21,18 @@ HOME = str(receiver.INBOX.parent)
 TMPFILES = "/etc/tmpfiles.d/certsync.conf"
 KEYS = f"{HOME}/.ssh/authorized_keys"
 USER = receiver.RECEIVING_USER
+
+PUSH_KEY = "/var/lib/certsync-push/id_ed25519.pub"
+ONE_KEY = re.compile(
+    r"(?P<key>ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43})( [^\x00-\x1f\x7f]*)?"
+)
+"""One Ed25519 key as RFC 8709, section 4 encodes it, and a comment."""
+
+HOST_KEY = re.compile(
+    r"(?P<key>(sk-)?(ssh|ecdsa)-[a-z0-9@.-]{1,60} AAAA[A-Za-z0-9+/]{1,4096}={0,2})( .*)?"
+)
+"""A line of a public key file: its type, the key in base64 that begins with the length of the type
+in four bytes (RFC 4253, section 6.6), a comment."""
 
 ASKING = threading.Lock()
 KNOWN: dict[str, str] = {}
@@ -73,19 +87,36 @@ def push_key(issuer: Any) -> str:
     # Every replica asks at the same time, and sshd takes ten sessions a connection (MaxSessions).
     with ASKING:
         if not KNOWN.get(issuer.name):
-            path = "/var/lib/certsync-push/id_ed25519.pub"
-            KNOWN[issuer.name] = str(issuer.get_fact(Text, path=path)).strip()
+            KNOWN[issuer.name] = str(issuer.get_fact(Text, path=PUSH_KEY)).strip()
         return KNOWN[issuer.name]
 
 
 def key_line(fleet: Fleet, key: str) -> str:
-    """Return the file that lets the push key in, from the issuer's address, to the gate alone."""
+    """Return the file that lets the push key in, from the issuer's address, to the gate alone.
+
+    ``key`` is what the issuer's file says; its comment is left out. Empty: nothing to write.
+
+    Raises:
+        HostError: it is not exactly one key. A second line would be let in without restrictions.
+    """
     if not key:
         return ""
+    one = ONE_KEY.fullmatch(key)
+    if one is None:
+        raise HostError(
+            f"what {fleet.issuer_name} gives as its push key, {PUSH_KEY}, is not one ssh-ed25519 "
+            "key; the key that is let in here stays",
+            f"look who has written it; on {fleet.issuer_name}, `ssh-keygen -y -f "
+            f"{PUSH_KEY.removesuffix('.pub')}` prints what belongs there",
+        )
     source = fleet.issuer.private_address
-    return f'# {templates.HEADER}\nrestrict,from="{source}",command="{GATE}" {key}\n'
+    return f'# {templates.HEADER}\nrestrict,from="{source}",command="{GATE}" {one["key"]}\n'
 
 
 def host_keys(replica: Any) -> list[str]:
-    """Return a host's public SSH keys, read over our own authenticated connection."""
-    return list(replica.get_fact(Lines, script="cat /etc/ssh/ssh_host_*_key.pub"))
+    """Return a host's public SSH keys, `type base64`, read over our own authenticated connection.
+
+    What else it prints is left out.
+    """
+    lines = replica.get_fact(Lines, script="cat /etc/ssh/ssh_host_*_key.pub")
+    return [found["key"] for line in lines if (found := HOST_KEY.fullmatch(line))]

@@ -309,6 +309,23 @@ def test_wheels_are_fetched_for_the_issuers_python_and_machine_with_hashes(tmp_p
     assert argv[-1].endswith("certsync/issuer-requirements.txt")
 
 
+@pytest.mark.parametrize(
+    ("python", "machine", "libc"),
+    [
+        ("3.13", "x/../../../tmp/evil", "2.41"),
+        ("3.13/..", "x86_64", "2.41"),
+        ("3.13", "x86_64", "2.41\n"),
+        ("3.13", "x86_64", "Welcome"),
+        ("", "", ""),
+    ],
+)
+def test_what_an_issuer_says_that_it_runs_leads_out_of_no_folder(
+    python: str, machine: str, libc: str
+) -> None:
+    with pytest.raises(HostError, match=r"^the issuer says that its (python|machine|libc) is '"):
+        wheels.fetched(wheels.Target(python, machine, libc))
+
+
 def pins(path: Path) -> set[str]:
     return set(re.findall(r"(?m)^[a-z0-9-]+==\S+", path.read_text()))
 
