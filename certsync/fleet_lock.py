@@ -8,13 +8,18 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from certsync import host, process
+from certsync import frame, host, process
 from certsync.errors import HostError, LockHeldError
-from certsync.fleet import Fleet
+from certsync.fleet import Fleet, Machine
 
 PROGRAM = Path(__file__).with_name("lock.py")
+ANSWER_SECONDS = 60.0
+MOST_NOISE = 1000
+"""Lines that a login shell may print before the answer."""
 
 
 @contextmanager
@@ -26,27 +31,46 @@ def held(fleet: Fleet, verb: str) -> Iterator[str]:
         HostError: the issuer cannot be reached.
     """
     who = f"certsync {verb} by {getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
-    command = host.as_root(
-        fleet.issuer, f"python3 -c {_quoted(PROGRAM.read_text())} {_quoted(who)}"
-    )
-    child = process.Child([*host.ssh_argv(fleet.issuer, fleet.known_hosts), command])
-    line = child.line()
-    if not line:
-        ended = child.end()
-        if ended.status == 255:
-            raise host.ssh_reason(fleet.issuer.name, ended.stderr)
-        raise HostError(
-            f"{fleet.issuer.name}: the fleet lock cannot be taken: {ended.last_words}",
-            "the issuer needs python3, and its SSH user root's rights",
-        )
-    answer = json.loads(line)
-    if not answer["held"]:
-        child.end()
-        raise LockHeldError(str(answer["why"]), "wait for it, then run the same command again")
+    command = frame.framed(f"python3 -c {_quoted(PROGRAM.read_text())} {_quoted(who)}")
+    argv = [*host.ssh_argv(fleet.issuer, fleet.known_hosts), host.as_root(fleet.issuer, command)]
+    child = process.Child(argv)
     try:
+        answer = _answer(fleet.issuer, child)
+        if not answer["held"]:
+            raise LockHeldError(str(answer["why"]), "wait for it, then run the same command again")
         yield str(answer["token"])
     finally:
         child.end()
+
+
+def _answer(issuer: Machine, child: process.Child) -> dict[str, Any]:
+    """Return what the program says, once what a login shell prints before is read.
+
+    Raises:
+        HostError: it does not run there, or says something else.
+    """
+    noise: list[str] = []
+    begun, answer = False, ""
+    while not answer and len(noise) < MOST_NOISE and (line := child.line(ANSWER_SECONDS)):
+        if begun:
+            answer = line
+        elif not (begun := line == f"{frame.BEGIN}\n"):
+            noise.append(line)
+    try:
+        found = json.loads(answer)
+        return {"held": bool(found["held"]), "why": found.get("why"), "token": found.get("token")}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        ended = child.end(5 if len(noise) < MOST_NOISE else 0)
+    if ended.status == 255 and not begun:
+        raise host.ssh_reason(issuer.name, ended.stderr)
+    if not begun:
+        raise host.not_begun(issuer, replace(ended, stdout="".join(noise)))
+    errors = frame.answer(ended.stderr)
+    said = replace(ended, stdout=answer, stderr=errors[1] if errors else ended.stderr)
+    raise HostError(
+        f"{issuer.name}: the fleet lock cannot be taken: {said.last_words or 'no answer'}",
+        "the issuer needs python3, and its SSH user root's rights",
+    )
 
 
 def _quoted(text: str) -> str:

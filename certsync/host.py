@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
-from certsync import process
+from certsync import frame, process
 from certsync.errors import HostError, KeyRefusedError, SilentError, UnreachableError
 from certsync.fleet import Machine
 from certsync.process import Completed, printable
@@ -41,6 +42,15 @@ REASONS = (
     ("Connection reset", "it closed the connection", "is there a `limit` rule on SSH?"),
 )
 """The same where something does."""
+
+SUDO = re.compile(r"^sudo(-rs)?: |sudo: (command )?not found|sudoers|Sorry, user", re.MULTILINE)
+"""In the words of sudo, or of the shell that finds none. They tell why no command of ours began."""
+
+SHELL = (
+    "look at ~/.bashrc (/root/.bashrc), /etc/bash.bashrc and /etc/ssh/sshrc there; "
+    '`[ -z "$PS1" ] && return` as the first line of ~/.bashrc leaves the rest of it to people'
+)
+"""What to try where a login shell does more than run what it is given."""
 
 KEY_REFUSED = "Permission denied ("
 """What OpenSSH prints before the ways to log in that are left: our key was none."""
@@ -89,19 +99,31 @@ def on(
 ) -> Completed:
     """Run a shell command as root on a host of the fleet, over the operator's SSH.
 
+    What its login shell printed before is `Completed.noise`.
+
     Raises:
         HostError: the host cannot be reached, or does not let us become root.
     """
-    argv = [*ssh_argv(machine, known_hosts), as_root(machine, command)]
+    argv = [*ssh_argv(machine, known_hosts), as_root(machine, frame.framed(command))]
     try:
         done = process.run(argv, input=input, seconds=seconds)
     except HostError as error:
         raise HostError(f"{machine.name}: {error.message}", error.hint) from None
     if done.status == 255:
         raise ssh_reason(machine.name, done.stderr)
-    if done.status != 0 and done.stderr.startswith("sudo:"):
-        raise HostError(
+    answer = frame.answer(done.stdout)
+    if answer is None:
+        raise not_begun(machine, done)
+    errors = frame.answer(done.stderr)
+    return Completed(done.status, answer[1], errors[1] if errors else done.stderr, answer[0])
+
+
+def not_begun(machine: Machine, done: Completed) -> HostError:
+    """Return the error for a host on which a command of ours did not begin, from what it said."""
+    if machine.ssh_user != "root" and SUDO.search(done.stderr):
+        return HostError(
             f"{machine.name}: {machine.ssh_user} cannot become root: {done.last_words}",
             f"allow it: '{machine.ssh_user} ALL=(ALL) NOPASSWD: ALL' in /etc/sudoers.d/operator",
         )
-    return done
+    words = done.last_words or f"it ended with {done.status} and said nothing"
+    return HostError(f"{machine.name}: its login shell runs no command: {words}", SHELL)

@@ -31,6 +31,8 @@ class Completed:
     status: int
     stdout: str
     stderr: str
+    noise: str = ""
+    """What a login shell printed before it began."""
 
     @property
     def last_words(self) -> str:
@@ -233,12 +235,21 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",
         )
 
-    def line(self) -> str:
-        """Return the next line it prints; empty at its end."""
+    def line(self, seconds: float) -> str:
+        """Return the next line it prints; empty at its end.
+
+        It is killed where that takes longer than ``seconds``.
+        """
         assert self._process.stdout is not None
-        return self._process.stdout.readline()
+        watch = threading.Timer(seconds, self._process.kill)
+        watch.start()
+        try:
+            return self._process.stdout.readline(LONGEST_ANSWER)
+        finally:
+            watch.cancel()
 
     def end(self, seconds: float = 30) -> Completed:
         """Close its standard input, and return how it ends; killed if it does not in time."""

@@ -266,8 +266,14 @@ def test_an_operator_may_hold_the_lock_for_longer_than_last_connections_may_take
 @pytest.mark.parametrize("script", ["exec sleep 60", "trap '' TERM; while :; do sleep 1; done"])
 def test_a_child_that_does_not_end_is_killed_and_raises_nothing(script: str) -> None:
     child = process.Child(["sh", "-c", f"echo ready; {script}"])
-    assert child.line() == "ready\n"
+    assert child.line(10) == "ready\n"
     assert child.end(0.2).status == -signal.SIGKILL
+
+
+def test_a_child_that_says_nothing_is_waited_for_no_longer_than_it_may_take() -> None:
+    child = process.Child(["sleep", "60"])
+    assert child.line(0.2) == ""
+    assert child.end().status == -signal.SIGKILL
 
 
 def test_how_long_a_lock_is_held_is_told() -> None:

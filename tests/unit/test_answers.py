@@ -1,0 +1,182 @@
+"""What is read from a host over the operator's SSH: its answer, and nothing that came before it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from certsync import fleet_lock, frame, host, lock
+from certsync.errors import HostError, LockHeldError, UnreachableError
+from certsync.fleet import Machine
+from tests.unit.fake_fleet import fleet, machine
+
+BECOMES_ROOT = 'shift; exec "$@"'
+ADMIN = machine("backend-01", 11, ssh_user="admin")
+ROOT = machine("backend-01", 11)
+FakeSsh = Callable[..., None]
+
+
+@pytest.fixture
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSsh:
+    """Return what sets up a login shell here that begins with ``noise``, and a sudo."""
+
+    def set_up(noise: str = "", sudo: str = BECOMES_ROOT) -> None:
+        program = tmp_path / "sudo"
+        program.write_text(f"#!/bin/sh\n{sudo}\n")
+        program.chmod(0o755)
+        # The last word is the command, as sshd hands it to the login shell.
+        shell = tmp_path / "shell"
+        shell.write_text(f'#!/bin/sh\n{noise}\neval "$1"\n')
+        shell.chmod(0o755)
+        monkeypatch.setattr(host, "ssh_argv", lambda *_: [str(shell)])
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    return set_up
+
+
+UNRESOLVED = "echo 'sudo: unable to resolve host backend-01: Name or service not known' >&2"
+
+
+@pytest.mark.parametrize("status", [0, 1, 3, 75])
+def test_a_host_that_cannot_resolve_its_own_name_still_answers_with_its_own_status(
+    ssh: FakeSsh, status: int
+) -> None:
+    ssh(sudo=f"{UNRESOLVED}; {BECOMES_ROOT}")
+    done = host.on(ADMIN, "", f"echo yes; echo why >&2; exit {status}")
+    assert (done.status, done.stdout, done.stderr) == (status, "yes\n", "why\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "sudo: a password is required",
+        "sudo: unable to resolve host x: Name or service not known\nsudo: a password is required",
+        "admin is not in the sudoers file.",
+        "Sorry, user admin is not allowed to execute '/bin/sh' as root on backend-01.",
+        "sudo: sorry, you must have a tty to run sudo",
+        "sudo: a terminal is required to read the password",
+        "sudo-rs: interactive authentication is required",
+        "sudo: I'm sorry admin. I'm afraid I can't do that",
+        "bash: line 1: sudo: command not found",
+        "sh: 1: sudo: not found",
+    ],
+)
+def test_a_sudo_that_refuses_is_told_with_what_allows_it(ssh: FakeSsh, words: str) -> None:
+    ssh(sudo=f'echo "{words}" >&2; exit 1')
+    with pytest.raises(HostError) as caught:
+        host.on(ADMIN, "", "echo yes")
+    assert caught.value.message.startswith("backend-01: admin cannot become root: ")
+    assert words.splitlines()[-1] in caught.value.message
+    assert "NOPASSWD" in caught.value.hint
+
+
+NOISE = "echo 'Welcome to backend-01'; printf 'no end of line'; echo careful >&2"
+
+
+@pytest.mark.parametrize("who", [ADMIN, ROOT], ids=["admin", "root"])
+def test_what_a_login_shell_prints_is_no_part_of_the_answer(ssh: FakeSsh, who: Machine) -> None:
+    ssh(NOISE)
+    done = host.on(who, "", "\ncat; echo why >&2; exit 4", input="{}\n")
+    assert (done.status, done.stdout, done.stderr) == (4, "{}\n", "why\n")
+    assert done.noise == "Welcome to backend-01\nno end of line"
+    ssh()
+    assert host.on(who, "", "true").noise == ""
+
+
+def test_a_shell_that_prints_the_commands_that_it_runs_begins_no_answer_with_them(
+    ssh: FakeSsh,
+) -> None:
+    ssh('echo "running: $1"; set -x')
+    done = host.on(ADMIN, "", "echo yes")
+    assert done.stdout == "yes\n"
+    assert frame.answer("no mark here\n") is None
+
+
+@pytest.mark.parametrize(
+    ("noise", "words"),
+    [
+        ("echo 'This account is currently not available.'; exit 1",
+         "This account is currently not available."),
+        ("echo 'Password change required but no TTY available.' >&2; exit 1",
+         "Password change required but no TTY available."),
+        ("exit 0", "it ended with 0 and said nothing"),
+    ],
+)  # fmt: skip
+def test_a_login_shell_that_runs_no_command_is_told_with_where_to_look(
+    ssh: FakeSsh, noise: str, words: str
+) -> None:
+    ssh(noise)
+    for ask in (lambda: host.on(ADMIN, "", "echo yes"), take_lock):
+        with pytest.raises(HostError) as caught:
+            ask()
+        assert caught.value.message == f"backend-01: its login shell runs no command: {words}"
+        assert "/root/.bashrc" in caught.value.hint
+
+
+def test_a_connection_that_is_lost_is_told_as_that(ssh: FakeSsh) -> None:
+    ssh("echo 'ssh: connect to host x port 22: Connection refused' >&2; exit 255")
+    for ask in (lambda: host.on(ADMIN, "", "echo yes"), take_lock):
+        with pytest.raises(UnreachableError, match="nothing listens for SSH"):
+            ask()
+
+
+def take_lock() -> str:
+    noted = replace(fleet(), backends=(ADMIN,))
+    with fleet_lock.held(noted, "deploy") as token:
+        return token
+
+
+@pytest.fixture
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a program that takes a lock in a folder of the test's own."""
+    own = tmp_path / "own_lock.py"
+    places = {name: str(tmp_path / name) for name in ("LOCK", "HOLDER", "WORK")}
+    text = (Path(lock.__file__)).read_text()
+    begin = 'if __name__ == "__main__":'
+    own.write_text(text.replace(begin, f"globals().update({places!r})\n{begin}"))
+    monkeypatch.setattr(fleet_lock, "PROGRAM", own)
+    return own
+
+
+@pytest.mark.usefixtures("own_lock")
+@pytest.mark.parametrize("noise", ["", NOISE, f"{NOISE}; printf '\\377\\n'"])
+def test_the_fleet_lock_is_taken_whatever_a_login_shell_prints(ssh: FakeSsh, noise: str) -> None:
+    ssh(noise, sudo=f"{UNRESOLVED}; {BECOMES_ROOT}")
+    noted = replace(fleet(), backends=(ADMIN,))
+    with fleet_lock.held(noted, "deploy") as token:
+        assert len(token) == 16
+        with pytest.raises(LockHeldError, match="holds the fleet lock, for "):
+            take_lock()
+    assert take_lock() != token
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("print('nonsense')", "nonsense"),
+        ("print('[]')", "[]"),
+        ("raise SystemExit('no such file')", "no such file"),
+        ("", "no answer"),
+    ],
+)
+def test_nonsense_where_the_fleet_lock_should_answer_is_told(
+    ssh: FakeSsh, own_lock: Path, program: str, words: str
+) -> None:
+    ssh(NOISE)
+    own_lock.write_text(program)
+    with pytest.raises(HostError) as caught:
+        take_lock()
+    assert caught.value.message == f"backend-01: the fleet lock cannot be taken: {words}"
+
+
+def test_a_login_shell_that_prints_without_an_end_is_ended(
+    ssh: FakeSsh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_lock, "ANSWER_SECONDS", 2.0)
+    ssh("while :; do echo more; done")
+    with pytest.raises(HostError, match="backend-01: "):
+        take_lock()
