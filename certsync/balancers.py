@@ -129,8 +129,8 @@ def in_pools(output: str) -> dict[str, dict[str, str]]:
     table = [line.removeprefix("# ") for line in lines]
     found: dict[str, dict[str, str]] = {}
     for entry in csv.DictReader(table):
-        pool, name = entry["pxname"], entry["svname"]
-        is_member = name not in ("BACKEND", "FRONTEND")
+        pool, name = entry.get("pxname") or "", entry.get("svname") or ""
+        is_member = name not in ("BACKEND", "FRONTEND", "") and (entry.get("status") or "").strip()
         if is_member and (pool == FIRST or pool.startswith(OTHERS)):
             found.setdefault(pool, {})[name] = _word(entry) if rule else "rule off"
     return found

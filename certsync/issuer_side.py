@@ -22,12 +22,14 @@ def answer(fleet: Fleet, issuer: Machine, words: str) -> dict[str, Any]:
     """
     done = host.on(issuer, fleet.known_hosts, f"{CERTSYNC} {words} --json")
     try:
-        found: dict[str, Any] = json.loads(done.stdout)
+        found = json.loads(done.stdout)
     except ValueError:
+        found = None
+    if not isinstance(found, dict):
         raise HostError(
             f"{issuer.name}: certsync does not answer there: {done.last_words}",
             "run `certsync deploy` with the same fleet file",
-        ) from None
+        )
     return found
 
 

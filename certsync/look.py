@@ -115,21 +115,21 @@ class Surroundings:
 
 
 def parse(lines: Sequence[str]) -> Surroundings:
-    """Return what the script's output says."""
-    words = [line.split(" ") for line in lines if line]
+    """Return what the script's output says; a line that says nothing of that is left out."""
+    words = [word for line in lines if (word := line.split(" "))[1:] or line == "issuer"]
     first = {word[0]: word[1:] for word in reversed(words)}
     os_id, os_version = (*first.get("os", []), "", "")[:2]
     return Surroundings(
         os=(os_id, os_version),
         arch=_first(first, "arch"),
-        time=int(_first(first, "time") or 0),
-        disk_mb=int(_first(first, "disk")) if _first(first, "disk").isdigit() else None,
-        python=tuple(int(part) for part in _first(first, "python").split(".") if part),
+        time=int(_first(first, "time")) if _first(first, "time").isdecimal() else 0,
+        disk_mb=int(_first(first, "disk")) if _first(first, "disk").isdecimal() else None,
+        python=tuple(int(part) for part in _first(first, "python").split(".") if part.isdecimal()),
         listeners=tuple(
             dict.fromkeys(
                 Listener(int(word[1]), " ".join(word[3:]), int(word[2]))
                 for word in words
-                if word[0] == "listener"
+                if word[0] == "listener" and word[3:] and all(map(str.isdecimal, word[1:3]))
             )
         ),
         haproxy=_first(first, "haproxy"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from pyinfra import host
@@ -139,9 +140,8 @@ def _site(fleet: Fleet, machine: Machine) -> None:
 def _has_http2_directive() -> bool:
     script = "nginx -v 2>&1 | sed -n 's,.*nginx/\\([0-9.]*\\).*,\\1,p'"
     versions = host.get_fact(Lines, script=script)
-    if not versions:
-        return False
-    return tuple(int(part) for part in versions[0].split(".")) >= HTTP2_DIRECTIVE_SINCE
+    parts = [int(part) for part in re.findall(r"\d+", " ".join(versions))]
+    return tuple(parts[:3]) >= HTTP2_DIRECTIVE_SINCE
 
 
 def _has_own_bucket(fleet: Fleet) -> bool:

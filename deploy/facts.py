@@ -23,6 +23,11 @@ class Standing(FactBase[Surroundings]):
         """Return what it says."""
         return look.parse(output)
 
+    @staticmethod
+    def default() -> Surroundings:
+        """Return what is known of a host that does not answer."""
+        return Surroundings()
+
 
 class Text(FactBase[str]):
     """A file's text; empty if it is not there."""
@@ -68,10 +73,10 @@ class Answer(FactBase[dict[str, Any]]):
     def process(self, output: list[str]) -> dict[str, Any]:
         """Return the answer."""
         try:
-            answer: dict[str, Any] = json.loads("\n".join(output))
+            answer = json.loads("\n".join(output))
         except ValueError:
             return {}
-        return answer
+        return answer if isinstance(answer, dict) else {}
 
     @staticmethod
     def default() -> dict[str, Any]:

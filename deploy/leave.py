@@ -5,6 +5,7 @@ from pyinfra import host, inventory, state
 from deploy import absent, progress, road
 from deploy.latency import without_delay
 from deploy.operations import phase
+from deploy.shell import frame_answers
 
 fleet, machine = host.data.fleet, host.data.machine
 # One that is not reached at all keeps nobody.
@@ -13,6 +14,7 @@ needed = [issuer] if issuer in state.activated_hosts else []
 
 progress.report(state)
 without_delay(host)
+frame_answers(state)
 
 phase(name="Phase 1 of 3: no account, no more renewals")
 

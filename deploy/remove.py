@@ -9,6 +9,7 @@ from pyinfra import host, inventory, state
 from deploy import absent, balancer, issuer, progress, road
 from deploy.latency import without_delay
 from deploy.operations import phase
+from deploy.shell import frame_answers
 
 fleet, machine = host.data.fleet, host.data.machine
 name = host.data.leaving
@@ -19,6 +20,7 @@ issuing_host = inventory.get_host(fleet.issuer_name)
 
 progress.report(state)
 without_delay(host)
+frame_answers(state)
 
 phase(name="Phase 1 of 6: no new connections")
 

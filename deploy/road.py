@@ -85,7 +85,7 @@ def issuer_command(
     answer = host.get_fact(Answer, verb=f"{verb} --dry-run")
     if is_dry():
         event("answer", host=host.name, name=verb, steps=answer.get("steps"))
-    if answer and not answer["steps"]:
+    if answer.get("steps") == []:
         host.noop(f"certsync {verb}: nothing to do")
         return
     tokens = json.loads(os.environ.get("CERTSYNC_LOCK_TOKENS", "{}"))

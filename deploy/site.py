@@ -24,6 +24,7 @@ from deploy.facts import Standing
 from deploy.latency import without_delay
 from deploy.operations import phase
 from deploy.preflight import distrusted, letting_go, refuse_foreign_servers
+from deploy.shell import frame_answers
 
 fleet, machine = host.data.fleet, host.data.machine
 adopt = Adopt(
@@ -37,6 +38,7 @@ certificate = host.data.get("certificate") or "issue"
 
 progress.report(state)
 without_delay(host)
+frame_answers(state)
 refuse_foreign_servers(state, fleet, adopt, promoting=promoting)
 demoted = promoting and machine in fleet.replicas and host.get_fact(Standing).issuer
 

@@ -147,7 +147,10 @@ def read(output: str) -> Seen:
     files, kept = {}, []
     for line in output.splitlines():
         name, _, encoded = line.partition(" ")
-        content = base64.b64decode(encoded)
+        try:
+            content = base64.b64decode(encoded, validate=True)
+        except ValueError:
+            continue
         if name != "manifest":
             files[name] = content.decode(errors="replace")
             continue

@@ -13,6 +13,7 @@ from certsync.errors import HostError
 from certsync.fleet import Fleet, Machine
 from certsync.fleet_file import read_fleet
 from certsync.look import Adopt, Surroundings
+from certsync.process import printable
 
 AT_ONCE = 16
 LEAST_DISK_MB = 100
@@ -64,7 +65,16 @@ def look_at(
     except HostError as error:
         message = error.message.removeprefix(f"{machine.name}: ")
         return [OnlineFinding(machine.name, message, error.hint)]
-    return of_host(fleet, machine, look.parse(done.stdout.splitlines()), now, adopt)
+    seen = look.parse(done.stdout.splitlines())
+    return of_host(fleet, machine, seen, now, adopt) + _of_shell(machine, done.noise)
+
+
+def _of_shell(machine: Machine, noise: str) -> list[OnlineFinding]:
+    if not noise:
+        return []
+    said = printable(noise.splitlines()[0])
+    message = f"its login shell prints where nobody reads ({said!r}); that is skipped"
+    return [OnlineFinding(machine.name, message, host.SHELL, stops=False)]
 
 
 def of_host(

@@ -386,12 +386,19 @@ def expected(fleet: Fleet, dead: str, anew: Sequence[str]) -> list[str]:
     return found
 
 
+def _account(text: str) -> str:
+    try:
+        return str(json.loads(text)["uri"])
+    except (ValueError, TypeError, KeyError):
+        return ""
+
+
 def _tell_what_is_left(wanted: Succession, *, pinned: bool) -> None:
     fleet, name = wanted.fleet, wanted.fleet.issuer_name
     if pinned:
         place = Store().account(fleet.authority.directory)
         told = host.on(fleet.issuer, fleet.known_hosts, f"cat {place}/account.json").stdout
-        account = json.loads(told).get("uri", "") if told else ""
+        account = _account(told)
         console.warn(f"put this account into the CAA record: accounturi={account}")
     if fleet.notify.events:
         console.warn(

@@ -71,9 +71,12 @@ def announced(errand: Errand, fleet: Fleet, absent: Sequence[str] = ()) -> Plan:
         line for name, before, now in outcome.gates for line in plan.pools(name, before, now, fleet)
     ]
     found = Plan(steps, tuple(outcome.files.values()), tuple(pools), _order(outcome, absent))
-    if outcome.unreached:
+    if outcome.unreached or outcome.failed:
         console.result(found.text())
+    if outcome.unreached:
         raise HostError(f"not reached over SSH: {', '.join(outcome.unreached)}")
+    if outcome.failed:
+        raise HostError("; ".join(Walked(run, outcome).failures))
     return found
 
 

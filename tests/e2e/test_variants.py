@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from lab import Lab
+from lab import Lab, Machine
 from tests.e2e.conftest import BringUp
 from tests.e2e.road import NAME, Road
 
@@ -108,6 +109,73 @@ def test_a_replica_on_another_ssh_port_was_pushed_to_through_it(road: Road) -> N
     pinned = road.issuer.sh("cat /var/lib/certsync-push/known_hosts")
     assert f"[{road.replicas[0].address}]:2222 ssh-ed25519 " in pinned
     assert road.current(road.replicas[0]) == "0001"
+
+
+@contextmanager
+def bashrc_begins_with(text: str, *machines: Machine) -> Iterator[None]:
+    """Have SSH users' login shells begin so inside the block; set from outside, as they may end."""
+    files = [machine.root / "home/admin/.bashrc" for machine in machines]
+    before = [file.read_text() for file in files]
+    for file, rest in zip(files, before, strict=True):
+        file.write_text(f"{text}\n{rest}")
+    try:
+        yield
+    finally:
+        for file, rest in zip(files, before, strict=True):
+            file.write_text(rest)
+
+
+def test_what_login_shells_print_is_no_part_of_any_answer(road: Road) -> None:
+    issuer, replica = road.issuer, road.replicas[0]
+    # sudo has something to say there too.
+    hosts = issuer.root / "etc/hosts"
+    known = hosts.read_text()
+    hosts.write_text(known.replace(issuer.name, "another-name"))
+    with bashrc_begins_with("echo Welcome; printf 'no end'; echo careful >&2", issuer, replica):
+        checked = road.certsync("check", "--online")
+        assert checked.status == 0, checked.everything
+        for machine in (issuer, replica):
+            assert (
+                f"note: {machine.name}: its login shell prints where nobody reads ('Welcome')"
+                in (checked.stdout)
+            )
+        assert checked.stdout.count("/root/.bashrc") == 2
+        # Files are written there, read there, and found as they should be.
+        road.edit("[site]\n", "[site]\nhsts_seconds = 600\n")
+        ended = road.deploy()
+        assert ended.status == 0, ended.everything
+        ended = road.deploy()
+        assert ended.status == 0, ended.everything
+        assert "\n0 changes\n" in ended.stderr
+        assert road.certsync("status").status == 0
+        # One that the issuer exits with is its own, whatever else is said there.
+        (issuer.root / "etc/certsync/fleet.json").rename(issuer.root / "srv/fleet.json")
+        shown = road.certsync("remove-backend", replica.name, "--dry-run")
+        (issuer.root / "srv/fleet.json").rename(issuer.root / "etc/certsync/fleet.json")
+        assert "has not been deployed" in shown.stderr
+    hosts.write_text(known)
+    got = road.operator("curl", "-sSI", "--cacert", str(road.lab.ca.roots), f"https://{NAME}/")
+    assert "strict-transport-security: max-age=600" in got.stdout.lower()
+
+
+def test_a_login_shell_that_runs_no_command_costs_its_own_host_alone(road: Road) -> None:
+    broken = road.replicas[1]
+    road.edit("hsts_seconds = 600\n", "")
+    with bashrc_begins_with("echo back at nine; exit 0", broken):
+        dry = road.deploy("--dry-run")
+        ended = road.deploy()
+        checked = road.certsync("check", "--online")
+    assert (dry.status, ended.status, checked.status) == (1, 1, 3)
+    why = "its login shell runs no command: back at nine"
+    assert f"error: {broken.name}: Commands over SSH: {why}" in dry.stderr
+    assert f"error: {broken.name}: Commands over SSH: {why}" in ended.stderr
+    assert f"{broken.name}: {why}" in checked.stdout
+    # The others were deployed to.
+    site = f"etc/nginx/sites-available/certsync-{NAME}.conf"
+    had = {each.name for each in road.backends if "max-age" in (each.root / site).read_text()}
+    assert had == {broken.name}
+    assert road.deploy().status == 0
+    assert "max-age" not in (broken.root / site).read_text()
 
 
 def test_an_unmanaged_site_takes_the_snippets_into_its_own_servers(road: Road) -> None:
