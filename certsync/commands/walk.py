@@ -14,11 +14,15 @@ from certsync.commands import status
 from certsync.commands.status import Status
 from certsync.errors import CertsyncError, HostError, LaterError, RefusedError, RolloutError
 from certsync.fleet import Fleet
+from certsync.options import Provider
 from certsync.plan import Plan, Step
 from certsync.progress import Outcome
 from certsync.pyinfra_run import Errand, Run
 
-HINT = "the rest of the fleet is in service; when this is mended, run the same command again"
+AGAIN = "when this is fixed, run the same command again"
+IN_SERVICE = f"the rest of the fleet is in service; {AGAIN}"
+"""What to try where nothing has said anything better."""
+
 NOT_YET = "one, if there is none: the issuer has no certsync yet that could say"
 NOTHING_ELSE = (
     "Order the certificate", "Replicate the certificate", plan.SHARE_TICKETS, "Passthrough",
@@ -53,6 +57,12 @@ class Walked:
             f"{name}: {what}: {_why(self.run, name)}" for name, what in self.outcome.failed.items()
         ]
 
+    @property
+    def hints(self) -> list[str]:
+        """Return what was printed of what to try, where something failed."""
+        names = (*self.outcome.unreached, *self.outcome.failed)
+        return [hint for name in names for hint in _of_kind("hint: ", self.run.said_of(name))]
+
 
 def announced(errand: Errand, fleet: Fleet, absent: Sequence[str] = ()) -> Plan:
     """Return what pyinfra would do; ``absent`` are operations that this run does not have.
@@ -76,7 +86,8 @@ def announced(errand: Errand, fleet: Fleet, absent: Sequence[str] = ()) -> Plan:
     if outcome.unreached:
         raise HostError(f"not reached over SSH: {', '.join(outcome.unreached)}")
     if outcome.failed:
-        raise HostError("; ".join(Walked(run, outcome).failures))
+        walked = Walked(run, outcome)
+        raise HostError("; ".join(walked.failures), "; ".join(dict.fromkeys(walked.hints)))
     return found
 
 
@@ -156,12 +167,25 @@ def conclude(
     if lacking:
         wrong.append(f"{fleet.issuer_name}: {lacking['error']}")
     if unexpected(wrong, expected):
-        raise RolloutError("; ".join(wrong), noted.get("hint") or lacking.get("hint") or HINT)
+        own = [str(each.get("hint") or "") for each in (noted, lacking)] + walked.hints
+        particular = "; ".join(dict.fromkeys(hint for hint in own if hint))
+        general = IN_SERVICE if _in_service(fleet, shown) else AGAIN
+        raise RolloutError("; ".join(wrong), particular or general)
 
 
 def unexpected(wrong: Sequence[str], expected: Collection[str]) -> list[str]:
     """Return what is wrong with anything but the rows that are known to be."""
     return [each for each in wrong if each.partition(": ")[0] not in expected]
+
+
+def _in_service(fleet: Fleet, shown: Status) -> bool:
+    """Return whether somebody is seen to serve, and to be reached by what is passed through."""
+    proven = [row for row in shown.rows if row.proven]
+    if fleet.passthrough and fleet.balancer.provider is Provider.NONE:
+        return any(row.name in fleet.public_addresses for row in proven)
+    # Of several balancers, each is named with what it says.
+    words = [f": {row.pool}," for row in proven]
+    return any(not fleet.passthrough or ": yes," in each for each in words)
 
 
 def _raise_what_stopped(run: Run, outcome: Outcome) -> None:
@@ -192,6 +216,11 @@ def _not_ordered(fleet: Fleet, outcome: Outcome, shown: Status) -> dict[str, Any
 
 
 def _why(run: Run, name: str) -> str:
+    """Return one line of why a host failed: ours, or apt's own after all that it does before."""
     told = run.said_of(name)
-    errors = [line.removeprefix("error: ") for line in told if line.startswith("error: ")]
+    errors = [*_of_kind("error: ", told), *_of_kind("E: ", told)]
     return (errors or told or ["no reason was given"])[0]
+
+
+def _of_kind(kind: str, lines: Sequence[str]) -> list[str]:
+    return [line.removeprefix(kind) for line in lines if line.startswith(kind)]

@@ -169,6 +169,7 @@ def test_a_login_shell_that_runs_no_command_costs_its_own_host_alone(road: Road)
     why = "its login shell runs no command: back at nine"
     assert f"error: {broken.name}: Commands over SSH: {why}" in dry.stderr
     assert f"error: {broken.name}: Commands over SSH: {why}" in ended.stderr
+    assert "\nhint: look at ~/.bashrc (/root/.bashrc)" in ended.stderr
     assert f"{broken.name}: {why}" in checked.stdout
     # The others were deployed to.
     site = f"etc/nginx/sites-available/certsync-{NAME}.conf"

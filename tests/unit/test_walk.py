@@ -9,9 +9,11 @@ import pytest
 from certsync.commands import walk
 from certsync.commands.status import Status
 from certsync.errors import LaterError, RolloutError
+from certsync.options import Balancer, Provider
 from certsync.plan import Step
 from certsync.progress import Outcome
 from certsync.pyinfra_run import Run
+from certsync.report import Row
 from tests.unit.fake_fleet import fleet
 
 ORDER = Step("4 of 6: the certificate", "backend-01", "Order the certificate")
@@ -20,15 +22,24 @@ RECORDS = {"exit": 75, "error": "shop: it leads elsewhere", "hint": "shop. A 203
 REFUSED = {"exit": 1, "error": "shop: the CA refused", "hint": "ask it why"}
 
 
-def walked(*changed: Step) -> walk.Walked:
-    # One that was never started: what it printed is asked for where a host failed, and none did.
-    return walk.Walked(Run.__new__(Run), Outcome(changed=list(changed)))
+def walked(*changed: Step, output: str = "", **failed: str) -> walk.Walked:
+    # One that was never started, and that has printed this.
+    run = Run.__new__(Run)
+    run.output = output.splitlines()
+    names = {name.replace("_", "-"): what for name, what in failed.items()}
+    return walk.Walked(run, Outcome(changed=list(changed), failed=names))
 
 
-def status(*findings: str, issue: dict[str, Any] | None = None) -> Status:
+def status(
+    *findings: str, issue: dict[str, Any] | None = None, rows: tuple[Row, ...] = ()
+) -> Status:
     state = {"runs": {"issue": issue}} if issue else {}
     untold = [each for each in findings if each == UNTOLD]
-    return Status(fleet(2), [], list(findings), [], untold, state, [], "here", [], "")
+    return Status(fleet(2), list(rows), list(findings), [], untold, state, [], "here", [], "")
+
+
+def row(name: str, pool: str, *, proven: bool = True) -> Row:
+    return Row(name, "0001", "ab", 60, pool, "", good=proven, proven=proven)
 
 
 def test_a_walk_after_which_all_is_well_ends_well() -> None:
@@ -66,3 +77,87 @@ def test_who_is_not_told_the_clients_address_fails_a_deploy_and_is_told_after_ot
     capsys.readouterr()
     walk.conclude(fleet(2), walked(), status(UNTOLD))
     assert f"warning: {UNTOLD}" in capsys.readouterr().err
+
+
+APT = """\
+    [backend-02] Reading package lists...
+    [backend-02] Building dependency tree...
+    [backend-02] E: Unable to locate package nginx
+    [backend-02] E: Couldn't find any package by regex 'nginx'
+    [backend-02] Error: executed 2 commands
+"""
+OURS = """\
+    [backend-02] Welcome
+    [backend-02] error: it is no key
+    [backend-02] hint: look who has written it
+    [backend-02] Error: executed 0 commands
+"""
+FULL = "    [backend-02] /dev/full: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [
+        (APT, "Unable to locate package nginx"),
+        (OURS, "it is no key"),
+        (f"{APT}{OURS}", "it is no key"),
+        (FULL, "/dev/full: No space left on device"),
+        ("", "no reason was given"),
+    ],
+)
+def test_a_failed_step_is_told_with_the_line_that_says_why(output: str, why: str) -> None:
+    with pytest.raises(RolloutError) as caught:
+        walk.conclude(fleet(2), walked(output=output, backend_02="Install nginx"), status())
+    assert caught.value.message == f"backend-02: Install nginx: {why}"
+
+
+def hint_of(done: walk.Walked, shown: Status, **changes: Any) -> str:
+    with pytest.raises(RolloutError) as caught:
+        walk.conclude(fleet(2, **changes), done, shown)
+    return caught.value.hint
+
+
+def test_what_a_failed_step_says_to_try_is_the_hint() -> None:
+    serving = status(rows=(row("backend-01", "yes"),))
+    done = walked(output=OURS, backend_02="The issuer's push key")
+    assert hint_of(done, serving) == "look who has written it"
+    other = OURS.replace("backend-02", "backend-01")
+    done = walked(output=f"{OURS}{other}{other}", backend_02="A", backend_01="B")
+    assert hint_of(done, serving) == "look who has written it"
+    other = other.replace("hint: look", "hint: do not look")
+    done = walked(output=f"{OURS}{other}", backend_02="A", backend_01="B")
+    assert hint_of(done, serving) == "look who has written it; do not look who has written it"
+
+
+AGAIN = "when this is fixed, run the same command again"
+SERVING = f"the rest of the fleet is in service; {AGAIN}"
+
+
+@pytest.mark.parametrize(
+    ("rows", "passthrough", "hint"),
+    [
+        ((row("backend-01", "yes"), row("backend-02", "-", proven=False)), True, SERVING),
+        ((row("backend-01", "balancer: yes, balancer-02: disabled"),), True, SERVING),
+        ((row("backend-01", "balancer: down: L4CON, balancer-02: yes"),), True, SERVING),
+        ((row("backend-01", "-"),), False, SERVING),
+        ((row("backend-01", "-"),), True, AGAIN),
+        ((row("backend-01", "disabled"), row("203.0.113.10", "-")), True, AGAIN),
+        ((row("backend-01", "down: it said yes"),), True, AGAIN),
+        ((row("backend-01", "yes", proven=False),), True, AGAIN),
+        ((row("backend-01", "-", proven=False),), False, AGAIN),
+        ((), True, AGAIN),
+    ],
+)
+def test_a_fleet_is_said_to_be_in_service_only_if_somebody_is(
+    rows: tuple[Row, ...], passthrough: bool, hint: str
+) -> None:
+    shown = status("backend-03: no answer", rows=rows)
+    assert hint_of(walked(), shown, passthrough=passthrough) == hint
+
+
+def test_behind_somebody_elses_balancer_a_public_address_says_whether_anybody_serves() -> None:
+    other = {"balancers": (), "balancer": Balancer(provider=Provider.NONE)}
+    unseen = status("x: y", rows=(row("backend-01", "-"),))
+    assert hint_of(walked(), unseen, **other) == AGAIN
+    seen = status("x: y", rows=(row("203.0.113.10", "-"),))
+    assert hint_of(walked(), seen, **other) == SERVING
