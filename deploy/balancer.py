@@ -125,7 +125,8 @@ def off_what_goes(fleet: Fleet, machine: Machine, *, untold: bool = False) -> No
             return configuration(fleet, machine, untold=True)
         return configuration(fleet, machine) if moving or before.leaving(fleet) else text
 
-    haproxy_configured(name="Off what is about to go", content=content)
+    # Nothing that is not there yet, or does not run, sends anything.
+    haproxy_configured(name="Off what is about to go", content=content, started=False)
 
 
 def _foreign_file() -> list[str]:

@@ -26,7 +26,8 @@ from deploy.operations import (
     ran_when,
     written,
 )
-from deploy.progress import is_dry, would_write
+from deploy.progress import would_write
+from deploy.services import running, runs
 
 FOLDER = "/etc/keepalived"
 CONFIGURATION = f"{FOLDER}/keepalived.conf"
@@ -127,20 +128,18 @@ def configured(fleet: Fleet, machine: Machine, interface: str) -> Commands:
     text = templates.keepalived(fleet, machine, interface)
     before = host.get_fact(Text, path=CONFIGURATION)
     unfinished = host.get_fact(Lines, script=f"test -e {UNFINISHED} && echo yes")
-    running = host.get_fact(Lines, script="systemctl is-active keepalived")
-    if before == text and not unfinished and running == ["active"]:
+    stopped = not runs("keepalived")
+    if before == text and not unfinished and not stopped:
         host.noop("keepalived is configured")
         return
-    if is_dry():
-        would_write(host, CONFIGURATION, before, text)
+    would_write(host, CONFIGURATION, before, text)
+    if before == text and stopped:
+        would_write(host, "keepalived.service", "stopped\n", "running\n")
     candidate = f"{FOLDER}/certsync-candidate.conf"
     yield from written._inner(path=candidate, content=text)
     yield StringCommand(f"sh -c {shlex.quote(TESTED.format(candidate=candidate))}")
     yield StringCommand(f"touch {UNFINISHED} && mv {candidate} {CONFIGURATION}")
-    yield StringCommand(
-        "systemctl enable -q keepalived && systemctl reload-or-restart keepalived "
-        f"&& rm -f {UNFINISHED}"
-    )
+    yield StringCommand(f"{running('keepalived')}\nrm -f {UNFINISHED}")
     asked = " && ".join(
         f"socat -u OPEN:/dev/null TCP:{templates.bracketed(each)}:80,connect-timeout=1 2>/dev/null"
         for each in fleet.balancer.virtual_addresses

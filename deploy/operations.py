@@ -19,6 +19,7 @@ from certsync import look
 from certsync.errors import CertsyncError
 from deploy.facts import Lines, Text
 from deploy.progress import is_dry, would_write
+from deploy.services import as_configured, running
 
 Commands = Generator[Any, None, None]
 CANDIDATE = "/run/certsync-candidate"
@@ -180,7 +181,7 @@ def _nginx_configured(
     sites = {**dict.fromkeys(left, False), **sites}
     switched = [name for name, wish in sites.items() if (name in enabled) != wish]
     if not changed and not switched and not _is_unfinished(CANDIDATE):
-        host.noop("nginx is configured")
+        yield from as_configured("nginx")
         return
     yield StringCommand(f"rm -rf {CANDIDATE} && mkdir -m 700 {CANDIDATE}")
     for number, path in enumerate(changed):
@@ -201,7 +202,8 @@ def _nginx_configured(
         "fi",
         "apply",
         "nginx -t -q",
-        'if [ "$1" != try ]; then systemctl enable -q nginx; systemctl reload-or-restart nginx; fi',
+        'if [ "$1" = try ]; then exit; fi',
+        running("nginx"),
     ]
     script = shlex.quote("\n".join(steps))
     yield StringCommand(f"unshare --mount sh -c {script} apply try")
@@ -210,16 +212,22 @@ def _nginx_configured(
 
 
 @operation()
-def haproxy_configured(content: Callable[[], str], *, until_up: bool = True) -> Commands:
+def haproxy_configured(
+    content: Callable[[], str], *, until_up: bool = True, started: bool = True
+) -> Commands:
     """Have this haproxy.cfg, tested before it counts; the reload drops no connection.
 
-    ``until_up``: wait until its members have passed their checks.
+    ``until_up``: wait until its members have passed their checks. ``started``: have it run, also
+    where its file is as it should be.
     """
     path = "/etc/haproxy/haproxy.cfg"
     text = content()
     unfinished = f"{CANDIDATE}.haproxy"
     if host.get_fact(Text, path=path) == text and not _is_unfinished(unfinished):
-        host.noop("haproxy is configured")
+        if started:
+            yield from as_configured("haproxy")
+        else:
+            host.noop("haproxy is configured")
         return
     _would_write(path, text)
     candidate = "/etc/haproxy/.certsync-candidate.cfg"
@@ -229,9 +237,7 @@ def haproxy_configured(content: Callable[[], str], *, until_up: bool = True) -> 
         f"|| {{ rm -f {candidate}; exit 1; }}"
     )
     yield StringCommand(f"touch {unfinished} && mv {candidate} {path}")
-    yield StringCommand(
-        f"systemctl enable -q haproxy && systemctl reload-or-restart haproxy && rm -f {unfinished}"
-    )
+    yield StringCommand(f"{running('haproxy')}\nrm -f {unfinished}")
     if until_up:
         yield StringCommand(MEMBERS_ARE_UP)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -177,6 +178,48 @@ def test_a_login_shell_that_runs_no_command_costs_its_own_host_alone(road: Road)
     assert had == {broken.name}
     assert road.deploy().status == 0
     assert "max-age" not in (broken.root / site).read_text()
+
+
+def test_what_was_stopped_is_started_by_the_next_deploy(road: Road) -> None:
+    replica, balancer = road.replicas[0], road.lab.balancer
+    replica.sh("systemctl disable -q --now nginx")
+    balancer.sh("systemctl stop haproxy")
+    assert road.page() == ""
+    dry = road.deploy("--dry-run")
+    assert dry.status == 0, dry.everything
+    for unit, machine in (("nginx", replica), ("haproxy", balancer)):
+        assert f"    {unit}.service ({machine.name}):\n" in dry.stdout
+    ended = road.as_announced("deploy")
+    assert ended.status == 0, ended.everything
+    assert "\n2 changes\n" in ended.stderr
+    assert (
+        replica.sh("systemctl is-enabled nginx; systemctl is-active nginx") == "enabled\nactive\n"
+    )
+    assert "BEGIN CERTIFICATE" in road.shown_by(balancer.address)
+    assert "\n0 changes\n" in road.deploy().stderr
+
+
+def test_what_cannot_be_started_is_told_with_what_it_said_last(road: Road) -> None:
+    replica, balancer = road.replicas[0], road.lab.balancer
+    for machine, unit in ((replica, "nginx"), (balancer, "haproxy")):
+        machine.sh(
+            f"mkdir -p /run/systemd/system/{unit}.service.d && systemctl stop {unit} "
+            "&& printf '[Service]\\nExecStartPre=/bin/sh -c \"echo no luck today; exit 1\"\\n' "
+            f"> /run/systemd/system/{unit}.service.d/unlucky.conf && systemctl daemon-reload"
+        )
+    ended = road.deploy()
+    for machine, unit in ((replica, "nginx"), (balancer, "haproxy")):
+        machine.sh(
+            f"rm /run/systemd/system/{unit}.service.d/unlucky.conf && systemctl daemon-reload"
+        )
+    assert ended.status == 1
+    told = ended.stderr.split("error: ")[1]
+    assert re.search(f"{replica.name}: nginx: nginx cannot be started: .*no luck today", told)
+    assert re.search("balancer: haproxy.cfg: haproxy cannot be started: .*no luck today", told)
+    # Nobody is, as long as HAProxy is not there.
+    assert "in service" not in ended.stderr
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
 
 
 def test_an_unmanaged_site_takes_the_snippets_into_its_own_servers(road: Road) -> None:
