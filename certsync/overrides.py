@@ -143,9 +143,9 @@ def _gate_without(fleet: Fleet, out: Collection[str], *, rule: bool, port: int) 
 def _filled_in(fleet: Fleet, name: str) -> list[Mistake]:
     fill: dict[str, Callable[[], object]] = {
         "nginx": lambda: [
-            templates.nginx(fleet, machine, http2_directive=directive)
+            templates.nginx(fleet, machine, http2_directive=newer, hybrid_group=newer)
             for machine in fleet.backends
-            for directive in (False, True)
+            for newer in (False, True)
         ],
         "renewal": lambda: templates.render_renewal(Path(name).name, fleet),
         "keepalived": lambda: [

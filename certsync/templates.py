@@ -138,12 +138,18 @@ def names_bucket(fleet: Fleet) -> int:
 
 
 def nginx(
-    fleet: Fleet, machine: Machine, *, http2_directive: bool, own_bucket: bool = False
+    fleet: Fleet,
+    machine: Machine,
+    *,
+    http2_directive: bool,
+    own_bucket: bool = False,
+    hybrid_group: bool = False,
 ) -> dict[str, str]:
     """Return the files of a backend's nginx, path below /etc/nginx to text.
 
     ``own_bucket``: somebody else's file sets `server_names_hash_bucket_size`, which nginx takes
-    from one place only.
+    from one place only. ``hybrid_group``: its OpenSSL knows X25519MLKEM768; an older one loads no
+    configuration that names it.
     """
     own = fleet.templates
     shared: dict[str, Any] = {
@@ -151,6 +157,7 @@ def nginx(
         "machine": machine,
         "issuer": fleet.issuer,
         "http2_directive": http2_directive,
+        "hybrid_group": hybrid_group,
         "names_bucket": 0 if own_bucket else names_bucket(fleet),
     }
     files = {

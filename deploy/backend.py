@@ -27,6 +27,12 @@ PROGRAM = "/usr/local/lib/certsync/receiver"
 TICKETS_UNIT = "certsync-tickets.service"
 EVERYBODY = "allow 'Nginx Full'"
 HTTP2_DIRECTIVE_SINCE = (1, 25, 1)
+HYBRID_GROUP_SINCE = (3, 5)
+"""OpenSSL's, of which X25519MLKEM768 is a part (draft-ietf-tls-ecdhe-mlkem)."""
+
+NGINX = "nginx -V 2>&1 | sed -n 's,^nginx version: nginx/\\([0-9.]*\\).*,\\1,p'"
+OPENSSL = "nginx -V 2>&1 | sed -n 's,^built with .*OpenSSL \\([0-9.]*\\).*,\\1,p'"
+"""The last that is named is the one it runs with, where that is another than it was built with."""
 
 
 @deploy("Backends: packages")
@@ -129,7 +135,8 @@ def _site(fleet: Fleet, machine: Machine) -> None:
         wanted=lambda: templates.nginx(
             fleet,
             machine,
-            http2_directive=_has_http2_directive(),
+            http2_directive=_version(NGINX) >= HTTP2_DIRECTIVE_SINCE,
+            hybrid_group=_version(OPENSSL) >= HYBRID_GROUP_SINCE,
             own_bucket=_has_own_bucket(fleet),
         ),
         sites=templates.sites(fleet, machine),
@@ -137,11 +144,10 @@ def _site(fleet: Fleet, machine: Machine) -> None:
     )
 
 
-def _has_http2_directive() -> bool:
-    script = "nginx -v 2>&1 | sed -n 's,.*nginx/\\([0-9.]*\\).*,\\1,p'"
-    versions = host.get_fact(Lines, script=script)
-    parts = [int(part) for part in re.findall(r"\d+", " ".join(versions))]
-    return tuple(parts[:3]) >= HTTP2_DIRECTIVE_SINCE
+def _version(script: str) -> tuple[int, ...]:
+    """Return the version that a script prints; empty: none."""
+    lines = host.get_fact(Lines, script=script)
+    return tuple(int(part) for part in re.findall(r"\d{1,4}", " ".join(lines[:1]))[:3])
 
 
 def _has_own_bucket(fleet: Fleet) -> bool:

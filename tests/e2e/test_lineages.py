@@ -86,6 +86,15 @@ def test_each_name_leads_to_its_own_certificate_and_backends(road: Road) -> None
     assert counts == {"backend-01": 0, "backend-02": 0, "backend-03": 8}
 
 
+def test_a_hello_that_does_not_fit_into_one_segment_leads_there_too(road: Road) -> None:
+    # The key share of this group alone is 1216 bytes; this machine's own client may not have it.
+    client = road.lab.balancer
+    (client.root / "srv/roots.pem").write_text(road.lab.ca.roots.read_text())
+    ask = "curl -sS --max-time 10 --curves X25519MLKEM768 --tlsv1.3 --cacert /srv/roots.pem"
+    assert client.sh(f"{ask} https://{SHOP}/") == "the shop at backend-03\n"
+    assert "backend-0" in client.sh(f"{ask} https://{NAME}/lb.html")
+
+
 @pytest.mark.parametrize("name", ["else.example.org", ""], ids=["unknown", "none"])
 def test_a_name_that_nobody_serves_and_none_at_all_are_refused_at_the_balancer(
     road: Road, name: str

@@ -67,6 +67,15 @@ def test_different_backends_answer_by_the_domain_name_over_one_trusted_certifica
     assert road.pages() == {machine.name for machine in road.lab.backends}
 
 
+def test_each_nginx_is_told_of_no_group_that_its_openssl_does_not_know(road: Road) -> None:
+    for machine in road.lab.backends:
+        said = machine.sh(
+            f"grep -o 'ssl_ecdh_curve.*' /etc/nginx/snippets/ssl-{NAME}.conf; nginx -t -q"
+        )
+        assert ("X25519MLKEM768" in said) is (road.lab.suite != "bookworm")
+        assert machine.sh("systemctl is-active nginx") == "active\n"
+
+
 def test_status_shows_one_generation_in_sync_and_all_in_the_pool(road: Road) -> None:
     ended = road.certsync("status")
     assert ended.status == 0

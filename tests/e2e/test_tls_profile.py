@@ -101,6 +101,20 @@ def test_http_2_is_offered_through_the_balancer(road: Road) -> None:
     assert curl(road, "balancer", "--http2", "-w", "%{http_version}").stdout == "2"
 
 
+def test_a_key_exchange_that_outlives_quantum_computers_is_made_with_every_backend(
+    road: Road,
+) -> None:
+    # A client that offers nothing else; this machine's own OpenSSL may not know it.
+    client = road.lab.balancer
+    (client.root / "srv/roots.pem").write_text(road.lab.ca.roots.read_text())
+    ask = (
+        "curl -sS --fail --max-time 10 --curves X25519MLKEM768 --tlsv1.3 "
+        f"--cacert /srv/roots.pem https://{NAME}/lb.html"
+    )
+    pages = {re.findall(r"backend-\d+", client.sh(ask))[0] for _ in range(6)}
+    assert pages == {"backend-01", "backend-02"}
+
+
 @pytest.mark.parametrize("name", HOSTS)
 def test_no_ocsp_response_is_stapled(road: Road, name: str) -> None:
     assert curl(road, name).status == 0
