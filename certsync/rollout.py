@@ -134,11 +134,12 @@ def veto(
 
     Only the issuer's own refusal, or that of more than half of three or more backends reached,
     stops a generation, and the latter for what the generation is: a full disk or a wrong clock says
-    nothing about a certificate. A backend that cannot be reached has no vote.
+    nothing about a certificate. A backend that cannot be reached has no vote. What the issuer
+    refuses for what it is has no end: it is barred, and another one is ordered.
     """
-    own = [each.why for each in refusals if each.backend == issuer]
-    if own and (end is None or now < end):
-        return f"{issuer}, the issuer, refuses it: {own[0]}"
+    own = next((each for each in refusals if each.backend == issuer), None)
+    if own is not None and (own.of_content or end is None or now < end):
+        return f"{issuer}, the issuer, refuses it: {own.why}"
     unfit = sorted((each.backend, each.why) for each in refusals if each.of_content)
     if reached >= 3 and len(unfit) * 2 > reached and end is not None and now < end:
         told = "; ".join(f"{name}: {why}" for name, why in unfit)
