@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from certsync import console
 from certsync.cli.group import AS_JSON, DRY, TOKEN, cli, now
 from certsync.errors import CertsyncError, LockHeldError, NotifyError, WrongError
-from certsync.store import Store
+
+if TYPE_CHECKING:
+    # Its libraries are loaded when a verb is called, not for `--help`.
+    from certsync.store import Store
 
 
 @cli.command()
@@ -21,7 +25,7 @@ def renew(dry_run: bool, as_json: bool, force: bool) -> None:
     from certsync.commands import renew as verb
     from certsync.commands.session import on_issuer, require_root
 
-    store = Store()
+    store = _store()
     if dry_run:
         require_root()
         outlook = verb.outlook(store, now(), force=force)
@@ -46,7 +50,7 @@ def rollback(dry_run: bool, as_json: bool, lineage: str) -> None:
     from certsync.commands.session import on_issuer, require_root
 
     require_root()
-    store = chosen(Store(), lineage)
+    store = chosen(_store(), lineage)
     if dry_run:
         require_root()
         _tell_outlook(verb.way(store, now()).steps(), as_json, "")
@@ -66,7 +70,7 @@ def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
     from certsync.commands.each_lineage import Tell, each_lineage, named
     from certsync.commands.session import on_issuer, require_root
 
-    store = Store()
+    store = _store()
     if dry_run:
         require_root()
         steps = named(store, lambda one: verb.outlook(one, now()).reasons)
@@ -103,7 +107,7 @@ def replicate(dry_run: bool, as_json: bool, lock_token: str, missed: tuple[str, 
     from certsync.commands.each_lineage import Tell, each_lineage, named
     from certsync.commands.session import on_issuer, require_root
 
-    store = Store()
+    store = _store()
     if dry_run:
         require_root()
         _tell_outlook(named(store, lambda one: verb.outlook(one, now()).steps), as_json, "")
@@ -137,7 +141,7 @@ def tickets(
     from certsync.commands import tickets as verb
     from certsync.commands.session import on_issuer, require_root
 
-    store = Store()
+    store = _store()
     if dry_run:
         require_root()
         _tell_outlook(verb.outlook(store, now(), rotate=rotate).steps, as_json, "")
@@ -156,7 +160,7 @@ def prove(as_json: bool) -> None:
     from certsync.commands.session import require_root
 
     require_root()
-    seen = verb.prove(Store(), now())
+    seen = verb.prove(_store(), now())
     if as_json:
         console.result_json(seen.to_json())
     else:
@@ -180,9 +184,9 @@ def notify(setting: bool, testing: bool) -> None:
     if setting:
         if sys.stdin.isatty():
             console.tell("type an apprise URL a line, then press Ctrl-D")
-        console.result(verb.set_urls(Store(), sys.stdin.buffer.read()))
+        console.result(verb.set_urls(_store(), sys.stdin.buffer.read()))
         return
-    shown, refused = verb.test(Store())
+    shown, refused = verb.test(_store())
     console.result(shown)
     if refused:
         raise NotifyError(
@@ -200,7 +204,7 @@ def take_over(dry_run: bool, as_json: bool, lock_token: str) -> None:
     from certsync.commands import take_over as verb
     from certsync.commands.session import on_issuer, require_root
 
-    store = Store()
+    store = _store()
     if dry_run:
         require_root()
         _tell_outlook(verb.look(store, now()).steps(), as_json, "")
@@ -220,7 +224,7 @@ def retire_certbot(lock_token: str) -> None:
     from certsync.commands import take_over as verb
     from certsync.commands.session import on_issuer
 
-    store = Store()
+    store = _store()
     with on_issuer(store, "retire-certbot", lock_token, now()) as done:
         told = verb.retire_certbot(store, now())
         done.extend(told[:1])
@@ -237,7 +241,7 @@ def rehearse_here(directory: str, lock_token: str) -> None:
     from certsync.commands.session import locked
 
     with locked("rehearse-here", lock_token):
-        findings = verb.rehearse_here(Store(), directory, now(), console.tell)
+        findings = verb.rehearse_here(_store(), directory, now(), console.tell)
     console.result_json({"findings": [each.to_json() for each in findings]})
 
 
@@ -255,7 +259,7 @@ def compromised(backend: str, dry_run: bool, as_json: bool, lock_token: str) -> 
     from certsync.commands.each_lineage import named
     from certsync.commands.session import on_issuer, require_root
 
-    store = Store()
+    store = _store()
     if dry_run:
         require_root()
         steps = named(store, lambda one: verb.outlook(one, now(), backend).steps())
@@ -276,7 +280,7 @@ def enroll(dry_run: bool, as_json: bool, lock_token: str) -> None:
     from certsync.commands import enroll as verb
     from certsync.commands.session import on_issuer, require_root
 
-    store = Store()
+    store = _store()
     if dry_run:
         require_root()
         _tell_outlook(verb.outlook(store).steps(), as_json, "")
@@ -294,7 +298,7 @@ def resign(dry_run: bool, as_json: bool, lock_token: str) -> None:
     from certsync.commands import resign as verb
     from certsync.commands.session import on_issuer, require_root
 
-    store = Store()
+    store = _store()
     if dry_run:
         require_root()
         _tell_outlook(verb.outlook(store), as_json, "")
@@ -302,6 +306,12 @@ def resign(dry_run: bool, as_json: bool, lock_token: str) -> None:
     with on_issuer(store, "resign", lock_token, now()) as done:
         verb.resign(store, console.tell, done)
         console.result("\n".join(done) or "nothing to do")
+
+
+def _store() -> Store:
+    from certsync.store import Store as Found
+
+    return Found()
 
 
 def _tell_outlook(steps: list[str], as_json: bool, before: str) -> None:
