@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from certsync.tries import moment
+
 SOONEST = timedelta(minutes=1)
 LONGEST = timedelta(hours=11)
 """With runs an hour apart a CA is asked at least twice a day, whatever it says (RFC 9773 4.3.2)."""
@@ -49,7 +51,6 @@ class Advice:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Advice:
         """Return what `to_json` wrote."""
-        moment = datetime.fromisoformat
         window = (moment(data["start"]), moment(data["end"])) if data["start"] else None
         return cls(
             data["fingerprint"], window, data["explanation"],

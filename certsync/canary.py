@@ -164,12 +164,18 @@ def judge(fleet: Fleet, sightings: Sequence[Sighting]) -> Judgement:
     return Judgement(tuple(misses), tuple(told))
 
 
-def leads_here(sightings: Sequence[Sighting], refusing: Collection[str]) -> bool:
-    """Return whether challenges are still sent to this issuer: a promotion would have changed that.
+def leads_here(
+    sightings: Sequence[Sighting], refusing: Collection[str], *, late: bool
+) -> bool | None:
+    """Return whether challenges are still sent to this issuer; None: nobody can be asked.
 
-    The public addresses say so. Where none of them can be reached from here, the replicas that
-    refuse the key do.
+    A promotion would have changed that. The public addresses say it, all of those that are reached;
+    ``late``, when the live certificate is about to expire, one is enough. Where none can be reached
+    from here, the replicas that refuse the key can speak for this issuer, and not against it: one
+    of them may be hostile.
     """
-    public = [each for each in sightings if each.public and each.reached]
-    asked = public or [each for each in sightings if each.where in refusing]
-    return bool(asked) and all(each.seen for each in asked)
+    public = [each.seen for each in sightings if each.public and each.reached]
+    if public:
+        return any(public) if late else all(public)
+    asked = [each.seen for each in sightings if not each.public and each.where in refusing]
+    return True if asked and all(asked) else None

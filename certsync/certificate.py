@@ -19,8 +19,8 @@ from certsync.options import KeyType
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 UNREADABLE = (
-    ValueError, TypeError, x509.DuplicateExtension, x509.InvalidVersion, UnsupportedAlgorithm,
-    x509.UnsupportedGeneralNameType,
+    ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.DuplicateExtension,
+    x509.InvalidVersion, x509.UnsupportedGeneralNameType,
 )  # fmt: skip
 """What cryptography raises at a certificate, or at one of its extensions, that it cannot read."""
 

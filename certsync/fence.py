@@ -13,14 +13,15 @@ from typing import Any
 
 from certsync.errors import FencedError
 from certsync.rollout import Standing
+from certsync.tries import moment
 
 REMEMBERED = timedelta(days=7)
 """For how long a refusal counts of a replica that is out of reach since."""
 
 LEFT_OUT = (
-    "refuses the push key although challenges still come to this issuer, so it is left out: look "
-    "at AllowUsers, AllowGroups, AuthenticationMethods and AuthorizedKeysFile in `sshd -T` there, "
-    "then run `certsync deploy FLEET`"
+    "refuses the push key, and nothing says that another backend was promoted, so it is left out: "
+    "look at AllowUsers, AllowGroups, AuthenticationMethods and AuthorizedKeysFile in `sshd -T` "
+    "there, then run `certsync deploy FLEET`"
 )
 
 
@@ -71,28 +72,39 @@ class Fence:
         Raises:
             ValueError, KeyError, TypeError, AttributeError: it is something else.
         """
-        moments = dict(data.get("refused", {}))
-        refused = {str(name): datetime.fromisoformat(moments[name]) for name in moments}
-        if any(at.tzinfo is None for at in refused.values()):
-            raise ValueError("a moment without a time zone")
-        return cls(refused, tuple(str(name) for name in data.get("accepted", ())))
+        moments, accepted = dict(data.get("refused", {})), data.get("accepted", [])
+        if not isinstance(accepted, list):
+            raise TypeError("the names are no list")
+        refused = {str(name): moment(moments[name]) for name in moments}
+        return cls(refused, tuple(str(name) for name in accepted))
 
 
-def is_held_back(refusing: Collection[str], accepting: Collection[str], *, late: bool) -> bool:
-    """Return whether refusals fence this issuer although challenges are still sent to it.
+def is_exception(
+    refusing: Collection[str], accepting: Collection[str], leads_here: bool | None, *, late: bool
+) -> bool:
+    """Return whether replicas that refuse the key are the exception, and not this issuer.
 
-    As many replicas that accept the key as refuse it show that the refusing ones are the exception.
-    ``late`` says that the live certificate is about to expire: then the challenges alone decide.
+    There are two witnesses: other replicas that accept the key, at least as many; and where
+    challenges lead, None if nobody could be asked. Both have to speak for this issuer. ``late``
+    says that the live certificate is about to expire: then one of them is enough, unless
+    challenges lead elsewhere.
     """
-    return not late and len(refusing) > len(accepting)
+    others = len(accepting) >= max(1, len(refusing))
+    if not late:
+        return others and leads_here is True
+    return leads_here is True or (others and leads_here is None)
 
 
-def refusal(refusing: Collection[str]) -> FencedError:
+def refusal(refusing: Collection[str], leads_here: bool | None) -> FencedError:
     """Return the error that names the replicas that refuse this issuer's push key."""
     verb = "refuse" if len(refusing) > 1 else "refuses"
+    seen = {
+        True: "challenges still come here", False: "challenges no longer come here",
+        None: "where challenges go could not be seen from here",
+    }  # fmt: skip
     return FencedError(
         f"{', '.join(sorted(refusing))} {verb} this issuer's push key: "
         "nothing was ordered or activated",
         "was another backend promoted? then take this one's role away: `certsync promote FLEET "
-        "NAME` again; if not: `certsync deploy FLEET`",
+        f"NAME` again; if not: `certsync deploy FLEET` ({seen[leads_here]})",
     )

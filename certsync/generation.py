@@ -7,20 +7,23 @@ needs no more than names, dates and fingerprints, loads no cryptography.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from certsync.errors import NewerSchemaError, StoreError
-from certsync.receiver import SCHEMA
+from certsync.receiver import KEPT, SCHEMA
 
 LAST = 9999
 """The highest number: a generation's folder has four digits."""
 
 NEAR = 16
-"""How far above the issuer's own number a replica's claim is believed. An honest replica keeps four
-generations; one that claims thousands must not use up the numbers."""
+"""How far above the issuer's own number a replica's claim is believed: one that claims thousands
+must not use up the numbers."""
+
+KEPT_AT_MOST = KEPT + 3
+"""Generations that a replica keeps: the newest, the live one, and what came since it was pruned."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Manifest:
                 renewal_id=str(data.get("renewal_id", "")),
                 asked=tuple(data.get("asked", ())),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise StoreError(f"{where} is no manifest: {error!r}") from None
 
 
@@ -130,12 +133,24 @@ def next_free(own: int, claimed: Collection[int]) -> int:
     """
     if own >= LAST:
         raise StoreError(
-            f"generation {number_text(own)} has the last number there is, so nothing is ordered",
-            "on the issuer, move the folders with the highest numbers out of /etc/certsync/archive "
-            "and run `certsync renew --force`: numbers go on from the highest that is left",
+            f"{number_text(own)} is the highest number of a generation, so nothing is ordered",
+            "on the issuer, move the folders with the highest numbers out of the archive, run "
+            "`/usr/local/lib/certsync/receiver boot`, which leads the live link to another one, "
+            "then `certsync renew --force`: numbers go on from the highest that is left",
         )
     near = range(own + 1, min(own + NEAR, LAST) + 1)
     return next((each for each in near if each not in claimed), own + 1)
+
+
+def believed(own: int, claims: Iterable[Collection[int]]) -> set[int]:
+    """Return the numbers near the issuer's ``own`` that replicas have given away.
+
+    ``claims`` are the numbers of each replica. One that claims more of them than a replica keeps
+    is not believed, and so leaves the others' claims as they are.
+    """
+    near = range(own + 1, own + NEAR + 1)
+    found = [{number for number in each if number in near} for each in claims]
+    return {number for each in found if len(each) <= KEPT_AT_MOST for number in each}
 
 
 def target(numbers: Collection[int], withdrawn: Collection[int]) -> int | None:

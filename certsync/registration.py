@@ -53,4 +53,4 @@ def finding(folder: Path, *, expected: bool) -> str:
         return ""
     if not key_sum(folder):
         return f"the key of the account at the CA is lost ({folder / KEY})"
-    return f"{folder / REGISTRATION} is not known to belong to the key beside it"
+    return f"{folder / REGISTRATION} does not match {KEY} beside it"

@@ -114,6 +114,6 @@ def _date(text: str) -> datetime | None:
 
     try:
         moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return moment if moment.tzinfo else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -128,8 +128,11 @@ class Backend:
         return Standing(
             self.name,
             reached=True,
-            current=str(answer.get("current", "")),
-            generations=answer["generations"],
+            current=next(iter(_numbers([answer.get("current")])), ""),
+            generations={
+                number: str(answer["generations"][number])
+                for number in _numbers(answer["generations"])
+            },
         )
 
     def _unreached(self, stderr: str) -> UnreachableError:
@@ -212,6 +215,11 @@ class Backend:
             "-o", f"ControlPath={RUNTIME}/ssh/{os.getpid()}-%C",
             "-l", receiver.RECEIVING_USER, "-p", str(self.machine.ssh_port),
         ]  # fmt: skip
+
+
+def _numbers(said: Iterable[object]) -> list[str]:
+    """Return those of a receiver's words that are a generation's number."""
+    return [each for each in said if isinstance(each, str) and receiver.NUMBER.fullmatch(each)]
 
 
 def parsed(text: str) -> Answer | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from certsync import renewal_info
+from certsync.advice import Advice
 from certsync.errors import CaSilentError
 from certsync.fleet import Fleet
 from certsync.generation import Manifest
@@ -32,32 +33,37 @@ class Finding:
 def look(fleet: Fleet, store: Store, generation: Manifest, now: datetime) -> Finding:
     """Return whether a generation's certificate was revoked, as far as can be found out."""
     files = store.files(generation.lineage, generation.number)
-    listed = _by_list(files["fullchain.pem"], now)
+    listed = by_list(files["fullchain.pem"], now)
     if listed.revoked:
         return listed
-    return _by_renewal_info(fleet, store, generation, now) or listed
-
-
-def _by_renewal_info(
-    fleet: Fleet, store: Store, generation: Manifest, now: datetime
-) -> Finding | None:
-    """Return a finding where the CA wants the certificate replaced long before it is due.
-
-    RFC 9773 section 4.2: a window in the past says that it is to be renewed at once.
-    """
-    if now >= renewal_moment(generation.not_before, generation.not_after):
-        return None
     try:
         advice, _answer = renewal_info.ask(fleet, store, generation, now)
     except CaSilentError:
-        return None
-    if advice.window is None or advice.window[1] > now:
-        return None
+        return listed
+    if why := wants_it_replaced(generation, advice, now):
+        return Finding(revoked=f"{why}: it was revoked, or will be")
+    return listed
+
+
+def wants_it_replaced(generation: Manifest, advice: Advice, now: datetime) -> str:
+    """Return that the CA wants a certificate replaced long before it is due; empty: it does not.
+
+    RFC 9773 section 4.2: a window in the past says that it is to be renewed at once. One that is
+    further away than a whole lifetime means nothing.
+    """
+    if now >= renewal_moment(generation.not_before, generation.not_after) or advice.window is None:
+        return ""
+    if advice.fingerprint != generation.fingerprint:
+        return ""
+    earliest = generation.not_before - (generation.not_after - generation.not_before)
+    if not earliest < advice.window[1] <= now:
+        return ""
     why = f", and explains it at {advice.explanation}" if advice.explanation else ""
-    return Finding(revoked=f"the CA wants it replaced at once{why}: it was revoked, or will be")
+    return f"the CA wants it replaced at once{why}"
 
 
-def _by_list(fullchain: bytes, now: datetime) -> Finding:
+def by_list(fullchain: bytes, now: datetime) -> Finding:
+    """Return what the CA's revocation list (RFC 5280) says of the leaf of a full chain, PEM."""
     from http.client import HTTPException
 
     from cryptography import x509

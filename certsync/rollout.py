@@ -17,10 +17,10 @@ class Standing:
     name: str
     reached: bool
     current: str = ""
-    """The number its live link points to."""
+    """The number its live link points to, four digits; empty: it says none."""
 
     generations: Mapping[str, str] = field(default_factory=dict)
-    """Number to SHA-256 of the manifest, of each generation that is whole."""
+    """Number, four digits, to SHA-256 of the manifest, of each generation that is whole."""
 
     why: str = ""
     """Why it was not reached."""
@@ -99,11 +99,10 @@ def plan(
 
 def claiming_newer(plan: Plan) -> tuple[str, ...]:
     """Return the backends that say they have a newer generation live than the plan's."""
-    number = number_text(plan.number)
     return tuple(
         each.name
         for each in plan.standings
-        if each.current > number and each.current in each.generations
+        if each.current in each.generations and int(each.current) > plan.number
     )
 
 
@@ -134,11 +133,13 @@ def veto(
 
     Only the issuer's own refusal, or that of more than half of three or more backends reached,
     stops a generation, and the latter for what the generation is: a full disk or a wrong clock says
-    nothing about a certificate. A backend that cannot be reached has no vote. What the issuer
-    refuses for what it is has no end: it is barred, and another one is ordered.
+    nothing about a certificate. A backend that cannot be reached has no vote. After ``end`` the
+    replicas go on without the issuer if one of them takes it; if none does, it is refused still,
+    so that it is barred and another one is ordered.
     """
     own = next((each for each in refusals if each.backend == issuer), None)
-    if own is not None and (own.of_content or end is None or now < end):
+    taken = reached > len(refusals)
+    if own is not None and (end is None or now < end or (own.of_content and not taken)):
         return f"{issuer}, the issuer, refuses it: {own.why}"
     unfit = sorted((each.backend, each.why) for each in refusals if each.of_content)
     if reached >= 3 and len(unfit) * 2 > reached and end is not None and now < end:

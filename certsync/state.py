@@ -14,7 +14,7 @@ from typing import Any
 from certsync.advice import Advice
 from certsync.proof import Proof, Verdict
 from certsync.terminal import harmless_values
-from certsync.tries import Tries
+from certsync.tries import Tries, moment
 
 REMEMBERED = 50
 """Runs in the history. Of runs that did nothing and ended alike only the last is kept."""
@@ -84,6 +84,9 @@ class Lineage:
 
     revoked: str = ""
     """The certificate that the CA was found to have revoked, by its leaf's SHA-256 in hex."""
+
+    revocation_asked: str = ""
+    """When the CA was last asked whether something that was live is revoked."""
 
     advice: Advice | None = None
     tries: Tries = field(default_factory=Tries)
@@ -180,11 +183,14 @@ def _not_later(moment: str, now: str) -> str:
 
 
 def _run(data: Mapping[str, Any]) -> Run:
-    datetime.fromisoformat(data["at"])
+    moment(data["at"])
     return Run(**{**data, "did": tuple(data["did"])})
 
 
-MOMENTS = ("not_before", "not_after", "next_check", "next_renewal", "asked_all", "hurried")
+MOMENTS = (
+    "not_before", "not_after", "next_check", "next_renewal", "asked_all", "hurried",
+    "revocation_asked",
+)  # fmt: skip
 MOMENTS_OF_A_BACKEND = ("seen", "in_sync", "behind_since", "pushed")
 
 
@@ -192,7 +198,7 @@ def _check_moments(data: Mapping[str, Any], names: tuple[str, ...]) -> None:
     """Refuse what is no moment now, rather than in the middle of a run."""
     for name in names:
         if data.get(name):
-            datetime.fromisoformat(data[name])
+            moment(data[name])
 
 
 def _lineage(data: Mapping[str, Any]) -> Lineage:

@@ -25,6 +25,7 @@ from certsync.fence import Fence
 from certsync.fleet import Fleet
 from certsync.generation import Manifest, number_text, target
 from certsync.state import State
+from certsync.tries import moment
 
 if TYPE_CHECKING:
     # It loads cryptography, which an hourly run has no need of.
@@ -173,6 +174,17 @@ class Store:
                 found.pop(number, None)
         return found
 
+    def live_manifest(self, lineage: str) -> Manifest | None:
+        """Return the live generation's manifest; None: there is none.
+
+        Where the link is lost, or what it leads to is damaged, the newest whole one stands for it:
+        it says when a certificate expires.
+        """
+        found, live = self.manifests(lineage), self.current(lineage)
+        if live == 0 or not found:
+            return None
+        return found.get(live or 0, found[max(found)])
+
     def damaged(self, lineage: str) -> list[int]:
         """Return the numbers of the generations that are damaged."""
         return sorted(set(self.numbers(lineage)) - set(self.manifests(lineage)))
@@ -199,7 +211,7 @@ class Store:
         path = self._withdrawn_file(lineage)
         try:
             at = dict(self.read_state(path).get("at", {}))
-            return {int(number): datetime.fromisoformat(at[number]) for number in at}
+            return {int(number): moment(at[number]) for number in at}
         except (ValueError, TypeError):
             # Not forgotten: what was withdrawn would be activated again.
             raise BrokenStateError(f"{path} is broken", f"look at it, then remove {path}") from None
@@ -303,7 +315,11 @@ class Store:
         if self._recalled() is not None:
             return None
         aside = self.state_file.with_suffix(".json.broken")
-        self.state_file.replace(aside)
+        try:
+            self.state_file.replace(aside)
+        except OSError:
+            # A disk that takes nothing is told where something has to be written.
+            return None
         return aside
 
     def remember(self, state: State) -> None:
@@ -322,7 +338,7 @@ class Store:
             schema = data["schema"]
         except FileNotFoundError:
             return {}
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise BrokenStateError(f"{path} is broken", f"look at it, then remove {path}") from None
         if schema > STATE_SCHEMA:
             raise NewerSchemaError(

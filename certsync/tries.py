@@ -19,8 +19,23 @@ HOUR = timedelta(hours=1)
 ORDERS_AN_HOUR = 4
 """One less than the failed validations that Let's Encrypt allows a name in an hour."""
 
+KEY_PROBLEMS = ("badPublicKey", "badCSR")
+"""Problems (RFC 8555 section 6.7) after which the CA would refuse the same key again."""
+
 REMEMBERED = 10
 NEVER = datetime.min.replace(tzinfo=timezone.utc)
+
+
+def moment(text: str) -> datetime:
+    """Return a moment that was written as ISO 8601.
+
+    Raises:
+        ValueError, TypeError: it is none, or has no time zone, so that it cannot be compared.
+    """
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return found
 
 
 @dataclass(frozen=True)
@@ -93,9 +108,8 @@ class Tries:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Tries:
         """Return what `to_json` wrote."""
-        moment = datetime.fromisoformat
         return cls(
-            count=int(data["count"]),
+            count=max(0, int(data["count"])),
             last=moment(data["last"]) if data["last"] else None,
             orders=tuple(moment(each) for each in data["orders"]),
             ca_said=moment(data["ca_said"]) if data["ca_said"] else None,

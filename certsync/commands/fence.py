@@ -42,11 +42,9 @@ def leave_out(
     """
     if not refusing:
         return {}
-    live = store.manifests(fleet.lineage).get(store.current(fleet.lineage) or 0)
-    end = last_chance(live)
+    end = last_chance(store.live_manifest(fleet.lineage))
     late = end is not None and now >= end
-    if fence.is_held_back(refusing, accepting, late=late):
-        raise fence.refusal(refusing)
-    if not canary.leads_here(canary.look(fleet, store.webroot), refusing):
-        raise fence.refusal(refusing)
+    leads_here = canary.leads_here(canary.look(fleet, store.webroot), refusing, late=late)
+    if not fence.is_exception(refusing, accepting, leads_here, late=late):
+        raise fence.refusal(refusing, leads_here)
     return dict.fromkeys(sorted(refusing), fence.LEFT_OUT)

@@ -23,7 +23,7 @@ from certsync.errors import (
     in_our_words,
 )
 from certsync.fleet import SYSTEM_ROOTS, Fleet
-from certsync.generation import Manifest, next_free, number_text
+from certsync.generation import Manifest, believed, next_free, number_text
 from certsync.rollout import Standing
 from certsync.schedule import (
     Due,
@@ -38,7 +38,7 @@ from certsync.schedule import (
 from certsync.state import Lineage
 from certsync.steps import Step
 from certsync.store import Store, generation_files, sums
-from certsync.tries import Tries
+from certsync.tries import KEY_PROBLEMS, Tries
 
 if TYPE_CHECKING:
     # Its libraries are loaded when an order is made, not at every hourly run.
@@ -101,15 +101,15 @@ def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
     manifests = store.manifests(fleet.lineage)
     number = store.target(fleet.lineage)
     marks = store.compromised(fleet.lineage)
-    if number is None and (live := store.current(fleet.lineage)) in marks.numbers:
-        # Nothing better is there yet: it is what the next one follows.
-        number = live if live in manifests else None
+    if number is None and (live := store.current(fleet.lineage)) in manifests:
+        # It must not go live again, and nothing better is there yet: the next one follows it.
+        number = live
     newest = manifests[number] if number else None
     compromised = marks.why(number) if number else ""
     known = store.recall().lineage(fleet.lineage)
-    if newest is not None and known.revoked == newest.fingerprint:
-        name = number_text(newest.number)
-        compromised = compromised or f"the CA has revoked generation {name}, or wants it replaced"
+    if newest is not None and known.revoked == newest.fingerprint and now >= young_until(newest):
+        # A CA that revokes every new one at once would get an order every hour.
+        compromised = compromised or f"the CA has revoked generation {number_text(newest.number)}"
     withdrawal = _withdrawal(store, fleet.lineage, manifests, number or 0, now)
     every = timedelta(hours=fleet.renewal.every_hours)
     hurried = datetime.fromisoformat(known.hurried) if known.hurried else None
@@ -163,8 +163,7 @@ def issue(
     _tidy(look.fleet, store)
     if look.due is None:
         if look.account:
-            tell(f"warning: {look.account}")
-            _enroll(look.fleet, store, tell)
+            _enroll(look, store, now, tell, by_person=by_person)
         return None
     tries = look.lineage.tries.of(wish(look.fleet))
     _wait_after_failures(tries, now, by_person=by_person or force)
@@ -180,18 +179,27 @@ def issue(
         _note(store, fleet, _after(tries, in_our_words(error), now), now)
         raise
     number = _kept(fleet, free, issued, store, tell)
-    if refused := _refused_here(fleet, number, store):
+    if refused := _refused_here(fleet, number, store, now):
         _remember(store, fleet, _after(tries, refused, now), now)
         raise refused
     _remember(store, fleet, Tries(), now, hurried=_is_hurried(look, now))
     return number
 
 
-def _enroll(fleet: Fleet, store: Store, tell: Tell) -> None:
+def _enroll(look: Outlook, store: Store, now: datetime, tell: Tell, *, by_person: bool) -> None:
     """Register at the CA though nothing is due: when something is, it may be too late."""
     from certsync import issuance
 
-    tell(f"registered at the CA: account {issuance.enroll(fleet, store, tell)}")
+    tries = look.lineage.tries.of(wish(look.fleet))
+    _wait_after_failures(tries, now, by_person=by_person)
+    tell(f"warning: {look.account}")
+    try:
+        account = issuance.enroll(look.fleet, store, tell)
+    except Exception as error:
+        _note(store, look.fleet, _after(tries, in_our_words(error), now), now)
+        raise
+    _remember(store, look.fleet, Tries(orders=tries.orders, wish=tries.wish), now)
+    tell(f"registered at the CA: account {account}")
 
 
 def _request(look: Outlook, tries: Tries, store: Store, now: datetime) -> Request:
@@ -203,7 +211,7 @@ def _request(look: Outlook, tries: Tries, store: Store, now: datetime) -> Reques
     return issuance.Request(
         before=look.newest,
         replacing=tries.count < INSISTING,
-        new_key=bool(look.compromised) or tries.problem in issuance.BLOCKED_KEY,
+        new_key=bool(look.compromised) or tries.problem in KEY_PROBLEMS,
         anew=tries.count >= ABANDONING,
         roots=str(store.roots) if authority.roots else SYSTEM_ROOTS,
         insisting=end is not None and now >= end,
@@ -257,7 +265,10 @@ def _after(tries: Tries, error: CertsyncError, now: datetime) -> Tries:
         order=isinstance(error, OrderFailedError),
         ca_said=error.until if isinstance(error, CaBusyError) else None,
     )
-    return replace(found, problem=error.problem if isinstance(error, CaError) else "")
+    # Kept until a certificate is there: the refused key would be refused again.
+    problem = error.problem if isinstance(error, CaError) else ""
+    is_kept = tries.problem in KEY_PROBLEMS
+    return replace(found, problem=tries.problem if is_kept else problem)
 
 
 def _remember(
@@ -291,12 +302,18 @@ def _kept(fleet: Fleet, number: int, issued: Issued, store: Store, tell: Tell) -
     return manifest.number
 
 
-def _refused_here(fleet: Fleet, number: int, store: Store) -> OrderFailedError | None:
+def _refused_here(
+    fleet: Fleet, number: int, store: Store, now: datetime
+) -> OrderFailedError | None:
     """Return the error for what this host's own receiver refuses; None: it does not refuse it.
 
     It would go live nowhere, and must not look as if a valid certificate were there. What else its
-    receiver says, or that it says nothing, the rollout tells.
+    receiver says, or that it says nothing, the rollout tells. Where the live certificate is about
+    to expire, the replicas may take it all the same.
     """
+    end = last_chance(store.live_manifest(fleet.lineage))
+    if end is not None and now >= end:
+        return None
     with replication.in_touch(fleet) as backends:
         answers = replication.each(
             lambda one: one.ask("check", fleet.lineage, number), backends[:1]
@@ -324,11 +341,12 @@ def free_number(fleet: Fleet, store: Store, now: datetime) -> int:
     Raises:
         FencedError: a replica refuses the push key, so this may be the issuer no more.
     """
-    own = max(store.numbers(fleet.lineage), default=0)
+    lineage = fleet.lineage
+    own = max({*store.numbers(lineage), *store.barred(lineage)}, default=0)
     with replication.in_touch(fleet) as backends:
         found = replication.standings(fleet.lineage, backends)
     fence.heed(store, fleet, found, now)
-    return next_free(own, {number for each in found for number in claims(each)})
+    return next_free(own, believed(own, [claims(each) for each in found]))
 
 
 def claims(standing: Standing) -> set[int]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from certsync import proving, revocation, rollout
-from certsync.errors import OutdatedError
+from certsync import proving, renewal_info, revocation, rollout
+from certsync.errors import CaSilentError, OutdatedError
 from certsync.fleet import Fleet
 from certsync.generation import Manifest, number_text
 from certsync.rollout import Plan
-from certsync.schedule import last_chance
+from certsync.schedule import EARLY, last_chance
+from certsync.state import Lineage
 from certsync.store import Store
 
 Tell = Callable[[str], None]
@@ -19,10 +21,12 @@ Tell = Callable[[str], None]
 YOUNG = timedelta(days=1)
 """The CA is asked about a certificate that is older than this, or that is live already."""
 
+ASK_AGAIN = timedelta(hours=6)
+"""A replica that lags for long must not have the CA asked in every run."""
 
 NEWER = (
     "was {} restored from a backup, or reverted to a snapshot? Then `certsync renew --force` there "
-    "orders one that replaces both; until then each backend serves what it has"
+    "orders a certificate that replaces all of them; until then each backend serves what it has"
 )
 ORDERED = "another one is ordered by the hourly run, or now with `certsync renew --force`"
 
@@ -35,18 +39,21 @@ class Finding:
     """Which backends serve a newer one."""
 
     revoked: str = ""
-    """What the CA says of it."""
+    """That it is on the CA's revocation list."""
+
+    unwanted: str = ""
+    """That the CA wants it replaced at once, and no order has failed at that."""
 
     @property
     def why(self) -> str:
         """The first reason, in words."""
-        return self.newer or self.revoked
+        return self.newer or self.revoked or self.unwanted
 
 
 def look(fleet: Fleet, store: Store, plan: Plan, now: datetime) -> Finding:
-    """Return why a plan's generation is outdated, if it is and something would be activated.
+    """Return why a plan's generation is outdated, as far as the backends know it.
 
-    The backends are asked, and the CA: its revocation list and its renewal information.
+    The CA is not asked.
 
     Raises:
         StoreError: the store cannot be read.
@@ -54,14 +61,12 @@ def look(fleet: Fleet, store: Store, plan: Plan, now: datetime) -> Finding:
     if not plan.activate:
         return Finding()
     generation = store.manifests(fleet.lineage)[plan.number]
-    number = number_text(plan.number)
     serving = _serving_newer(fleet, store, generation, plan, now)
     newer = ", ".join(f"{name} serves {other}" for name, other in serving.items())
-    newer = newer and f"generation {number} is older than what is served: {newer}"
-    revoked = ""
-    if plan.number == store.current(fleet.lineage) or now - generation.not_before > YOUNG:
-        revoked = revocation.look(fleet, store, generation, now).revoked
-    return Finding(newer, revoked and f"generation {number}: {revoked}")
+    if not newer:
+        return Finding()
+    number = number_text(plan.number)
+    return Finding(f"generation {number} is older than what is served: {newer}")
 
 
 def _serving_newer(
@@ -80,24 +85,73 @@ def _serving_newer(
 def refuse(fleet: Fleet, store: Store, plan: Plan, now: datetime, tell: Tell) -> None:
     """Refuse to activate what is older than what a backend serves, or what the CA has revoked.
 
-    A revoked one is noted, so that another one is ordered. It is better than none where the live
-    certificate is about to expire.
+    The CA is asked about what is live already, or over a day old: its revocation list and its
+    renewal information. A revoked one is noted, so that another one is ordered. An outdated one
+    is better than none where the live certificate is about to expire.
 
     Raises:
         OutdatedError: it is outdated; nothing was changed.
         StoreError: the store cannot be read.
     """
     found = look(fleet, store, plan, now)
-    manifests = store.manifests(fleet.lineage)
-    if found.revoked:
-        state = store.recall()
-        fingerprint = manifests[plan.number].fingerprint
-        known = replace(state.lineage(fleet.lineage), revoked=fingerprint)
-        store.remember(state.having(fleet.lineage, known))
-    if found.newer:
-        raise OutdatedError(f"nothing is activated: {found.newer}", NEWER.format(fleet.issuer_name))
-    end = last_chance(manifests.get(store.current(fleet.lineage) or 0))
-    if found.revoked and (end is None or now < end):
-        raise OutdatedError(f"nothing is activated: {found.revoked}", ORDERED)
-    if found.revoked:
-        tell(f"warning: {found.revoked}")
+    if plan.activate:
+        found = _with_the_cas_word(found, fleet, store, plan, now)
+    if not found.why:
+        return
+    end = last_chance(store.live_manifest(fleet.lineage))
+    if end is not None and now >= end:
+        tell(f"warning: {found.why}")
+        return
+    hint = NEWER.format(fleet.issuer_name) if found.newer else ORDERED
+    raise OutdatedError(f"nothing is activated: {found.why}", hint)
+
+
+def _with_the_cas_word(
+    found: Finding, fleet: Fleet, store: Store, plan: Plan, now: datetime
+) -> Finding:
+    """Return a finding with what the CA says, which is remembered between runs."""
+    generation = store.manifests(fleet.lineage)[plan.number]
+    if plan.number != store.current(fleet.lineage) and now - generation.not_before <= YOUNG:
+        return found
+    known = store.recall().lineage(fleet.lineage)
+    asked = datetime.fromisoformat(known.revocation_asked) if known.revocation_asked else None
+    # What a restored issuer remembers of it was restored with it.
+    if found.newer or asked is None or not timedelta(0) <= now - asked < ASK_AGAIN:
+        known = _asked(known, fleet, store, generation, now)
+        store.remember(store.recall().having(fleet.lineage, known))
+    number = number_text(plan.number)
+    revoked = f"generation {number}: the CA has revoked it"
+    unwanted = _unwanted(known, generation, now)
+    return replace(
+        found,
+        revoked=revoked if known.revoked == generation.fingerprint else "",
+        unwanted=f"generation {number}: {unwanted}" if unwanted else "",
+    )
+
+
+def _asked(
+    known: Lineage, fleet: Fleet, store: Store, generation: Manifest, now: datetime
+) -> Lineage:
+    """Return what is remembered of a lineage, with what the CA says of a generation now."""
+    fullchain = store.files(fleet.lineage, generation.number)["fullchain.pem"]
+    known = replace(known, revocation_asked=now.isoformat())
+    if revocation.by_list(fullchain, now).revoked:
+        known = replace(known, revoked=generation.fingerprint)
+    if generation.directory == fleet.authority.directory:
+        with contextlib.suppress(CaSilentError):
+            said, _answer = renewal_info.ask(fleet, store, generation, now)
+            known = replace(known, advice=said)
+    return known
+
+
+def _unwanted(known: Lineage, generation: Manifest, now: datetime) -> str:
+    """Return that the CA wants a generation replaced, where an order is likely to do that.
+
+    A CA that refuses orders, or wants every new certificate replaced, keeps nobody from the one
+    that there is.
+    """
+    hurried = datetime.fromisoformat(known.hurried) if known.hurried else None
+    is_recent = hurried is not None and timedelta(0) <= now - hurried < EARLY
+    if known.advice is None or known.tries.count or is_recent:
+        return ""
+    return revocation.wants_it_replaced(generation, known.advice, now)

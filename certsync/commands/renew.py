@@ -31,6 +31,9 @@ from certsync.store import Store
 
 Tell = Callable[[str], None]
 
+FUTURE = timedelta(days=1)
+"""How far a generation's begin may lie ahead of a clock that may be wrong."""
+
 ASK_ALL = timedelta(days=1)
 """How often every backend is asked what it holds, though it serves what it should: a damaged copy
 shows at the next boot, and that may be the worst moment."""
@@ -209,6 +212,7 @@ def _all_of_it(hour: Hour, *, force: bool) -> None:
     # Before anything else: state of a newer version stops the run.
     hour.store.recall()
     _tell_damages(hour)
+    _bar_the_future(hour)
     newest = _newest(hour)
     if newest:
         _refuse_the_past(newest, hour.now)
@@ -227,6 +231,21 @@ def _all_of_it(hour: Hour, *, force: bool) -> None:
 def _tell_damages(hour: Hour) -> None:
     for number in hour.store.damaged(hour.fleet.lineage):
         hour.tell(f"warning: generation {number_text(number)} is damaged on this disk: not used")
+
+
+def _bar_the_future(hour: Hour) -> None:
+    """Have a generation that is not valid for long keep no order from being made.
+
+    An older version kept what a CA signed like that. That the live one is valid shows that the
+    clock is not the reason.
+    """
+    live, newest = hour.store.live_manifest(hour.fleet.lineage), _newest(hour)
+    if live is None or newest is None or not live.not_before <= hour.now < live.not_after:
+        return
+    if newest.not_before - hour.now > FUTURE:
+        why = f"not valid before {newest.not_before:%Y-%m-%d %H:%M} UTC"
+        hour.tell(f"warning: generation {number_text(newest.number)} is {why}: not used")
+        hour.store.refuse(hour.fleet.lineage, newest.number, why)
 
 
 def _newest(hour: Hour) -> Manifest | None:

@@ -227,9 +227,9 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
         left_out = fence.heed(store, fleet, plan.standings, now)
         outdated.refuse(fleet, store, plan, now, tell)
         run = Rollout(fleet, plan, backends, tell)
-        live = store.manifests(fleet.lineage).get(store.current(fleet.lineage) or 0)
+        end = last_chance(store.live_manifest(fleet.lineage))
         try:
-            left_out |= _carry_out(run, store, outbox, now, last_chance(live))
+            left_out |= _carry_out(run, store, outbox, now, end)
         except VetoError:
             _bar_what_the_issuer_refuses(run, store)
             raise
@@ -266,6 +266,10 @@ def _without_returned(store: Store) -> tuple[Fleet, dict[str, str]]:
 def _why_none(fleet: Fleet, store: Store) -> str:
     live = store.current(fleet.lineage)
     why = store.compromised(fleet.lineage).why(live) if live else ""
+    refused = store.refused(fleet.lineage)
+    if not why and refused:
+        number = max(refused)
+        why = f"generation {number_text(number)} is refused by the issuer: {refused[number]}"
     return why or "no generation has been issued yet"
 
 

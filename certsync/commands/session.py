@@ -48,7 +48,7 @@ def _state_put_aside(store: Store) -> list[str]:
         return []
     if aside is None:
         return []
-    console.warn(f"{store.state_file} cannot be read: it is kept as {aside}, and begun anew")
+    console.warn(f"{store.state_file} cannot be read: moved to {aside}, starting with none")
     return [f"put a broken state file aside as {aside}"]
 
 

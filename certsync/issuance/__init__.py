@@ -6,7 +6,6 @@ order, answers its challenges through the webroot, finalizes, and returns key an
 """
 
 from certsync.issuance.obtain import (
-    BLOCKED_KEY,
     Issued,
     Request,
     enroll,
@@ -19,6 +18,6 @@ from certsync.issuance.revoke import revoke
 from certsync.issuance.role import give_up_account, has_account, is_registered
 
 __all__ = [
-    "BLOCKED_KEY", "Issued", "Request", "enroll", "forget", "forget_if_kept", "give_up_account",
-    "has_account", "is_registered", "obtain", "pending_key_sum", "revoke",
+    "Issued", "Request", "enroll", "forget", "forget_if_kept", "give_up_account", "has_account",
+    "is_registered", "obtain", "pending_key_sum", "revoke",
 ]  # fmt: skip

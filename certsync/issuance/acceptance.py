@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -40,17 +40,16 @@ class Acceptance:
     """Whether a chain that leads to no root is better than none: the live one soon expires."""
 
     def chosen(
-        self, fullchain: str, others: Callable[[], Sequence[str]], now: datetime, tell: Tell
+        self, fullchain: str, others: Iterable[str], now: datetime, tell: Tell
     ) -> Certificate:
         """Return the certificate in a full chain, PEM, if it may go live.
 
-        ``others`` gives the chains that the CA offers besides (RFC 8555 section 7.4.2): the first
+        ``others`` are the chains that the CA offers besides (RFC 8555 section 7.4.2): the first
         one that leads to the roots is taken where this one does not.
 
         Raises:
             OrderFailedError: it is not what was ordered, or nginx or clients would not take it.
             StoreError: the roots cannot be read.
-            CaError: the CA cannot be asked for its other chains.
         """
         issued = self._read(fullchain, now)
         if more := sorted(set(issued.names) - set(self.names)):
@@ -58,7 +57,7 @@ class Acceptance:
         why = self._untrusted(fullchain)
         if not why:
             return issued
-        for other in others():
+        for other in others:
             if not self._untrusted(other):
                 tell("another chain of the CA's is taken, because it leads to the fleet's roots")
                 return self._read(other, now)
@@ -72,9 +71,9 @@ class Acceptance:
         try:
             issued = certificate.parse_chain(fullchain)
         except StoreError as error:
-            raise OrderFailedError(f"the CA sent something else: {error.message}") from None
+            raise OrderFailedError(f"the CA sent no usable certificate: {error.message}") from None
         if not certificate.belongs(self.pending.private_key(), issued):
-            raise OrderFailedError("the CA sent a certificate of another key")
+            raise OrderFailedError("the CA sent a certificate for a different key")
         if why := unfit(issued, self.names, now):
             raise OrderFailedError(f"the CA sent a certificate {why}")
         return issued

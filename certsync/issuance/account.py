@@ -18,24 +18,34 @@ from certsync.issuance.client import Client
 from certsync.issuance.clock import clock_finding, unverified_date
 from certsync.issuance.network import Network
 from certsync.issuance.problem import NO_ACME, kind, told
-from certsync.options import KeyType
 from certsync.store import write_whole
 
 
 def account_key(folder: Path) -> josepy.JWKEC:
     """Return the account's key, making it first if there is none.
 
-    It is written before it is used, so that an account at the CA never has a key that is lost.
+    It is written before it is used, so that an account at the CA never has a key that is lost. One
+    that cannot be read, or is of another kind, is kept aside: another account is better than none.
     """
-    path = folder / "key.pem"
-    if path.exists():
+    path = folder / registration.KEY
+    found = _kept_key(path)
+    if found is None:
+        found = ec.generate_private_key(ec.SECP256R1())
+        write_whole(path, certificate.key_pem(found), mode=0o600)
+    return josepy.JWKEC(key=found)
+
+
+def _kept_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
+    if not path.exists():
+        return None
+    try:
         key = certificate.load_key(path.read_bytes())
-    else:
-        key = certificate.make_key(KeyType.ECDSA_P256)
-        write_whole(path, certificate.key_pem(key), mode=0o600)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise StoreError(f"{path} is no ECDSA key", "put the right one back, or remove the folder")
-    return josepy.JWKEC(key=key)
+    except StoreError:
+        key = None
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == ec.SECP256R1.name:
+        return key
+    path.replace(path.with_suffix(".pem.broken"))
+    return None
 
 
 def has_key(folder: Path) -> bool:

@@ -56,5 +56,5 @@ def unverified_date(url: str) -> datetime | None:
         limits = http_get.Limits(SECONDS, 0)
         answer = http_get.get(url, limits, method="HEAD", context=unverified.context())
         return parsedate_to_datetime(answer.headers.get("Date", ""))
-    except (OSError, http.client.HTTPException, ValueError, TypeError):
+    except (OSError, http.client.HTTPException, ValueError, TypeError, OverflowError):
         return None

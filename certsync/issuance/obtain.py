@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from certsync import registration, steps
 from certsync.certificate import Certificate
-from certsync.errors import CaError, CertsyncError, OrderFailedError
+from certsync.errors import CaError, CertsyncError, OrderFailedError, StoreError
 from certsync.fleet import SYSTEM_ROOTS, Fleet
 from certsync.generation import Manifest
 from certsync.issuance.acceptance import Acceptance, client_context
@@ -27,11 +27,9 @@ from certsync.issuance.order import (
 )
 from certsync.steps import Step
 from certsync.store import Store, remove_folder
+from certsync.tries import KEY_PROBLEMS
 
 Tell = Callable[[str], None]
-
-BLOCKED_KEY = ("badPublicKey", "badCSR")
-"""Problems (RFC 8555 section 6.7) after which the same key would be refused again."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +83,12 @@ def obtain(fleet: Fleet, store: Store, now: datetime, tell: Tell, request: Reque
         ClockError: this machine's clock is over an hour from the CA's.
         StoreError: what the issuer needs is not on its disk.
     """
-    if request.roots:
-        client_context(request.roots)
+    roots = _roots(request, tell)
     acme, account = steps.take(Step.LOG_IN, lambda: _log_in(fleet, store, tell))
     forget_if_kept(fleet, store)
     pending = Pending(store.pending(fleet.lineage))
     if request.anew:
-        pending.forget_order()
+        forget(fleet, store)
     pending.prepare(fleet, b"" if request.new_key else _kept_key(fleet, store, request.before))
     tell(f"ordering a certificate for {', '.join(fleet.names)}")
     replaces = replaced(request.before, fleet, account) if request.replacing else ""
@@ -103,9 +100,9 @@ def obtain(fleet: Fleet, store: Store, now: datetime, tell: Tell, request: Reque
         raise
     try:
         steps.take(Step.VALIDATE, lambda: validate(acme, order, store.webroot))
-        fullchain = steps.take(Step.SIGN, lambda: finalize(acme, order))
+        signed = steps.take(Step.SIGN, lambda: finalize(acme, order))
     except CaError as error:
-        if error.problem in BLOCKED_KEY:
+        if error.problem in KEY_PROBLEMS:
             forget(fleet, store)
         # A failed validation ends its order (RFC 8555 section 7.1.6): another one is needed.
         if is_over(acme, order.uri):
@@ -113,9 +110,10 @@ def obtain(fleet: Fleet, store: Store, now: datetime, tell: Tell, request: Reque
             raise OrderFailedError(error.message, error.hint, error.problem) from None
         raise
     key = pending.key.read_bytes()
-    judge = Acceptance(fleet.names, pending, request.roots, request.insisting)
+    judge = Acceptance(fleet.names, pending, roots, request.insisting)
     try:
-        issued = judge.chosen(fullchain, lambda: alternatives(acme, order), now, tell)
+        others = alternatives(acme, signed, tell)
+        issued = judge.chosen(str(signed.fullchain_pem), others, now, tell)
     except Exception as error:
         # Fetched again, it would be the same: another order is needed.
         forget(fleet, store)
@@ -123,6 +121,24 @@ def obtain(fleet: Fleet, store: Store, now: datetime, tell: Tell, request: Reque
             raise
         raise OrderFailedError(f"the CA sent something that cannot be used: {error!r}") from error
     return Issued(key, issued, account, order.uri)
+
+
+def _roots(request: Request, tell: Tell) -> str:
+    """Return the roots to measure a chain by; none where they cannot be read and time runs out.
+
+    Raises:
+        StoreError: they cannot be read.
+    """
+    if not request.roots:
+        return ""
+    try:
+        client_context(request.roots)
+    except StoreError as error:
+        if not request.insisting:
+            raise
+        tell(f"warning: {error.message}; the chain is not looked at")
+        return ""
+    return request.roots
 
 
 def enroll(fleet: Fleet, store: Store, tell: Tell) -> str:

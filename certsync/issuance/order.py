@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -18,7 +18,7 @@ from acme import challenges, client, errors, messages
 
 from certsync import certificate
 from certsync.certificate import PrivateKey
-from certsync.errors import CaError, CaSilentError, CertsyncError
+from certsync.errors import CaBusyError, CaError, CaSilentError, CertsyncError
 from certsync.fleet import Fleet
 from certsync.generation import Manifest
 from certsync.issuance import problem
@@ -27,6 +27,9 @@ from certsync.issuance.network import retry_after
 from certsync.issuance.problem import told
 from certsync.store import remove_folder, write_whole
 from certsync.webroot import present
+
+MOST_CHAINS = 10
+"""Chains of one certificate that are looked at."""
 
 DEADLINE = timedelta(minutes=5)
 """How long the CA may take to validate, and again to sign."""
@@ -111,7 +114,7 @@ class Pending:
     def _facts(self, name: str) -> dict[str, object]:
         try:
             data = json.loads((self.folder / name).read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return data if isinstance(data, dict) else {}
 
@@ -260,8 +263,8 @@ def _validation_failed(failed: list[messages.AuthorizationResource]) -> Certsync
     return CaError(f"the CA could not validate, {told_by_ca}", hint)
 
 
-def finalize(acme: client.ClientV2, order: messages.OrderResource) -> str:
-    """Hand in the signing request and return the full chain, PEM, as the CA sent it.
+def finalize(acme: client.ClientV2, order: messages.OrderResource) -> messages.OrderResource:
+    """Hand in the signing request and return the order with the full chain, as the CA sent it.
 
     Raises:
         CaError: the CA refuses to sign.
@@ -269,23 +272,32 @@ def finalize(acme: client.ClientV2, order: messages.OrderResource) -> str:
     with told("signing the certificate"):
         if order.body.status in (messages.STATUS_PENDING, messages.STATUS_READY):
             _begin(acme, order)
-        return str(acme.poll_finalization(order, _deadline()).fullchain_pem)
+        # The library compares with a naive local time.
+        return acme.poll_finalization(order, datetime.now() + DEADLINE)  # noqa: DTZ005
 
 
-def alternatives(acme: client.ClientV2, order: messages.OrderResource) -> list[str]:
-    """Return the other chains, PEM, that the CA has for a signed order (RFC 8555 section 7.4.2).
+def alternatives(
+    acme: client.ClientV2, order: messages.OrderResource, tell: Callable[[str], None]
+) -> Iterator[str]:
+    """Give the other chains, PEM, that the CA has for a signed order (RFC 8555 section 7.4.2).
 
-    Raises:
-        CaError: the CA cannot be asked.
+    Each is asked for when it is wanted; one that cannot be had is told, and the next one given.
     """
-    with told("asking for other chains"):
-        found = acme.poll_finalization(order, _deadline(), fetch_alternative_chains=True)
-        return [str(each) for each in found.alternative_fullchains_pem or ()]
-
-
-def _deadline() -> datetime:
-    # The library compares with a naive local time.
-    return datetime.now() + DEADLINE  # noqa: DTZ005
+    try:
+        with told("asking for other chains"):
+            # The library fetches all of them or none.
+            links = acme._get_links(acme._post_as_get(order.body.certificate), "alternate")  # noqa: SLF001
+    except (CaError, CaBusyError) as error:
+        tell(f"warning: {error.message}")
+        return
+    for link in links[:MOST_CHAINS]:
+        try:
+            with told("fetching another chain"):
+                chain = str(acme._post_as_get(link).text)  # noqa: SLF001
+        except (CaError, CaBusyError) as error:
+            tell(f"warning: {error.message}")
+        else:
+            yield chain
 
 
 def _begin(acme: client.ClientV2, order: messages.OrderResource) -> None:

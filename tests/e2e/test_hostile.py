@@ -751,9 +751,9 @@ def test_who_has_the_push_key_deletes_what_is_not_in_use_and_nothing_else(
     assert siege.push() == (0, "")
     assert siege.ask(f"check {NAME} 0002")["ok"]
     live = siege.ask(f"discard {NAME} 0001")
-    assert live == {"ok": False, "why": "generation 0001 is live"}
+    assert live == {"ok": False, "code": "host", "why": "generation 0001 is live"}
     own = siege.ask(f"discard {NAME} 0000")
-    assert own == {"ok": False, "why": "generation 0000 is each backend's own"}
+    assert own == {"ok": False, "code": "host", "why": "generation 0000 is each backend's own"}
     assert siege.ask(f"discard {NAME} 0002") == {"ok": True, "discarded": "0002"}
     assert siege.ask(f"discard {NAME} 0002") == {"ok": True, "discarded": "0002"}
     assert siege.ask("discard evil.example.com 0001") == {"ok": True, "discarded": "0001"}
@@ -775,7 +775,7 @@ def test_a_good_generation_that_is_only_tried_is_not_kept(
         f"/etc/certsync/staging:\n\n{INBOX}:\n"
     )
     again = siege.ask(f"try {NAME} {number}")
-    assert again == {"ok": False, "why": "nothing has been received to be tried"}
+    assert again == {"ok": False, "code": "host", "why": "nothing has been received to be tried"}
 
 
 def test_the_placeholder_cannot_be_tried(siege: Siege, generation: Path) -> None:

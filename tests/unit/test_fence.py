@@ -13,11 +13,11 @@ from certsync import canary
 from certsync.canary import Sighting, leads_here
 from certsync.commands import fence
 from certsync.errors import BrokenStateError, FencedError
-from certsync.fence import LEFT_OUT, Fence
+from certsync.fence import LEFT_OUT, Fence, is_exception
 from certsync.rollout import Standing
 from certsync.state import Lineage, State
 from certsync.store import Store
-from tests.unit.fake_fleet import NAME, NOW, fleet
+from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
 
 DAY = timedelta(days=1)
 ISSUER = Standing("backend-01", reached=True)
@@ -74,7 +74,7 @@ def test_replicas_that_refuse_the_push_key_fence_the_issuer(store: Store) -> Non
     )
     assert caught.value.hint == (
         "was another backend promoted? then take this one's role away: `certsync promote FLEET "
-        "NAME` again; if not: `certsync deploy FLEET`"
+        "NAME` again; if not: `certsync deploy FLEET` (challenges no longer come here)"
     )
     assert caught.value.exit_status == 1
 
@@ -146,42 +146,59 @@ def test_one_refusal_beside_others_is_one_bad_replica_while_challenges_come_here
         heed(store, *refusing("backend-02", "backend-03"))
 
 
-def test_where_most_refuse_the_challenges_decide_only_before_the_live_certificate_expires(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for sightings, late, left_out in (
-        (OURS, False, False), (OURS, True, True), (ANOTHERS, True, False),
-    ):  # fmt: skip
-        lead(monkeypatch, sightings)
-        monkeypatch.setattr(fence, "last_chance", lambda _, late=late: NOW if late else NOW + DAY)
-        if left_out:
-            found = fence.leave_out(store, fleet(), ["backend-02", "backend-03"], [], NOW)
-            assert set(found) == {"backend-02", "backend-03"}
-        else:
-            with pytest.raises(FencedError):
-                fence.leave_out(store, fleet(), ["backend-02", "backend-03"], [], NOW)
+ONE, TWO, THREE = ["backend-02"], ["backend-02", "backend-03"], ["backend-03", "backend-04"]
 
 
 @pytest.mark.parametrize(
-    ("sightings", "lead_here"),
+    ("refusing", "accepting", "leads_here", "late", "exception"),
     [
-        pytest.param(OURS, True, id="the public address leads here"),
-        pytest.param([*OURS, sighting(PUBLIC6, seen=False)], False, id="one"),
-        pytest.param(
-            [
-                sighting(PUBLIC, reached=False, seen=False),
-                sighting("backend-02"),
-            ],
-            True,
-            id="it cannot be reached, and the replica that refuses leads here",
-        ),
-        pytest.param([sighting("backend-02", seen=False)], False, id="the replica leads elsewhere"),
-        pytest.param([sighting("backend-03")], False, id="another replica says nothing of it"),
-        pytest.param([], False, id="nobody says anything"),
+        pytest.param(ONE, ["backend-03"], True, False, True, id="one of two"),
+        pytest.param(ONE, ["backend-03"], None, False, False, id="nobody can say where they go"),
+        pytest.param(ONE, ["backend-03"], None, True, True, id="unless time runs out"),
+        pytest.param(ONE, THREE, False, True, False, id="they go elsewhere"),
+        pytest.param(TWO, [], True, False, False, id="all of two"),
+        pytest.param(TWO, [], True, True, True, id="all of two, and time runs out"),
+        pytest.param(TWO, [], None, True, False, id="nothing speaks for this issuer"),
+        pytest.param(ONE, [], None, True, False, id="the only one"),
     ],
 )
-def test_where_challenges_lead(sightings: list[Sighting], lead_here: bool) -> None:
-    assert leads_here(sightings, ["backend-02"]) is lead_here
+def test_two_witnesses_speak_for_an_issuer_and_in_the_end_one_is_enough(
+    refusing: list[str], accepting: list[str], leads_here: bool | None, late: bool, exception: bool
+) -> None:
+    assert is_exception(refusing, accepting, leads_here, late=late) is exception
+
+
+@pytest.mark.parametrize(
+    ("sightings", "early", "late"),
+    [
+        pytest.param(OURS, True, True, id="the public address leads here"),
+        pytest.param([*OURS, sighting(PUBLIC6, seen=False)], False, True, id="one of two does"),
+        pytest.param(ANOTHERS, False, False, id="it leads elsewhere"),
+        pytest.param(
+            [sighting(PUBLIC, reached=False, seen=False), sighting("backend-02")],
+            True, True, id="it cannot be reached, and the replica that refuses leads here",
+        ),
+        pytest.param([sighting("backend-02", seen=False)], None, None, id="a hostile replica"),
+        pytest.param([sighting("backend-03")], None, None, id="another replica says nothing"),
+        pytest.param([], None, None, id="nobody says anything"),
+    ],
+)  # fmt: skip
+def test_where_challenges_lead(
+    sightings: list[Sighting], early: bool | None, late: bool | None
+) -> None:
+    assert leads_here(sightings, ["backend-02"], late=False) is early
+    assert leads_here(sightings, ["backend-02"], late=True) is late
+
+
+def test_time_runs_out_for_a_damaged_live_generation_too(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lead(monkeypatch, OURS)
+    monkeypatch.setattr(Store, "manifests", lambda *_: {2: manifest(2, days=90)})
+    monkeypatch.setattr(Store, "current", lambda *_: 3)
+    with pytest.raises(FencedError):
+        fence.leave_out(store, fleet(), TWO, [], NOW + 74 * DAY)
+    assert set(fence.leave_out(store, fleet(), TWO, [], NOW + 75 * DAY)) == set(TWO)
 
 
 # What is remembered
@@ -205,7 +222,8 @@ def test_what_an_older_version_remembered_counts_from_now_on_and_once(store: Sto
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", json.dumps({"schema": 1, "refused": {"backend-02": "soon"}}),
-     json.dumps({"schema": 1, "refused": {"backend-02": "2026-11-21T12:00:00"}})],
+     json.dumps({"schema": 1, "refused": {"backend-02": "2026-11-21T12:00:00"}}),
+     json.dumps({"schema": 1, "accepted": "backend-02"}), "[" * 100_000],
 )  # fmt: skip
 def test_a_broken_memory_of_refusals_stops_the_run_and_is_not_forgotten(
     store: Store, text: str

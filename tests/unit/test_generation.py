@@ -7,7 +7,7 @@ from collections.abc import Collection
 import pytest
 
 from certsync.errors import StoreError
-from certsync.generation import Manifest, before, next_free, number_text, target
+from certsync.generation import Manifest, before, believed, next_free, number_text, target
 from tests.unit.fake_fleet import manifest
 
 
@@ -59,9 +59,16 @@ def test_the_next_number(own: int, claimed: Collection[int], number: int) -> Non
     assert next_free(own, claimed) == number
 
 
+def test_a_replica_that_claims_too_much_leaves_the_others_claims_as_they_are() -> None:
+    honest, hostile = {1, 8, 9, 10}, set(range(3, 40))
+    assert believed(7, [honest, hostile]) == {8, 9, 10}
+    assert next_free(7, believed(7, [honest, hostile])) == 11
+    assert believed(7, [{100}, set()]) == set()
+
+
 def test_the_end_of_the_numbers_is_an_error_that_says_how_to_go_on() -> None:
     for own in (9999, 10_000):
-        with pytest.raises(StoreError, match="has the last number there is") as caught:
+        with pytest.raises(StoreError, match="is the highest number of a generation") as caught:
             next_free(own, ())
         assert "move the folders with the highest numbers" in caught.value.hint
 

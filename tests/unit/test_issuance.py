@@ -13,7 +13,7 @@ from certsync.errors import CaBusyError, CaError, CaSilentError, ClockError
 from certsync.issuance.account import account_key
 from certsync.issuance.clock import clock_finding
 from certsync.issuance.network import retry_after
-from certsync.issuance.order import Pending, open_order
+from certsync.issuance.order import Pending, alternatives, open_order
 from certsync.issuance.problem import told
 from certsync.options import KeyType
 from certsync.store import sums
@@ -220,3 +220,38 @@ def test_an_open_order_outlives_a_ca_that_cannot_be_reached(tmp_path: Path) -> N
     assert pending.url() == "https://ca.example/order/1"
     assert open_order(ForgetfulCa(), pending, b"") is None  # type: ignore[arg-type]  # the same
     assert pending.url() == ""
+
+
+@pytest.mark.parametrize("text", [b"", b"-----BEGIN", b"\xff"])
+def test_an_account_key_that_cannot_be_read_is_kept_aside_and_another_one_made(
+    tmp_path: Path, text: bytes
+) -> None:
+    (tmp_path / "key.pem").write_bytes(text)
+    made = account_key(tmp_path)
+    assert (tmp_path / "key.pem.broken").read_bytes() == text
+    assert account_key(tmp_path) == made
+
+
+class SeveralChains:
+    """A CA with three alternate chains, the first of which cannot be had."""
+
+    def _post_as_get(self, url: str) -> requests.Response:
+        if url.endswith("/1"):
+            raise requests.exceptions.ConnectionError("refused")
+        found = requests.Response()
+        found._content = url.encode()
+        return found
+
+    def _get_links(self, _response: requests.Response, relation: str) -> list[str]:
+        assert relation == "alternate"
+        return ["https://ca.example/1", "https://ca.example/2", "https://ca.example/3"]
+
+
+def test_an_alternate_chain_that_cannot_be_had_keeps_nobody_from_the_next() -> None:
+    order = messages.OrderResource(
+        body=messages.Order(certificate="https://ca.example/0"), uri="https://ca.example/order"
+    )
+    said: list[str] = []
+    found = alternatives(SeveralChains(), order, said.append)  # type: ignore[arg-type]  # asked two things
+    assert list(found) == ["https://ca.example/2", "https://ca.example/3"]
+    assert said == ["warning: the CA cannot be reached, fetching another chain: refused"]

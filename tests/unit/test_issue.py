@@ -159,6 +159,24 @@ def test_an_account_that_could_not_order_is_registered_before_an_order_is_due(
     assert enrolled == ["once"]
 
 
+def test_a_registration_that_fails_is_tried_again_no_sooner_than_an_order(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    signs(monkeypatch, tmp_path)
+    unattended(store, NOW)
+    asked: list[str] = []
+
+    def enroll(*_: object) -> str:
+        asked.append("once more")
+        raise CaSilentError("the CA cannot be reached")
+
+    monkeypatch.setattr(issuance, "enroll", enroll)
+    for hour in range(24):
+        with pytest.raises(CaError):
+            unattended(store, NOW + timedelta(hours=hour))
+    assert len(asked) == 4
+
+
 # Failures
 
 
@@ -187,21 +205,20 @@ def test_every_failure_of_an_order_is_a_noted_try(
         unattended(store, NOW)
 
 
-@pytest.mark.parametrize("problem", ["badPublicKey", "badCSR"])
-def test_a_key_that_the_ca_refuses_is_not_offered_again(
-    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, problem: str
+@pytest.mark.parametrize(
+    ("problem", "new_key"), [("badPublicKey", True), ("badCSR", True), ("caa", False), ("", False)]
+)
+def test_a_key_that_the_ca_refuses_is_not_offered_again_until_a_certificate_is_there(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, problem: str, new_key: bool
 ) -> None:
-    for refusal, new_key in ((problem, True), ("caa", False), ("", False)):
+    for refusal in (problem, "", "rateLimited"):
         fails(monkeypatch, CaError("the CA refused", problem=refusal))
         with pytest.raises(CaError):
             issue.issue(store, NOW, lambda _: None)
-        asked = fails(monkeypatch, CaError("the CA refused"))
-        with pytest.raises(CaError):
-            issue.issue(store, NOW, lambda _: None)
-        assert asked[0].new_key is new_key
     asked = signs(monkeypatch, tmp_path)
     issue.issue(store, NOW, lambda _: None)
-    assert tries(store) == 0
+    issue.issue(store, NOW, lambda _: None, force=True)
+    assert [each.new_key for each in asked] == [new_key, False]
 
 
 def test_an_order_that_fails_often_is_given_up(

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from certsync import proving, receiver, revocation
+from certsync import proving, receiver, renewal_info, revocation
+from certsync.advice import Advice
 from certsync.certificate import parse_chain
 from certsync.commands import issue, outdated
-from certsync.errors import OutdatedError
+from certsync.errors import CaSilentError, OutdatedError
+from certsync.generation import Manifest
 from certsync.proof import Proof, Verdict
 from certsync.revocation import Finding
 from certsync.rollout import Plan, Standing
+from certsync.state import Lineage, State
 from certsync.store import Store, generation_files, sums
+from certsync.tries import Tries
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
 from tests.unit.test_receiver import make_pair
 
@@ -48,25 +53,40 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.serves: Sequence[Proof] = ()
         self.revoked = ""
-        self.asked: list[object] = []
+        self.window: tuple[datetime, datetime] | None = None
+        self.is_silent = False
+        self.asked: list[str] = []
         monkeypatch.setattr(proving, "prove", self.prove)
-        monkeypatch.setattr(revocation, "look", self.look)
+        monkeypatch.setattr(revocation, "by_list", self.by_list)
+        monkeypatch.setattr(renewal_info, "ask", self.ask)
 
-    def prove(self, hosts: object, *_: object) -> Sequence[Proof]:
+    def prove(self, *_: object) -> Sequence[Proof]:
         """Return what is served."""
-        self.asked.append(hosts)
+        self.asked.append("backends")
         return self.serves
 
-    def look(self, *_: object) -> Finding:
-        """Return what the CA says."""
-        self.asked.append("ca")
+    def by_list(self, *_: object) -> Finding:
+        """Return what the CA's revocation list says."""
+        self.asked.append("list")
         return Finding(self.revoked)
+
+    def ask(self, _fleet: object, _store: object, newest: Manifest, now: datetime) -> Any:
+        """Return what the CA suggests."""
+        self.asked.append("renewal information")
+        if self.is_silent:
+            raise CaSilentError("no answer")
+        return Advice(newest.fingerprint, self.window, "", now, now + DAY / 4), None
 
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     """Return a world in which all is well."""
     return World(monkeypatch)
+
+
+def remember(store: Store, **changes: Any) -> None:
+    """Let the issuer remember this of its lineage."""
+    store.remember(State({NAME: Lineage(**changes)}))
 
 
 def refuse(store: Store, *standings: Standing, days: float = 0) -> list[str]:
@@ -88,8 +108,11 @@ def test_a_backend_that_serves_something_newer_stops_the_rollout(
     )
     assert caught.value.hint == (
         "was backend-01 restored from a backup, or reverted to a snapshot? Then `certsync renew "
-        "--force` there orders one that replaces both; until then each backend serves what it has"
+        "--force` there orders a certificate that replaces all of them; until then each backend "
+        "serves what it has"
     )
+    # Better than what is about to expire.
+    assert refuse(store, NEWER, days=76)[0].startswith("warning: generation 0002 is older")
 
 
 @pytest.mark.parametrize(
@@ -130,18 +153,78 @@ def test_what_is_ordered_later_than_that_goes_live(store: Store, world: World) -
 def test_what_the_ca_has_revoked_goes_live_nowhere_and_another_one_is_ordered(
     store: Store, world: World
 ) -> None:
-    assert issue.outlook(store, NOW).due is None
     world.revoked = "it was revoked on 2026-11-20 10:00 UTC"
-    with pytest.raises(OutdatedError) as caught:
-        refuse(store)
-    assert caught.value.message == (
-        "nothing is activated: generation 0002: it was revoked on 2026-11-20 10:00 UTC"
-    )
-    look = issue.outlook(store, NOW)
+    for days in (2, 2.1):
+        with pytest.raises(OutdatedError) as caught:
+            refuse(store, days=days)
+        assert caught.value.message == (
+            "nothing is activated: generation 0002: the CA has revoked it"
+        )
+    assert world.asked == ["list", "renewal information"]
+    look = issue.outlook(store, NOW + 2 * DAY)
     assert look.due is not None
-    assert look.due.why == "the CA has revoked generation 0002, or wants it replaced"
+    assert look.due.why == "the CA has revoked generation 0002"
+    # A CA that revokes every new one at once gets one order a day.
+    assert issue.outlook(store, NOW + DAY / 2).due is None
     # Better than what is about to expire.
-    assert refuse(store, days=76)[0].startswith("warning: generation 0002: it was revoked")
+    assert refuse(store, days=76)[0].startswith("warning: generation 0002: the CA has revoked it")
+
+
+PAST = (NOW - DAY, NOW - DAY / 2)
+
+
+def test_what_the_ca_wants_replaced_at_once_waits_for_the_order_that_is_due(
+    store: Store, world: World
+) -> None:
+    world.window = PAST
+    with pytest.raises(OutdatedError, match="generation 0002: the CA wants it replaced at once"):
+        refuse(store)
+    advised = store.recall().lineage(NAME).advice
+    assert advised is not None
+    assert advised.window == PAST
+    due = issue.outlook(store, NOW).due
+    assert due is not None
+    assert due.why.startswith("the CA suggests ")
+
+
+@pytest.mark.parametrize(
+    ("window", "known"),
+    [
+        pytest.param(PAST, {"tries": Tries(count=1)}, id="an order has failed"),
+        pytest.param(PAST, {"hurried": (NOW - DAY / 2).isoformat()}, id="it wants each replaced"),
+        pytest.param((NOW - 400 * DAY, NOW - 399 * DAY), {}, id="a year ago"),
+        pytest.param((NOW + DAY, NOW + 2 * DAY), {}, id="later"),
+        pytest.param(None, {}, id="nothing"),
+    ],
+)
+def test_no_suggestion_keeps_a_replica_from_what_there_is_for_long(
+    store: Store, world: World, window: tuple[datetime, datetime] | None, known: dict[str, Any]
+) -> None:
+    world.window = window
+    remember(store, **known)
+    assert refuse(store) == []
+
+
+def test_a_replica_that_lags_for_long_has_the_ca_asked_every_six_hours(
+    store: Store, world: World
+) -> None:
+    for hour in range(24):
+        refuse(store, days=hour / 24)
+    assert world.asked.count("list") == world.asked.count("renewal information") == 4
+
+
+def test_a_restored_issuer_asks_whatever_it_remembers(store: Store, world: World) -> None:
+    remember(store, revocation_asked=NOW.isoformat())
+    world.serves, world.window = [SERVES_NEWER], PAST
+    with pytest.raises(OutdatedError, match="is older than what is served"):
+        refuse(store, NEWER)
+    assert world.asked == ["backends", "list", "renewal information"]
+    assert issue.outlook(store, NOW).due is not None
+
+
+def test_a_silent_ca_keeps_nobody(store: Store, world: World) -> None:
+    world.is_silent = True
+    assert refuse(store) == []
 
 
 def test_nobody_is_asked_where_nothing_is_activated_or_it_was_just_ordered(
@@ -152,4 +235,12 @@ def test_nobody_is_asked_where_nothing_is_activated_or_it_was_just_ordered(
     refuse(store)
     assert world.asked == []
     refuse(store, days=2)
-    assert world.asked == ["ca"]
+    assert world.asked == ["list", "renewal information"]
+
+
+def test_a_dry_run_asks_no_ca_and_writes_nothing(store: Store, world: World) -> None:
+    world.serves = [SERVES_NEWER]
+    plan = Plan(2, (), ("backend-02",), {}, (OWN, NEWER))
+    assert outdated.look(fleet(), store, plan, NOW).newer != ""
+    assert world.asked == ["backends"]
+    assert not store.state_file.exists()

@@ -43,9 +43,7 @@ def test_a_registration_that_is_broken_or_of_another_key_is_none(tmp_path: Path,
     lay(tmp_path)
     (tmp_path / "account.json").write_text(text, encoding="latin-1")
     assert registration.read(tmp_path) == {}
-    assert "is not known to belong to the key beside it" in registration.finding(
-        tmp_path, expected=False
-    )
+    assert "does not match key.pem beside it" in registration.finding(tmp_path, expected=False)
     lay(tmp_path)
     (tmp_path / "key.pem").write_text("another key")
     assert registration.read(tmp_path) == {}

@@ -13,7 +13,7 @@ from certsync import lock
 from certsync.commands import session
 from certsync.commands.afterwards import observed, readings
 from certsync.commands.issue import _wait_after_failures, claims, wish
-from certsync.commands.renew import Hour, Outlook, _refuse_the_past, described
+from certsync.commands.renew import Hour, Outlook, _bar_the_future, _refuse_the_past, described
 from certsync.errors import (
     CaBusyError,
     CaError,
@@ -36,6 +36,26 @@ from certsync.tries import Tries
 from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, manifest
 
 DAY = timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "live", "barred"),
+    [
+        pytest.param(365 * DAY, 1, True, id="in a year"),
+        pytest.param(DAY / 2, 1, False, id="a clock that is half a day behind"),
+        pytest.param(365 * DAY, 2, False, id="it is live: the clock may be wrong"),
+    ],
+)
+def test_what_is_not_valid_for_long_keeps_no_order_from_being_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: timedelta, live: int, barred: bool
+) -> None:
+    run = hour(tmp_path)
+    future = manifest(2, age=-ahead / DAY)
+    monkeypatch.setattr(Store, "manifests", lambda *_: {1: manifest(1, age=10), 2: future})
+    monkeypatch.setattr(Store, "numbers", lambda *_: [1, 2])
+    monkeypatch.setattr(Store, "current", lambda *_: live)
+    _bar_the_future(run)
+    assert (run.store.target(NAME) == 1) is barred
 
 
 def hour(tmp_path: Path) -> Hour:
@@ -272,7 +292,7 @@ def test_a_run_that_finds_its_memory_broken_says_so_and_notes_it(
     with session.on_issuer(session_store, "renew", "", NOW):
         pass
     aside = f"{session_store.state_file}.broken"
-    assert f"cannot be read: it is kept as {aside}" in capsys.readouterr().err
+    assert f"cannot be read: moved to {aside}" in capsys.readouterr().err
     run = session_store.recall().runs["renew"]
     assert run.did == (f"put a broken state file aside as {aside}",)
 

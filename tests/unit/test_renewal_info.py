@@ -169,7 +169,7 @@ def test_a_list_that_cannot_be_had_or_read_is_told_and_ends_nothing(
         serialization.Encoding.PEM
     )
     monkeypatch.setattr(revocation, "_get", fails)
-    assert revocation._by_list(pem + pem, NOW).unknown.startswith(f"{URL}: ")
+    assert revocation.by_list(pem + pem, NOW).unknown.startswith(f"{URL}: ")
 
 
 def test_a_list_of_somebody_else_or_of_last_year_says_nothing() -> None:

@@ -112,8 +112,12 @@ def test_a_veto_ends_before_the_live_certificate_does() -> None:
     for refusals in (most, [full_disk("backend-01")]):
         assert veto("backend-01", 3, refusals, end - HOUR, end) != ""
         assert veto("backend-01", 3, refusals, end, end) == ""
-    # It is barred, so that another one is ordered.
-    assert veto("backend-01", 3, [content("backend-01")], end, end) != ""
+    own = content("backend-01")
+    assert veto("backend-01", 3, [own], end - HOUR, end) != ""
+    # A replica takes it, and time runs out.
+    assert veto("backend-01", 3, [own], end, end) == ""
+    # None does: it is barred, so that another one is ordered.
+    assert veto("backend-01", 3, [own, *most], end, end) != ""
 
 
 def test_where_nothing_is_live_most_backends_stop_nothing_but_the_issuer_does() -> None:

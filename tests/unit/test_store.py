@@ -13,7 +13,7 @@ from certsync import receiver
 from certsync.certificate import belongs, key_pem, load_key, make_csr, make_key, parse_chain
 from certsync.errors import NewerSchemaError, StoreError
 from certsync.options import KeyType
-from certsync.state import State
+from certsync.state import Lineage, State
 from certsync.store import Store, generation_files, sums, write_whole
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
 from tests.unit.test_receiver import make_pair
@@ -141,7 +141,41 @@ def test_state_of_a_newer_schema_is_refused_and_left_alone(store: Store) -> None
     assert path.read_text() == '{"schema": 7}'
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"schema": 1, "lineages": 3}'])
+def test_the_newest_whole_generation_stands_for_a_live_one_that_is_lost(
+    store: Store, tmp_path: Path
+) -> None:
+    assert store.live_manifest(NAME) is None
+    kept(store, tmp_path, 1)
+    damaged = kept(store, tmp_path, 2)
+    receiver.point(NAME, "0001")
+    for number, lost in ((1, False), (1, True)):
+        if lost:
+            receiver.point(NAME, "0002")
+            (damaged / "chain.pem").write_text("x")
+        found = store.live_manifest(NAME)
+        assert found is not None
+        assert found.number == number
+    store.live(NAME).unlink()
+    assert store.live_manifest(NAME) is not None
+    receiver.point(NAME, "0000")
+    assert store.live_manifest(NAME) is None
+
+
+@pytest.mark.parametrize(
+    "lineage",
+    [{"hurried": "2026-11-21T12:00:00"}, {"revocation_asked": "soon"}, {"tries": {"count": "x"}}],
+)
+def test_state_whose_moments_cannot_be_compared_is_broken(
+    store: Store, lineage: dict[str, object]
+) -> None:
+    data = State({NAME: Lineage()}).to_json()
+    data["lineages"][NAME].update(lineage)
+    store.write_state(store.state_file, data)
+    assert store.recall() == State()
+    assert store.put_broken_state_aside() is not None
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema": 1, "lineages": 3}', "[" * 100_000])
 def test_broken_state_is_put_aside_and_begun_anew(store: Store, text: str) -> None:
     store.state_file.write_text(text)
     aside = store.put_broken_state_aside()
