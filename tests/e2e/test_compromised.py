@@ -315,7 +315,10 @@ def test_one_replica_that_refuses_the_key_is_named_and_left_out_of_a_renewal(roa
         for _ in range(2):
             ended = road.renew("--force")
             assert ended.status == 1
-            assert "backend-02: refuses the push key, and nothing says that another backend" in ended.stderr
+            assert (
+                "backend-02: refuses the push key, and nothing says that another backend"
+                in ended.stderr
+            )
             assert "AllowUsers" in ended.stderr
         assert road.lab.ca.orders() == orders + 2
         assert road.current(hardened) == before
