@@ -69,7 +69,7 @@ class Outcome:
         others = "the others serve it; " if serving else ""
         return RolloutError(
             f"generation {number_text(self.number)} is not served by all backends: {told}",
-            f"{others}run the same command again when this is mended",
+            f"{others}run the same command again when this is fixed",
         )
 
 
