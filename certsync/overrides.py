@@ -7,6 +7,7 @@ anything is changed.
 
 from __future__ import annotations
 
+import filecmp
 import re
 import traceback
 from collections import Counter
@@ -25,6 +26,8 @@ DEFAULT = re.compile(r"(?m)(?:^|[;{])\s*listen\s+([^\s;]+)\s[^;]*\bdefault(?:_se
 """A `listen` line of nginx's that makes its server the default one, and for what."""
 
 PLACE = "templates"
+LONGEST = 200
+"""Characters of what a template ended in: it may be a text of any length."""
 
 
 def names() -> list[str]:
@@ -37,22 +40,38 @@ def files(fleet: Fleet) -> list[str]:
     """Return the files of the fleet's own folder that are not ours to the byte.
 
     A fleet file may lie in a checkout, where the folder beside it is our own. Hidden files are
-    nobody's template.
+    nobody's template. A linked folder is not walked, and what is looked for is found in it.
     """
+    if not fleet.templates:
+        return []
     own, ours = Path(fleet.templates), templates.road() / PLACE
-    found = sorted(path.relative_to(own) for path in own.rglob("*")) if fleet.templates else []
+    found = {name for name in (*_walked(own), *names()) if _is_own(own, name)}
+    return sorted(name for name in found if not _are_same(own / name, ours / name))
+
+
+def links_out(fleet: Fleet) -> list[str]:
+    """Return the links in the fleet's own folder to what does not lie in it, or is not there."""
+    own = Path(fleet.templates)
+    links = [name for name in _walked(own) if (own / name).is_symlink()] if fleet.templates else []
     return [
-        str(path)
-        for path in found
-        if (own / path).is_file()
-        and not any(part.startswith(".") for part in path.parts)
-        and not _are_same(own / path, ours / path)
+        name
+        for name in links
+        if templates.leads_out(fleet.templates, name) or not (own / name).exists()
     ]
+
+
+def _walked(own: Path) -> list[str]:
+    found = [path.relative_to(own).as_posix() for path in sorted(own.rglob("*"))]
+    return [name for name in found if not templates.is_hidden(name)]
+
+
+def _is_own(own: Path, name: str) -> bool:
+    return (own / name).is_file() and not templates.leads_out(str(own), name)
 
 
 def _are_same(one: Path, other: Path) -> bool:
     try:
-        return other.is_file() and one.read_bytes() == other.read_bytes()
+        return other.is_file() and filecmp.cmp(one, other, shallow=False)
     except OSError:
         return False
 
@@ -69,6 +88,10 @@ def check(fleet: Fleet, path: str) -> list[str]:
         Mistake(f"{PLACE}/{name}", "overrides nothing", f"the templates are: {', '.join(known)}")
         for name in found
         if name not in known
+    ]
+    mistakes += [
+        Mistake(f"{PLACE}/{name}", "is a link to nothing in this folder", "put a copy there")
+        for name in links_out(fleet)
     ]
     for name in replaced:
         mistakes += _mistakes(fleet, name)
@@ -88,7 +111,8 @@ def _mistakes(fleet: Fleet, name: str) -> list[Mistake]:
     except Exception as error:  # noqa: BLE001  # whatever a person's template ends in is told
         line = _line(error, str(Path(fleet.templates) / name))
         place = f"{PLACE}/{name}, line {line}" if line else f"{PLACE}/{name}"
-        return [Mistake(place, str(error) or type(error).__name__, "compare it with certsync's")]
+        told = str(error)[:LONGEST] or type(error).__name__
+        return [Mistake(place, told, "compare it with certsync's")]
 
 
 def _line(error: Exception, path: str) -> int:

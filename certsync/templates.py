@@ -6,6 +6,7 @@ A file in the fleet's own folder of templates takes the place of ours with the s
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import zlib
 from pathlib import Path
@@ -42,6 +43,35 @@ def road() -> Path:
     return carried if carried.is_dir() else PACKAGE.parent
 
 
+class _Loader(jinja2.FileSystemLoader):
+    """Ours, and before them a fleet's own; what that folder only leads to is not read."""
+
+    def __init__(self, own: str, ours: str) -> None:
+        super().__init__([own, ours] if own else [ours])
+        self._own = own
+
+    def get_source(self, environment: Any, template: str) -> Any:
+        """Return a template's text, its path, and whether that is still its text.
+
+        Raises:
+            jinja2.TemplateNotFound: it is hidden, a link leads out of the folder, or there is none.
+        """
+        if self._own and (is_hidden(template) or leads_out(self._own, template)):
+            told = f"{template!r} is hidden, or lies outside of {self._own}"
+            raise jinja2.TemplateNotFound(template, told)
+        return super().get_source(environment, template)
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a part of a relative path is hidden: nobody's template."""
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def leads_out(folder: str, name: str) -> bool:
+    """Return whether a relative path leads out of the folder, by a link."""
+    return not Path(os.path.realpath(Path(folder) / name)).is_relative_to(os.path.realpath(folder))
+
+
 def render(name: str, own: str, **values: Any) -> str:
     """Return a template's text; ``own`` is the folder that a fleet has templates of its own in.
 
@@ -52,9 +82,8 @@ def render(name: str, own: str, **values: Any) -> str:
     Raises:
         jinja2.TemplateError: the template has a mistake, or reaches for what is not its own.
     """
-    folders = [own] * bool(own) + [str(road() / "templates")]
     environment = ImmutableSandboxedEnvironment(
-        loader=jinja2.FileSystemLoader(folders),
+        loader=_Loader(own, str(road() / "templates")),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import jinja2
 import pytest
 
 from certsync import gate, overrides, templates
@@ -233,6 +234,63 @@ def test_a_template_cannot_change_what_the_next_one_is_given(own: Fleet) -> None
     put(own, SITE, "{% set own = [] %}\n{{ own.append(1) }}")
     [found] = mistakes(own)
     assert found.place == f"templates/{SITE}, line 2"
+
+
+TOLD = "{% set t %}{% include 'NAME' %}{% endset %}{{ {}[t] }}"
+"""Ends in an error whose message is the text of a file."""
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "name"),
+    [
+        (".x", "secret", ".x"),
+        ("x", "secret", "x"),
+        ("nginx/x", "secret", "nginx/x"),
+        ("linked", ".", "linked/secret"),
+        (".linked", ".", ".linked/secret"),
+        ("dots", "templates/../secret", "dots"),
+    ],
+)
+def test_a_template_reads_no_file_outside_of_its_folder(
+    own: Fleet, tmp_path: Path, link: str, target: str, name: str
+) -> None:
+    (tmp_path / "secret").write_text("swordfish")
+    put(own, SITE, TOLD.replace("NAME", name))
+    (Path(own.templates) / link).symlink_to(tmp_path / target)
+    assert "swordfish" not in str(mistakes(own))
+    with pytest.raises(jinja2.TemplateNotFound):
+        templates.nginx(own, own.issuer, http2_directive=True)
+
+
+@pytest.mark.parametrize("link", ["nginx", SITE])
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_out_of_the_folder_is_told(
+    own: Fleet, tmp_path: Path, link: str, *, exists: bool
+) -> None:
+    elsewhere = replace(own, templates=str(tmp_path / "elsewhere"))
+    if exists:
+        put(elsewhere, SITE, "{% broken")
+    (Path(own.templates) / link).parent.mkdir(exist_ok=True)
+    (Path(own.templates) / link).symlink_to(Path(elsewhere.templates) / link)
+    [found] = mistakes(own)
+    assert (found.place, found.message) == (
+        f"templates/{link}", "is a link to nothing in this folder",
+    )  # fmt: skip
+
+
+def test_a_link_inside_of_the_folder_is_followed_also_to_a_folder(own: Fleet) -> None:
+    put(own, ".mine/site.conf.j2", "{{ oops }}")
+    (Path(own.templates) / "nginx").symlink_to(".mine")
+    (Path(own.templates) / "loop").symlink_to(".")
+    [found] = mistakes(own)
+    assert (found.place, found.message) == (f"templates/{SITE}, line 1", "'oops' is undefined")
+
+
+def test_what_a_template_ends_in_is_told_in_few_words(own: Fleet) -> None:
+    put(own, SITE, "{{ {}['x' * 100000] }}")
+    [found] = mistakes(own)
+    assert found.message.startswith("'dict object' has no attribute 'xxx")
+    assert len(found.message) == overrides.LONGEST
 
 
 SECOND = "nginx would have more than one default server for {}, and not start"
