@@ -2,22 +2,26 @@
 
 They lie in a folder `templates/` beside the fleet file, by the same relative names as ours. Each is
 filled in here with everything that a deploy may fill it with, so that a mistake is told before
-anything is changed.
+anything is changed. A child process with limits does that: a template may ask for any time and
+memory.
 """
 
 from __future__ import annotations
 
 import filecmp
+import json
 import re
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import astuple
 from pathlib import Path
 
 import jinja2
 
-from certsync import gate, templates
-from certsync.errors import FleetFileError, Mistake
+from certsync import gate, limits, process, templates
+from certsync.errors import FleetFileError, HostError, Mistake
 from certsync.fleet import Fleet
 from certsync.gate import Gate
 
@@ -28,6 +32,16 @@ DEFAULT = re.compile(r"(?m)(?:^|[;{])\s*listen\s+([^\s;]+)\s[^;]*\bdefault(?:_se
 PLACE = "templates"
 LONGEST = 200
 """Characters of what a template ended in: it may be a text of any length."""
+
+SECONDS = 10
+"""Processor time for all templates of a fleet; they take less than one."""
+
+WALL_SECONDS = 120
+MEMORY = 512 * 1024 * 1024
+"""Bytes beyond those of a process that has done nothing yet."""
+
+TOO_MUCH = "takes too long or too much memory"
+CHILD = "import sys; sys.path[:] = {!r}; from certsync import overrides; overrides.answer()"
 
 
 def names() -> list[str]:
@@ -93,14 +107,53 @@ def check(fleet: Fleet, path: str) -> list[str]:
         Mistake(f"{PLACE}/{name}", "is a link to nothing in this folder", "put a copy there")
         for name in links_out(fleet)
     ]
-    for name in replaced:
-        mistakes += _mistakes(fleet, name)
+    mistakes += tried(fleet, replaced) if replaced else []
     if mistakes:
         raise FleetFileError(path, mistakes)
     return replaced
 
 
-def _mistakes(fleet: Fleet, name: str) -> list[Mistake]:
+def tried(fleet: Fleet, replaced: list[str]) -> list[Mistake]:
+    """Return what is wrong with the templates, as a child process with limits finds it."""
+    asked = {
+        "fleet": json.dumps(fleet.to_json()),
+        "names": replaced,
+        "seconds": SECONDS,
+        "memory": MEMORY,
+    }
+    # Isolated, or modules in the folder that somebody else's fleet lies in would be loaded.
+    argv = [sys.executable, "-I", "-c", CHILD.format(sys.path)]
+    try:
+        done = process.run(argv, input=json.dumps(asked), seconds=WALL_SECONDS)
+    except HostError:
+        return [Mistake(PLACE, TOO_MUCH)]
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    mistakes = [Mistake(*each) for answer in answers for each in answer]
+    if done.status:
+        name = replaced[min(len(answers), len(replaced) - 1)]
+        told = TOO_MUCH if done.status < 0 else done.last_words
+        mistakes.append(Mistake(_whole_place(fleet, name), told))
+    # A template that is filled in with others tells their mistakes too.
+    return list(dict.fromkeys(mistakes))
+
+
+def answer() -> None:
+    """Try the templates that standard input names, and print a line of mistakes for each.
+
+    It ends at the first one that takes too much: nothing is left for others.
+    """
+    asked = json.load(sys.stdin)
+    fleet = Fleet.from_json(asked["fleet"])
+    limits.limit(asked["seconds"], asked["memory"])
+    for name in asked["names"]:
+        mistakes = mistakes_of(fleet, name)
+        sys.stdout.write(json.dumps([astuple(each) for each in mistakes]) + "\n")
+        sys.stdout.flush()
+        if any(each.message == TOO_MUCH for each in mistakes):
+            return
+
+
+def mistakes_of(fleet: Fleet, name: str) -> list[Mistake]:
     """Return the first thing that is wrong with a template, or nothing."""
     work = _kept_gates if name == HAPROXY else _filled_in
     try:
@@ -108,19 +161,29 @@ def _mistakes(fleet: Fleet, name: str) -> list[Mistake]:
     except (PermissionError, UnicodeDecodeError) as error:
         told = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         return [Mistake(f"{PLACE}/{name}", f"cannot be read: {told}")]
+    except (TimeoutError, MemoryError) as error:
+        return [Mistake(_place(fleet, name, error), TOO_MUCH)]
     except Exception as error:  # noqa: BLE001  # whatever a person's template ends in is told
-        line = _line(error, str(Path(fleet.templates) / name))
-        place = f"{PLACE}/{name}, line {line}" if line else f"{PLACE}/{name}"
         told = str(error)[:LONGEST] or type(error).__name__
-        return [Mistake(place, told, "compare it with certsync's")]
+        return [Mistake(_place(fleet, name, error), told, "compare it with certsync's")]
 
 
-def _line(error: Exception, path: str) -> int:
-    """Return the line of the template at which it ended; 0: it is not known."""
+def _place(fleet: Fleet, name: str, error: Exception) -> str:
+    """Return at which template of the fleet's own it ended, and at which line if that is known."""
+    frames = [(each.filename, each.lineno) for each in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, jinja2.TemplateSyntaxError):
-        return error.lineno
-    frames = traceback.extract_tb(error.__traceback__)
-    return next((frame.lineno or 0 for frame in reversed(frames) if frame.filename == path), 0)
+        frames.append((error.filename or "", error.lineno))
+    for path, line in reversed(frames):
+        if Path(path).is_relative_to(fleet.templates):
+            return f"{PLACE}/{Path(path).relative_to(fleet.templates)}, line {line}"
+    return _whole_place(fleet, name)
+
+
+def _whole_place(fleet: Fleet, name: str) -> str:
+    """Return a template's place; its folder's where others, which are filled in with it, lie."""
+    folder = Path(name).parts[0]
+    together = {each for each in files(fleet) if Path(each).parts[0] == folder} & set(names())
+    return f"{PLACE}/{folder if len(together) > 1 else name}"
 
 
 def _kept_gates(fleet: Fleet, name: str) -> list[Mistake]:
@@ -191,7 +254,7 @@ def _filled_in(fleet: Fleet, name: str) -> list[Mistake]:
 
 def _second_defaults(fleet: Fleet, name: str) -> list[Mistake]:
     """Return that a template makes a server the default where there is one: nginx refuses both."""
-    if not _defaults((Path(fleet.templates) / name).read_text()):
+    if not _defaults((Path(fleet.templates) / name).read_text("utf-8")):
         return []
     for machine in fleet.backends:
         made = templates.nginx(fleet, machine, http2_directive=True).values()

@@ -34,7 +34,7 @@ DECISIONS = ("advice", "alerts", "certbot", "certificate", "compromise", "fleet"
              "report", "rollout", "schedule", "state", "steps", "terminal", "tickets", "tries",
              "vrrp", "watch")  # fmt: skip
 HANDS = ("caa", "canary", "console", "deadline", "dns", "heartbeat", "host", "http_get",
-         "issuance", "keyring",
+         "issuance", "keyring", "limits",
          "notification", "overrides", "process", "proving", "pyinfra_run", "renewal_info",
          "replication", "resumption", "revocation", "store", "textfile", "webroot",
          "wheels")  # fmt: skip

@@ -1,0 +1,79 @@
+"""A fleet's own templates are tried in a process that can take so much and no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from certsync import overrides, process
+from certsync.fleet import Fleet
+from tests.unit.fake_fleet import fleet
+from tests.unit.test_overrides import OURS, SITE, mistakes, put
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Fleet:
+    """Return a fleet with an empty folder of its own templates."""
+    (tmp_path / "templates").mkdir()
+    return fleet(templates=str(tmp_path / "templates"))
+
+
+LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        pytest.param(LOOP, f"{SITE}, line 2", id="a loop"),
+        pytest.param("{{ 7 ** (7 ** 9) }}", "nginx", id="a step that is not interrupted"),
+        pytest.param("{{ 'a' * 1000000000 }}", f"{SITE}, line 2", id="a text"),
+        pytest.param("{{ '%300000000d' | format(1) }}", "nginx", id="a number"),
+        pytest.param("{{ 'x' | center(300000000) }}", "nginx", id="a text in the middle"),
+    ],
+)
+def test_a_template_that_takes_too_much_is_refused_and_takes_no_more(
+    own: Fleet, monkeypatch: pytest.MonkeyPatch, text: str, place: str
+) -> None:
+    monkeypatch.setattr(overrides, "SECONDS", 1)
+    put(own, "nginx/balancers.conf.j2", (OURS / "nginx/balancers.conf.j2").read_text() + "# mine\n")
+    put(own, SITE, f"\n{text}\n")
+    [found] = mistakes(own)
+    assert found.place == f"templates/{place}"
+    assert found.message == "takes too long or too much memory"
+
+
+def test_every_template_has_its_mistakes_told_once(own: Fleet) -> None:
+    put(own, "nginx/balancers.conf.j2", "# mine")
+    put(own, "nginx/lb.html.j2", "{{ 1 / 0 }}")
+    put(own, SITE, "\n{{ oops }}")
+    put(own, "renewal/cron.j2", "{% if %}")
+    assert [each.place for each in mistakes(own)] == [
+        f"templates/{SITE}, line 2",
+        "templates/nginx/lb.html.j2, line 1",
+        "templates/renewal/cron.j2, line 1",
+    ]
+
+
+def test_a_child_that_does_not_end_is_ended(own: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overrides, "WALL_SECONDS", 0.5)
+    put(own, SITE, LOOP)
+    [found] = mistakes(own)
+    assert (found.place, found.message) == ("templates", "takes too long or too much memory")
+
+
+def test_only_templates_of_ones_own_cost_a_process(
+    own: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "run", None)
+    assert overrides.check(own, "fleet.toml") == []
+    assert overrides.check(fleet(), "fleet.toml") == []
+
+
+def test_no_module_of_the_folder_that_it_is_run_in_is_loaded(
+    own: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    put(own, SITE, "# mine\n")
+    assert overrides.check(own, "fleet.toml") == [SITE]
