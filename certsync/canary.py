@@ -6,6 +6,7 @@ public address: the way a validator goes. What was seen is judged by `misses`, w
 
 from __future__ import annotations
 
+import errno
 import secrets
 import socket
 from collections.abc import Collection, Iterable, Sequence
@@ -22,6 +23,8 @@ SECONDS = 5.0
 LARGEST = 1024
 HTTP_PORT = 80
 AT_ONCE = 16
+NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""A router on the way may say so too, where this machine itself knows a route."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Sighting:
     """Whether the connection was refused or cut off there, as a validator's would be."""
 
     no_route: bool = False
-    """Whether this machine has no way out to such an address at all: it says nothing about it."""
+    """Whether there is no way from this machine to a public address: it says nothing about it."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +99,17 @@ def _ask(where: str, address: str, public: bool, name: str, token: str, content:
 
 
 def _missed(where: str, address: str, public: bool, error: Exception) -> Sighting:
+    if not isinstance(error, OSError):
+        told = f"no HTTP ({' '.join(str(error).split())[:60]!r})"
+        return Sighting(where, address, public, reached=True, seen=False, answer=told)
     refused = isinstance(error, ConnectionError)
-    no_route = not refused and not _has_route(address)
+    has_route = refused or _has_route(address)
     answer = getattr(error, "strerror", "") or str(error) or type(error).__name__
     if isinstance(error, ConnectionRefusedError):
         answer = f"it refuses connections on port {HTTP_PORT}"
-    if no_route:
+    if not has_route:
         answer = "this machine has no route there"
+    no_route = not has_route or (public and error.errno in NO_ROUTE)
     return Sighting(
         where, address, public,
         reached=False, seen=False, answer=answer, refused=refused, no_route=no_route,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import threading
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from certsync import canary, dns
+from certsync import canary, dns, http_get
 from certsync.canary import Sighting, judge
 from certsync.deadline import within
 from certsync.dns import Found, findings, look_up, look_up_all, records
@@ -218,6 +219,60 @@ def test_a_connection_that_is_refused_and_one_without_a_route_are_told_apart(
     assert refused.answer == f"it refuses connections on port {canary.HTTP_PORT}"
     assert (away.refused, away.no_route) == (False, True)
     assert away.answer == "this machine has no route there"
+
+
+@pytest.mark.parametrize(
+    ("number", "no_route"),
+    [
+        (errno.ENETUNREACH, True),
+        (errno.EHOSTUNREACH, True),
+        (errno.EAFNOSUPPORT, True),
+        (errno.EADDRNOTAVAIL, True),
+        (errno.ETIMEDOUT, False),
+    ],
+)
+def test_a_way_that_ends_in_the_network_is_no_route_to_a_public_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, *, no_route: bool
+) -> None:
+    def fails(*_args: object, **_named: object) -> None:
+        raise OSError(number, "it ends here")
+
+    monkeypatch.setattr(http_get, "get", fails)
+    one = machine("backend-01", 11, private_address="127.0.0.1")
+    lone = replace(fleet(), backends=(one,), public_addresses=("127.0.0.1",))
+    backend, public = canary.look(lone, tmp_path)
+    assert (backend.no_route, public.no_route) == (False, no_route)
+    assert (public.reached, public.answer) == (False, "it ends here")
+
+
+@pytest.mark.parametrize(
+    ("banner", "answer"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2p1\r\n", "no HTTP ('SSH-2.0-OpenSSH_9.2p1')"),
+        (b"220 \x1b[2J\t  mail\xa0\r\n", r"no HTTP ('220 \x1b[2J mail')"),
+        (b"HTTP/1.1 abc\r\n\r\n", "no HTTP ('HTTP/1.1 abc')"),
+    ],
+)
+def test_what_is_no_http_is_an_answer_and_stops_a_first_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, banner: bytes, answer: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        monkeypatch.setattr(canary, "HTTP_PORT", listening.getsockname()[1])
+        thread = threading.Thread(target=say, args=(listening, banner))
+        thread.start()
+        lone = replace(fleet(), backends=(), public_addresses=("127.0.0.1",))
+        [sighting] = canary.look(lone, tmp_path)
+        thread.join()
+    assert (sighting.reached, sighting.seen, sighting.answer) == (True, False, answer)
+    assert f"127.0.0.1: answers {answer}" in judge(lone, [sighting]).misses
+
+
+def say(listening: socket.socket, banner: bytes) -> None:
+    """Answer whatever is asked with a banner."""
+    connection, _address = listening.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(banner)
 
 
 def test_a_backend_that_drips_its_answer_holds_nobody(
