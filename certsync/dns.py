@@ -29,6 +29,8 @@ INSIDE = [
 ]  # fmt: skip
 """Addresses that lead somewhere only inside of a network (RFC 1918, 6598, 3927, 4193, 4291)."""
 
+DNS64 = ipaddress.ip_network("64:ff9b::/96")
+
 
 def resolved(host: str, port: int | None, seconds: float = SECONDS) -> list[tuple[Any, ...]]:
     """Return what getaddrinfo(3) finds for TCP, which has no limit of its own.
@@ -117,14 +119,15 @@ def _of_name(fleet: Fleet, name: str, looked: Found) -> list[DnsFinding]:
 
 def _is_seen_from_inside(fleet: Fleet, address: str) -> bool:
     """Return whether an address is this machine itself, or the fleet inside of its own network."""
-    place = ipaddress.ip_address(address)
+    place = _unwrapped(address)
     own = {each for host in fleet.machines for each in (host.address, host.private_address)}
-    return place.is_loopback or (address in own and any(place in network for network in INSIDE))
+    return place.is_loopback or (str(place) in own and any(place in each for each in INSIDE))
 
 
 def _whose(fleet: Fleet, addresses: list[str]) -> str:
+    found = {_plain(address) for address in addresses}
     for host in fleet.backends:
-        if {host.address, host.private_address} & set(addresses):
+        if {host.address, host.private_address} & found:
             return f"which is {host.name}: it must lead to the balancer"
     return "which is not a public address of the fleet"
 
@@ -144,4 +147,17 @@ def records(fleet: Fleet) -> list[str]:
 
 
 def _plain(address: str) -> str:
-    return str(ipaddress.ip_address(address))
+    return str(_unwrapped(address))
+
+
+def _unwrapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address, and the IPv4 one that is meant where a resolver made IPv6 of it.
+
+    IPv4-mapped (RFC 4291 section 2.5.5.2), or DNS64's well-known prefix (RFC 6052 section 2.1).
+    """
+    place = ipaddress.ip_address(address)
+    if place.version == 4:
+        return place
+    return (
+        ipaddress.IPv4Address(place.packed[-4:]) if place in DNS64 else place.ipv4_mapped or place
+    )

@@ -26,6 +26,21 @@ V4, V6 = FLEET.public_addresses
     [
         ((V4, V6), None, False),
         ((V4, "2001:db8:113:0::10"), None, False),
+        ((f"::ffff:{V4}", V6), None, False),
+        ((V4, f"64:ff9b::{V4}"), f"{NAME} has no AAAA record {V6}", False),
+        (
+            ("::ffff:203.0.113.12",),
+            (
+                f"{NAME} leads to ::ffff:203.0.113.12, which is backend-02: "
+                "it must lead to the balancer"
+            ),
+            True,
+        ),
+        (
+            (V4, V6, "64:ff9b::192.0.2.1"),
+            f"{NAME} leads to 64:ff9b::192.0.2.1, which is not a public address of the fleet",
+            True,
+        ),
         ((), f"{NAME} has no A or AAAA record", True),
         ((V4,), f"{NAME} has no AAAA record {V6}", False),
         (
@@ -49,7 +64,7 @@ def test_records_are_compared_with_the_public_addresses(
 
 INNER = replace(
     FLEET,
-    backends=(machine("web-1", 11, private_address="10.0.0.11"),),
+    backends=(machine("web-1", 11, address="web-1.example", private_address="10.0.0.11"),),
     balancers=(machine("balancer", 10, private_address="10.0.0.10"),),
     issuer_name="web-1",
 )
@@ -62,6 +77,10 @@ INNER = replace(
         (("::1",), False),
         (("10.0.0.10",), False),
         (("10.0.0.11", V4), False),
+        (("::ffff:127.0.1.1",), False),
+        (("::ffff:10.0.0.10", "64:ff9b::a00:a"), False),
+        (("64:ff9b::7f00:101", V4), False),
+        (("fe80::1%1",), True),
         (("10.0.0.12",), True),
         (("127.0.1.1", "192.0.2.1"), True),
         (("203.0.113.11",), True),
