@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unicodedata import category
 
 LAYOUT = "\n\t"
 """What our own texts of several lines are laid out with."""
@@ -12,9 +13,12 @@ def harmless(text: str) -> str:
     """Return a text with a `?` in the place of each character that is not shown as one.
 
     Escape and other control characters are among them, and those that turn the direction of the
-    text round (Unicode's categories Cc and Cf).
+    text round (Unicode's categories Cc and Cf). Another blank (Zs), as French has them, is a space.
     """
-    return "".join(each if each in LAYOUT or each.isprintable() else "?" for each in text)
+    return "".join(
+        each if each in LAYOUT or each.isprintable() else " " if category(each) == "Zs" else "?"
+        for each in text
+    )
 
 
 def harmless_values(data: Any) -> Any:

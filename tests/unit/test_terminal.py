@@ -31,12 +31,15 @@ CLEANED = "?]0;owned??[2J??31m???gnp?.??"
         (HOSTILE, CLEANED),
         ("two\n\tlines", "two\n\tlines"),
         ("Zürich … „ja“", "Zürich … „ja“"),
+        ("Erreur\u00a0: refus\u00e9\u202f! a\u3000b\u2003c", "Erreur : refusé ! a b c"),
+        ("a\u2028b\u2029c\u0085d", "a?b?c?d"),
         ("cut\udcffoff", "cut?off"),
         ("", ""),
     ],
 )
 def test_what_is_not_shown_as_a_character_becomes_a_question_mark(text: str, shown: str) -> None:
     assert harmless(text) == shown
+    assert harmless(shown) == shown
 
 
 SINKS: dict[str, Callable[[str], None]] = {
