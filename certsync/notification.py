@@ -21,6 +21,7 @@ from certsync.alerts import Message
 from certsync.errors import NotifyError
 from certsync.fleet import Fleet
 from certsync.store import Store, write_whole
+from certsync.terminal import harmless
 
 SET = "certsync notify --set"
 SCHEME = re.compile(r"([a-z][a-z0-9+-]{0,15})://")
@@ -139,9 +140,11 @@ def accepts(service: Service, message: Message) -> bool:
     if sender is None:
         return False
     kind = "success" if message.good else "failure"
+    # Other machines' words are in it, and a mail may be read in a terminal.
+    title, body = harmless(message.title), harmless(message.body)
     with _nothing_let_out():
         try:
-            return bool(sender.notify(message.body, title=message.title, notify_type=kind))
+            return bool(sender.notify(body, title=title, notify_type=kind))
         except Exception:  # noqa: BLE001  # whatever a service's code raises may tell its URL
             return False
 

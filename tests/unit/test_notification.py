@@ -91,6 +91,14 @@ def test_a_message_arrives_with_its_title_its_body_and_its_kind(service: Web, st
     ]
 
 
+def test_what_other_machines_say_is_sent_harmless(service: Web, store: Store) -> None:
+    notification.keep(store, url(service).encode())
+    hostile = Message("a\x1b]0;b\x07", "error: \x1b[2J\u202eno\u00a0!\nhint: x", good=False)
+    assert sent(store, hostile) == ((hostile,), [])
+    [body] = [json.loads(body) for _, body in service.asked]
+    assert (body["title"], body["message"]) == ("a?]0;b?", "error: ?[2J?no !\nhint: x")
+
+
 def test_nothing_to_send_reads_nothing_and_loads_nothing(tmp_path: Path) -> None:
     program = (
         "import sys; from certsync import notification; from certsync.store import Store; "
