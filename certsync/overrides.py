@@ -36,7 +36,10 @@ LONGEST = 200
 SECONDS = 10
 """Processor time for all templates of a fleet; they take less than one."""
 
-WALL_SECONDS = 120
+SITES_A_SECOND = 20
+"""A large fleet has more: a second for so many sites of a backend; they take a third of it."""
+
+WALL_SECONDS = 300
 MEMORY = 512 * 1024 * 1024
 """Bytes beyond those of a process that has done nothing yet."""
 
@@ -118,7 +121,7 @@ def tried(fleet: Fleet, replaced: list[str]) -> list[Mistake]:
     asked = {
         "fleet": json.dumps(fleet.to_json()),
         "names": replaced,
-        "seconds": SECONDS,
+        "seconds": SECONDS + len(fleet.backends) * len(fleet.lineages) // SITES_A_SECOND,
         "memory": MEMORY,
     }
     # Isolated, or modules in the folder that somebody else's fleet lies in would be loaded.
@@ -131,7 +134,8 @@ def tried(fleet: Fleet, replaced: list[str]) -> list[Mistake]:
     mistakes = [Mistake(*each) for answer in answers for each in answer]
     if done.status:
         name = replaced[min(len(answers), len(replaced) - 1)]
-        told = TOO_MUCH if done.status < 0 else done.last_words
+        too_much = done.status < 0 or done.last_words.endswith(("MemoryError", "TimeoutError"))
+        told = TOO_MUCH if too_much else done.last_words
         mistakes.append(Mistake(_whole_place(fleet, name), told))
     # A template that is filled in with others tells their mistakes too.
     return list(dict.fromkeys(mistakes))

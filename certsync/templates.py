@@ -62,6 +62,25 @@ class _Loader(jinja2.FileSystemLoader):
         return super().get_source(environment, template)
 
 
+class _Compiled(jinja2.BytecodeCache):
+    """Templates as they were compiled, by name and text: most of the time goes into that."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Any) -> None:
+        """Give what is kept; what was made of another text is not taken."""
+        if kept := self._kept.get(bucket.key):
+            bucket.bytecode_from_string(kept)
+
+    def dump_bytecode(self, bucket: Any) -> None:
+        """Keep what was compiled."""
+        self._kept[bucket.key] = bucket.bytecode_to_string()
+
+
+COMPILED = _Compiled()
+
+
 def is_hidden(name: str) -> bool:
     """Return whether a part of a relative path is hidden: nobody's template."""
     return any(part.startswith(".") for part in name.split("/"))
@@ -88,6 +107,7 @@ def render(name: str, own: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        bytecode_cache=COMPILED,
         autoescape=False,  # nginx and HAProxy files; every value is validated
     )
     environment.filters["bracketed"] = bracketed

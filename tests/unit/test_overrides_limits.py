@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from certsync import overrides, process
-from certsync.fleet import Fleet
+from certsync.fleet import Fleet, Wanted
+from certsync.options import KeyType, Site
+from certsync.process import Completed
 from tests.unit.fake_fleet import fleet
 from tests.unit.test_overrides import OURS, SITE, mistakes, put
 
@@ -77,3 +80,35 @@ def test_no_module_of_the_folder_that_it_is_run_in_is_loaded(
     monkeypatch.chdir(tmp_path)
     put(own, SITE, "# mine\n")
     assert overrides.check(own, "fleet.toml") == [SITE]
+
+
+@pytest.mark.parametrize(
+    ("ended", "told"),
+    [
+        (Completed(-9, "", ""), "takes too long or too much memory"),
+        (Completed(1, "", "Traceback\nMemoryError\n"), "takes too long or too much memory"),
+        (Completed(1, "", "ImportError: no luck\n"), "ImportError: no luck"),
+    ],
+)
+def test_a_child_that_dies_is_told_with_the_template_that_it_was_at(
+    own: Fleet, monkeypatch: pytest.MonkeyPatch, ended: Completed, told: str
+) -> None:
+    put(own, SITE, "# mine")
+    put(own, "renewal/cron.j2", "# mine")
+    monkeypatch.setattr(process, "run", lambda *_, **__: replace(ended, stdout="[]\n"))
+    [found] = mistakes(own)
+    assert (found.place, found.message) == ("templates/renewal/cron.j2", told)
+
+
+def test_a_large_fleet_with_every_template_of_its_own_is_tried_within_the_limit(
+    own: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in overrides.names():
+        put(own, name, (OURS / name).read_text() + "# a line more\n")
+    shops = [
+        Wanted((f"shop-{n}.example.com",), (), KeyType.ECDSA_P256, "", False, Site())
+        for n in range(7)
+    ]
+    monkeypatch.setattr(overrides, "SECONDS", 5)
+    large = fleet(9, templates=own.templates, others=tuple(shops))
+    assert overrides.check(large, "fleet.toml") == overrides.names()
