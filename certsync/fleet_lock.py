@@ -31,7 +31,7 @@ def held(fleet: Fleet, verb: str) -> Iterator[str]:
         HostError: the issuer cannot be reached.
     """
     who = f"certsync {verb} by {getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
-    command = frame.framed(f"python3 -c {_quoted(PROGRAM.read_text())} {_quoted(who)}")
+    command = frame.begun(f"python3 -c {_quoted(PROGRAM.read_text())} {_quoted(who)}")
     argv = [*host.ssh_argv(fleet.issuer, fleet.known_hosts), host.as_root(fleet.issuer, command)]
     child = process.Child(argv)
     try:
@@ -66,7 +66,9 @@ def _answer(issuer: Machine, child: process.Child) -> dict[str, Any]:
     if not begun:
         raise host.not_begun(issuer, replace(ended, stdout="".join(noise)))
     errors = frame.answer(ended.stderr)
-    said = replace(ended, stdout=answer, stderr=errors[1] if errors else ended.stderr)
+    said = replace(
+        ended, stdout=answer, stderr=errors.text if errors else frame.unmarked(ended.stderr)
+    )
     raise HostError(
         f"{issuer.name}: the fleet lock cannot be taken: {said.last_words or 'no answer'}",
         "the issuer needs python3, and its SSH user root's rights",

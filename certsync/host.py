@@ -43,8 +43,11 @@ REASONS = (
 )
 """The same where something does."""
 
-SUDO = re.compile(r"^sudo(-rs)?: |sudo: (command )?not found|sudoers|Sorry, user", re.MULTILINE)
-"""In the words of sudo, or of the shell that finds none. They tell why no command of ours began."""
+SUDO = re.compile(r"\bsudo(ers)?\b|^Sorry, user|not allowed to execute", re.MULTILINE)
+"""In the words of sudo, or of what finds none. They tell why no command of ours began."""
+
+UNRESOLVED = re.compile(r"^.*unable to resolve host.*\n?", re.MULTILINE)
+"""What sudo prints on a host that does not know its own name, and goes on."""
 
 SHELL = (
     "look at ~/.bashrc (/root/.bashrc), /etc/bash.bashrc and /etc/ssh/sshrc there; "
@@ -89,9 +92,16 @@ def ssh_argv(machine: Machine, known_hosts: str) -> list[str]:
 
 def as_root(machine: Machine, command: str) -> str:
     """Return a shell command that runs with root's rights on the host."""
-    if machine.ssh_user == "root":
-        return command
-    return f"sudo -n sh -c {shlex.quote(command)}"
+    shell = f"sh -c {shlex.quote(command)}"
+    return instead(shell if machine.ssh_user == "root" else f"sudo -n {shell}")
+
+
+def instead(command: str) -> str:
+    """Return a command that takes the login shell's place, whose EXIT traps then run no more.
+
+    sudo says in English why it refuses: it is told apart by its words.
+    """
+    return f"exec {'env LC_ALL=C ' if command.startswith('sudo ') else ''}{command}"
 
 
 def on(
@@ -109,21 +119,48 @@ def on(
         done = process.run(argv, input=input, seconds=seconds)
     except HostError as error:
         raise HostError(f"{machine.name}: {error.message}", error.hint) from None
-    if done.status == 255:
-        raise ssh_reason(machine.name, done.stderr)
     answer = frame.answer(done.stdout)
     if answer is None:
+        if done.status == 255:
+            raise ssh_reason(machine.name, frame.unmarked(done.stderr))
         raise not_begun(machine, done)
     errors = frame.answer(done.stderr)
-    return Completed(done.status, answer[1], errors[1] if errors else done.stderr, answer[0])
+    own = Completed(
+        done.status if answer.status is None else answer.status,
+        answer.text,
+        errors.text if errors else frame.unmarked(done.stderr),
+        answer.noise,
+    )
+    if done.status == 255 and answer.status is None:
+        raise cut_off(machine.name, own.stderr)
+    return own
+
+
+def cut_off(name: str, stderr: str) -> UnreachableError:
+    """Return the error for a host whose connection ended before our command did."""
+    words = Completed(255, "", stderr).last_words
+    return UnreachableError(
+        f"{name}: the connection ended while a command ran{f': {words}' if words else ''}",
+        "run the same command again",
+    )
 
 
 def not_begun(machine: Machine, done: Completed) -> HostError:
     """Return the error for a host on which a command of ours did not begin, from what it said."""
-    if machine.ssh_user != "root" and SUDO.search(done.stderr):
+    stderr = frame.unmarked(done.stderr)
+    telling = UNRESOLVED.sub("", stderr)
+    said = Completed(done.status, frame.unmarked(done.stdout), telling or stderr)
+    if machine.ssh_user != "root" and SUDO.search(telling):
         return HostError(
-            f"{machine.name}: {machine.ssh_user} cannot become root: {done.last_words}",
+            f"{machine.name}: {machine.ssh_user} cannot become root: {said.last_words}",
             f"allow it: '{machine.ssh_user} ALL=(ALL) NOPASSWD: ALL' in /etc/sudoers.d/operator",
         )
-    words = done.last_words or f"it ended with {done.status} and said nothing"
-    return HostError(f"{machine.name}: its login shell runs no command: {words}", SHELL)
+    words = said.last_words or f"it ended with {done.status} and said nothing"
+    return HostError(f"{machine.name}: its login shell does not run commands: {words}", SHELL)
+
+
+def too_late(name: str, seconds: float) -> HostError:
+    """Return the error for a host whose login shell goes on for longer than we wait."""
+    return HostError(
+        f"{name}: its login shell has not begun to run a command within {seconds:g} s", SHELL
+    )

@@ -1,64 +1,140 @@
-"""What is said to a host over pyinfra's SSH: each answer begins with a mark, and files go as text.
+"""What is said to a host over pyinfra's SSH: each answer is between marks, and files go as text.
 
 What a login shell prints is then in no fact, pyinfra's own among them, and no upload ends in it:
 SFTP takes the first line that is printed for a part of its protocol, which ended the whole run.
+Whatever a host does, it fails alone: what its connection raises would end the run for all.
 """
 
 from __future__ import annotations
 
 import base64
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import IOBase
 from pathlib import Path
 from typing import Any
 
+from gevent import Timeout
+from paramiko import SSHException
 from pyinfra.api import State, StringCommand
 from pyinfra.connectors.ssh import SSHConnector
-from pyinfra.connectors.util import CommandOutput, OutputLine
+from pyinfra.connectors.util import (
+    CommandOutput,
+    OutputLine,
+    extract_control_arguments,
+    make_unix_command_for_host,
+    read_output_buffers,
+    write_stdin,
+)
 
-from certsync.frame import BEGIN, PREFIX
-from certsync.host import not_begun
+from certsync.errors import HostError
+from certsync.frame import AFTER, BEFORE, BEGIN, END
+from certsync.host import cut_off, instead, not_begun, too_late
 from certsync.process import Completed
 from deploy.progress import event
 
+BEGIN_SECONDS = 60.0
+"""For a login shell to begin a command; how long that takes then has no limit: apt may wait."""
+
+EXIT_SECONDS = 60.0
+"""For the exit status to come once both outputs are closed."""
+
 WRITE = """\
 text=$(cat)
-[ ${{#text}} -eq {size} ] || {{ echo 'error: what was sent did not arrive whole' >&2; exit 1; }}
+[ ${{#text}} -eq {size} ] || {{ echo 'error: the upload was incomplete' >&2; exit 1; }}
 printf %s "$text" | base64 -d > {path}"""
 """A connection that is cut off ends standard input too, so the file waits for the last byte."""
 
 
 class Framed(SSHConnector):
-    """pyinfra's connector, with a mark before each answer and without SFTP."""
+    """pyinfra's connector, with marks around each answer, without SFTP, and asking nobody."""
+
+    failed: HostError | None = None
+    """Why no command is sent there any more; None: they are."""
 
     told = False
-    """Whether it has been told that this host's login shell runs no command."""
+    """Whether it has been told that this host fails."""
 
     def run_shell_command(
         self,
         command: StringCommand,
         print_output: bool = False,
-        print_input: bool = False,
+        print_input: bool = False,  # noqa: ARG002  # pyinfra's own interface
         **arguments: Any,
     ) -> tuple[bool, CommandOutput]:
         """Run a command; return whether it did well, and what it printed itself."""
-        status, output = super().run_shell_command(
-            StringCommand(PREFIX, command), print_output, print_input, **arguments
-        )
+        if self.failed:
+            return self._failure(self.failed)
+        try:
+            status, good, output = self._answer(command, print_output, arguments)
+        except (EOFError, SSHException):
+            return self._failure(cut_off(self.host.name, ""))
+        except HostError as error:
+            self.failed = error
+            return self._failure(error)
         answer = own(output.combined_lines)
+        if answer is None and status == -1:
+            return self._failure(cut_off(self.host.name, ""))
         if answer is None:
-            return False, CommandOutput(self._not_begun(output))
-        return status, CommandOutput(answer)
+            done = Completed(status, output.stdout, output.stderr)
+            return self._failure(not_begun(self.host.data.machine, done))
+        if status == -1:
+            return self._failure(cut_off(self.host.name, CommandOutput(answer).stderr))
+        return good, CommandOutput(answer)
 
-    def _not_begun(self, output: CommandOutput) -> list[OutputLine]:
-        """Return why no command has begun, as lines of it; and say once that this host failed."""
+    def _answer(
+        self, command: StringCommand, print_output: bool, arguments: Any
+    ) -> tuple[int, bool, CommandOutput]:
+        """Return a command's exit status (-1: none came), whether that is good, and all output.
+
+        pyinfra's own would ask the operator for a password where a host says that sudo wants one.
+
+        Raises:
+            EOFError: the connection ended.
+            SSHException: the same.
+            HostError: no command has begun in time.
+        """
+        control: Any = extract_control_arguments(arguments)
+        unix = make_unix_command_for_host(
+            self.state, self.host, StringCommand(BEFORE, command, AFTER), **arguments
+        )
+        assert self.client is not None
+        limit = Timeout(BEGIN_SECONDS)
+        limit.start()
+        try:
+            stdin, stdout, _ = self.client.exec_command(
+                instead(unix.get_raw_value()), get_pty=control.get("_get_pty", False)
+            )
+            if control.get("_stdin"):
+                write_stdin(control["_stdin"], stdin)  # type: ignore[no-untyped-call]
+            stdin.close()
+            channel = stdout.channel
+            output = read_output_buffers(
+                _lines(channel.makefile("rb"), limit),
+                _lines(channel.makefile_stderr("rb")),
+                timeout=control.get("_timeout"),
+                print_output=print_output,
+                print_prefix=self.host.print_prefix,
+            )
+        except Timeout as over:
+            if over is not limit:
+                raise
+            self.client.close()
+            raise too_late(self.host.name, BEGIN_SECONDS) from None
+        finally:
+            limit.close()
+        ended = channel.status_event.wait(EXIT_SECONDS)
+        status = channel.recv_exit_status() if ended else -1
+        return status, status in (control.get("_success_exit_codes") or [0]), output
+
+    def _failure(self, error: HostError) -> tuple[bool, CommandOutput]:
+        """Return why a command failed, as lines of it; and say once that this host failed."""
         if not self.told:
             self.told = True
             event("error", host=self.host.name, name="Commands over SSH")
-        error = not_begun(self.host.data.machine, Completed(1, output.stdout, output.stderr))
         why = error.message.removeprefix(f"{self.host.name}: ")
-        return [OutputLine("stderr", f"error: {why}"), OutputLine("stderr", f"hint: {error.hint}")]
+        lines = [OutputLine("stderr", f"error: {why}"), OutputLine("stderr", f"hint: {error.hint}")]
+        return False, CommandOutput(lines)
 
     def put_file(
         self,
@@ -88,15 +164,39 @@ def _content(source: Any) -> bytes:
     return content.encode() if isinstance(content, str) else bytes(content)
 
 
+def _lines(said: Iterable[bytes], limit: Any = None) -> Iterator[str]:
+    """Yield lines as text, whatever bytes they are of; the limit ends where an answer begins."""
+    for each in said:
+        line = each.decode(errors="replace")
+        if limit and line == f"{BEGIN}\n":
+            limit.close()
+        yield line
+
+
 def own(lines: Iterable[OutputLine]) -> list[OutputLine] | None:
     """Return what a command printed itself; None: it has not begun."""
-    begun, rest = set[str](), list[OutputLine]()
+    begun, ended, rest = set[str](), set[str](), list[OutputLine]()
     for line in lines:
-        if line.buffer_name in begun:
+        name = line.buffer_name
+        if name in ended:
+            continue
+        if line.line == BEGIN:
+            # The second one comes where a startup file has made one of both outputs.
+            begun.add(name)
+            _drop_blank(rest, name)
+        elif END.fullmatch(line.line):
+            ended.add(name)
+            _drop_blank(rest, name)
+        elif name in begun:
             rest.append(line)
-        elif line.line == BEGIN:
-            begun.add(line.buffer_name)
     return rest if "stdout" in begun else None
+
+
+def _drop_blank(lines: list[OutputLine], name: str) -> None:
+    """Take away the line that a mark begins with, so that it is on one by itself."""
+    at = next((i for i in reversed(range(len(lines))) if lines[i].buffer_name == name), None)
+    if at is not None and not lines[at].line:
+        del lines[at]
 
 
 def frame_answers(state: State) -> None:

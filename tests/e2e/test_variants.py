@@ -167,7 +167,7 @@ def test_a_login_shell_that_runs_no_command_costs_its_own_host_alone(road: Road)
         ended = road.deploy()
         checked = road.certsync("check", "--online")
     assert (dry.status, ended.status, checked.status) == (1, 1, 3)
-    why = "its login shell runs no command: back at nine"
+    why = "its login shell does not run commands: back at nine"
     assert f"error: {broken.name}: Commands over SSH: {why}" in dry.stderr
     assert f"error: {broken.name}: Commands over SSH: {why}" in ended.stderr
     assert "\nhint: look at ~/.bashrc (/root/.bashrc)" in ended.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from certsync import fleet_lock, frame, host, lock
+from certsync import fleet_lock, frame, host, lock, process
 from certsync.errors import HostError, LockHeldError, UnreachableError
 from certsync.fleet import Machine
 from tests.unit.fake_fleet import fleet, machine
@@ -30,7 +30,7 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSsh:
         program.chmod(0o755)
         # The last word is the command, as sshd hands it to the login shell.
         shell = tmp_path / "shell"
-        shell.write_text(f'#!/bin/sh\n{noise}\neval "$1"\n')
+        shell.write_text(f'#!/bin/bash\n{noise}\neval "$1"\n')
         shell.chmod(0o755)
         monkeypatch.setattr(host, "ssh_argv", lambda *_: [str(shell)])
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -63,6 +63,10 @@ def test_a_host_that_cannot_resolve_its_own_name_still_answers_with_its_own_stat
         "sudo: I'm sorry admin. I'm afraid I can't do that",
         "bash: line 1: sudo: command not found",
         "sh: 1: sudo: not found",
+        "zsh:1: command not found: sudo",
+        "-bash: sudo: Permission denied",
+        "env: 'sudo': No such file or directory",
+        "Leider darf der Benutzer admin sudo auf backend-01 nicht ausführen.",
     ],
 )
 def test_a_sudo_that_refuses_is_told_with_what_allows_it(ssh: FakeSsh, words: str) -> None:
@@ -96,6 +100,51 @@ def test_a_shell_that_prints_the_commands_that_it_runs_begins_no_answer_with_the
     assert frame.answer("no mark here\n") is None
 
 
+@pytest.mark.parametrize("who", [ADMIN, ROOT], ids=["admin", "root"])
+@pytest.mark.parametrize(
+    "noise",
+    [
+        "trap 'echo bye; echo bye >&2' EXIT", "trap 'printf bye' EXIT", "exec 2>&1",
+        "(sleep 0.3; echo late; echo late >&2) &",
+    ],
+)  # fmt: skip
+def test_what_a_login_shell_prints_behind_an_answer_is_no_part_of_it(
+    ssh: FakeSsh, who: Machine, noise: str
+) -> None:
+    ssh(noise)
+    for command, said in (("echo yes", "yes\n"), ("printf yes", "yes"), ("true", "")):
+        done = host.on(who, "", command)
+        assert (done.status, done.stdout, done.stderr) == (0, said, "")
+    assert host.on(who, "", "exit 255").status == 255
+
+
+def test_the_end_of_a_connection_is_told_by_nothing_that_a_command_said(ssh: FakeSsh) -> None:
+    ssh()
+    # The shell between the marks is ended, as a connection is.
+    lost = "echo 'curl: (7) Connection refused' >&2; kill -9 $$"
+    with pytest.MonkeyPatch.context() as patch:
+        real = process.run
+        patch.setattr(
+            process, "run", lambda *words, **more: replace(real(*words, **more), status=255)
+        )
+        with pytest.raises(UnreachableError) as caught:
+            host.on(ROOT, "", lost)
+    assert caught.value.message == (
+        "backend-01: the connection ended while a command ran: curl: (7) Connection refused"
+    )
+
+
+def test_a_mark_of_ours_is_in_no_message(ssh: FakeSsh) -> None:
+    ssh("exec >/dev/null")
+    with pytest.raises(HostError) as caught:
+        host.on(ROOT, "", "true")
+    assert "6f1d0c52" not in caught.value.message
+    assert (
+        "6f1d0c52"
+        not in host.not_begun(ADMIN, process.Completed(1, "", f"\n{frame.BEGIN}\nno\n")).message
+    )
+
+
 @pytest.mark.parametrize(
     ("noise", "words"),
     [
@@ -113,7 +162,7 @@ def test_a_login_shell_that_runs_no_command_is_told_with_where_to_look(
     for ask in (lambda: host.on(ADMIN, "", "echo yes"), take_lock):
         with pytest.raises(HostError) as caught:
             ask()
-        assert caught.value.message == f"backend-01: its login shell runs no command: {words}"
+        assert caught.value.message == f"backend-01: its login shell does not run commands: {words}"
         assert "/root/.bashrc" in caught.value.hint
 
 

@@ -144,8 +144,9 @@ def test_a_program_to_talk_to_that_is_not_there_is_named() -> None:
 
 
 def test_root_needs_no_sudo_and_others_do() -> None:
-    assert host.as_root(machine("a", 1), "id") == "id"
-    assert host.as_root(machine("a", 1, ssh_user="admin"), "id; who") == "sudo -n sh -c 'id; who'"
+    assert host.as_root(machine("a", 1), "id") == "exec sh -c id"
+    admin = machine("a", 1, ssh_user="admin")
+    assert host.as_root(admin, "id; who") == "exec env LC_ALL=C sudo -n sh -c 'id; who'"
 
 
 def test_the_operators_ssh_asks_nothing_and_trusts_nobody_new() -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
+import threading
 from io import BytesIO, StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gevent
 import pytest
+from paramiko import SSHException
 from pyinfra.api import StringCommand
 from pyinfra.connectors.ssh import SSHConnector
-from pyinfra.connectors.util import CommandOutput, OutputLine, make_unix_command
 
-from certsync import look
+from certsync import frame, look
 from certsync.look import Surroundings
 from deploy import facts, shell
 from tests.unit.fake_fleet import machine
@@ -24,35 +27,66 @@ NOISE = "echo 'Welcome'; printf 'no end of line'; echo careful >&2; "
 
 
 class Login:
-    """A login shell of this machine in the place of pyinfra's SSH."""
+    """A login shell of this machine in the place of a host's SSH: a client of paramiko's."""
 
     noise = NOISE
     cut_off_after: int | None = None
     """Bytes of standard input that arrive; None: all."""
 
-    def __call__(self, command: Any, *_: Any, **arguments: Any) -> tuple[bool, CommandOutput]:
-        """Run a command as sshd would, and split what is printed as pyinfra does."""
-        text = "".join(f"{line}\n" for line in arguments.pop("_stdin", None) or [])
-        unix = make_unix_command(command, **arguments).get_raw_value()
-        done = subprocess.run(
-            ["sh", "-c", f"{self.noise}{unix}"],
-            input=text[: self.cut_off_after],
+    status: int | None = None
+    """The exit status that is told in place of the real one: -1 where a connection is lost."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.closed = False
+
+    def exec_command(self, command: str, get_pty: bool) -> tuple[Any, Any, None]:
+        """Return what a command reads and prints; it runs once it is listened to."""
+        assert not get_pty
+        self.asked.append(command)
+        channel = Channel(self, command)
+        return channel.stdin, SimpleNamespace(channel=channel), None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.closed = True
+
+
+class Stdin(BytesIO):
+    def close(self) -> None:
+        """Stay readable."""
+
+
+class Channel:
+    """One command on it."""
+
+    def __init__(self, login: Login, command: str) -> None:
+        self.login, self.command, self.stdin = login, command, Stdin()
+        self.status_event = threading.Event()
+
+    def makefile(self, _mode: str) -> Any:
+        """Run the command as sshd would, and return its output's lines."""
+        self.done = subprocess.run(
+            ["bash", "-c", f"{self.login.noise}\neval {shlex.quote(self.command)}"],
+            input=self.stdin.getvalue()[: self.login.cut_off_after],
             capture_output=True,
-            text=True,
         )
-        said = [OutputLine("stderr", line) for line in done.stderr.splitlines()]
-        said += [OutputLine("stdout", line) for line in done.stdout.splitlines()]
-        return done.returncode == 0, CommandOutput(said)
+        self.status_event.set()
+        return BytesIO(self.done.stdout)
+
+    def makefile_stderr(self, _mode: str) -> Any:
+        """Return the lines of its other output."""
+        return BytesIO(self.done.stderr)
+
+    def recv_exit_status(self) -> int:
+        """Return its exit status."""
+        return self.done.returncode if self.login.status is None else self.login.status
 
 
 @pytest.fixture
-def login(monkeypatch: pytest.MonkeyPatch) -> Login:
+def login() -> Login:
     """Return the login shell that a host's commands are given to."""
-    made = Login()
-    monkeypatch.setattr(
-        SSHConnector, "run_shell_command", lambda _self, *words, **more: made(*words, **more)
-    )
-    return made
+    return Login()
 
 
 @pytest.fixture
@@ -62,20 +96,21 @@ def logged() -> list[str]:
 
 
 @pytest.fixture
-def connector(logged: list[str]) -> shell.Framed:
+def connector(logged: list[str], login: Login) -> shell.Framed:
     """Return a connector as `frame_answers` makes it."""
     data = SimpleNamespace(machine=machine("backend-03", 13))
-    host = SimpleNamespace(name="backend-03", data=data, log=logged.append)
+    host = SimpleNamespace(name="backend-03", data=data, log=logged.append, print_prefix="")
+    host.connector_data = {}
     host.connector = SSHConnector.__new__(SSHConnector)
-    host.connector.host = host
+    host.connector.host, host.connector.client = host, login
     state: Any = SimpleNamespace(activated_hosts=[host])
+    host.connector.state = state
     for _ in range(2):
         shell.frame_answers(state)
     assert isinstance(host.connector, shell.Framed)
     return host.connector
 
 
-@pytest.mark.usefixtures("login")
 def test_what_a_login_shell_prints_is_in_no_fact(connector: shell.Framed) -> None:
     status, output = connector.run_shell_command(StringCommand("echo yes; echo why >&2; exit 3"))
     assert (status, output.stdout_lines, output.stderr_lines) == (False, ["yes"], ["why"])
@@ -83,7 +118,6 @@ def test_what_a_login_shell_prints_is_in_no_fact(connector: shell.Framed) -> Non
     assert (status, output.combined_lines) == (True, [])
 
 
-@pytest.mark.usefixtures("login")
 def test_a_command_that_depends_on_what_pyinfra_puts_before_it_does_not_run_without(
     connector: shell.Framed, tmp_path: Path
 ) -> None:
@@ -95,7 +129,6 @@ def test_a_command_that_depends_on_what_pyinfra_puts_before_it_does_not_run_with
     assert not mark.exists()
 
 
-@pytest.mark.usefixtures("login")
 @pytest.mark.parametrize(
     "content", [StringIO("ä\n\n"), StringIO(""), BytesIO(bytes(range(256)) * 9000)],
     ids=["text", "nothing", "two megabytes of anything"],
@@ -109,7 +142,6 @@ def test_a_file_is_written_as_it_is_past_all_that_is_printed(
     assert path.read_bytes() == (whole.encode() if isinstance(whole, str) else whole)
 
 
-@pytest.mark.usefixtures("login")
 def test_a_file_of_this_machine_is_written_too(connector: shell.Framed, tmp_path: Path) -> None:
     (tmp_path / "a.whl").write_bytes(b"PK\x00\xff")
     assert connector.put_file(str(tmp_path / "a.whl"), str(tmp_path / "b.whl"))
@@ -124,7 +156,102 @@ def test_one_that_does_not_arrive_whole_leaves_the_one_that_is_there(
     login.cut_off_after = 5
     assert not connector.put_file(StringIO("after, and longer\n"), str(path))
     assert path.read_text() == "before\n"
-    assert logged == ["error: what was sent did not arrive whole"]
+    assert logged == ["error: the upload was incomplete"]
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        "trap 'echo bye; echo bye >&2' EXIT", "trap 'printf bye' EXIT", "exec 2>&1",
+        "printf '\\377\\376hello\\n'", "(sleep 0.3; echo late; echo late >&2) &",
+    ],
+)  # fmt: skip
+def test_what_a_login_shell_prints_behind_an_answer_is_no_part_of_it(
+    connector: shell.Framed, login: Login, noise: str
+) -> None:
+    login.noise = noise
+    for command, said in (
+        ("echo yes", ["yes"]), ("printf yes", ["yes"]), ("echo; echo", ["", ""]), ("true", []),
+    ):  # fmt: skip
+        status, output = connector.run_shell_command(StringCommand(command))
+        assert (status, output.stdout_lines, output.stderr_lines) == (True, said, [])
+    status, output = connector.run_shell_command(StringCommand("trap 'echo own' EXIT; exit 3"))
+    assert (status, output.stdout_lines) == (False, ["own"])
+
+
+@pytest.mark.parametrize("lost", [EOFError(), SSHException("SSH session not active")])
+def test_a_connection_that_is_lost_fails_its_own_host_alone(
+    connector: shell.Framed, login: Login, monkeypatch: pytest.MonkeyPatch, lost: Exception
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise lost
+
+    monkeypatch.setattr(login, "exec_command", fail)
+    status, output = connector.run_shell_command(StringCommand("echo yes"))
+    assert not status
+    assert output.stderr_lines[0] == "error: the connection ended while a command ran"
+
+
+def test_a_connection_that_ends_before_its_command_does_is_no_answer(
+    connector: shell.Framed, login: Login
+) -> None:
+    login.status = -1
+    status, output = connector.run_shell_command(StringCommand("echo yes; echo why >&2"))
+    assert not status
+    assert output.stdout_lines == []
+    assert output.stderr_lines[0] == "error: the connection ended while a command ran: why"
+
+
+def test_a_host_that_says_that_sudo_wants_a_password_has_nobody_asked_for_one(
+    connector: shell.Framed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*_: Any) -> str:
+        raise AssertionError("the operator is asked for a password")
+
+    monkeypatch.setattr("pyinfra.connectors.util.getpass", ask)
+    words = "echo 'sudo: a password is required' >&2; exit 1"
+    status, output = connector.run_shell_command(StringCommand(words))
+    assert (status, output.stderr_lines) == (False, ["sudo: a password is required"])
+
+
+def test_sudo_takes_the_login_shells_place_and_speaks_english(
+    connector: shell.Framed, login: Login
+) -> None:
+    connector.run_shell_command(StringCommand("true"), _sudo=True)
+    assert login.asked[0].startswith("exec env LC_ALL=C sudo -H -n sh -c ")
+
+
+def test_a_login_shell_that_never_begins_a_command_is_given_up_once_and_for_all(
+    connector: shell.Framed, login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "BEGIN_SECONDS", 0.1)
+    monkeypatch.setattr(Channel, "makefile", lambda *_: iter(lambda: gevent.sleep(60), 1))
+    monkeypatch.setattr(Channel, "makefile_stderr", lambda *_: iter([]))
+    for _ in range(2):
+        status, output = connector.run_shell_command(StringCommand("true"))
+        assert not status
+        why = "error: its login shell has not begun to run a command within 0.1 s"
+        assert output.stderr_lines[0] == why
+    assert login.closed
+    assert len(login.asked) == 1
+
+
+def test_a_command_that_has_begun_may_take_longer(
+    connector: shell.Framed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "BEGIN_SECONDS", 0.1)
+
+    def said(channel: Channel, *_: Any) -> Any:
+        channel.status_event.set()
+        yield f"{frame.BEGIN}\n".encode()
+        gevent.sleep(0.3)
+        yield b"yes\n"
+
+    monkeypatch.setattr(Channel, "makefile", said)
+    monkeypatch.setattr(Channel, "makefile_stderr", lambda *_: iter([]))
+    monkeypatch.setattr(Channel, "recv_exit_status", lambda *_: 0)
+    status, output = connector.run_shell_command(StringCommand("true"))
+    assert (status, output.stdout_lines) == (True, ["yes"])
 
 
 def test_a_login_shell_that_runs_no_command_fails_its_host_with_where_to_look(
@@ -137,8 +264,9 @@ def test_a_login_shell_that_runs_no_command_fails_its_host_with_where_to_look(
         status, output = connector.run_shell_command(StringCommand("echo yes"))
         assert not status
         assert output.stdout_lines == []
-        assert output.stderr_lines[0] == ("error: its login shell runs no command: back at nine")
-        assert output.stderr_lines[1].startswith("hint: look at ~/.bashrc (/root/.bashrc)")
+        why, hint = output.stderr_lines
+        assert why == "error: its login shell does not run commands: back at nine"
+        assert hint.startswith("hint: look at ~/.bashrc (/root/.bashrc)")
     os.close(writing)
     with os.fdopen(reading) as events:
         told = [json.loads(line) for line in events]
