@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from certsync import frame, host, process
+from certsync.deadline import Deadline
 from certsync.errors import HostError, LockHeldError
 from certsync.fleet import Fleet, Machine
 
@@ -49,18 +50,12 @@ def _answer(issuer: Machine, child: process.Child) -> dict[str, Any]:
     Raises:
         HostError: it does not run there, or says something else.
     """
-    noise: list[str] = []
-    begun, answer = False, ""
-    while not answer and len(noise) < MOST_NOISE and (line := child.line(ANSWER_SECONDS)):
-        if begun:
-            answer = line
-        elif not (begun := line == f"{frame.BEGIN}\n"):
-            noise.append(line)
-    try:
-        found = json.loads(answer)
-        return {"held": bool(found["held"]), "why": found.get("why"), "token": found.get("token")}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        ended = child.end(5 if len(noise) < MOST_NOISE else 0)
+    noise, begun, answer, late = _heard(child, Deadline(ANSWER_SECONDS))
+    if (found := _said(answer)) is not None:
+        return found
+    ended = child.end(0 if late or len(noise) >= MOST_NOISE else 5)
+    if late and not begun:
+        raise host.too_late(issuer.name, ANSWER_SECONDS)
     if ended.status == 255 and not begun:
         raise host.ssh_reason(issuer.name, ended.stderr)
     if not begun:
@@ -73,6 +68,41 @@ def _answer(issuer: Machine, child: process.Child) -> dict[str, Any]:
         f"{issuer.name}: the fleet lock cannot be taken: {said.last_words or 'no answer'}",
         "the issuer needs python3, and its SSH user root's rights",
     )
+
+
+def _heard(child: process.Child, deadline: Deadline) -> tuple[list[str], bool, str, bool]:
+    """Return what was printed before, whether the program has begun, its answer, and if too late.
+
+    A second mark comes where a startup file has made one of both outputs.
+    """
+    noise: list[str] = []
+    begun, answer = False, ""
+    try:
+        while not answer and len(noise) < MOST_NOISE and (line := child.line(deadline.left())):
+            if line == f"{frame.BEGIN}\n":
+                begun = True
+            elif not begun:
+                noise.append(line)
+            elif line.strip():
+                answer = line
+        deadline.left()
+    except TimeoutError:
+        return noise, begun, answer, True
+    return noise, begun, answer, False
+
+
+def _said(answer: str) -> dict[str, Any] | None:
+    """Return what the program says of the lock; None: something else."""
+    try:
+        found = json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    held, token = found.get("held"), found.get("token")
+    if held is True and isinstance(token, str) and token:
+        return {"held": True, "token": token}
+    return {"held": False, "why": found["why"]} if held is False and "why" in found else None
 
 
 def _quoted(text: str) -> str:

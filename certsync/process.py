@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import IO
 
 from certsync.errors import HostError
 
@@ -237,6 +238,18 @@ class Child:
             text=True,
             errors="replace",
         )
+        # A full pipe would keep it from ever answering.
+        self._errors = ""
+        self._drain = threading.Thread(target=self._hear, args=[self._process.stderr], daemon=True)
+        self._drain.start()
+        # `communicate` would read it too.
+        self._process.stderr = None
+
+    def _hear(self, stderr: IO[str]) -> None:
+        """Take in what it prints on standard error, and keep the end of it."""
+        with stderr:
+            while said := os.read(stderr.fileno(), 65536):
+                self._errors = (self._errors + _text(said))[-LONGEST_ANSWER:]
 
     def line(self, seconds: float) -> str:
         """Return the next line it prints; empty at its end.
@@ -254,14 +267,15 @@ class Child:
     def end(self, seconds: float = 30) -> Completed:
         """Close its standard input, and return how it ends; killed if it does not in time."""
         try:
-            stdout, stderr = self._process.communicate(timeout=seconds)
+            stdout, _ = self._process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            stdout = stderr = ""
+            stdout = ""
             # What it has started may hold its outputs open for longer.
             with contextlib.suppress(subprocess.TimeoutExpired):
-                stdout, stderr = self._process.communicate(timeout=5)
-        return Completed(self._process.returncode, stdout, stderr)
+                stdout, _ = self._process.communicate(timeout=5)
+        self._drain.join(timeout=5)
+        return Completed(self._process.returncode, stdout, self._errors)
 
 
 def follow(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -192,7 +193,14 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("own_lock")
-@pytest.mark.parametrize("noise", ["", NOISE, f"{NOISE}; printf '\\377\\n'"])
+@pytest.mark.parametrize(
+    "noise",
+    [
+        "", NOISE, f"{NOISE}; printf '\\377\\n'", "exec 2>&1",
+        "head -c 300000 /dev/zero | tr '\\0' x >&2",
+    ],
+    ids=["nothing", "a greeting", "bytes", "one output", "more than a pipe takes"],
+)  # fmt: skip
 def test_the_fleet_lock_is_taken_whatever_a_login_shell_prints(ssh: FakeSsh, noise: str) -> None:
     ssh(noise, sudo=f"{UNRESOLVED}; {BECOMES_ROOT}")
     noted = replace(fleet(), backends=(ADMIN,))
@@ -210,6 +218,10 @@ def test_the_fleet_lock_is_taken_whatever_a_login_shell_prints(ssh: FakeSsh, noi
         ("print('[]')", "[]"),
         ("raise SystemExit('no such file')", "no such file"),
         ("", "no answer"),
+        ('print(\'{"held": "no"}\')', '{"held": "no"}'),
+        ("print('{\"held\": true}')", '{"held": true}'),
+        ('print(\'{"held": true, "token": 1}\')', '{"held": true, "token": 1}'),
+        ("import sys; print('[' * 100000); sys.exit('deep')", "deep"),
     ],
 )
 def test_nonsense_where_the_fleet_lock_should_answer_is_told(
@@ -229,3 +241,17 @@ def test_a_login_shell_that_prints_without_an_end_is_ended(
     ssh("while :; do echo more; done")
     with pytest.raises(HostError, match="backend-01: "):
         take_lock()
+
+
+@pytest.mark.parametrize("script", ["sleep 60", "while :; do echo x; sleep 0.2; done"])
+def test_one_limit_holds_for_all_that_comes_before_the_fleet_locks_answer(
+    ssh: FakeSsh, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    monkeypatch.setattr(fleet_lock, "ANSWER_SECONDS", 1.0)
+    ssh(script.replace("sleep 60", "exec sleep 60"))
+    begin = time.monotonic()
+    with pytest.raises(HostError) as caught:
+        take_lock()
+    assert time.monotonic() - begin < 4
+    why = "backend-01: its login shell has not begun to run a command within 1 s"
+    assert caught.value.message == why
