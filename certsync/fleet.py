@@ -242,7 +242,7 @@ class Fleet:
                 known_hosts=data["known_hosts"],
                 templates=data.get("templates", ""),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(
                 f"the rendered fleet cannot be read: {error!r}", "run `certsync deploy` again"
             ) from None

@@ -23,7 +23,7 @@ def answer(fleet: Fleet, issuer: Machine, words: str) -> dict[str, Any]:
     done = host.on(issuer, fleet.known_hosts, f"{CERTSYNC} {words} --json")
     try:
         found = json.loads(done.stdout)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise HostError(

@@ -6,6 +6,7 @@ printed. Each line is a word and its values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -122,14 +123,14 @@ def parse(lines: Sequence[str]) -> Surroundings:
     return Surroundings(
         os=(os_id, os_version),
         arch=_first(first, "arch"),
-        time=int(_first(first, "time")) if _first(first, "time").isdecimal() else 0,
-        disk_mb=int(_first(first, "disk")) if _first(first, "disk").isdecimal() else None,
-        python=tuple(int(part) for part in _first(first, "python").split(".") if part.isdecimal()),
+        time=int(_first(first, "time")) if _is_number(_first(first, "time")) else 0,
+        disk_mb=int(_first(first, "disk")) if _is_number(_first(first, "disk")) else None,
+        python=tuple(int(part) for part in _first(first, "python").split(".") if _is_number(part)),
         listeners=tuple(
             dict.fromkeys(
                 Listener(int(word[1]), " ".join(word[3:]), int(word[2]))
                 for word in words
-                if word[0] == "listener" and word[3:] and all(map(str.isdecimal, word[1:3]))
+                if word[0] == "listener" and word[3:] and all(map(_is_number, word[1:3]))
             )
         ),
         haproxy=_first(first, "haproxy"),
@@ -143,6 +144,11 @@ def parse(lines: Sequence[str]) -> Surroundings:
         ufw=_first(first, "ufw"),
         limited=tuple(word[1] for word in words if word[0] == "limit"),
     )
+
+
+def _is_number(text: str) -> bool:
+    """Return whether it is one that any use of it can bear."""
+    return re.fullmatch("[0-9]{1,15}", text) is not None
 
 
 def _first(words: dict[str, list[str]], key: str) -> str:

@@ -74,7 +74,7 @@ class Answer(FactBase[dict[str, Any]]):
         """Return the answer."""
         try:
             answer = json.loads("\n".join(output))
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return answer if isinstance(answer, dict) else {}
 

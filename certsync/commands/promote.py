@@ -389,7 +389,7 @@ def expected(fleet: Fleet, dead: str, anew: Sequence[str]) -> list[str]:
 def _account(text: str) -> str:
     try:
         return str(json.loads(text)["uri"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return ""
 
 

@@ -65,7 +65,7 @@ def _on_issuer(fleet: Fleet, directory: str, token: str) -> list[Finding]:
     done = host.on(fleet.issuer, fleet.known_hosts, command, seconds=SECONDS)
     try:
         return [Finding.from_json(each) for each in json.loads(done.stdout)["findings"]]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise HostError(
             f"{fleet.issuer_name}: the rehearsal ended early: {done.last_words}",
             "is the certsync there of this version? `certsync deploy FLEET` brings it",

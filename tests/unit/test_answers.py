@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from certsync import fleet_lock, frame, host, lock, process
+from certsync import fleet_lock, frame, host, issuer_side, lock, process
 from certsync.errors import HostError, LockHeldError, UnreachableError
 from certsync.fleet import Machine
 from tests.unit.fake_fleet import fleet, machine
@@ -232,6 +232,17 @@ def test_nonsense_where_the_fleet_lock_should_answer_is_told(
     with pytest.raises(HostError) as caught:
         take_lock()
     assert caught.value.message == f"backend-01: the fleet lock cannot be taken: {words}"
+
+
+@pytest.mark.parametrize("said", ["nonsense", "[" * 100_000], ids=["nonsense", "depth"])
+def test_nonsense_where_certsync_should_answer_is_told_of_the_issuer(
+    monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setattr(host, "on", lambda *_: process.Completed(0, said, ""))
+    with pytest.raises(HostError, match=r"^backend-01: certsync does not answer there: "):
+        issuer_side.answer(fleet(), ROOT, "prove")
+    with pytest.raises(HostError, match=r"^backend-01: the rendered fleet cannot be read: "):
+        issuer_side.rendered(fleet(), ROOT)
 
 
 def test_a_login_shell_that_prints_without_an_end_is_ended(

@@ -278,6 +278,9 @@ def test_nonsense_in_place_of_what_a_host_is_like_ends_nothing() -> None:
         "", "issuer", "Welcome to Debian", "os", "time now", "disk ?", "python three",
         "listener", "listener  x y", "listener 80  nginx", "nginx", "known", "limit", "haproxy",
     ]  # fmt: skip
+    many = "9" * 5000
+    nonsense += [f"time {many}", f"disk {many}", f"python {many}.9", f"listener 80 {many} x"]
     assert look.parse(nonsense) == Surroundings(issuer=True)
     assert facts.Standing.default() == Surroundings()
     assert facts.Answer().process(["[]"]) == {}
+    assert facts.Answer().process(["[" * 100_000]) == {}
