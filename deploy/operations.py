@@ -47,6 +47,7 @@ set -e
 cd /
 mkdir -p -m 700 {backups}
 rm -rf {backups}/.unfinished
+trap 'rm -rf {backups}/.unfinished' EXIT
 for path in {files}; do
   for kept in {backups}/*; do
     cmp -s "$kept$path" "$path" && continue 2
@@ -54,8 +55,11 @@ for path in {files}; do
   mkdir -p {backups}/.unfinished
   cp -aL --parents "$path" {backups}/.unfinished/
 done
-[ ! -e {backups}/.unfinished ] ||
-  mv -T {backups}/.unfinished {backups}/"$(date +%Y%m%d-%H%M%S)"
+if [ -e {backups}/.unfinished ]; then
+  dated={backups}/$(date +%Y%m%d-%H%M%S); more=
+  while [ -e "$dated$more" ]; do more=$((${{more:-0}} - 1)); done
+  mv -T {backups}/.unfinished "$dated$more"
+fi
 """
 """From / because `cp --parents` of coreutils 9.1 (Debian 12) makes no folder for an absolute path
 anywhere else."""
@@ -116,6 +120,10 @@ def written(
         text = content if isinstance(content, str) else content()
     except CertsyncError as error:
         yield refused(error)
+        return
+    except OSError as error:
+        # Of this machine: it cannot be read or fetched here.
+        yield failing(f"error: {error}")
         return
     if not text:
         host.noop(f"{path}: nothing to write yet")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from certsync import issuer_side
+from certsync import frame, issuer_side
 from certsync.change import Addition, Change
 from certsync.cli import operator
 from certsync.commands import add_backend
@@ -72,6 +72,33 @@ def test_one_that_is_not_what_was_kept_before_is_kept_too(site: Path, tmp_path: 
     assert sorted(copies(backups, site)) == ["an older one\n", "server { listen 8080; }\n"]
 
 
+def test_two_in_the_same_second_are_both_kept(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin/date"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 20260101-000000\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    texts = ["first\n", "second\n", "third\n"]
+    for text in texts:
+        site.write_text(text)
+        put_aside(tmp_path / "backups", site, remove=False, cwd=tmp_path)
+    assert sorted(copies(tmp_path / "backups", site)) == texts
+
+
+def test_a_copy_that_cannot_be_made_whole_holds_no_space(site: Path, tmp_path: Path) -> None:
+    backups = tmp_path / "backups"
+    script = operations.aside(
+        [str(site), str(tmp_path / "missing")], remove=True, backups=str(backups)
+    )
+    # As it is sent: between marks, in a shell of its own.
+    done = subprocess.run(["sh", "-c", frame.framed(script)], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert list(backups.iterdir()) == []
+    assert site.is_symlink()
+
+
 def test_a_backend_that_joins_is_looked_at_as_one_whose_files_may_be_taken_over(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -101,3 +128,14 @@ def test_a_backend_that_joins_is_looked_at_as_one_whose_files_may_be_taken_over(
 def test_add_backend_takes_what_deploy_takes() -> None:
     names = {option for each in operator.add_backend.params for option in each.opts}
     assert {"--adopt-nginx", "--adopt-haproxy"} <= names
+
+
+def test_a_content_that_cannot_be_read_here_fails_the_host_that_it_is_for() -> None:
+    def full() -> str:
+        raise OSError(28, "No space left on device", "/root/.cache/certsync")
+
+    (command,) = operations.written._inner(path="/etc/x", content=full)
+    done = subprocess.run(["sh", "-c", command.get_raw_value()], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        1, "error: [Errno 28] No space left on device: '/root/.cache/certsync'\n",
+    )  # fmt: skip
