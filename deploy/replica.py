@@ -106,7 +106,7 @@ def key_line(fleet: Fleet, key: str) -> str:
         raise HostError(
             f"what {fleet.issuer_name} gives as its push key, {PUSH_KEY}, is not one ssh-ed25519 "
             "key; the key that is let in here stays",
-            f"look who has written it; on {fleet.issuer_name}, `ssh-keygen -y -f "
+            f"check who changed it; on {fleet.issuer_name}, `ssh-keygen -y -f "
             f"{PUSH_KEY.removesuffix('.pub')}` prints what belongs there",
         )
     source = fleet.issuer.private_address

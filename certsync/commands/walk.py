@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import zip_longest
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -59,9 +60,16 @@ class Walked:
 
     @property
     def hints(self) -> list[str]:
-        """Return what was printed of what to try, where something failed."""
-        names = (*self.outcome.unreached, *self.outcome.failed)
-        return [hint for name in names for hint in _of_kind("hint: ", self.run.said_of(name))]
+        """Return what was printed of what to try, where something failed.
+
+        Where that is not the same on all hosts, each hint says of which one it is.
+        """
+        names = dict.fromkeys((*self.outcome.unreached, *self.outcome.failed))
+        found = {name: dict.fromkeys(_of_kind("hint: ", self.run.said_of(name))) for name in names}
+        kinds = [hints for hints in found.values() if hints]
+        if all(hints == kinds[0] for hints in kinds):
+            return [hint for hints in kinds[:1] for hint in hints]
+        return [f"{name}: {hint}" for name, hints in found.items() for hint in hints]
 
 
 def announced(errand: Errand, fleet: Fleet, absent: Sequence[str] = ()) -> Plan:
@@ -218,8 +226,17 @@ def _not_ordered(fleet: Fleet, outcome: Outcome, shown: Status) -> dict[str, Any
 def _why(run: Run, name: str) -> str:
     """Return one line of why a host failed: ours, or apt's own after all that it does before."""
     told = run.said_of(name)
-    errors = [*_of_kind("error: ", told), *_of_kind("E: ", told)]
+    errors = [*_of_kind("error: ", told), *_of_dpkg(told), *_of_kind("E: ", told)]
     return (errors or told or ["no reason was given"])[0]
+
+
+def _of_dpkg(lines: Sequence[str]) -> list[str]:
+    """Return what dpkg failed at, and why, which is on the line behind it."""
+    return [
+        f"{line.removesuffix(':')}: {why}" if line.endswith(":") and why else line
+        for line, why in zip_longest(lines, lines[1:], fillvalue="")
+        if line.startswith("dpkg: error processing ")
+    ]
 
 
 def _of_kind(kind: str, lines: Sequence[str]) -> list[str]:

@@ -89,8 +89,16 @@ APT = """\
 OURS = """\
     [backend-02] Welcome
     [backend-02] error: it is no key
-    [backend-02] hint: look who has written it
+    [backend-02] hint: check who changed it
     [backend-02] Error: executed 0 commands
+"""
+DPKG = """\
+    [backend-02] Setting up nginx (1.26.3-3) ...
+    [backend-02] dpkg: error processing package nginx (--configure):
+    [backend-02]  installed nginx package died
+    [backend-02] Errors were encountered while processing:
+    [backend-02]  nginx
+    [backend-02] E: Sub-process /usr/bin/dpkg returned an error code (1)
 """
 FULL = "    [backend-02] /dev/full: No space left on device\n"
 
@@ -101,6 +109,11 @@ FULL = "    [backend-02] /dev/full: No space left on device\n"
         (APT, "Unable to locate package nginx"),
         (OURS, "it is no key"),
         (f"{APT}{OURS}", "it is no key"),
+        (
+            DPKG,
+            "dpkg: error processing package nginx (--configure): installed nginx package died",
+        ),
+        (DPKG.partition(" (--configure):")[0], "dpkg: error processing package nginx"),
         (FULL, "/dev/full: No space left on device"),
         ("", "no reason was given"),
     ],
@@ -120,13 +133,15 @@ def hint_of(done: walk.Walked, shown: Status, **changes: Any) -> str:
 def test_what_a_failed_step_says_to_try_is_the_hint() -> None:
     serving = status(rows=(row("backend-01", "yes"),))
     done = walked(output=OURS, backend_02="The issuer's push key")
-    assert hint_of(done, serving) == "look who has written it"
+    assert hint_of(done, serving) == "check who changed it"
     other = OURS.replace("backend-02", "backend-01")
     done = walked(output=f"{OURS}{other}{other}", backend_02="A", backend_01="B")
-    assert hint_of(done, serving) == "look who has written it"
-    other = other.replace("hint: look", "hint: do not look")
+    assert hint_of(done, serving) == "check who changed it"
+    other = other.replace("hint: check", "hint: do not check")
     done = walked(output=f"{OURS}{other}", backend_02="A", backend_01="B")
-    assert hint_of(done, serving) == "look who has written it; do not look who has written it"
+    assert hint_of(done, serving) == (
+        "backend-02: check who changed it; backend-01: do not check who changed it"
+    )
 
 
 AGAIN = "when this is fixed, run the same command again"
