@@ -12,7 +12,7 @@ from certsync import balancers, console, fleet_lock, host, issuer_side
 from certsync.balancers import Pools
 from certsync.change import NONE, Change
 from certsync.commands import walk
-from certsync.errors import CertsyncError, HostError, RefusedError, RolloutError, UnreachableError
+from certsync.errors import CertsyncError, HostError, RefusedError, RolloutError
 from certsync.fleet import Fleet, Machine
 from certsync.fleet_file import read_fleet, text_of
 from certsync.fleet_file.editing import write
@@ -291,12 +291,14 @@ def _refuse_what_is_said_of(wanted: Leaving, machine: Machine) -> None:
     looks = " || ".join(f"test -d {shlex.quote(folder)}" for folder in folders)
     try:
         asked = host.on(machine, wanted.fleet.known_hosts, "true" if wanted.named else looks)
-    except UnreachableError as error:
+    except HostError as error:
+        # One with a dead disk may still answer over SSH, and run nothing.
         if wanted.options.gone:
             return
+        hint = error.hint if error.hint.endswith("?") or not error.hint else f"{error.hint}."
         raise HostError(
             error.message,
-            f"{error.hint} If it is gone for good, add --gone: its key then stays on it",
+            f"{hint} If it is gone for good, add --gone: its key then stays on it".lstrip(),
         ) from None
     if asked.status != 0:
         if wanted.options.gone:

@@ -110,6 +110,28 @@ def test_only_a_backend_of_this_fleet_is_taken_out_by_an_issuers_word(
     assert asked == [f"test -d /etc/certsync/archive/{NAME}"]
 
 
+DEAD_DISK = "bash: /usr/bin/sh: Input/output error"
+
+
+def test_one_that_answers_over_ssh_and_runs_nothing_may_be_called_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = machine("backend-03", 13)
+
+    def on(*_: object) -> Completed:
+        raise host.not_begun(taken, Completed(126, "", DEAD_DISK))
+
+    monkeypatch.setattr(host, "on", on)
+    gone = replace(leaves(NAME, of=fleet()), options=Options(gone=True))
+    remove_backend._refuse_what_is_said_of(gone, taken)
+    with pytest.raises(HostError) as caught:
+        remove_backend._refuse_what_is_said_of(leaves(NAME, of=fleet()), taken)
+    assert caught.value.message == f"backend-03: its login shell does not run commands: {DEAD_DISK}"
+    assert caught.value.hint.endswith(
+        "to people. If it is gone for good, add --gone: its key then stays on it"
+    )
+
+
 def test_one_that_nobody_knows_cannot_be_unless_its_keys_are_to_be_replaced() -> None:
     with pytest.raises(CertsyncError) as caught:
         remove_backend.as_the_issuer_knows_it(unnamed("backend-09", gone=True), fleet(4))
