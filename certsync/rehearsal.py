@@ -72,5 +72,5 @@ def error(findings: Sequence[Finding]) -> RolloutError | None:
         return None
     return RolloutError(
         f"the rehearsal failed: {'; '.join(failed)}",
-        "nothing that is live was touched; mend it and rehearse again",
+        "nothing that is live was touched; fix it and rehearse again",
     )

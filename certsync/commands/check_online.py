@@ -73,7 +73,7 @@ def _of_shell(machine: Machine, noise: str) -> list[OnlineFinding]:
     if not noise:
         return []
     said = printable(noise.splitlines()[0])
-    message = f"its login shell prints where nobody reads ({said!r}); that is skipped"
+    message = f"its login shell prints something when a command is run ({said!r}); that is skipped"
     return [OnlineFinding(machine.name, message, host.SHELL, stops=False)]
 
 

@@ -45,6 +45,6 @@ def leave(path: Path, done: list[Step]) -> None:
     if walked.failures:
         raise RolloutError(
             f"certsync has not left every host: {'; '.join(walked.failures)}",
-            "run the same command again when this is mended",
+            "run the same command again when this is fixed",
         )
     console.result(STAYS)

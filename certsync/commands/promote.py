@@ -186,7 +186,7 @@ def _refuse_half(wanted: Succession, walked: walk.Walked) -> None:
     if broken & needed:
         raise RolloutError(
             f"{wanted.fleet.issuer_name} has not taken over yet: {'; '.join(walked.failures)}",
-            "run the same command again when this is mended",
+            "run the same command again when this is fixed",
         )
 
 
@@ -233,7 +233,7 @@ def _refuse_if_it_answers(old: Machine, fleet: Fleet) -> None:
     except UnreachableError as error:
         raise RefusedError(
             f"{error.message}, so it is not known to be dead; nothing was changed",
-            f"{error.hint} Switch it off, or mend that, and then again",
+            f"{error.hint} Switch it off, or fix that, and then again",
         ) from None
     raise RefusedError(
         f"{old.name} answers over SSH, so it is not dead; nothing was changed",

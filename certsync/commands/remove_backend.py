@@ -189,7 +189,7 @@ def remove_backend(
 
 
 def _how_to_go_on(wanted: Leaving) -> str:
-    again = "run the same command again when this is mended"
+    again = "run the same command again when this is fixed"
     if wanted.machine and not wanted.named:
         # The issuer may have forgotten it already.
         return (
@@ -365,7 +365,7 @@ def refuse_the_last(
         of = f" {', '.join(alone)}" if wanted.fleet.others else ""
         raise RefusedError(
             f"{wanted.name} is the last backend that serves{of}; nothing was changed",
-            f"mend another one first: certsync status {wanted.path} says what is wrong",
+            f"fix another one first: certsync status {wanted.path} says what is wrong",
         )
 
 

@@ -127,7 +127,7 @@ def retire_certbot(store: Store, now: datetime, home: Path = Path(certbot.HOME))
         raise RolloutError(
             f"certbot goes on renewing {fleet.lineage}, because not every backend serves the "
             f"current generation: {'; '.join(behind)}",
-            "run `certsync adopt FLEET` again when this is mended",
+            "run `certsync adopt FLEET` again when this is fixed",
         )
     _write(path, after)
     return [

@@ -95,6 +95,6 @@ def test_the_table_has_a_line_for_each_and_the_error_names_who_failed() -> None:
     error = rehearsal.error([good, bad])
     assert error is not None
     assert error.message == "the rehearsal failed: balancer: haproxy -c: line 3"
-    assert error.hint == "nothing that is live was touched; mend it and rehearse again"
+    assert error.hint == "nothing that is live was touched; fix it and rehearse again"
     assert rehearsal.error([good]) is None
     assert Finding.from_json(bad.to_json()) == bad

@@ -214,7 +214,7 @@ def test_somebody_else_has_to_serve_each_lineage_that_it_serves() -> None:
         f"backend-03 is the last backend that serves {SHOP}; nothing was changed"
     )
     assert caught.value.hint == (
-        "mend another one first: certsync status f.toml says what is wrong"
+        "fix another one first: certsync status f.toml says what is wrong"
     )  # fmt: skip
     # What it does not serve, it takes from nobody.
     refuse(leaves(NAME, of=of_two(2)), {NAME: GOOD, SHOP: ALONE}, [BOTH])
