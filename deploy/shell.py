@@ -10,11 +10,12 @@ from __future__ import annotations
 import base64
 import shlex
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from io import IOBase
 from pathlib import Path
 from typing import Any
 
-from gevent import Timeout
+from gevent import Timeout, spawn
 from paramiko import SSHException
 from pyinfra.api import State, StringCommand
 from pyinfra.connectors.ssh import SSHConnector
@@ -67,7 +68,9 @@ class Framed(SSHConnector):
             return self._failure(self.failed)
         try:
             status, good, output = self._answer(command, print_output, arguments)
-        except (EOFError, SSHException):
+        except TimeoutError:
+            raise
+        except (EOFError, OSError, SSHException):
             return self._failure(cut_off(self.host.name, ""))
         except HostError as error:
             self.failed = error
@@ -90,7 +93,9 @@ class Framed(SSHConnector):
         pyinfra's own would ask the operator for a password where a host says that sudo wants one.
 
         Raises:
+            TimeoutError: the command took longer than its own limit.
             EOFError: the connection ended.
+            OSError: the same.
             SSHException: the same.
             HostError: no command has begun in time.
         """
@@ -105,9 +110,8 @@ class Framed(SSHConnector):
             stdin, stdout, _ = self.client.exec_command(
                 instead(unix.get_raw_value()), get_pty=control.get("_get_pty", False)
             )
-            if control.get("_stdin"):
-                write_stdin(control["_stdin"], stdin)  # type: ignore[no-untyped-call]
-            stdin.close()
+            # Meanwhile: a large file may take longer than a command to begin.
+            writer = spawn(_write, control.get("_stdin"), stdin)
             channel = stdout.channel
             output = read_output_buffers(
                 _lines(channel.makefile("rb"), limit),
@@ -116,6 +120,7 @@ class Framed(SSHConnector):
                 print_output=print_output,
                 print_prefix=self.host.print_prefix,
             )
+            writer.kill(block=False)
         except Timeout as over:
             if over is not limit:
                 raise
@@ -162,6 +167,14 @@ def _content(source: Any) -> bytes:
     source.seek(0)
     content = source.read()
     return content.encode() if isinstance(content, str) else bytes(content)
+
+
+def _write(text: Any, stdin: Any) -> None:
+    """Give a command its standard input. One that ends before has said by its status why."""
+    with suppress(EOFError, OSError, SSHException):
+        if text:
+            write_stdin(text, stdin)  # type: ignore[no-untyped-call]
+        stdin.close()
 
 
 def _lines(said: Iterable[bytes], limit: Any = None) -> Iterator[str]:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import gevent
+import gevent.event
 import pytest
 from paramiko import SSHException
 from pyinfra.api import StringCommand
@@ -65,18 +66,18 @@ class Channel:
         self.status_event = threading.Event()
 
     def makefile(self, _mode: str) -> Any:
-        """Run the command as sshd would, and return its output's lines."""
+        """Run the command as sshd would, and yield its output's lines."""
         self.done = subprocess.run(
             ["bash", "-c", f"{self.login.noise}\neval {shlex.quote(self.command)}"],
             input=self.stdin.getvalue()[: self.login.cut_off_after],
             capture_output=True,
         )
         self.status_event.set()
-        return BytesIO(self.done.stdout)
+        yield from BytesIO(self.done.stdout)
 
     def makefile_stderr(self, _mode: str) -> Any:
-        """Return the lines of its other output."""
-        return BytesIO(self.done.stderr)
+        """Yield the lines of its other output."""
+        yield from BytesIO(self.done.stderr)
 
     def recv_exit_status(self) -> int:
         """Return its exit status."""
@@ -179,7 +180,9 @@ def test_what_a_login_shell_prints_behind_an_answer_is_no_part_of_it(
     assert (status, output.stdout_lines) == (False, ["own"])
 
 
-@pytest.mark.parametrize("lost", [EOFError(), SSHException("SSH session not active")])
+@pytest.mark.parametrize(
+    "lost", [EOFError(), OSError("Socket is closed"), SSHException("SSH session not active")]
+)
 def test_a_connection_that_is_lost_fails_its_own_host_alone(
     connector: shell.Framed, login: Login, monkeypatch: pytest.MonkeyPatch, lost: Exception
 ) -> None:
@@ -252,6 +255,28 @@ def test_a_command_that_has_begun_may_take_longer(
     monkeypatch.setattr(Channel, "recv_exit_status", lambda *_: 0)
     status, output = connector.run_shell_command(StringCommand("true"))
     assert (status, output.stdout_lines) == (True, ["yes"])
+
+
+def test_an_upload_may_take_longer_than_a_command_may_take_to_begin(
+    connector: shell.Framed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "BEGIN_SECONDS", 0.2)
+    written = gevent.event.Event()
+
+    def write(*_: Any) -> None:
+        gevent.sleep(0.5)
+        written.set()
+
+    def said(channel: Channel, *_: Any) -> Any:
+        channel.status_event.set()
+        yield f"{frame.BEGIN}\n".encode()
+        written.wait()
+
+    monkeypatch.setattr(shell, "write_stdin", write)
+    monkeypatch.setattr(Channel, "makefile", said)
+    monkeypatch.setattr(Channel, "makefile_stderr", lambda *_: iter([]))
+    monkeypatch.setattr(Channel, "recv_exit_status", lambda *_: 0)
+    assert connector.put_file(StringIO("slow\n"), "/etc/x")
 
 
 def test_a_login_shell_that_runs_no_command_fails_its_host_with_where_to_look(
