@@ -202,6 +202,12 @@ def test_another_chain_of_the_cas_is_taken_where_it_leads_there(road: Road) -> N
     other = road.issuer.sh(f"cat {LIVE}/chain.pem")
     assert (other.count("BEGIN"), other == first) == (first.count("BEGIN"), False)
     assert road.renew("--force").status == 0
+    # The balancer knows the first root alone, and has taken nobody for good in between.
+    road.lab.balancer.sh(
+        "for try in $(seq 60); do echo show stat | socat - /run/haproxy/admin.sock "
+        "| grep '^tls,' | grep -q ',DOWN,' || exit 0; sleep 0.5; done; exit 1"
+    )
+    assert len(road.pages()) == 3
 
 
 # A challenge that finds no way
