@@ -97,7 +97,7 @@ def as_root(machine: Machine, command: str) -> str:
 
 
 def instead(command: str) -> str:
-    """Return a command that takes the login shell's place, whose EXIT traps then run no more.
+    """Return a command that takes the login shell's place, so that its EXIT traps do not run.
 
     sudo says in English why it refuses: it is told apart by its words.
     """

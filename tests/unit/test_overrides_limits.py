@@ -1,4 +1,4 @@
-"""A fleet's own templates are tried in a process that can take so much and no more."""
+"""A fleet's own templates are tried in a process with limits on time and memory."""
 
 from __future__ import annotations
 
