@@ -39,6 +39,17 @@ def key_sum(folder: Path) -> str:
         return ""
 
 
+def put_broken_aside(folder: Path) -> None:
+    """Keep a registration that is no JSON under another name: it was cut off, or edited by hand."""
+    path = folder / REGISTRATION
+    try:
+        json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return
+    except (ValueError, RecursionError):
+        path.replace(path.with_suffix(".json.broken"))
+
+
 def forget(folder: Path) -> None:
     """Remove the registration, so that the next order registers the key again."""
     (folder / REGISTRATION).unlink(missing_ok=True)

@@ -173,7 +173,7 @@ def _write(text: Any, stdin: Any) -> None:
     """Give a command its standard input. One that ends before has said by its status why."""
     with suppress(EOFError, OSError, SSHException):
         if text:
-            write_stdin(text, stdin)  # type: ignore[no-untyped-call]
+            write_stdin(text, stdin)  # type: ignore[no-untyped-call]  # pyinfra's own
         stdin.close()
 
 

@@ -196,6 +196,7 @@ def _enroll(look: Outlook, store: Store, now: datetime, tell: Tell, *, by_person
     try:
         account = issuance.enroll(look.fleet, store, tell)
     except Exception as error:
+        # As with an order: one that is not noted would be made again every hour.
         _note(store, look.fleet, _after(tries, in_our_words(error), now), now)
         raise
     _remember(store, look.fleet, Tries(orders=tries.orders, wish=tries.wish), now)

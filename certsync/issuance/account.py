@@ -97,6 +97,7 @@ def log_in(acme: Client, authority: Authority, folder: Path, binding: Binding | 
     if known is not None:
         acme.net.account = known
         return str(known.uri)
+    registration.put_broken_aside(folder)
     account = registered(acme) or _registered_anew(acme, authority, binding)
     _write(folder, account)
     return str(account.uri)

@@ -415,6 +415,7 @@ def test_an_account_whose_key_is_lost_is_registered_before_an_order_is_due(road:
     ended = road.renew("--force")
     assert ended.status == 0, ended.everything
     assert account(road) == registered
+    road.issuer.sh(f"test -s $(ls {ACCOUNTS}/*/account.json.broken)")
 
 
 def account_again(road: Road) -> str:

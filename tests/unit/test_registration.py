@@ -53,3 +53,15 @@ def test_where_there_never_was_an_account_the_first_order_registers_it(tmp_path:
     missing = tmp_path / "accounts/none"
     assert registration.finding(missing, expected=False) == ""
     assert registration.finding(missing, expected=True).startswith("the key of the account")
+
+
+@pytest.mark.parametrize("text", ["", '{"uri": "https://ca', "[" * 100_000])
+def test_a_registration_that_was_cut_off_is_kept_aside(tmp_path: Path, text: str) -> None:
+    lay(tmp_path)
+    registration.put_broken_aside(tmp_path)
+    assert registration.read(tmp_path) != {}
+    (tmp_path / "account.json").write_text(text)
+    registration.put_broken_aside(tmp_path)
+    assert (tmp_path / "account.json.broken").read_text() == text
+    assert not (tmp_path / "account.json").exists()
+    registration.put_broken_aside(tmp_path)
