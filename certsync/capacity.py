@@ -6,13 +6,6 @@ from collections.abc import Sequence
 
 from certsync.fleet import Fleet
 
-SCRIPT = (
-    "awk '/^MemTotal:/ { print $2 }' /proc/meminfo; ulimit -Hn; "
-    "systemctl show -P LimitNOFILE haproxy"
-)
-"""Prints the memory in KiB and two limits of open files, of which the lower one holds: a container
-may allow less than systemd asks for, and HAProxy does not start with more than it gets."""
-
 KIB_A_CONNECTION = 64
 """Two buffers of 16 KiB in HAProxy, while it passes something on, and as much in the kernel."""
 
@@ -25,7 +18,9 @@ FILES_A_CONNECTION, OTHER_FILES = 2, 1000
 def max_connections(fleet: Fleet, told: Sequence[str]) -> int:
     """Return what the fleet file says, or what half of the memory and all open files are good for.
 
-    ``told`` is what the script printed. The answer is in thousands, so that another kernel's few
+    ``told`` is the memory in KiB and two limits of open files, of which the lower one holds: a
+    container may allow less than systemd asks for, and HAProxy does not start with more than it
+    gets. The answer is in thousands, so that another kernel's few
     pages more or less change nothing; in hundreds where the files allow less. 0: nothing is known.
     """
     wish = fleet.balancing.max_connections

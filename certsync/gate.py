@@ -267,6 +267,18 @@ def pool_name(fleet: Fleet, lineage: str) -> str:
     return FIRST if lineage == fleet.lineage else f"{OTHERS}{lineage}"
 
 
+def pools_with(configuration: str, member: str) -> list[str]:
+    """Return the pools of a haproxy.cfg that have a member of this name."""
+    found, section = list[str](), ""
+    for line in configuration.splitlines():
+        words = line.split()
+        if line[:1] not in ("", " ", "#") and words:
+            section = words[1] if words[0] == "backend" and len(words) > 1 else ""
+        elif section and words[:2] == ["server", member]:
+            found.append(section)
+    return found
+
+
 FORCED_DRAIN = 0x08
 """In a server's administrative state (HAProxy's management guide, `show servers state`)."""
 

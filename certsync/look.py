@@ -1,7 +1,6 @@
 """What stands on a host before certsync touches it, and whether it is somebody else's. Pure.
 
-`SCRIPT` is run as root, by `check --online` and by the deploys alike; `parse` reads what it
-printed. Each line is a word and its values.
+`parse` reads lines of the survey (certsync/programs/survey.sh): each is a word and its values.
 """
 
 from __future__ import annotations
@@ -24,42 +23,6 @@ STATISTICS_PORT = 8404
 
 PEER_PORT = 10000
 """Where balancers tell each other what they remember of clients."""
-
-SCRIPT = r"""
-. /etc/os-release; echo "os $ID $VERSION_ID"
-echo "arch $(uname -m)"
-echo "time $(date +%s)"
-df -Pk / /etc /var | awk 'NR > 1 && (NR == 2 || $4 < least) { least = $4 }
-  END { print "disk", int(least / 1024) }'
-if command -v python3 >/dev/null; then
-  echo "python $(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
-fi
-at='^LISTEN  *[0-9]*  *[0-9]*  *[^ ]*:\([0-9]*\) '
-ss -Hltnp | sed -n \
-  -e "s/$at"'.*users:(("\([^"]*\)",pid=\([0-9]*\).*/listener \1 \3 \2/p;t' \
-  -e "s/$at.*/listener \\1 0 ?/p"
-origin() {
-  if head -n 1 "$1" 2>/dev/null | grep -q 'Written by certsync'; then echo ours; return; fi
-  sum=$(md5sum < "$1" | cut -d' ' -f1)
-  if dpkg-query -W -f='${Conffiles}\n' "$2" 2>/dev/null | grep -q " $1 $sum"
-  then echo distribution; else echo foreign; fi
-}
-if [ -e /etc/haproxy/haproxy.cfg ]; then
-  echo "haproxy $(origin /etc/haproxy/haproxy.cfg haproxy)"
-fi
-if [ -e /etc/keepalived/keepalived.conf ]; then
-  echo "keepalived $(origin /etc/keepalived/keepalived.conf keepalived)"
-fi
-for site in /etc/nginx/sites-enabled/* /etc/nginx/conf.d/*.conf; do
-  [ -e "$site" ] && echo "nginx $(origin "$(readlink -f "$site")" nginx-common) $site"
-done
-if [ -f /etc/certsync/issuer ]; then echo issuer; fi
-if [ -f /etc/certsync/machines ]; then sed 's/^/known /' /etc/certsync/machines; fi
-if command -v ufw >/dev/null; then
-  ufw status | sed -n -e '1s/Status: /ufw /p' -e 's/^\([^ ]*\) .*LIMIT.*/limit \1/p'
-fi
-exit 0
-"""
 
 SUPPORTED = {("debian", "12"), ("debian", "13")}
 BY_READING = {("ubuntu", "22.04"), ("ubuntu", "24.04"), ("ubuntu", "26.04")}

@@ -96,18 +96,15 @@ class Plan:
 
 
 def announced(operations: Iterable[Mapping[str, Any]]) -> tuple[Step, ...]:
-    """Return the steps of a prepared run, from what pyinfra foresees of each operation."""
+    """Return the steps of a prepared run: each with its name and the hosts that it would change."""
     found: list[Step] = []
     phase = ""
     for each in operations:
-        name = ", ".join(each["names"])
-        if name.startswith(PHASE):
-            phase = name.removeprefix(PHASE)
+        if each["name"].startswith(PHASE):
+            phase = each["name"].removeprefix(PHASE)
             continue
-        what = name.split(" | ")[-1]
-        found += [Step(phase, host, what) for host in each["hosts_with_change"]]
-        before = "what comes before it"
-        found += [Step(phase, host, what, before) for host in each["hosts_with_conditional_change"]]
+        what = each["name"].split(" | ")[-1]
+        found += [Step(phase, host, what) for host in each["hosts"]]
     return tuple(found)
 
 

@@ -6,121 +6,41 @@ Each function takes one thing away, whole, and does nothing where it is not ther
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-
-from pyinfra import host
-from pyinfra.api import Host, State, deploy, operation
-from pyinfra.operations import files, server
 
 from certsync import receiver, replication
 from certsync.fleet import Fleet
 from certsync.options import SiteKind
-from deploy import issuer, renewal, replica
-from deploy.backend import PROGRAM, TICKETS_UNIT
-from deploy.facts import Lines
-from deploy.operations import Commands, failing, ran, ran_when
+from certsync.survey import Survey
+from deploy import issuer, renewal, replica, step
+from deploy.backend import PROGRAM, PROGRAMS, TICKETS_UNIT, UNITS, VERIFY_UNIT
+from deploy.step import Steps
 
-PROGRAMS = "/usr/local/lib/certsync"
-SERVED = "/etc/certsync/archive /etc/certsync/live"
-VERIFY = "certsync-verify.service"
-
-LAST_CONNECTIONS = """\
-end=$(($(date +%s) + {seconds}))
-while [ "$(date +%s)" -lt "$end" ]; do
-  ss -Htn state established '( sport = :443 or sport = :80 or sport = :{port} )' |
-    grep -v -e ' 127\\.' -e ' \\[::1\\]' -e ' \\[::ffff:127\\.' > /dev/null || break
-  sleep 0.2
-done
-exit 0"""
-"""Wait until nobody is connected any more, or so long. Seen here, it counts for every balancer and
-each of its processes, the ones from before a reload too."""
-
-NO_SITE = """\
-set -e
-cd /etc/nginx
-rm -f sites-enabled/certsync-* snippets/certsync-challenge.conf conf.d/certsync-*.conf
-for lineage in /etc/certsync/live/*; do rm -f "snippets/ssl-${lineage##*/}.conf"; done
-if [ -n "$(ls sites-enabled conf.d/*.conf 2>/dev/null | grep -v ':$')" ]; then
-  nginx -t -q
-  systemctl reload nginx
-else
-  # The requests it is answering are answered to their end.
-  if systemctl is-active -q nginx; then
-    nginx -s quit
-    for try in $(seq 150); do systemctl is-active -q nginx || break; sleep 0.2; done
-  fi
-  systemctl disable -q --now nginx
-fi
-rm -f sites-available/certsync-*"""
-"""The file by which it is known to be unfinished goes last."""
-
-TICKET_FILES = "/etc/nginx/conf.d/certsync-tickets.conf /etc/systemd/system/{unit} {keys}"
-NO_TICKETS = """\
-set -e
-rm -f /etc/nginx/conf.d/certsync-tickets.conf
-! systemctl is-active -q nginx || nginx -s reload
-systemctl disable -q {unit} 2>/dev/null || :
-rm -f /etc/systemd/system/{unit}
-systemctl daemon-reload
-rm -rf {keys}"""
-"""The keys go last: until nginx has read a configuration without them, it needs them to start."""
-
-PLACEHOLDER_LIVE = """\
-set -e
-link=/etc/certsync/live/{lineage}
-ln -sfn ../archive/{lineage}/0000 "$link.new" && mv -T "$link.new" "$link"
-! systemctl is-active -q nginx || nginx -s reload
-find /etc/certsync/archive/{lineage} -mindepth 1 -maxdepth 1 ! -name 0000 -exec rm -rf {{}} +"""
+ARCHIVE, LIVE = f"{receiver.HOME}/archive", f"{receiver.HOME}/live"
+VERIFY = f"{UNITS}/{VERIFY_UNIT}"
 
 
-def _there(script: str) -> bool:
-    return host.get_fact(Lines, script=f"{script} >/dev/null && echo yes") == ["yes"]
-
-
-@operation()
-def taken_over(state: State, other: Host) -> Commands:
-    """Go no further on a host unless the new issuer has come through so far."""
-    if other not in state.active_hosts:
-        yield failing(f"{other.name} has not taken over: nothing more is changed here")
-
-
-@operation()
-def let_go(state: State, others: Sequence[Host]) -> Commands:
-    """Go no further where a backend leaves, unless the others know it no more.
-
-    A balancer may send it connections still, or the issuer a key.
-    """
-    if left := [each.name for each in others if each not in state.active_hosts]:
-        yield failing(f"{', '.join(left)} did not let it go: nothing is changed here")
-
-
-@deploy("Issuer: no more runs")
-def runs() -> None:
+def runs(seen: Survey) -> Steps:
     """Have nothing start a renewal any more."""
-    files.file(name="No renewal from cron", path=renewal.CRON, present=False)
-    renewal.no_timer(name="No renewal from a timer")
+    yield step.absent(seen, "No renewal from cron", renewal.CRON)
+    yield renewal.no_timer(seen)
 
 
-@deploy("Issuer: no more")
-def issuing() -> None:
+def issuing(seen: Survey) -> Steps:
     """Take away all that makes a host the issuer: accounts, push key, state, certsync itself."""
     # What a killed run has left there is readable for a group whose number is given away again.
     for name, path in (
         ("No generation on its way", str(replication.RUNTIME)),
         ("No rehearsal", "/run/certsync-rehearsal"),
     ):
-        files.directory(name=name, path=path, present=False)
-    server.user(name="No pushing user", user=issuer.USER, present=False)
+        yield step.absent(seen, name, path)
+    yield step.no_user(seen, "No pushing user", issuer.USER)
+    # The marker last: with it a run that was cut off is known to be unfinished.
     for name, path in (
         ("No push key", issuer.PUSH),
         ("No accounts", f"{issuer.STORE.root}/accounts"),
         ("No open orders", f"{issuer.STORE.root}/pending"),
         ("No state", str(issuer.STORE.state)),
         ("No certsync", issuer.OPT),
-    ):
-        files.directory(name=name, path=path, present=False)
-    # The marker last: with it a run that was cut off is known to be unfinished.
-    for name, path in (
         ("No command", "/usr/local/bin/certsync"),
         ("Nothing that starts a run", renewal.PROGRAM),
         ("No rendered fleet", str(issuer.STORE.fleet_file)),
@@ -133,93 +53,77 @@ def issuing() -> None:
         ("No addresses of people's", str(issuer.STORE.notify_urls)),
         ("No marker of the issuer", str(issuer.STORE.marker)),
     ):
-        if path == "/usr/local/bin/certsync":
-            files.link(name=name, path=path, present=False)
-        else:
-            files.file(name=name, path=path, present=False)
+        yield step.absent(seen, name, path)
 
 
-@deploy("Replicas: no more pushes")
-def access() -> None:
+def access(seen: Survey) -> Steps:
     """Let nobody push any more: the key line first, then the user and what it may do."""
-    files.file(name="No push key lets in", path=replica.KEYS, present=False)
-    files.file(name="No sudo rule", path="/etc/sudoers.d/certsync-receive", present=False)
-    server.user(name="No receiving user", user=replica.USER, present=False)
-    files.directory(name="No inbox", path=replica.HOME, present=False)
-    tickets_inbox()
+    yield step.absent(seen, "No push key lets in", replica.KEYS)
+    yield step.absent(seen, "No sudo rule", replica.SUDO_RULE)
+    yield step.no_user(seen, "No receiving user", replica.USER)
+    yield step.absent(seen, "No inbox", replica.HOME)
+    yield from tickets_inbox(seen)
     for name in ("gate", "rsyncd.conf"):
-        files.file(name=f"No {name}", path=f"{PROGRAMS}/{name}", present=False)
+        yield step.absent(seen, f"No {name}", f"{PROGRAMS}/{name}")
 
 
-@deploy("Replicas: no more session ticket keys")
-def tickets_inbox() -> None:
+def tickets_inbox(seen: Survey) -> Steps:
     """Take away what session ticket keys come in by."""
-    files.file(name="No inbox of session ticket keys, at boot", path=replica.TMPFILES,
-               present=False)  # fmt: skip
+    yield step.absent(seen, "No inbox of session ticket keys, at boot", replica.TMPFILES)
     inbox = str(receiver.TICKETS_INBOX.parent)
-    files.directory(name="No inbox of session ticket keys", path=inbox, present=False)
+    yield step.absent(seen, "No inbox of session ticket keys", inbox)
 
 
-@deploy("Backends: no more shared session tickets")
-def tickets() -> None:
+def tickets(seen: Survey) -> Steps:
     """Have nginx use keys that it makes itself, and take away those that were shared."""
-    names = {"unit": TICKETS_UNIT, "keys": str(receiver.TICKETS)}
-    ran(
-        name="No shared session ticket keys",
-        command=NO_TICKETS.format(**names),
-        unless=f"! ls -d {TICKET_FILES.format(**names)} 2>/dev/null | grep -q .",
-    )
+    keys = str(receiver.TICKETS)
+    paths = ("/etc/nginx/conf.d/certsync-tickets.conf", f"{UNITS}/{TICKETS_UNIT}", keys)
+    script = shlex.join(["no_tickets", TICKETS_UNIT, keys])
+    there = any(map(seen.has, paths))
+    yield step.command("No shared session ticket keys", script, needed=there)
 
 
-@deploy("Backends: no more certsync")
-def programs() -> None:
+def programs(seen: Survey) -> Steps:
     """Take away the receiver and the check before nginx starts; nginx starts without it."""
-    ran(
-        name="No verification at boot",
-        command=f"systemctl disable -q {VERIFY}",
-        unless=f"! systemctl is-enabled -q {VERIFY}",
+    yield step.command(
+        "No verification at boot",
+        f"systemctl disable -q {VERIFY_UNIT}",
+        needed=seen.unit(VERIFY_UNIT).enabled == "enabled",
     )
-    unit = files.file(name="No unit of it", path=f"/etc/systemd/system/{VERIFY}", present=False)
-    ran_when(
-        name="systemd forgets it", command="systemctl daemon-reload", needed=lambda: unit.changed
-    )
-    files.file(name="No receiver", path=PROGRAM, present=False)
-    files.directory(name="No folder of the programs", path=PROGRAMS, present=False)
-    files.directory(name="No staging", path=f"{receiver.HOME}/staging", present=False)
+    unit = step.absent(seen, "No unit of it", VERIFY)
+    yield unit
+    yield step.command("systemd forgets it", "systemctl daemon-reload", needed=bool(unit.script))
+    yield step.absent(seen, "No receiver", PROGRAM)
+    yield step.absent(seen, "No folder of the programs", PROGRAMS)
+    yield step.absent(seen, "No staging", f"{receiver.HOME}/staging")
 
 
-@deploy("Backend: last connections")
-def connections(fleet: Fleet, seconds: int) -> None:
+def connections(fleet: Fleet, seconds: int, seen: Survey) -> Steps:
     """Wait until nobody is connected to nginx any more."""
-    ran(
-        name="Last connections end",
-        command=LAST_CONNECTIONS.format(seconds=seconds, port=fleet.balancing.proxy_port),
-        unless="! systemctl is-active -q nginx",
+    yield step.command(
+        "Last connections end",
+        f"last_connections {seconds} {fleet.balancing.proxy_port}",
+        needed=seen.unit("nginx").active in ("active", "reloading"),
     )
 
 
-@deploy("Backend: no more site")
-def site(fleet: Fleet) -> None:
+def site(fleet: Fleet, seen: Survey) -> Steps:
     """Have nginx serve our site no more, and key and certificate gone from the disk."""
     if any(each.site.kind is SiteKind.UNMANAGED for each in fleet.lineages):
         # Somebody else's sites name the live link, and nginx would not start without it.
         for each in fleet.lineages:
-            lineage = shlex.quote(each.lineage)
-            archive = f"/etc/certsync/archive/{lineage}"
-            ran(
-                name="Placeholder instead of key and certificate",
-                command=PLACEHOLDER_LIVE.format(lineage=lineage),
-                unless=f'! test -d {archive} || test "$(ls {archive})" = 0000',
+            there = seen.names_in(f"{ARCHIVE}/{each.lineage}")
+            yield step.command(
+                "Placeholder instead of key and certificate",
+                shlex.join(["placeholder_live", each.lineage]),
+                needed=there not in ([], [receiver.PLACEHOLDER]),
             )
         return
-    ran(
-        name="nginx serves the site no more",
-        command=NO_SITE,
-        unless="! ls /etc/nginx/sites-available/certsync-* 2>/dev/null | grep -q .",
+    ours = any(each.startswith("certsync-") for each in seen.names_in("/etc/nginx/sites-available"))
+    yield step.command("nginx serves the site no more", "no_site", needed=ours)
+    yield step.command(
+        "Key and certificate are gone",
+        f"rm -rf {ARCHIVE} {LIVE} && rmdir --ignore-fail-on-non-empty {receiver.HOME}",
+        needed=seen.has(ARCHIVE) or seen.has(LIVE),
     )
-    ran(
-        name="Key and certificate are gone",
-        command=f"rm -rf {SERVED} && rmdir --ignore-fail-on-non-empty /etc/certsync",
-        unless=f"! ls {SERVED} 2>/dev/null | grep -q .",
-    )
-    files.directory(name="No pages of ours", path="/var/lib/certsync-site", present=False)
+    yield step.absent(seen, "No pages of ours", "/var/lib/certsync-site")

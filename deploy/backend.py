@@ -2,164 +2,173 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-
-from pyinfra import host
-from pyinfra.api import deploy
-from pyinfra.operations import files
+from collections.abc import Callable, Collection, Mapping
 
 from certsync import look, receiver, templates
+from certsync.errors import CertsyncError
 from certsync.fleet import Fleet, Machine
 from certsync.options import SiteKind, WebAccess
-from deploy.facts import Lines, Standing
-from deploy.operations import (
-    firewall_allows,
-    nginx_configured,
-    packages_present,
-    put_aside,
-    ran,
-    ran_when,
-    written,
-)
+from certsync.survey import Survey
+from deploy import step
+from deploy.step import Step, Steps
 
-PROGRAM = "/usr/local/lib/certsync/receiver"
+PROGRAMS = "/usr/local/lib/certsync"
+PROGRAM = f"{PROGRAMS}/receiver"
+UNITS = "/etc/systemd/system"
+VERIFY_UNIT = "certsync-verify.service"
 TICKETS_UNIT = "certsync-tickets.service"
+UNFINISHED = "/run/certsync-candidate"
 EVERYBODY = "allow 'Nginx Full'"
 HTTP2_DIRECTIVE_SINCE = (1, 25, 1)
 HYBRID_GROUP_SINCE = (3, 5)
 """OpenSSL's, of which X25519MLKEM768 is a part (draft-ietf-tls-ecdhe-mlkem)."""
 
-NGINX = "nginx -V 2>&1 | sed -n 's,^nginx version: nginx/\\([0-9.]*\\).*,\\1,p'"
-OPENSSL = "nginx -V 2>&1 | sed -n 's,^built with .*OpenSSL \\([0-9.]*\\).*,\\1,p'"
-"""The last that is named is the one it runs with, where that is another than it was built with."""
 
-
-@deploy("Backends: packages")
-def packages(fleet: Fleet, machine: Machine) -> None:
+def packages(fleet: Fleet, machine: Machine, seen: Survey) -> Steps:
     """Install what a backend needs from the distribution."""
     wanted = ["nginx", "rsync", "openssl", "sudo", "python3", "ca-certificates"]
     if machine == fleet.issuer:
         wanted += ["python3-venv", "cron", "openssh-client"]
-    packages_present(name="Install nginx and what carries certificates", packages=wanted)
+    yield step.packages(seen, "Install nginx and what carries certificates", wanted)
 
 
-@deploy("Backends: receiver and nginx")
-def configure(fleet: Fleet, machine: Machine) -> None:
-    """Have nginx serve the site, with the placeholder until a certificate is there."""
-    files.directory(name="Folder of the programs", path="/usr/local/lib/certsync", mode="755")
+def configure(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool = False) -> Steps:
+    """Have nginx serve the site, with the placeholder until a certificate is there.
+
+    ``adopt``: sites of somebody else's are put aside.
+    """
+    yield step.directory(seen, "Folder of the programs", PROGRAMS)
     source = templates.PACKAGE / "receiver.py"
-    written(name="Receiver", path=PROGRAM, content=source.read_text(), mode="755")
-    unit = "/etc/systemd/system/certsync-verify.service"
-    text = templates.road() / "templates/replica/certsync-verify.service"
-    verify = written(name="Verification at boot", path=unit, content=text.read_text())
-    ran_when(
-        name="systemd reads it",
-        command="systemctl daemon-reload",
-        needed=lambda: verify.changed,
-    )
-    ran(
-        name="Verify certificates before nginx starts",
-        command="systemctl enable -q certsync-verify.service",
-        unless="systemctl is-enabled -q certsync-verify.service",
-    )
+    yield step.file(seen, "Receiver", PROGRAM, source.read_text(), mode="755")
+    units = dict(_units(fleet, seen))
+    yield from units.values()
+    yield step.units_read(seen, units)
+    yield step.enabled(seen, "Verify certificates before nginx starts", VERIFY_UNIT)
     for each in fleet.lineages:
         if machine in each.holders:
-            _placeholder(each, " of " + each.lineage if each.lineage != fleet.lineage else "")
+            yield _placeholder(each, fleet, seen)
     if fleet.share_tickets:
-        _ticket_keys()
-    _site(fleet, machine)
+        yield _ticket_keys(seen)
+    yield from _site(fleet, machine, seen, adopt=adopt)
     for each in fleet.lineages:
         if machine not in each.holders and each.site.kind is not SiteKind.UNMANAGED:
-            _no_certificate(each.lineage)
-    _web_access(fleet, machine)
+            yield _no_certificate(each.lineage, seen)
+    yield _web_access(fleet, machine, seen)
 
 
-def _ticket_keys() -> None:
-    """Have the keys there before nginx's configuration names them, and at every start of it."""
-    text = (templates.road() / f"templates/replica/{TICKETS_UNIT}").read_text()
-    unit = written(
-        name="Session ticket keys before nginx starts",
-        path=f"/etc/systemd/system/{TICKETS_UNIT}",
-        content=text,
-    )
-    ran_when(
-        name="systemd reads it",
-        command="systemctl daemon-reload",
-        needed=lambda: unit.changed,
-    )
-    there = f"test -s {receiver.TICKETS}/live/next.key"
-    ran(
-        name="Session ticket keys",
-        command=f"systemctl enable -q {TICKETS_UNIT} && systemctl start {TICKETS_UNIT}",
-        unless=f"systemctl is-enabled -q {TICKETS_UNIT} && {there}",
-    )
+def _units(fleet: Fleet, seen: Survey) -> list[tuple[str, Step]]:
+    """Return our units; that of the ticket keys before nginx's configuration names them."""
+    wanted = {VERIFY_UNIT: "Verification at boot"}
+    if fleet.share_tickets:
+        wanted[TICKETS_UNIT] = "Session ticket keys before nginx starts"
+    folder = templates.road() / "templates/replica"
+    return [
+        (unit, step.file(seen, name, f"{UNITS}/{unit}", (folder / unit).read_text()))
+        for unit, name in wanted.items()
+    ]
 
 
-def _placeholder(fleet: Fleet, which: str) -> None:
-    names = " ".join(shlex.quote(name) for name in fleet.names)
-    ran(
-        name=f"Placeholder certificate, generation 0000{which}",
-        command=f"{PROGRAM} placeholder {names}",
-        unless=f"test -L {receiver.HOME}/live/{shlex.quote(fleet.lineage)}",
+def _ticket_keys(seen: Survey) -> Step:
+    there = seen.has_ticket_keys and seen.unit(TICKETS_UNIT).enabled == "enabled"
+    script = f"systemctl enable -q {TICKETS_UNIT} && systemctl start {TICKETS_UNIT}"
+    return step.command("Session ticket keys", script, needed=not there)
+
+
+def _placeholder(each: Fleet, fleet: Fleet, seen: Survey) -> Step:
+    live = seen.entries.get(f"{receiver.HOME}/live/{each.lineage}")
+    which = f" of {each.lineage}" if each.lineage != fleet.lineage else ""
+    return step.command(
+        f"Placeholder certificate, generation 0000{which}",
+        shlex.join([PROGRAM, "placeholder", *each.names]),
+        needed=live is None or live.kind != "l",
     )
 
 
-def _no_certificate(lineage: str) -> None:
+def _no_certificate(lineage: str, seen: Survey) -> Step:
     """Have no key of a lineage that others serve, when nginx no longer names it."""
-    name = shlex.quote(lineage)
-    places = f"{receiver.HOME}/live/{name} {receiver.HOME}/archive/{name}"
-    ran(
-        name=f"No certificate of {lineage}",
-        command=f"rm -rf {places} /etc/nginx/snippets/ssl-{name}.conf",
-        unless=f"! ls -d {places} 2>/dev/null | grep -q .",
+    places = [f"{receiver.HOME}/live/{lineage}", f"{receiver.HOME}/archive/{lineage}"]
+    return step.command(
+        f"No certificate of {lineage}",
+        shlex.join(["rm", "-rf", *places, f"/etc/nginx/snippets/ssl-{lineage}.conf"]),
+        needed=any(map(seen.has, places)),
     )
 
 
-def _site(fleet: Fleet, machine: Machine) -> None:
-    files.directory(name="Folder of our own pages", path="/var/lib/certsync-site", mode="755")
+def _site(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool) -> Steps:
+    yield step.directory(seen, "Folder of our own pages", "/var/lib/certsync-site")
     if any(each.site.test_page for each in fleet.lineages):
-        written(
-            name="Test page",
-            path="/var/lib/certsync-site/lb.html",
-            content=templates.test_page(machine, fleet.templates),
-        )
-    if host.data.get("adopt_nginx"):
-        put_aside(
-            name="Put other sites aside",
-            paths=lambda: look.foreign_sites(fleet, host.get_fact(Standing)),
-            remove=True,
-        )
-    nginx_configured(
-        name="nginx",
-        wanted=lambda: templates.nginx(
+        page = templates.test_page(machine, fleet.templates)
+        yield step.file(seen, "Test page", "/var/lib/certsync-site/lb.html", page)
+    if adopt:
+        foreign = look.foreign_sites(fleet, seen.surroundings)
+        yield step.kept_aside("Put other sites aside", foreign, remove=True)
+    yield nginx(
+        "nginx",
+        lambda: templates.nginx(
             fleet,
             machine,
-            http2_directive=_version(NGINX) >= HTTP2_DIRECTIVE_SINCE,
-            hybrid_group=_version(OPENSSL) >= HYBRID_GROUP_SINCE,
-            own_bucket=_has_own_bucket(fleet),
+            http2_directive=seen.versions.get("nginx", ()) >= HTTP2_DIRECTIVE_SINCE,
+            hybrid_group=seen.versions.get("openssl", ()) >= HYBRID_GROUP_SINCE,
+            own_bucket=bool(templates.names_bucket(fleet)) and seen.has_own_bucket,
         ),
-        sites=templates.sites(fleet, machine),
-        known=[templates.DEFAULT_SITE, *(templates.site_name(each) for each in fleet.lineages)],
+        templates.sites(fleet, machine),
+        [templates.DEFAULT_SITE, *(templates.site_name(each) for each in fleet.lineages)],
+        seen,
     )
 
 
-def _version(script: str) -> tuple[int, ...]:
-    """Return the version that a script prints; empty: none."""
-    lines = host.get_fact(Lines, script=script)
-    return tuple(int(part) for part in re.findall(r"\d{1,4}", " ".join(lines[:1]))[:3])
+def nginx(
+    name: str,
+    wanted: Callable[[], Mapping[str, str]],
+    sites: Mapping[str, bool],
+    known: Collection[str],
+    seen: Survey,
+) -> Step:
+    """Return the step that has these files below /etc/nginx, tested together before they count.
+
+    ``wanted`` gives paths and texts; ``sites`` the names in sites-enabled to whether they should
+    be there. One of ours that is neither among them nor ``known`` is of a lineage that the fleet
+    has no more, and is switched off.
+    """
+    try:
+        texts = wanted()
+    except (CertsyncError, OSError) as error:
+        return step.refused(name, error)
+    changed = {
+        path: text for path, text in texts.items() if seen.text(f"/etc/nginx/{path}") != text
+    }
+    enabled = seen.names_in("/etc/nginx/sites-enabled")
+    left = [site for site in enabled if _is_ours(site, seen) and site not in known]
+    wishes = {**dict.fromkeys(left, False), **sites}
+    switched = {site: wish for site, wish in wishes.items() if (site in enabled) != wish}
+    if not changed and not switched and not seen.has(UNFINISHED):
+        return step.runs(seen, name, "nginx")
+    lines = [
+        shlex.join(["place", f"{number}", f"/etc/nginx/{path}", "644", "root", "root"])
+        for number, path in enumerate(changed)
+    ]
+    for site, wish in switched.items():
+        path = f"/etc/nginx/sites-enabled/{site}"
+        target = f"../sites-available/{site}"
+        lines.append(shlex.join(["link", target, path] if wish else ["rm", "-f", path]))
+    files = {f"{number}": text for number, text in enumerate(changed.values())}
+    files["changes"] = " &&\n".join(lines or [":"]) + "\n"
+    told = [
+        change
+        for path, text in changed.items()
+        for change in step.changed(seen, f"/etc/nginx/{path}", text)
+    ]
+    return Step(name, "configure_nginx changes", files, tuple(told))
 
 
-def _has_own_bucket(fleet: Fleet) -> bool:
-    if not templates.names_bucket(fleet):
-        return False
-    setting = "'^[[:space:]]*server_names_hash_bucket_size'"
-    places = "/etc/nginx/nginx.conf /etc/nginx/conf.d"
-    script = f"grep -rEl --exclude='certsync-*' {setting} {places}"
-    return bool(host.get_fact(Lines, script=script))
+def _is_ours(site: str, seen: Survey) -> bool:
+    folders = ("sites-enabled", "sites-available")
+    texts = [seen.text(f"/etc/nginx/{folder}/{site}") for folder in folders]
+    return site.startswith("certsync-") and any(look.MARK in text for text in texts)
 
 
-def _web_access(fleet: Fleet, machine: Machine) -> None:
+def _web_access(fleet: Fleet, machine: Machine, seen: Survey) -> Step:
     port = fleet.balancing.proxy_port
     if fleet.firewall.web_access is WebAccess.ANYWHERE:
         allowed, wider = dict.fromkeys(fleet.trusted, f"{port}"), list[str]()
@@ -174,9 +183,9 @@ def _web_access(fleet: Fleet, machine: Machine) -> None:
     rules += [
         f"allow from {address} to any port {ports} proto tcp" for address, ports in allowed.items()
     ]
-    firewall_allows(
-        name="Firewall",
-        rules=rules,
+    return step.firewall(
+        seen,
+        rules,
         instead_of=wider,
         enable=fleet.firewall.enable,
         ssh_port=machine.ssh_port,

@@ -3,113 +3,112 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from pyinfra import host
-from pyinfra.api import deploy
-from pyinfra.operations import files
-
 from certsync import capacity, gate, templates
+from certsync.errors import CertsyncError
 from certsync.fleet import Fleet, Machine
-from deploy.facts import Lines, Standing, Text
-from deploy.operations import (
-    MEMBERS_ARE_UP,
-    firewall_allows,
-    haproxy_configured,
-    packages_present,
-    put_aside,
-    ran,
-    ran_when,
-    written,
-)
+from certsync.gate import Gate
+from certsync.survey import Survey
+from deploy import step
+from deploy.backend import PROGRAMS, UNITS
 from deploy.progress import event, is_dry
+from deploy.step import Step, Steps
 
 CONFIGURATION = "/etc/haproxy/haproxy.cfg"
 SOCKET = "/run/haproxy/admin.sock"
-DROP_IN = "/etc/systemd/system/haproxy.service.d"
+DROP_IN = f"{UNITS}/haproxy.service.d"
+UNFINISHED = "/run/certsync-candidate.haproxy"
 NOTHING_SEEN = gate.Seen()
 
 
-@deploy("Balancers: packages")
-def packages() -> None:
+def packages(seen: Survey) -> Steps:
     """Install HAProxy from the distribution."""
-    packages_present(
-        name="Install HAProxy",
-        packages=["haproxy", "socat", "ca-certificates", "sudo", "python3"],
-    )
+    wanted = ["haproxy", "socat", "ca-certificates", "sudo", "python3"]
+    yield step.packages(seen, "Install HAProxy", wanted)
 
 
-@deploy("Balancers: roots")
-def roots(fleet: Fleet) -> None:
+def roots(fleet: Fleet, seen: Survey) -> Steps:
     """Have what the health check verifies with, before a configuration names it."""
     if not fleet.authority.roots:
         return
-    own = written(
-        name="Roots for the health check",
-        path=templates.BALANCER_ROOTS,
-        content=Path(fleet.authority.roots).read_text(),
+    name = "Roots for the health check"
+    own = step.file(
+        seen, name, templates.BALANCER_ROOTS, lambda: Path(fleet.authority.roots).read_text()
     )
-    ran_when(
-        name="HAProxy reads other roots",
-        command=f"systemctl try-reload-or-restart haproxy\n{MEMBERS_ARE_UP}",
-        needed=lambda: own.changed,
-    )
+    yield own
+    script = "systemctl try-reload-or-restart haproxy && members_are_up"
+    yield step.command("HAProxy reads other roots", script, needed=bool(own.script))
 
 
-@deploy("Balancers: port 80")
-def configure(fleet: Fleet, machine: Machine) -> None:
-    """Have port 80 lead to every backend; of port 443, what an earlier run has decided."""
+def configure(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool = False) -> Steps:
+    """Have port 80 lead to every backend; of port 443, what an earlier run has decided.
+
+    ``adopt``: a haproxy.cfg of somebody else's is put aside.
+    """
     source = templates.road() / "templates/haproxy"
-    files.directory(name="Folder of the programs", path="/usr/local/lib/certsync", mode="755")
-    written(
-        name="What saves the servers' states",
-        path="/usr/local/lib/certsync/save-state",
-        content=(source / "save-state").read_text(),
-        mode="755",
-    )
-    files.directory(name="Folder of the reload's drop-in", path=DROP_IN, mode="755")
-    drop_in = written(
-        name="Reload that keeps the servers' states",
-        path=f"{DROP_IN}/certsync.conf",
-        content=(source / "reload.conf").read_text(),
-    )
-    ran_when(
-        name="systemd reads it", command="systemctl daemon-reload", needed=lambda: drop_in.changed
-    )
-    if host.data.get("adopt_haproxy"):
-        put_aside(name="Put another haproxy.cfg aside", paths=_foreign_file, remove=False)
+    yield step.directory(seen, "Folder of the programs", PROGRAMS)
+    program, text = f"{PROGRAMS}/save-state", (source / "save-state").read_text()
+    yield step.file(seen, "What saves the servers' states", program, text, mode="755")
+    yield step.directory(seen, "Folder of the reload's drop-in", DROP_IN)
+    name, text = "Reload that keeps the servers' states", (source / "reload.conf").read_text()
+    drop_in = step.file(seen, name, f"{DROP_IN}/certsync.conf", text)
+    yield drop_in
+    yield step.units_read(seen, {"haproxy": drop_in})
+    if adopt:
+        foreign = [CONFIGURATION] if seen.surroundings.haproxy == "foreign" else []
+        yield step.kept_aside("Put another haproxy.cfg aside", foreign, remove=False)
     # Nobody is let in here, and new backends answer nothing yet: there is nobody to wait for.
-    haproxy_configured(
-        name="haproxy.cfg", content=lambda: configuration(fleet, machine), until_up=False
-    )
-    firewall_allows(
-        name="Firewall", rules=["allow 80/tcp", "allow 443/tcp"], enable=fleet.firewall.enable,
+    yield haproxy("haproxy.cfg", lambda: configuration(fleet, machine, seen), seen, until_up=False)
+    yield step.firewall(
+        seen,
+        ["allow 80/tcp", "allow 443/tcp"],
+        enable=fleet.firewall.enable,
         ssh_port=machine.ssh_port,
-    )  # fmt: skip
-
-
-@deploy("Balancers: drain")
-def drain(name: str) -> None:
-    """Have a member get no new connections; the ones it has go on."""
-    known = f"grep -q '^    server {name} ' {CONFIGURATION}"
-    where = f"""awk '/^backend / {{ p = $2 }} $1 == "server" && $2 == "{name}" {{ print p }}'"""
-    ran(
-        name="No new connections",
-        command=f"for pool in $({where} {CONFIGURATION}); do "
-        f'echo "set server $pool/{name} state drain" | socat -t 5 - {SOCKET} > /dev/null; done',
-        unless=f"! {known}",
     )
 
 
-@deploy("Balancers: pools")
-def without(fleet: Fleet, machine: Machine) -> None:
+def haproxy(
+    name: str,
+    content: Callable[[], str],
+    seen: Survey,
+    *,
+    until_up: bool = True,
+    started: bool = True,
+) -> Step:
+    """Return the step that has this haproxy.cfg, tested before it counts.
+
+    ``until_up``: wait until its members have passed their checks. ``started``: have it run, also
+    where its file is as it should be.
+    """
+    try:
+        text = content()
+    except (CertsyncError, OSError) as error:
+        return step.refused(name, error)
+    if seen.text(CONFIGURATION) == text and not seen.has(UNFINISHED):
+        return step.runs(seen, name, "haproxy") if started else Step(name)
+    wait = " wait" if until_up else ""
+    changes = step.changed(seen, CONFIGURATION, text)
+    return Step(name, f"configure_haproxy file{wait}", {"file": text}, changes)
+
+
+def drain(name: str, seen: Survey) -> Steps:
+    """Have a member get no new connections; the ones it has go on."""
+    pools = gate.pools_with(seen.text(CONFIGURATION), name)
+    lines = [f"echo 'set server {pool}/{name} state drain'" for pool in pools]
+    script = " && ".join(f"{line} | socat -t 5 - {SOCKET} > /dev/null" for line in lines)
+    yield step.command("No new connections", script, needed=bool(pools))
+
+
+def without(fleet: Fleet, machine: Machine, seen: Survey) -> Steps:
     """Have the pools as the fleet is; who is in it stays as proven as it is."""
-    haproxy_configured(name="haproxy.cfg", content=lambda: configuration(fleet, machine, last=True))
+    tell_gates(fleet, machine, seen)
+    yield haproxy("haproxy.cfg", lambda: configuration(fleet, machine, seen), seen)
 
 
-@deploy("Balancers: what is about to go")
-def off_what_goes(fleet: Fleet, machine: Machine, *, untold: bool = False) -> None:
+def off_what_goes(fleet: Fleet, machine: Machine, seen: Survey, *, untold: bool = False) -> Steps:
     """Send nothing any more to what the backends are about to take away.
 
     That is a site that a backend is to serve no more, and a port for the PROXY protocol that gets
@@ -118,47 +117,56 @@ def off_what_goes(fleet: Fleet, machine: Machine, *, untold: bool = False) -> No
     """
 
     def content() -> str:
-        text = host.get_fact(Text, path=CONFIGURATION)
+        text = seen.text(CONFIGURATION)
         before = gate.read(text)
         moving = {*before.ports.values()} - {0, fleet.balancing.proxy_port}
         if untold and any(before.ports.values()):
-            return configuration(fleet, machine, untold=True)
-        return configuration(fleet, machine) if moving or before.leaving(fleet) else text
+            return configuration(fleet, machine, seen, untold=True)
+        return configuration(fleet, machine, seen) if moving or before.leaving(fleet) else text
 
     # Nothing that is not there yet, or does not run, sends anything.
-    haproxy_configured(name="Off what is about to go", content=content, started=False)
-
-
-def _foreign_file() -> list[str]:
-    return [CONFIGURATION] if host.get_fact(Standing).haproxy == "foreign" else []
+    yield haproxy("Off what is about to go", content, seen, started=False)
 
 
 def configuration(
     fleet: Fleet,
     machine: Machine,
-    seen: gate.Seen = NOTHING_SEEN,
+    seen: Survey,
+    proven: gate.Seen = NOTHING_SEEN,
     *,
-    last: bool = False,
     untold: bool = False,
 ) -> str:
-    """Return haproxy.cfg as it should be, from what the balancer has and what has been seen.
+    """Return haproxy.cfg as it should be, from what the balancer has and what has been proven.
 
-    ``last``: no other one follows in this run, so that a dry run tells of its pools. ``untold``:
-    no member is told the client's address, whichever is now.
+    ``untold``: no member is told the client's address, whichever is now.
     """
-    before = gate.read(host.get_fact(Text, path=CONFIGURATION))
-    if untold:
-        before = replace(before, ports={})
-    decided = gate.decide(fleet, before, seen)
-    if last and is_dry():
-        event("gate", host=host.name, before=asdict(before), after=asdict(decided))
+    _, decided = gates(fleet, seen, proven, untold=untold)
     roots = fleet.authority.roots
     roots_sum = hashlib.sha256(Path(roots).read_bytes()).hexdigest() if roots else ""
-    told = host.get_fact(Lines, script=capacity.SCRIPT)
+    limits = [seen.memory_kib, seen.open_files, seen.unit("haproxy").files]
     return templates.haproxy(
         fleet,
         machine,
         decided,
         roots_sum=roots_sum,
-        connections=capacity.max_connections(fleet, told),
+        connections=capacity.max_connections(fleet, limits),
     )
+
+
+def tell_gates(
+    fleet: Fleet, machine: Machine, seen: Survey, proven: gate.Seen = NOTHING_SEEN
+) -> None:
+    """Tell, in a dry run, which pools there would be at its end."""
+    if is_dry():
+        before, after = gates(fleet, seen, proven)
+        event("gate", host=machine.name, before=asdict(before), after=asdict(after))
+
+
+def gates(
+    fleet: Fleet, seen: Survey, proven: gate.Seen = NOTHING_SEEN, *, untold: bool = False
+) -> tuple[Gate, Gate]:
+    """Return what a balancer's configuration says, and what it should say."""
+    before = gate.read(seen.text(CONFIGURATION))
+    if untold:
+        before = replace(before, ports={})
+    return before, gate.decide(fleet, before, proven)

@@ -6,95 +6,115 @@ import getpass
 import json
 import shlex
 import socket
-from collections.abc import Generator
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
-from pyinfra import host
-from pyinfra.api import FileUploadCommand, StringCommand, deploy, operation
-from pyinfra.operations import files, server
+from pyinfra.api import Host
 
 from certsync import replication, templates, wheels
-from certsync.errors import CertsyncError
 from certsync.fleet import Fleet, Machine
 from certsync.look import BALANCER, MARK
 from certsync.store import Store
-from deploy.facts import Lines, Text
-from deploy.operations import firewall_allows, ran, refused, written
+from certsync.survey import Survey
+from deploy import fellows, step
 from deploy.replica import host_keys
+from deploy.step import Content, Step, Steps
 
 OPT = "/opt/certsync"
 PUSH = str(replication.PUSH_HOME)
+KNOWN_HOSTS = f"{PUSH}/known_hosts"
 USER = replication.PUSHING_USER
 STORE = Store()
 
+Others = Mapping[str, Survey]
+"""What other hosts of the fleet are like, by their names."""
 
-@deploy("Issuer: certsync and push key")
-def configure(fleet: Fleet, replicas: list[Any]) -> None:
-    """Have everything on the issuer that ordering and pushing need."""
-    installed(name="certsync in its own virtual environment", notify=bool(fleet.notify.events))
-    files.link(
-        name="certsync on the path", path="/usr/local/bin/certsync",
-        target=f"{OPT}/current/bin/certsync",
-    )  # fmt: skip
-    files.directory(name="State", path=str(STORE.state), mode="755")
+
+def planned(
+    fleet: Fleet, fleet_sum: str, replicas: list[Host], seen: Survey, *, promoting: bool = False
+) -> Steps:
+    """Have everything on the issuer that ordering and pushing need, with what the replicas are.
+
+    ``promoting``: the issuer before is among them, and takes its list of who has left away at the
+    end.
+    """
+    others = fellows.seen(replicas)
+    lists = [each.text(str(STORE.left)) for each in others.values()] if promoting else []
+    yield from configure(fleet, fleet_sum, others, seen, lists=lists)
+
+
+def forgetting(
+    fleet: Fleet, fleet_sum: str, replicas: list[Host], seen: Survey, *, name: str, address: str
+) -> Steps:
+    """Have the issuer know a replica no more, with what the others are: see `forget`."""
+    others = fellows.seen(replicas)
+    yield from forget(fleet, fleet_sum, others, seen, name=name, address=address)
+
+
+def configure(
+    fleet: Fleet, fleet_sum: str, others: Others, seen: Survey, *, lists: Iterable[str] = ()
+) -> Steps:
+    """Have everything on the issuer that ordering and pushing need.
+
+    ``fleet_sum`` is the SHA-256 of the fleet file. ``lists`` are lists of who has left, that others
+    have.
+    """
+    yield installed(seen, notify=bool(fleet.notify.events))
+    target = f"{OPT}/current/bin/certsync"
+    yield step.link(seen, "certsync on the path", "/usr/local/bin/certsync", target)
+    yield step.directory(seen, "State", str(STORE.state))
     for folder in ("", "/.well-known", "/.well-known/acme-challenge"):
-        files.directory(name=f"Webroot{folder}", path=f"{STORE.webroot}{folder}", mode="755")
-    _push_user(fleet, replicas)
-    # The issuer before is among them while the role moves, and takes its list away at the end.
-    _left(fleet, replicas if host.data.get("promote") else [])
-    _rendered_fleet(fleet)
+        yield step.directory(seen, f"Webroot{folder}", f"{STORE.webroot}{folder}")
+    yield from _push_user(seen)
+    yield _pinned(fleet, others, seen)
+    yield _left(fleet, lists, seen)
+    yield from _rendered_fleet(fleet, fleet_sum, seen)
 
 
-@deploy("Issuer: a replica leaves")
-def forget(fleet: Fleet, replicas: list[Any], name: str, address: str) -> None:
+def forget(
+    fleet: Fleet, fleet_sum: str, others: Others, seen: Survey, *, name: str, address: str
+) -> Steps:
     """Have the issuer know a replica no more, but for its name; it had this private address."""
-    firewall_allows(
-        name="Firewall",
-        rules=[],
-        instead_of=[f"allow from {address} to any port 80 proto tcp"] if address else [],
-        enable=False,
-        ssh_port=fleet.issuer.ssh_port,
-    )
-    _pinned(fleet, replicas)
-    _left(fleet, [], name)
-    _rendered_fleet(fleet)
+    rules = [f"allow from {address} to any port 80 proto tcp"] if address else []
+    yield step.firewall(seen, [], instead_of=rules)
+    yield _pinned(fleet, others, seen)
+    yield _left(fleet, [f"{name}\n"], seen)
+    yield from _rendered_fleet(fleet, fleet_sum, seen)
 
 
-def _push_user(fleet: Fleet, replicas: list[Any]) -> None:
-    server.user(
-        name="Pushing user", user=USER, system=True, home=PUSH, shell="/usr/sbin/nologin",
-        ensure_home=False,
-    )  # fmt: skip
-    files.directory(name="Its home, root's", path=PUSH, user="root", group=USER, mode="750")
-    ran(
-        name="Push key",
-        command=f"ssh-keygen -q -t ed25519 -N '' -C 'certsync push' -f {PUSH}/id_ed25519 "
-        f"&& chgrp {USER} {PUSH}/id_ed25519 && chmod 640 {PUSH}/id_ed25519",
-        unless=f"test -s {PUSH}/id_ed25519",
-    )
-    _pinned(fleet, replicas)
-
-
-def _pinned(fleet: Fleet, replicas: list[Any]) -> None:
-    written(
-        name="Pinned host keys of the replicas",
-        path=f"{PUSH}/known_hosts",
-        content=lambda: known_hosts(fleet, replicas),
+def _push_user(seen: Survey) -> Steps:
+    yield step.user(seen, "Pushing user", USER, home=PUSH, shell="/usr/sbin/nologin")
+    yield step.directory(seen, "Its home, root's", PUSH, group=USER, mode="750")
+    key = f"{PUSH}/id_ed25519"
+    entry = seen.entries.get(key)
+    yield step.command(
+        "Push key",
+        # Beside its place first: one that was cut off is no key.
+        f"rm -f {key}.new {key}.new.pub {key} && "
+        f"ssh-keygen -q -t ed25519 -N '' -C 'certsync push' -f {key}.new && "
+        f"chgrp {USER} {key}.new && chmod 640 {key}.new && "
+        f"mv {key}.new.pub {key}.pub && mv {key}.new {key}",
+        needed=entry is None or entry.size == 0,
     )
 
 
-def known_hosts(fleet: Fleet, replicas: list[Any]) -> str:
-    """Return the replicas' host keys; of one that gives none in this run, those known before."""
-    reached = {each.name: each for each in replicas if each.connected}
-    before = host.get_fact(Text, path=f"{PUSH}/known_hosts").splitlines()
+def _pinned(fleet: Fleet, others: Others, seen: Survey) -> Step:
+    text = known_hosts(fleet, others, seen.text(KNOWN_HOSTS))
+    return step.file(seen, "Pinned host keys of the replicas", KNOWN_HOSTS, text)
+
+
+def known_hosts(fleet: Fleet, others: Others, before: str) -> str:
+    """Return the replicas' host keys; of one that gives none in this run, those known before.
+
+    ``before`` is the file's text now.
+    """
     lines = [f"# {templates.HEADER}"]
     for machine in fleet.replicas:
         address = _as_known(machine)
-        keys = host_keys(reached[machine.name]) if machine.name in reached else []
-        known = [line for line in before if line.startswith(f"{address} ")]
+        keys = host_keys(others[machine.name]) if machine.name in others else []
+        known = [line for line in before.splitlines() if line.startswith(f"{address} ")]
         lines += [f"{address} {key}" for key in keys] or known
     return "\n".join(lines) + "\n"
 
@@ -105,15 +125,11 @@ def _as_known(machine: Machine) -> str:
     return f"[{machine.private_address}]:{machine.ssh_port}"
 
 
-def _left(fleet: Fleet, others: list[Any], name: str = "") -> None:
+def _left(fleet: Fleet, lists: Iterable[str], seen: Survey) -> Step:
     """Have the list of who has left, which alone tells such a name from a mistyped one."""
-
-    def content() -> str:
-        known = [host, *(each for each in others if each.connected)]
-        lists = [str(each.get_fact(Text, path=str(STORE.left))) for each in known]
-        return left(fleet, [*lists, f"{name}\n"])
-
-    written(name="Who has left", path=str(STORE.left), content=content, mode="600")
+    path = str(STORE.left)
+    text = left(fleet, [seen.text(path), *lists])
+    return step.file(seen, "Who has left", path, text, mode="600")
 
 
 def left(fleet: Fleet, lists: list[str]) -> str:
@@ -124,36 +140,35 @@ def left(fleet: Fleet, lists: list[str]) -> str:
     return "".join(f"{line}\n" for line in [heading, *sorted(names)]) if lines else ""
 
 
-def _rendered_fleet(fleet: Fleet) -> None:
+def _rendered_fleet(fleet: Fleet, fleet_sum: str, seen: Survey) -> Steps:
     authority = fleet.authority
     for name, source, target in (
         ("Roots of the CA's HTTPS", authority.directory_bundle, STORE.directory_bundle),
         ("Roots of issued certificates", authority.roots, STORE.roots),
     ):
         if source:
-            written(name=name, path=str(target), content=Path(source).read_text())
-    # Nothing that only the operator's machine has a use for goes to the issuer.
+            yield step.file(seen, name, str(target), Path(source).read_text)
+    fleet_file, origin_file = str(STORE.fleet_file), str(STORE.origin)
+    yield step.file(seen, "Rendered fleet", fleet_file, rendered(fleet), mode="600")
+    note = origin(fleet_sum, seen.text(origin_file))
+    yield step.file(seen, "Where it comes from", origin_file, note, mode="600")
+    machines = "".join(f"{each.name}\n" for each in fleet.backends)
+    machines += "".join(f"{each.name} {BALANCER}\n" for each in fleet.balancers)
+    yield step.file(seen, "Known machines", f"{STORE.root}/machines", machines, mode="600")
+    marker = f"# {MARK}: this host is the issuer of {fleet.lineage}\n"
+    yield step.file(seen, "Marker of the issuer", str(STORE.marker), marker, mode="600")
+
+
+def rendered(fleet: Fleet) -> str:
+    """Return the fleet as the issuer has it.
+
+    Nothing that only the operator's machine has a use for goes there.
+    """
     data = fleet.to_json()
     for machine in (*data["backends"], *data["balancers"]):
         machine["ssh_key"] = ""
     data["known_hosts"] = data["templates"] = ""
-    text = json.dumps(data, indent=1, default=str) + "\n"
-    written(name="Rendered fleet", path=str(STORE.fleet_file), content=text, mode="600")
-    written(
-        name="Where it comes from",
-        path=str(STORE.origin),
-        content=lambda: origin(host.data.fleet_sum, host.get_fact(Text, path=str(STORE.origin))),
-        mode="600",
-    )
-    machines = "".join(f"{each.name}\n" for each in fleet.backends)
-    machines += "".join(f"{each.name} {BALANCER}\n" for each in fleet.balancers)
-    written(name="Known machines", path=f"{STORE.root}/machines", content=machines, mode="600")
-    written(
-        name="Marker of the issuer",
-        path=str(STORE.marker),
-        content=f"# {MARK}: this host is the issuer of {fleet.lineage}\n",
-        mode="600",
-    )
+    return json.dumps(data, indent=1, default=str) + "\n"
 
 
 def origin(fleet_sum: str, before: str) -> str:
@@ -169,58 +184,32 @@ def origin(fleet_sum: str, before: str) -> str:
     return json.dumps(note, indent=1) + "\n"
 
 
-@operation()
-def installed(*, notify: bool) -> Generator[Any, None, None]:
+def installed(seen: Survey, *, notify: bool) -> Step:
     """Have this certsync installed from wheels we bring, tried before the link switches to it.
 
     ``notify`` says whether with what sends notifications.
     """
+    name = "certsync in its own virtual environment"
     release = wheels.release(notify=notify)
-    folder = f"{OPT}/{release}"
-    current = host.get_fact(Lines, script=f"readlink {OPT}/current")
-    python = host.get_fact(Lines, script=f"{OPT}/current/bin/certsync --version && echo works")
-    if current == [release] and "works" in python:
-        host.noop(f"certsync {release} is installed")
-        return
-    yield StringCommand(f"mkdir -p {OPT} && rm -rf {folder} {folder}.wheels")
-    yield StringCommand(f"mkdir {folder}.wheels")
-    try:
-        brought = wheels.bring(replace(_target(), notify=notify))
-    except CertsyncError as error:
-        yield refused(error)
-        return
-    for wheel in brought:
-        path = f"{folder}.wheels/{wheel.name}"
-        yield FileUploadCommand(str(wheel), path, remote_temp_filename=host.get_temp_filename(path))
-    yield StringCommand(
-        f"python3 -m venv {folder} && {folder}/bin/pip install -q --no-index "
-        f"--disable-pip-version-check --no-compile {folder}.wheels/*.whl "
-        f"&& rm -rf {folder}.wheels"
-    )
-    # It must start and load what it will need at night, before anything calls it.
+    current = seen.entries.get(f"{OPT}/current")
+    if current is not None and current.target == release and seen.certsync_works:
+        return Step(name)
+    # It must load what it will need at night, before anything calls it.
     needed = "import certsync.issuance, apprise" if notify else "import certsync.issuance"
-    yield StringCommand(
-        f"{folder}/bin/certsync --version && {folder}/bin/python -m compileall -q {folder}/lib "
-        f"&& {folder}/bin/python -c {shlex.quote(needed)}"
-    )
-    yield StringCommand(f"ln -sfn {release} {OPT}/.current && mv -T {OPT}/.current {OPT}/current")
-    keep = shlex.quote(release)
-    yield StringCommand(
-        f"cd {OPT} && ls -1t | grep -v -x -e current -e {keep} | tail -n +2 | xargs -r rm -rf"
-    )
+    script = f"install -d {OPT} && {shlex.join(['new_release', release, needed])}"
+
+    def files() -> dict[str, Content]:
+        brought = wheels.bring(replace(_target(seen), notify=notify))
+        return {wheel.name: wheel for wheel in brought}
+
+    return Step(name, script, files)
 
 
-def _target() -> wheels.Target:
+def _target(seen: Survey) -> wheels.Target:
     """Return what the issuer says it runs.
 
     Raises:
         HostError: that is nothing that wheels are made for.
     """
-    script = (
-        "python3 -c 'import platform, sys, os; "
-        'print("%d.%d" % sys.version_info[:2], platform.machine(), '
-        'os.confstr("CS_GNU_LIBC_VERSION").split()[1])\''
-    )
-    lines = host.get_fact(Lines, script=script)
-    python, machine, libc = (*" ".join(lines).split(), "", "", "")[:3]
-    return wheels.Target(python, machine, libc)
+    python = ".".join(str(part) for part in seen.surroundings.python)
+    return wheels.Target(python, seen.surroundings.arch, seen.libc)

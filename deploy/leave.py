@@ -2,9 +2,9 @@
 
 from pyinfra import host, inventory, state
 
-from deploy import absent, progress, road
+from deploy import absent, fellows, progress, road, surveys
+from deploy.carried_out import carried_out, phase
 from deploy.latency import without_delay
-from deploy.operations import phase
 from deploy.shell import frame_answers
 
 fleet, machine = host.data.fleet, host.data.machine
@@ -15,24 +15,23 @@ needed = [issuer] if issuer in state.activated_hosts else []
 progress.report(state)
 without_delay(host)
 frame_answers(state)
+surveys.ask_all(state)
 
 phase(name="Phase 1 of 3: no account, no more renewals")
 
 if machine in fleet.backends:
     road.resign()
-    absent.runs()
+    carried_out(name="Renewal", plans=[absent.runs])
 
 phase(name="Phase 2 of 3: no more pushes")
 
 if machine in fleet.backends:
     # An issuer that may not go yet has to reach the others still.
-    absent.let_go(state, needed, name="The issuer has let it go")
-    absent.access()
-    absent.issuing()
+    fellows.let_go(state, needed, name="The issuer has let it go")
+    carried_out(name="Access", plans=[absent.access, absent.issuing])
 
 phase(name="Phase 3 of 3: no more certsync")
 
 if machine in fleet.backends:
     # nginx would look for keys at its next start that nobody makes any more.
-    absent.tickets()
-    absent.programs()
+    carried_out(name="What is left", plans=[absent.tickets, absent.programs])

@@ -4,57 +4,77 @@ from __future__ import annotations
 
 import json
 import shlex
+from functools import partial
 from typing import Any
 
+from gevent.lock import RLock
 from pyinfra import host
-from pyinfra.api import StringCommand, deploy, operation
+from pyinfra.api import FactBase, Host
 
 from certsync import templates
 from certsync.fleet import Fleet, Machine
 from certsync.gate import Seen, drained, knocks, proofs_from, proxy_port
 from certsync.proof import Proof
-from deploy.balancer import CONFIGURATION, SOCKET, configuration
-from deploy.facts import Answer, Lines, Text
-from deploy.operations import Commands, haproxy_configured
+from certsync.survey import Survey
+from deploy import step
+from deploy.answers import Answer
+from deploy.balancer import CONFIGURATION, SOCKET, configuration, haproxy, tell_gates
+from deploy.step import Steps
+
+_asking = RLock()
+_proven: dict[str, dict[str, Any]] = {}
+"""What the issuer has answered in this run, by its name: all balancers are told the same."""
 
 
-@deploy("Balancers: passthrough")
-def gate(fleet: Fleet, machine: Machine, issuer: Any) -> None:
+class Listening(FactBase[list[str]]):
+    """The backends that answer this balancer on their port for the PROXY protocol."""
+
+    def command(self, questions: str) -> str:
+        """Return the command; ``questions`` is JSON, see `certsync.knock`."""
+        program = (templates.PACKAGE / "knock.py").read_text()
+        words = shlex.join(["python3", "-IS", "-c", program, questions])
+        return f"( {words} ) 2>/dev/null || :"
+
+    def process(self, output: list[str]) -> list[str]:
+        """Return their names."""
+        return output
+
+    @staticmethod
+    def default() -> list[str]:
+        """Return that none does."""
+        return []
+
+
+def gate(fleet: Fleet, machine: Machine, issuer: Host, seen: Survey) -> Steps:
     """Have the members that the issuer has just proven, and the rule if there is one."""
+    proven = Seen(_proofs(fleet, issuer), _listening(fleet))
+    tell_gates(fleet, machine, seen, proven)
+    content = partial(configuration, fleet, machine, seen, proven)
+    passthrough = haproxy("Passthrough", content, seen)
+    yield passthrough
+    yield _members_ready(passthrough.text or seen.text(CONFIGURATION), seen)
 
-    def content() -> str:
-        seen = Seen(proofs(fleet, issuer), listening(fleet))
-        return configuration(fleet, machine, seen, last=True)
 
-    haproxy_configured(name="Passthrough", content=content)
-    members_ready(name="Members take connections")
-
-
-@operation()
-def members_ready() -> Commands:
+def _members_ready(text: str, seen: Survey) -> step.Step:
     """Have no admitted member drained, as one is after a removal that was given up."""
-    states = host.get_fact(Lines, script=f"echo show servers state | socat -t 5 - {SOCKET}")
-    left = drained(host.get_fact(Text, path=CONFIGURATION), "\n".join(states))
-    if not left:
-        host.noop("no member is drained")
-    for member in left:
-        yield StringCommand(
-            f"echo 'set server {member} state ready' | socat -t 5 - {SOCKET} > /dev/null"
-        )
+    left = drained(text, "\n".join(seen.server_states))
+    lines = [f"echo 'set server {each} state ready' | socat -t 5 - {SOCKET}" for each in left]
+    script = " && ".join(f"{line} > /dev/null" for line in lines)
+    return step.command("Members take connections", script, needed=bool(left))
 
 
-def proofs(fleet: Fleet, issuer: Any) -> dict[str, dict[str, Proof]]:
+def _proofs(fleet: Fleet, issuer: Host) -> dict[str, dict[str, Proof]]:
     """Return what the issuer sees each backend serve now; nothing if it cannot be asked."""
     if not issuer.connected:
         return {}
-    return proofs_from(fleet, issuer.get_fact(Answer, verb="prove"))
+    with _asking:
+        if issuer.name not in _proven:
+            _proven[issuer.name] = issuer.get_fact(Answer, verb="prove")
+    return proofs_from(fleet, _proven[issuer.name])
 
 
-def listening(fleet: Fleet) -> list[str]:
-    """Return the backends that answer this balancer on their port for the PROXY protocol."""
+def _listening(fleet: Fleet) -> list[str]:
     if not proxy_port(fleet):
         return []
-    program = (templates.PACKAGE / "knock.py").read_text()
-    words = ["python3", "-IS", "-c", program, json.dumps(knocks(fleet))]
-    heard = host.get_fact(Lines, script=shlex.join(words))
+    heard = host.get_fact(Listening, questions=json.dumps(knocks(fleet)))
     return list(heard)

@@ -10,8 +10,8 @@ from certsync import gate, look
 from certsync.errors import StoreError
 from certsync.fleet import Fleet
 from certsync.look import Adopt, Objection
+from deploy import surveys
 from deploy.balancer import CONFIGURATION
-from deploy.facts import Standing, Text
 from deploy.progress import event
 
 NOBODY_LEFT = "nobody who serves {} now is to serve it any more"
@@ -54,14 +54,14 @@ def refuse_foreign_servers(
     with _lock:
         if id(state) in _letting_go:
             return
+        surveys.ask_all(state)
         deployed = _deployed(state, fleet)
         found = _not_reached(state, fleet, deployed)
         for host in state.activated_hosts:
-            seen = host.get_fact(Standing)
-            if host.data.machine in fleet.balancers:
+            seen, machine = surveys.of(host), host.data.machine
+            if machine in fleet.balancers:
                 found += _of_pools(fleet, deployed, host)
-            if seen is not None:
-                found += look.objections(fleet, host.data.machine, seen, adopt, promoting=promoting)
+            found += look.objections(fleet, machine, seen.surroundings, adopt, promoting=promoting)
         if found:
             found.sort(key=lambda each: each.host)
             event("refused", text=look.describe(found))
@@ -97,7 +97,7 @@ def _sending_there(state: State, fleet: Fleet, deployed: Fleet | None) -> list[H
 def _deployed(state: State, fleet: Fleet) -> Fleet | None:
     """Return the fleet as the issuer has it; None: it has none, or is not to be asked."""
     for host in state.activated_hosts:
-        text = host.get_fact(Text, path=DEPLOYED) if host.name == fleet.issuer_name else ""
+        text = surveys.of(host).text(DEPLOYED) if host.name == fleet.issuer_name else ""
         if text:
             try:
                 return Fleet.from_json(text)
@@ -121,7 +121,7 @@ def _not_reached(state: State, fleet: Fleet, deployed: Fleet | None) -> list[Obj
 
 def _of_pools(fleet: Fleet, deployed: Fleet | None, host: Host) -> list[Objection]:
     """Return the lineages that nobody would serve while a deploy is under way."""
-    before = gate.read(host.get_fact(Text, path=CONFIGURATION))
+    before = gate.read(surveys.of(host).text(CONFIGURATION))
     found = [
         Objection(host.name, NOBODY_LEFT.format(lineage), TWO_DEPLOYS)
         for lineage in gate.abandoned(fleet, before)

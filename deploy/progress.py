@@ -14,6 +14,8 @@ from typing import Any
 
 from pyinfra.api.state import BaseStateCallback, State
 
+from certsync.plan import PHASE
+
 VARIABLE = "CERTSYNC_EVENTS"
 
 
@@ -35,6 +37,29 @@ def would_write(host: Any, path: str, before: str, after: str) -> None:
         event("file", host=host.name, path=path, before=before, after=after)
 
 
+_tells: set[tuple[str, str]] = set()
+"""Hosts, and operations on them that tell by themselves what became of each of their steps."""
+
+_foreseen: dict[tuple[str, str], list[str]] = {}
+"""In a dry run: what these operations would change."""
+
+
+def foresee(host: Any, steps: list[str]) -> None:
+    """Note what the operation that a host is at would change: it tells of its steps by itself."""
+    _tells.add((host.name, host.current_op_hash))
+    _foreseen[host.name, host.current_op_hash] = steps
+
+
+def taken(host: Any, name: str, *, changed: bool) -> None:
+    """Tell that a step is done, or that nothing was to be done for it."""
+    event("success", host=host.name, name=name, changed=changed)
+
+
+def failed(host: Any, name: str) -> None:
+    """Tell that a step has failed."""
+    event("error", host=host.name, name=name)
+
+
 class Progress(BaseStateCallback):
     """pyinfra's callbacks, passed on."""
 
@@ -54,7 +79,11 @@ class Progress(BaseStateCallback):
         """An operation has ended on all its hosts; only now is it known what it changed."""
         for host in state.inventory:
             data = state.ops[host].get(op_hash)
-            if data is None or not data.operation_meta.is_complete():
+            if (
+                data is None
+                or (host.name, op_hash) in _tells
+                or not data.operation_meta.is_complete()
+            ):
                 continue
             meta = data.operation_meta
             kind = "error" if meta.did_error() else "success"
@@ -64,10 +93,25 @@ class Progress(BaseStateCallback):
 
 def _foretell(state: State) -> None:
     """Tell what the run would change, which pyinfra's own table cuts short on many hosts."""
-    # Imported by anything else than pyinfra's own command line, it would patch that process.
-    from pyinfra_cli.prints import build_plan_json  # type: ignore[import-untyped]  # has no types
+    operations = []
+    for op_hash in state.get_op_order():  # type: ignore[no-untyped-call]  # pyinfra's own
+        steps: dict[str, list[str]] = {}
+        for host in state.inventory.iter_activated_hosts():
+            for name in _would_change(state, host, op_hash):
+                steps.setdefault(name, []).append(host.name)
+        name = _name(state, op_hash)
+        if name.startswith(PHASE):
+            steps = {name: []}
+        operations += [{"name": name, "hosts": sorted(hosts)} for name, hosts in steps.items()]
+    event("plan", operations=operations)
 
-    event("plan", operations=build_plan_json(state))
+
+def _would_change(state: State, host: Any, op_hash: str) -> list[str]:
+    if (host.name, op_hash) in _tells:
+        return _foreseen[host.name, op_hash]
+    data = state.ops[host].get(op_hash)
+    changes = data is not None and data.operation_meta._maybe_is_change  # pyinfra's plan asks too
+    return [_name(state, op_hash)] if changes else []
 
 
 def _end_with(parent: int) -> None:

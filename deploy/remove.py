@@ -4,11 +4,13 @@ Which one, `certsync remove-backend` says: it is among the backends of the inven
 fleet that the hosts' data holds. One that is gone for good is left out of the run.
 """
 
+from functools import partial
+
 from pyinfra import host, inventory, state
 
-from deploy import absent, balancer, issuer, progress, road
+from deploy import absent, balancer, fellows, issuer, progress, road, surveys
+from deploy.carried_out import carried_out, phase
 from deploy.latency import without_delay
-from deploy.operations import phase
 from deploy.shell import frame_answers
 
 fleet, machine = host.data.fleet, host.data.machine
@@ -21,38 +23,51 @@ issuing_host = inventory.get_host(fleet.issuer_name)
 progress.report(state)
 without_delay(host)
 frame_answers(state)
+surveys.ask_all(state)
 
 phase(name="Phase 1 of 6: no new connections")
 
 if machine in fleet.balancers:
-    balancer.drain(name)
+    carried_out(name="Drain", plans=[partial(balancer.drain, name)])
 
 phase(name="Phase 2 of 6: out of the pools")
 
 if machine in fleet.balancers:
-    balancer.without(fleet, machine)
+    carried_out(name="Pools", plans=[partial(balancer.without, fleet, machine)])
 
 phase(name="Phase 3 of 6: the issuer forgets it")
 
 if machine == fleet.issuer:
     # Keys in wrong hands wait for no balancer.
     if not host.data.get("compromised"):
-        absent.let_go(state, balancer_hosts, name="The balancers have let it go")
-    issuer.forget(fleet, replica_hosts, name, host.data.leaving_address)
+        fellows.let_go(state, balancer_hosts, name="The balancers have let it go")
+    plan = partial(
+        issuer.forgetting,
+        fleet,
+        host.data.fleet_sum,
+        replica_hosts,
+        name=name,
+        address=host.data.leaving_address,
+    )
+    carried_out(name="Issuer", plans=[plan])
 
 phase(name="Phase 4 of 6: no more pushes")
 
 if leaving:
-    absent.let_go(state, [issuing_host, *balancer_hosts], name="The others have let it go")
-    absent.access()
+    others = [issuing_host, *balancer_hosts]
+    fellows.let_go(state, others, name="The others have let it go")
+    carried_out(name="Access", plans=[absent.access])
 
 phase(name="Phase 5 of 6: the last connections, then key and certificate")
 
 if leaving:
-    absent.connections(fleet, int(host.data.drain_seconds))
-    absent.tickets()
-    absent.programs()
-    absent.site(fleet)
+    plans = [
+        partial(absent.connections, fleet, int(host.data.drain_seconds)),
+        absent.tickets,
+        absent.programs,
+        partial(absent.site, fleet),
+    ]
+    carried_out(name="What it had", plans=plans)
 
 phase(name="Phase 6 of 6: the keys")
 

@@ -2,67 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
-
-from pyinfra import host
-from pyinfra.api import StringCommand, deploy, operation
-from pyinfra.operations import files
-
 from certsync import templates
 from certsync.fleet import Fleet
 from certsync.options import Scheduler
-from deploy.facts import Lines
-from deploy.operations import ran_when, written
+from certsync.survey import Survey
+from deploy import step
+from deploy.backend import PROGRAMS, UNITS
+from deploy.step import Step, Steps
 
-PROGRAM = "/usr/local/lib/certsync/renew"
+PROGRAM = f"{PROGRAMS}/renew"
 CRON = "/etc/cron.d/certsync"
 UNIT = "certsync-renew"
-UNITS = "/etc/systemd/system"
+TIMER = f"{UNIT}.timer"
 
 
-@deploy("Issuer: renewal")
-def scheduled(fleet: Fleet) -> None:
+def scheduled(fleet: Fleet, seen: Survey) -> Steps:
     """Have the renewal run started every hour, by one of the two and never by both."""
     text = (templates.road() / "templates/renewal/renew").read_text()
-    written(name="What starts a run", path=PROGRAM, content=text, mode="755")
+    yield step.file(seen, "What starts a run", PROGRAM, text, mode="755")
     if fleet.renewal.scheduler is Scheduler.CRON:
-        _without_timer()
-        text = templates.render_renewal("cron.j2", fleet)
-        written(name="Renewal from cron", path=CRON, content=text)
-        return
-    units = [
-        written(
-            name=f"{UNIT}.{kind}",
-            path=f"{UNITS}/{UNIT}.{kind}",
-            content=templates.render_renewal(f"{UNIT}.{kind}.j2", fleet),
+        yield no_timer(seen)
+        yield step.file(
+            seen, "Renewal from cron", CRON, lambda: templates.render_renewal("cron.j2", fleet)
         )
-        for kind in ("service", "timer")
-    ]
-    ran_when(
-        name="systemd reads them",
-        command=f"systemctl daemon-reload && systemctl reenable -q {UNIT}.timer "
-        f"&& systemctl restart {UNIT}.timer",
-        needed=lambda: any(unit.changed for unit in units) or not _timer_runs(),
-    )
-    files.file(name="No renewal from cron", path=CRON, present=False)
-
-
-def _timer_runs() -> bool:
-    script = f"systemctl is-enabled -q {UNIT}.timer && systemctl is-active {UNIT}.timer"
-    return host.get_fact(Lines, script=script) == ["active"]
-
-
-def _without_timer() -> None:
-    no_timer(name="No renewal from a timer")
-
-
-@operation()
-def no_timer() -> Generator[Any, None, None]:
-    """Have no renewal timer."""
-    if not host.get_fact(Lines, script=f"ls {UNITS}/{UNIT}.timer"):
-        host.noop("no renewal timer")
         return
-    yield StringCommand(f"systemctl disable -q --now {UNIT}.timer")
-    yield StringCommand(f"rm -f {UNITS}/{UNIT}.timer {UNITS}/{UNIT}.service")
-    yield StringCommand("systemctl daemon-reload")
+    units = [_unit(fleet, kind, seen) for kind in ("service", "timer")]
+    yield from units
+    runs = seen.unit(TIMER).runs and not seen.unit(TIMER).is_outdated
+    yield step.command(
+        "systemd reads them",
+        f"systemctl daemon-reload && systemctl reenable -q {TIMER} && systemctl restart {TIMER}",
+        needed=not runs or any(unit.script for unit in units),
+    )
+    yield step.absent(seen, "No renewal from cron", CRON)
+
+
+def _unit(fleet: Fleet, kind: str, seen: Survey) -> Step:
+    name = f"{UNIT}.{kind}"
+    return step.file(
+        seen, name, f"{UNITS}/{name}", lambda: templates.render_renewal(f"{name}.j2", fleet)
+    )
+
+
+def no_timer(seen: Survey) -> Step:
+    """Have no renewal timer."""
+    timer, service = f"{UNITS}/{TIMER}", f"{UNITS}/{UNIT}.service"
+    script = f"systemctl disable -q --now {TIMER}; rm -f {timer} {service}; systemctl daemon-reload"
+    return step.command("No renewal from a timer", script, needed=seen.has(timer))

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import re
-import threading
-from typing import Any
 
-from pyinfra.api import deploy
-from pyinfra.operations import files, server
+from pyinfra.api import Host
 
 from certsync import receiver, templates
 from certsync.errors import HostError
 from certsync.fleet import Fleet
-from deploy.backend import PROGRAM
-from deploy.facts import Lines, Text
-from deploy.operations import ran, sudo_rule, written
+from certsync.survey import Survey
+from deploy import fellows, step
+from deploy.backend import PROGRAM, PROGRAMS
+from deploy.step import Steps
 
-GATE = "/usr/local/lib/certsync/gate"
+GATE = f"{PROGRAMS}/gate"
 HOME = str(receiver.INBOX.parent)
 TMPFILES = "/etc/tmpfiles.d/certsync.conf"
 KEYS = f"{HOME}/.ssh/authorized_keys"
+SUDO_RULE = "/etc/sudoers.d/certsync-receive"
 USER = receiver.RECEIVING_USER
 
 PUSH_KEY = "/var/lib/certsync-push/id_ed25519.pub"
@@ -34,61 +33,49 @@ HOST_KEY = re.compile(
 """A line of a public key file: its type, the key in base64 that begins with the length of the type
 in four bytes (RFC 4253, section 6.6), a comment."""
 
-ASKING = threading.Lock()
-KNOWN: dict[str, str] = {}
-"""Push keys that this run has read, by the issuer's name."""
 
-
-@deploy("Replicas: receiving user")
-def configure(fleet: Fleet, issuer: Any) -> None:
-    """Have the user, the gate its key is forced through, and the sudo rule for the receiver.
-
-    ``issuer`` is pyinfra's host, asked for the push key when it is there.
-    """
-    server.user(
-        name="Receiving user", user=USER, system=True, home=HOME, shell="/bin/sh",
-        ensure_home=False,
-    )  # fmt: skip
-    for name, path in (("Home", HOME), ("SSH folder", f"{HOME}/.ssh")):
-        files.directory(name=f"{name}, root's", path=path, user="root", group="root", mode="755")
-    files.directory(name="Inbox", path=str(receiver.INBOX), user=USER, group=USER, mode="700")
-    for name in ("gate", "rsyncd.conf"):
+def prepare(fleet: Fleet, seen: Survey) -> Steps:
+    """Have the user, the gate its key is forced through, and the sudo rule for the receiver."""
+    yield step.user(seen, "Receiving user", USER, home=HOME, shell="/bin/sh")
+    yield step.directory(seen, "Home, root's", HOME)
+    yield step.directory(seen, "SSH folder, root's", f"{HOME}/.ssh")
+    inbox = str(receiver.INBOX)
+    yield step.directory(seen, "Inbox", inbox, owner=USER, group=USER, mode="700")
+    for name, mode in (("gate", "755"), ("rsyncd.conf", "644")):
         text = (templates.road() / "templates/replica" / name).read_text()
-        mode = "755" if name == "gate" else "644"
-        written(name=name, path=f"/usr/local/lib/certsync/{name}", content=text, mode=mode)
+        yield step.file(seen, name, f"{PROGRAMS}/{name}", text, mode=mode)
     if fleet.share_tickets:
-        _tickets_inbox()
-    rule = f'# {templates.HEADER}\n{USER} ALL=(root) NOPASSWD: {PROGRAM} ""\n'
-    sudo_rule(name="Sudo rule", path="/etc/sudoers.d/certsync-receive", rule=rule)
-    written(
-        name="The issuer's push key",
-        path=KEYS,
-        content=lambda: key_line(fleet, push_key(issuer)),
-    )
+        yield from _tickets_inbox(seen)
+    yield _sudo_rule(seen)
 
 
-def _tickets_inbox() -> None:
+def admitted(fleet: Fleet, issuer: Host, seen: Survey) -> Steps:
+    """Let the issuer's push key in, as this run sees it."""
+    yield from let_in(fleet, fellows.of_issuer(issuer), seen)
+
+
+def let_in(fleet: Fleet, issuer: Survey, seen: Survey) -> Steps:
+    """Let the issuer's push key in; nothing known of the issuer leaves the one that is let in."""
+    text = issuer.text(PUSH_KEY).strip()
+    yield step.file(seen, "The issuer's push key", KEYS, lambda: key_line(fleet, text))
+
+
+def _tickets_inbox(seen: Survey) -> Steps:
     text = (templates.road() / "templates/replica/tmpfiles.conf").read_text()
-    written(name="Inbox of session ticket keys, at boot", path=TMPFILES, content=text)
-    ran(
-        name="Inbox of session ticket keys",
-        command=f"systemd-tmpfiles --create {TMPFILES}",
-        unless=f"test -d {receiver.TICKETS_INBOX}",
+    yield step.file(seen, "Inbox of session ticket keys, at boot", TMPFILES, text)
+    yield step.command(
+        "Inbox of session ticket keys",
+        f"systemd-tmpfiles --create {TMPFILES}",
+        needed=not seen.has(str(receiver.TICKETS_INBOX)),
     )
 
 
-def push_key(issuer: Any) -> str:
-    """Return the issuer's public push key; empty if this run has not reached it, or failed there.
-
-    The key that lets somebody in is then left as it is.
-    """
-    if not issuer.connected or issuer not in issuer.state.active_hosts:
-        return ""
-    # Every replica asks at the same time, and sshd takes ten sessions a connection (MaxSessions).
-    with ASKING:
-        if not KNOWN.get(issuer.name):
-            KNOWN[issuer.name] = str(issuer.get_fact(Text, path=PUSH_KEY)).strip()
-        return KNOWN[issuer.name]
+def _sudo_rule(seen: Survey) -> step.Step:
+    rule = f'# {templates.HEADER}\n{USER} ALL=(root) NOPASSWD: {PROGRAM} ""\n'
+    if seen.text(SUDO_RULE) == rule:
+        return step.Step("Sudo rule")
+    changes = step.changed(seen, SUDO_RULE, rule)
+    return step.Step("Sudo rule", f"sudo_rule file {SUDO_RULE}", {"file": rule}, changes)
 
 
 def key_line(fleet: Fleet, key: str) -> str:
@@ -113,10 +100,15 @@ def key_line(fleet: Fleet, key: str) -> str:
     return f'# {templates.HEADER}\nrestrict,from="{source}",command="{GATE}" {one["key"]}\n'
 
 
-def host_keys(replica: Any) -> list[str]:
+def host_keys(replica: Survey) -> list[str]:
     """Return a host's public SSH keys, `type base64`, read over our own authenticated connection.
 
-    What else it prints is left out.
+    What else is in their files is left out.
     """
-    lines = replica.get_fact(Lines, script="cat /etc/ssh/ssh_host_*_key.pub")
+    texts = [
+        replica.text(f"/etc/ssh/{name}")
+        for name in replica.names_in("/etc/ssh")
+        if re.fullmatch("ssh_host_.*_key.pub", name)
+    ]
+    lines = [line for text in texts for line in text.splitlines()]
     return [found["key"] for line in lines if (found := HOST_KEY.fullmatch(line))]

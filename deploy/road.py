@@ -11,7 +11,8 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import Host, State, StringCommand, deploy, operation
 
-from deploy.facts import Answer, Lines
+from deploy import surveys
+from deploy.answers import Answer
 from deploy.progress import event, is_dry
 
 CERTSYNC = "/opt/certsync/current/bin/certsync"
@@ -78,7 +79,7 @@ def issuer_command(
 
     ``where_installed``: nor where certsync is gone already, because a run was cut off after that.
     """
-    if where_installed and not host.get_fact(Lines, script=f"test -x {CERTSYNC} && echo there"):
+    if where_installed and not surveys.of(host).has("/opt/certsync/current"):
         host.noop("no certsync here any more")
         return
     verb = verb if isinstance(verb, str) else verb()

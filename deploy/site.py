@@ -5,6 +5,8 @@ pyinfra -y inventory/NAME.py deploy/site.py
 `certsync deploy inventory/NAME.toml` runs this too, and adds the fleet lock, progress and a table.
 """
 
+from functools import partial
+
 from pyinfra import host, inventory, state
 
 from certsync.look import Adopt
@@ -12,6 +14,7 @@ from deploy import (
     absent,
     backend,
     balancer,
+    fellows,
     issuer,
     keepalived,
     passthrough,
@@ -19,10 +22,10 @@ from deploy import (
     renewal,
     replica,
     road,
+    surveys,
 )
-from deploy.facts import Standing
+from deploy.carried_out import carried_out, phase
 from deploy.latency import without_delay
-from deploy.operations import phase
 from deploy.preflight import distrusted, letting_go, refuse_foreign_servers
 from deploy.shell import frame_answers
 
@@ -40,54 +43,65 @@ progress.report(state)
 without_delay(host)
 frame_answers(state)
 refuse_foreign_servers(state, fleet, adopt, promoting=promoting)
-demoted = promoting and machine in fleet.replicas and host.get_fact(Standing).issuer
+demoted = promoting and machine in fleet.replicas and surveys.of(host).surroundings.issuer
 
 phase(name="Phase 1 of 6: packages")
 
 if machine in fleet.backends:
-    backend.packages(fleet, machine)
+    carried_out(name="Packages", plans=[partial(backend.packages, fleet, machine)])
 
 if machine in fleet.balancers:
-    balancer.packages()
-    balancer.roots(fleet)
-    balancer.off_what_goes(fleet, machine, untold=machine.name in distrusted(state))
-    keepalived.packages(fleet)
+    untold = machine.name in distrusted(state)
+    plans = [
+        balancer.packages,
+        partial(balancer.roots, fleet),
+        partial(balancer.off_what_goes, fleet, machine, untold=untold),
+        partial(keepalived.packages, fleet),
+    ]
+    carried_out(name="Packages and what is about to go", plans=plans)
 
 if promoting:
     # Before anything else, so that a CA that refuses leaves everything as it was.
     phase(name="Phase 1 of 6: the new issuer")
     if machine == fleet.issuer:
-        issuer.configure(fleet, replica_hosts)
+        plan = partial(issuer.planned, fleet, host.data.fleet_sum, replica_hosts, promoting=True)
+        carried_out(name="Issuer", plans=[plan])
         road.enroll()
     phase(name="The new issuer is there")
     if machine != fleet.issuer:
-        absent.taken_over(state, issuing_host)
+        fellows.taken_over(state, issuing_host)
 
 phase(name="Phase 2 of 6: nginx on every backend, port 80 on the balancer")
 
 if machine in fleet.backends:
     if balancers := letting_go(state):
-        absent.let_go(state, balancers, name="No balancer sends to what goes away here")
-    backend.configure(fleet, machine)
+        fellows.let_go(state, balancers, name="No balancer sends to what goes away here")
+    plans = [partial(backend.configure, fleet, machine, adopt=adopt.nginx)]
     if not fleet.share_tickets:
-        absent.tickets()
+        plans.append(absent.tickets)
+    if machine in fleet.replicas:
+        plans.append(partial(replica.prepare, fleet))
+    if machine == fleet.issuer and not promoting:
+        plans.append(partial(issuer.planned, fleet, host.data.fleet_sum, replica_hosts))
+    carried_out(name="Backend", plans=plans)
 
 if machine in fleet.balancers:
-    balancer.configure(fleet, machine)
-    keepalived.configure(fleet, machine)
-
-if machine == fleet.issuer and not promoting:
-    issuer.configure(fleet, replica_hosts)
+    plans = [
+        partial(balancer.configure, fleet, machine, adopt=adopt.haproxy),
+        partial(keepalived.configure, fleet, machine),
+    ]
+    carried_out(name="Balancer", plans=plans)
 
 phase(name="Phase 3 of 6: the way from the issuer to the replicas")
 
 if machine in fleet.replicas:
-    replica.configure(fleet, issuing_host)
+    plans = [partial(replica.admitted, fleet, issuing_host)]
     if not fleet.share_tickets:
-        absent.tickets_inbox()
+        plans.append(absent.tickets_inbox)
+    carried_out(name="Replica", plans=plans)
 
 if promoting and machine == fleet.issuer:
-    absent.access()
+    carried_out(name="No replica any more", plans=[absent.access])
 
 phase(name="Phase 4 of 6: the certificate")
 
@@ -98,7 +112,7 @@ if machine == fleet.issuer:
     if certificate == "take-over":
         road.take_over()
     # From here on it renews, heals and proves by itself, whatever becomes of this deploy.
-    renewal.scheduled(fleet)
+    carried_out(name="Renewal", plans=[partial(renewal.scheduled, fleet)])
 
 phase(name="Phase 5 of 6: replication and proof")
 
@@ -110,11 +124,10 @@ if machine == fleet.issuer:
 phase(name="Phase 6 of 6: passthrough, for what has been proven")
 
 if machine in fleet.balancers:
-    passthrough.gate(fleet, machine, issuing_host)
+    carried_out(name="Gate", plans=[partial(passthrough.gate, fleet, machine, issuing_host)])
 
 if demoted:
-    absent.taken_over(state, issuing_host)
+    fellows.taken_over(state, issuing_host)
     # One that may not resign yet goes on with its hourly runs.
     road.resign()
-    absent.runs()
-    absent.issuing()
+    carried_out(name="Issuer no longer", plans=[absent.runs, absent.issuing])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from certsync import dns, host, look
+from certsync import dns, host, look, survey
 from certsync.errors import HostError
 from certsync.fleet import Fleet, Machine
 from certsync.fleet_file import read_fleet
@@ -61,7 +61,7 @@ def look_at(
 ) -> list[OnlineFinding]:
     """Return what is wrong with a host, from a look at it now."""
     try:
-        done = host.on(machine, fleet.known_hosts, look.SCRIPT)
+        done = host.on(machine, fleet.known_hosts, survey.script())
     except HostError as error:
         message = error.message.removeprefix(f"{machine.name}: ")
         return [OnlineFinding(machine.name, message, error.hint)]

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from certsync import templates
+from certsync import survey, templates
 from certsync.fleet import Wanted
 from certsync.gate import Gate
 from certsync.look import (
-    SCRIPT,
     Adopt,
     Listener,
     Surroundings,
@@ -196,7 +195,9 @@ def test_the_ports_that_are_looked_at_are_those_that_are_written(limit: int) -> 
 def test_the_script_tells_of_a_socket_that_listens_now(address: str) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.create_server((address, 0), family=family) as server:
-        done = subprocess.run(["sh", "-c", SCRIPT], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["sh", "-c", survey.script()], capture_output=True, text=True, check=True
+        )
         port = server.getsockname()[1]
     [found] = [each for each in parse(done.stdout.splitlines()).listeners if each.port == port]
     assert found.process == os.getpid()

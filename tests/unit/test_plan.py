@@ -21,24 +21,17 @@ from certsync.plan import (
 from tests.unit.fake_fleet import fleet
 
 
-def operation(
-    name: str, sure: tuple[str, ...] = (), perhaps: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """Return an operation as pyinfra foresees it."""
-    return {
-        "names": [name], "hosts_with_change": list(sure),
-        "hosts_with_conditional_change": list(perhaps),
-    }  # fmt: skip
+def operation(name: str, *hosts: str) -> dict[str, Any]:
+    """Return what a dry run foresees of an operation or of one of its steps."""
+    return {"name": name, "hosts": list(hosts)}
 
 
 OPERATIONS = [
     operation("Phase 1 of 6: packages"),
-    operation("Backends: packages | Install nginx", ("backend-01", "backend-02")),
-    operation("Balancers: packages | Install HAProxy"),
+    operation("Install nginx", "backend-01", "backend-02"),
     operation("Phase 2 of 6: nginx on every backend"),
-    operation("Backends: nginx | Test page"),
     operation("Phase 3 of 6: the way"),
-    operation("Balancers: port 80 | systemd reads it", (), ("balancer",)),
+    operation("Issuer: certificate | Order the certificate", "backend-01"),
 ]
 WAY = "3 of 6: the way"
 TRUE, FALSE = {"backend-01": True}, {"backend-01": False}
@@ -49,12 +42,12 @@ def test_a_dry_run_tells_what_would_change_on_which_host_and_nothing_else() -> N
         "1 of 6: packages",
         "    Install nginx: backend-01, backend-02",
         "3 of 6: the way",
-        "    systemd reads it, depending on what comes before it: balancer",
+        "    Order the certificate: backend-01",
     ]
 
 
 def test_a_dry_run_on_a_finished_fleet_says_so() -> None:
-    finished = [operation(each["names"][0]) for each in OPERATIONS]
+    finished = [operation(each["name"]) for each in OPERATIONS]
     assert Plan(announced(finished)).text() == "nothing would be changed"
 
 

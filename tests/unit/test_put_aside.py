@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from certsync import frame, issuer_side
+from certsync import issuer_side
 from certsync.change import Addition, Change
 from certsync.cli import operator
 from certsync.commands import add_backend
 from certsync.commands.check_online import OnlineFinding
 from certsync.errors import RefusedError
 from certsync.look import Adopt
-from deploy import operations
+from certsync.survey import Survey
+from deploy import step
 from tests.unit.fake_fleet import NOW, fleet
+from tests.unit.steps import program, taken
 
 
 @pytest.fixture
@@ -32,9 +33,13 @@ def site(tmp_path: Path) -> Path:
 
 
 def put_aside(backups: Path, *paths: Path, remove: bool = True, cwd: Path) -> None:
-    script = operations.aside([str(each) for each in paths], remove=remove, backups=str(backups))
-    done = subprocess.run(["sh", "-c", script], cwd=cwd, capture_output=True, text=True)
+    done = taken(backups.parent, script(backups, *paths, remove=remove), cwd=cwd)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def script(backups: Path, *paths: Path, remove: bool) -> str:
+    made = step.kept_aside("aside", [str(each) for each in paths], remove=remove)
+    return f"BACKUPS={backups}\n{made.script}"
 
 
 def copies(backups: Path, path: Path) -> list[str]:
@@ -72,14 +77,8 @@ def test_one_that_is_not_what_was_kept_before_is_kept_too(site: Path, tmp_path: 
     assert sorted(copies(backups, site)) == ["an older one\n", "server { listen 8080; }\n"]
 
 
-def test_two_in_the_same_second_are_both_kept(
-    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = tmp_path / "bin/date"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho 20260101-000000\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+def test_two_in_the_same_second_are_both_kept(site: Path, tmp_path: Path) -> None:
+    program(tmp_path, "date", "echo 20260101-000000")
     texts = ["first\n", "second\n", "third\n"]
     for text in texts:
         site.write_text(text)
@@ -89,11 +88,7 @@ def test_two_in_the_same_second_are_both_kept(
 
 def test_a_copy_that_cannot_be_made_whole_holds_no_space(site: Path, tmp_path: Path) -> None:
     backups = tmp_path / "backups"
-    script = operations.aside(
-        [str(site), str(tmp_path / "missing")], remove=True, backups=str(backups)
-    )
-    # As it is sent: between marks, in a shell of its own.
-    done = subprocess.run(["sh", "-c", frame.framed(script)], capture_output=True, text=True)
+    done = taken(tmp_path, script(backups, site, tmp_path / "missing", remove=True))
     assert done.returncode == 1
     assert list(backups.iterdir()) == []
     assert site.is_symlink()
@@ -134,8 +129,6 @@ def test_a_content_that_cannot_be_read_here_fails_the_host_that_it_is_for() -> N
     def full() -> str:
         raise OSError(28, "No space left on device", "/root/.cache/certsync")
 
-    (command,) = operations.written._inner(path="/etc/x", content=full)
-    done = subprocess.run(["sh", "-c", command.get_raw_value()], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (
-        1, "error: [Errno 28] No space left on device: '/root/.cache/certsync'\n",
-    )  # fmt: skip
+    assert step.file(Survey(), "it", "/etc/x", full) == step.failing(
+        "it", "error: [Errno 28] No space left on device: '/root/.cache/certsync'"
+    )

@@ -2,54 +2,65 @@
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import gevent
 import pytest
 
 from certsync.errors import HostError
-from deploy import issuer, operations, replica
+from certsync.survey import Entry, Survey
+from deploy import issuer, replica, step, surveys
+from deploy.step import Step
 from tests.unit.fake_fleet import fleet
 
 PUSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "b" * 43
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "c" * 43
 
 
-class Issuer:
+class Host:
     """Pyinfra's host as far as it is used here; it counts who asks it."""
 
     connected = True
-    name = "backend-01"
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "backend-01") -> None:
+        self.name = name
         self.asked = 0
         self.state = SimpleNamespace(active_hosts={self})
 
-    def get_fact(self, _fact: Any, **_arguments: Any) -> str:
-        """Return the public key, after a moment in which others could ask too."""
+    def get_fact(self, _fact: Any, **_arguments: Any) -> Survey:
+        """Return what it is like, after a moment in which others could ask too."""
         self.asked += 1
-        time.sleep(0.05)
-        return f"{PUSH_KEY}\n"
+        gevent.sleep(0.05)
+        return Survey(entries={replica.PUSH_KEY: Entry("f", text=f"{PUSH_KEY}\n")})
 
 
-def test_fifty_replicas_ask_the_issuer_once_for_its_push_key() -> None:
-    replica.KNOWN.clear()
-    issuer = Issuer()
-    with ThreadPoolExecutor(50) as pool:
-        keys = set(pool.map(lambda _: replica.push_key(issuer), range(50)))
-    replica.KNOWN.clear()
-    assert keys == {PUSH_KEY}
-    assert issuer.asked == 1
+@pytest.fixture
+def issuer_host() -> Iterator[Any]:
+    """Return the issuer; what this process knows of it is forgotten at the end."""
+    host = Host()
+    yield host
+    surveys.forget(host)  # type: ignore[arg-type]  # pyinfra's host as far as it is used
 
 
-def test_an_issuer_that_this_run_has_failed_on_is_not_asked() -> None:
-    replica.KNOWN.clear()
-    issuer = Issuer()
-    issuer.state.active_hosts.clear()
-    assert replica.push_key(issuer) == ""
-    assert issuer.asked == 0
+def admitted(issuer_host: Any) -> Step:
+    [made] = replica.admitted(fleet(), issuer_host, Survey())
+    return made
+
+
+def test_fifty_replicas_ask_the_issuer_once_for_its_push_key(issuer_host: Any) -> None:
+    asking = [gevent.spawn(admitted, issuer_host) for _ in range(50)]
+    gevent.joinall(asking)
+    texts = [each.value.text if each.value else "" for each in asking]
+    assert {PUSH_KEY in text for text in texts} == {True}
+    assert issuer_host.asked == 1
+
+
+def test_an_issuer_that_this_run_has_failed_on_is_not_asked(issuer_host: Any) -> None:
+    issuer_host.state.active_hosts.clear()
+    assert admitted(issuer_host) == Step("The issuer's push key")
+    assert issuer_host.asked == 0
 
 
 @pytest.mark.parametrize("comment", ["", " certsync push", ' x" command="sh'])
@@ -88,37 +99,28 @@ def test_a_file_that_cannot_be_made_fails_its_host_alone_and_stays_as_it_is() ->
     def content() -> str:
         raise HostError("it is no key", "make another")
 
-    commands = list(operations.written._inner(path="/x", content=content))
-    assert [str(each) for each in commands] == [
-        "printf '%s\\n' 'error: it is no key\nhint: make another' >&2; exit 1"
-    ]
+    made = step.file(Survey(), "it", "/x", content)
+    assert made.script == "printf '%s\\n' 'error: it is no key\nhint: make another' >&2; exit 1"
+    assert not made.changes
 
 
-class Replica:
-    """Pyinfra's host as far as its host keys are asked for."""
-
-    connected = True
-
-    def __init__(self, name: str, *lines: str) -> None:
-        self.name = name
-        self.lines = lines
-
-    def get_fact(self, _fact: Any, **_arguments: Any) -> list[str]:
-        """Return what it says are its host keys."""
-        return list(self.lines)
-
-
-def test_of_what_a_replica_says_its_host_keys_are_pinned_and_nothing_else(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_of_what_a_replica_says_its_host_keys_are_pinned_and_nothing_else() -> None:
     before = f"203.0.113.12 {OTHER}\n203.0.113.13 {OTHER}\n"
-    monkeypatch.setattr(issuer, "host", SimpleNamespace(get_fact=lambda *_, **__: before))
     said = (
         "Welcome to backend-02!", f"{PUSH_KEY} root@backend-02", "ssh-rsa", "", "@revoked * AAAA",
         "ecdsa-sha2-nistp256 AAAAE2Vj+/A= root@x", "ssh-rsa AAAA;id x",
     )  # fmt: skip
-    hosts = [Replica("backend-02", *said), Replica("backend-03", "no keys today")]
-    text = issuer.known_hosts(fleet(), hosts)
+    path = "/etc/ssh/ssh_host_{}_key.pub"
+    others = {
+        "backend-02": Survey(
+            entries={
+                path.format("ed25519"): Entry("f", text="\n".join(said)),
+                "/etc/ssh/ssh_host_key": Entry("f", text=OTHER),
+            }
+        ),
+        "backend-03": Survey(entries={path.format("rsa"): Entry("f", text="no keys today")}),
+    }
+    text = issuer.known_hosts(fleet(), others, before)
     assert text.splitlines()[1:] == [
         f"203.0.113.12 {PUSH_KEY}",
         "203.0.113.12 ecdsa-sha2-nistp256 AAAAE2Vj+/A=",

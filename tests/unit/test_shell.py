@@ -21,7 +21,8 @@ from pyinfra.connectors.ssh import SSHConnector
 
 from certsync import frame, look
 from certsync.look import Surroundings
-from deploy import facts, shell
+from certsync.survey import Survey
+from deploy import answers, shell, surveys
 from tests.unit.fake_fleet import machine
 
 NOISE = "echo 'Welcome'; printf 'no end of line'; echo careful >&2; "
@@ -306,6 +307,6 @@ def test_nonsense_in_place_of_what_a_host_is_like_ends_nothing() -> None:
     many = "9" * 5000
     nonsense += [f"time {many}", f"disk {many}", f"python {many}.9", f"listener 80 {many} x"]
     assert look.parse(nonsense) == Surroundings(issuer=True)
-    assert facts.Standing.default() == Surroundings()
-    assert facts.Answer().process(["[]"]) == {}
-    assert facts.Answer().process(["[" * 100_000]) == {}
+    assert surveys.Look.default() == Survey()
+    assert answers.Answer().process(["[]"]) == {}
+    assert answers.Answer().process(["[" * 100_000]) == {}

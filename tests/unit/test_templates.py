@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
-from types import SimpleNamespace
-
 import pytest
 
 from certsync import templates
 from certsync.fleet import Machine
 from certsync.gate import Gate
 from certsync.options import Balancing, Stickiness
-from deploy import backend
 from tests.unit.fake_fleet import fleet
 
 STICKY = Balancing(stickiness=Stickiness.SOURCE)
@@ -69,36 +64,3 @@ def test_a_key_exchange_that_outlives_quantum_computers_is_offered_where_openssl
         text = files[f"snippets/ssl-{made.lineage}.conf"]
         assert f"\nssl_ecdh_curve {groups};\n" in text
         assert text.count("MLKEM") == knows
-
-
-AND_MORE = "\nTLS SNI support enabled\nconfigure arguments: --with-cc-opt='-g -O2'\n"
-
-
-@pytest.mark.parametrize(
-    ("version", "built", "nginx", "openssl"),
-    [
-        ("1.22.1", "OpenSSL 3.0.11 19 Sep 2023 (running with OpenSSL 3.0.17 1 Jul 2025)",
-         (1, 22, 1), (3, 0, 17)),
-        ("1.26.3", "OpenSSL 3.4.1 11 Feb 2025 (running with OpenSSL 3.5.4 30 Sep 2025)",
-         (1, 26, 3), (3, 5, 4)),
-        ("1.30.0 (Ubuntu)", "OpenSSL 3.6.0 1 Oct 2025", (1, 30, 0), (3, 6, 0)),
-        ("1.28.0", "BoringSSL", (1, 28, 0), ()),
-    ],
-)  # fmt: skip
-def test_the_openssl_that_nginx_runs_with_counts_and_not_the_one_it_was_built_with(
-    version: str, built: str, nginx: tuple[int, ...], openssl: tuple[int, ...],
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    program = tmp_path / "nginx"
-    printed = f"nginx version: nginx/{version}\nbuilt with {built}{AND_MORE}"
-    program.write_text(f"#!/bin/sh\ncat >&2 <<'EOF'\n{printed}EOF\n")
-    program.chmod(0o755)
-
-    def get_fact(_fact: object, script: str) -> list[str]:
-        path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=path)
-        return done.stdout.splitlines()
-
-    monkeypatch.setattr(backend, "host", SimpleNamespace(get_fact=get_fact))
-    assert backend._version(backend.NGINX) == nginx
-    assert backend._version(backend.OPENSSL) == openssl
