@@ -1,19 +1,26 @@
-"""What certsync on the issuer answers: asked each time, because each step changes it."""
+"""What certsync on the issuer says is to be done: asked again after each thing that it has done."""
 
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Sequence
 from typing import Any
 
-from pyinfra.api import FactBase
+from gevent.lock import RLock
+from pyinfra.api import FactBase, Host
+
+CERTSYNC = "/opt/certsync/current/bin/certsync"
+TOGETHER = ("issue", "replicate", "tickets", "prove")
+"""What one question is asked about all at once, in the order in which a deploy has it done."""
 
 
 class Answer(FactBase[dict[str, Any]]):
     """What one of certsync's own commands on the issuer answers in JSON; nothing if it cannot."""
 
-    def command(self, verb: str) -> str:
+    def command(self, words: str) -> str:
         """Return the command; its exit status is part of the answer, not a failure."""
-        return f"/opt/certsync/current/bin/certsync {verb} --json 2>/dev/null || :"
+        return f"{CERTSYNC} {words} 2>/dev/null || :"
 
     def process(self, output: list[str]) -> dict[str, Any]:
         """Return the answer."""
@@ -27,3 +34,45 @@ class Answer(FactBase[dict[str, Any]]):
     def default() -> dict[str, Any]:
         """Return no answer."""
         return {}
+
+
+_told: dict[str, dict[str, Any]] = {}
+_asking = RLock()
+
+
+def steps(issuer: Host, verb: str) -> list[str] | None:
+    """Return what a verb would do, in words; None: the issuer cannot say.
+
+    ``verb`` may have options, and is then asked about by itself.
+    """
+    if verb in TOGETHER:
+        return _steps(_outlook(issuer, verb).get(verb))
+    return _steps(issuer.get_fact(Answer, words=f"{verb} --dry-run --json").get("steps"))
+
+
+def proven(issuer: Host) -> dict[str, Any]:
+    """Return what `certsync prove` on the issuer has seen; empty: it cannot be asked."""
+    found = _outlook(issuer, "prove").get("prove")
+    return found if isinstance(found, dict) else {}
+
+
+def forget(issuer: Host) -> None:
+    """Have an issuer asked again, the next time that somebody wants to know."""
+    _told.pop(issuer.name, None)
+
+
+def _steps(told: Any) -> list[str] | None:
+    return [str(each) for each in told] if isinstance(told, list) else None
+
+
+def _outlook(issuer: Host, verb: str) -> dict[str, Any]:
+    # All balancers ask for the proofs at the same time.
+    with _asking:
+        if verb not in _told.get(issuer.name, {}):
+            _told[issuer.name] = issuer.get_fact(Answer, words=_question(verb))
+        return _told[issuer.name]
+
+
+def _question(verb: str) -> str:
+    verbs: Sequence[str] = TOGETHER[TOGETHER.index(verb) :]
+    return shlex.join(["outlook", *verbs])

@@ -18,7 +18,7 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 from certsync.errors import CertsyncError
 from certsync.programs import text_of
 from certsync.survey import Survey
-from deploy import archive, progress, surveys
+from deploy import answers, archive, progress, surveys
 from deploy.step import Step, refused
 
 Commands = Generator[Any, None, None]
@@ -77,6 +77,7 @@ class Taken(StringCommand):
         command = StringCommand(unpack, _stdin=[base64.b64encode(content).decode()])
         good, output = command.execute(state, host, connector_arguments)
         surveys.forget(host)
+        answers.forget(host)
         begun, own = -1, list[OutputLine]()
         for line in output.combined_lines:
             if found := archive.STEP.fullmatch(line.line):

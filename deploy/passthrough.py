@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from functools import partial
-from typing import Any
 
-from gevent.lock import RLock
 from pyinfra import host
 from pyinfra.api import FactBase, Host
 
@@ -16,14 +14,9 @@ from certsync.fleet import Fleet, Machine
 from certsync.gate import Seen, drained, knocks, proofs_from, proxy_port
 from certsync.proof import Proof
 from certsync.survey import Survey
-from deploy import step
-from deploy.answers import Answer
+from deploy import answers, step
 from deploy.balancer import CONFIGURATION, SOCKET, configuration, haproxy, tell_gates
 from deploy.step import Steps
-
-_asking = RLock()
-_proven: dict[str, dict[str, Any]] = {}
-"""What the issuer has answered in this run, by its name: all balancers are told the same."""
 
 
 class Listening(FactBase[list[str]]):
@@ -67,10 +60,7 @@ def _proofs(fleet: Fleet, issuer: Host) -> dict[str, dict[str, Proof]]:
     """Return what the issuer sees each backend serve now; nothing if it cannot be asked."""
     if not issuer.connected:
         return {}
-    with _asking:
-        if issuer.name not in _proven:
-            _proven[issuer.name] = issuer.get_fact(Answer, verb="prove")
-    return proofs_from(fleet, _proven[issuer.name])
+    return proofs_from(fleet, answers.proven(issuer))
 
 
 def _listening(fleet: Fleet) -> list[str]:

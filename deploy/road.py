@@ -11,11 +11,9 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import Host, State, StringCommand, deploy, operation
 
-from deploy import surveys
-from deploy.answers import Answer
+from deploy import answers, surveys
+from deploy.answers import CERTSYNC
 from deploy.progress import event, is_dry
-
-CERTSYNC = "/opt/certsync/current/bin/certsync"
 
 
 @deploy("Issuer: certificate")
@@ -83,12 +81,13 @@ def issuer_command(
         host.noop("no certsync here any more")
         return
     verb = verb if isinstance(verb, str) else verb()
-    answer = host.get_fact(Answer, verb=f"{verb} --dry-run")
+    steps = answers.steps(host, verb)
     if is_dry():
-        event("answer", host=host.name, name=verb, steps=answer.get("steps"))
-    if answer.get("steps") == []:
+        event("answer", host=host.name, name=verb, steps=steps)
+    if steps == []:
         host.noop(f"certsync {verb}: nothing to do")
         return
     tokens = json.loads(os.environ.get("CERTSYNC_LOCK_TOKENS", "{}"))
     token = tokens.get(host.name, "")
+    answers.forget(host)
     yield StringCommand(f"{CERTSYNC} {verb} --lock-token {shlex.quote(token)}")

@@ -170,6 +170,19 @@ def prove(as_json: bool) -> None:
         raise WrongError("not every backend serves the current generation")
 
 
+@cli.command(hidden=True)
+@click.argument("verbs", nargs=-1)
+def outlook(verbs: tuple[str, ...]) -> None:
+    """On the issuer: say in JSON what these verbs would do, for a deploy."""
+    from certsync.commands import outlook as verb
+    from certsync.commands.session import require_root
+
+    require_root()
+    if not set(verbs) <= set(verb.VERBS):
+        raise click.UsageError(f"it can tell of {', '.join(verb.VERBS)}")
+    console.result_json(verb.outlook(_store(), now(), verbs))
+
+
 @cli.command()
 @click.option("--set", "setting", is_flag=True, help="Read the URLs to send to, one a line.")
 @click.option("--test", "testing", is_flag=True, help="Send a test message to each of them.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -86,23 +87,31 @@ class Seen:
         return (self.coming.moment.isoformat(), self.coming.why) if self.coming else ("", "")
 
 
-def prove(store: Store, now: datetime) -> Seen:
+Proofs = Mapping[str, Sequence[Proof]]
+"""What each backend was seen to serve, by the lineage's name."""
+
+
+def prove(store: Store, now: datetime, proofs: Proofs | None = None) -> Seen:
     """Return what every backend serves, and what is remembered.
+
+    ``proofs`` are what backends have been seen to serve just now; None: they are looked at.
 
     Raises:
         StoreError: this host is no issuer, or its store cannot be read.
     """
-    first, *others = [_of_lineage(each, now) for each in store.lineages()]
+    first, *others = [_of_lineage(each, now, proofs) for each in store.lineages()]
     return replace(first, others=tuple(others))
 
 
-def _of_lineage(store: Store, now: datetime) -> Seen:
+def _of_lineage(store: Store, now: datetime, seen: Proofs | None) -> Seen:
     fleet = store.fleet()
     wanted = proving.expected(fleet, store)
     marks = store.compromised(fleet.lineage)
+    if seen is None:
+        seen = {fleet.lineage: proving.prove(fleet.holders, fleet, wanted, now)}
     proofs = [
         _barred(proof) if proof.name in marks.returned(fleet) else proof
-        for proof in proving.prove(fleet.holders, fleet, wanted, now)
+        for proof in seen[fleet.lineage]
     ]
     through = proving.prove(fleet.balancers, fleet, wanted, now) if fleet.passthrough else []
     current = number_text(wanted.current.number) if wanted.current else ""

@@ -155,8 +155,10 @@ class Rollout:
         self.tell(f"{backend.name}: {why}")
 
 
-def outlook(store: Store, now: datetime) -> Outlook:
+def outlook(store: Store, now: datetime, proofs: Sequence[Proof] | None = None) -> Outlook:
     """Return what is to be done, asking every backend and changing nothing.
+
+    ``proofs`` are what backends have been seen to serve just now; None: they are looked at.
 
     Raises:
         StoreError: this host is no issuer, or its store cannot be read.
@@ -165,12 +167,14 @@ def outlook(store: Store, now: datetime) -> Outlook:
     number = store.target(fleet.lineage)
     if number is None:
         return Outlook(fleet, [])
+    if proofs is None:
+        proofs = _proofs(fleet, store, now, patiently=False)
+    proofs = [each for each in proofs if each.name not in returned]
     with replication.in_touch(fleet) as backends:
-        plan = _plan(fleet, store, number, backends, now)
+        plan = _plan(fleet, store, number, backends, proofs)
     found = outdated.look(fleet, store, plan, now)
     steps = [found.why] if found.why else plan.steps()
     if not steps:
-        proofs = _proofs(fleet, store, now, patiently=False)
         steps = [f"{each.name}: {each.why}" for each in proofs if each.why]
     return Outlook(fleet, [*steps, *(f"{name}: {why}" for name, why in returned.items())])
 
@@ -223,7 +227,8 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
     files = store.files(fleet.lineage, number)
     name = number_text(number)
     with replication.outbox(files, name) as outbox, replication.in_touch(fleet) as backends:
-        plan = _plan(fleet, store, number, backends, now)
+        seen = _proofs(fleet, store, now, patiently=False)
+        plan = _plan(fleet, store, number, backends, seen)
         left_out = fence.heed(store, fleet, plan.standings, now)
         outdated.refuse(fleet, store, plan, now, tell)
         run = Rollout(fleet, plan, backends, tell)
@@ -316,12 +321,12 @@ def _bar_what_the_issuer_refuses(run: Rollout, store: Store) -> None:
 
 
 def _plan(
-    fleet: Fleet, store: Store, number: int, backends: Sequence[Backend], now: datetime
+    fleet: Fleet, store: Store, number: int, backends: Sequence[Backend], seen: Sequence[Proof]
 ) -> Plan:
+    """Return the plan for a generation; ``seen`` is what the backends serve."""
     standings = replication.standings(fleet.lineage, backends)
     not_serving: list[str] = []
     if store.current(fleet.lineage) == number:
-        seen = _proofs(fleet, store, now, patiently=False)
         passing = (Verdict.BEHIND, Verdict.WRONG)
         not_serving = [each.name for each in seen if each.verdict in passing]
     manifest = store.files(fleet.lineage, number)[receiver.MANIFEST]

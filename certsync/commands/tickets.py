@@ -104,8 +104,12 @@ class Sharing:
         self.tell(f"{name}: session ticket keys: {why}")
 
 
-def outlook(store: Store, now: datetime, *, rotate: bool = False) -> Outlook:
+def outlook(
+    store: Store, now: datetime, *, rotate: bool = False, proofs: Proofs | None = None
+) -> Outlook:
     """Return what is to be done, looking at every backend and changing nothing.
+
+    ``proofs`` are what backends have been seen to serve just now; None: they are looked at.
 
     Raises:
         StoreError: this host is no issuer, or its store cannot be read.
@@ -114,7 +118,8 @@ def outlook(store: Store, now: datetime, *, rotate: bool = False) -> Outlook:
     fleet = store.fleet()
     if not fleet.share_tickets:
         return Outlook([])
-    seen = _seen(store, fleet, _proofs(store, fleet, now), lambda _: None)
+    proofs = _proofs(store, fleet, now) if proofs is None else proofs
+    seen = _seen(store, fleet, proofs, lambda _: None)
     return Outlook(plan(keyring.note(), seen, now, by_person=rotate).steps())
 
 
