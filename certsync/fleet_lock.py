@@ -33,15 +33,17 @@ def held(fleet: Fleet, verb: str) -> Iterator[str]:
     """
     who = f"certsync {verb} by {getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
     command = frame.begun(f"python3 -c {_quoted(PROGRAM.read_text())} {_quoted(who)}")
-    argv = [*host.ssh_argv(fleet.issuer, fleet.known_hosts), host.as_root(fleet.issuer, command)]
-    child = process.Child(argv)
-    try:
-        answer = _answer(fleet.issuer, child)
-        if not answer["held"]:
-            raise LockHeldError(str(answer["why"]), "wait for it, then run the same command again")
-        yield str(answer["token"])
-    finally:
-        child.end()
+    with host.shared(fleet.issuer) as options:
+        argv = host.ssh_argv(fleet.issuer, fleet.known_hosts, *options)
+        child = process.Child([*argv, host.as_root(fleet.issuer, command)])
+        try:
+            answer = _answer(fleet.issuer, child)
+            if not answer["held"]:
+                why = str(answer["why"])
+                raise LockHeldError(why, "wait for it, then run the same command again")
+            yield str(answer["token"])
+        finally:
+            child.end()
 
 
 def _answer(issuer: Machine, child: process.Child) -> dict[str, Any]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 
 from certsync import frame, process
 from certsync.errors import HostError, KeyRefusedError, SilentError, UnreachableError
@@ -77,10 +80,43 @@ def ssh_reason(name: str, stderr: str) -> UnreachableError:
     )
 
 
-def ssh_argv(machine: Machine, known_hosts: str) -> list[str]:
+_shared: dict[Machine, str] = {}
+"""Hosts that a long connection is open to, and the sockets by which others go through it."""
+
+
+@contextmanager
+def shared(machine: Machine) -> Iterator[list[str]]:
+    """Have what is asked of a host inside the block go through one connection, the caller's own.
+
+    Gives the options that make it: ssh_config(5), ControlMaster. It ends with what the caller has
+    started, and with this process, so that no connection outlives us. Nobody else on this machine
+    can use it: the folder is private.
+    """
+    if machine in _shared:
+        yield []
+        return
+    with TemporaryDirectory(prefix="certsync-") as folder:
+        socket = f"{folder}/ssh"
+        _shared[machine] = socket
+        try:
+            yield ["-o", "ControlMaster=yes", "-o", f"ControlPath={socket}"]
+        finally:
+            del _shared[machine]
+
+
+def _through(machine: Machine) -> list[str]:
+    """Return the options by which a host is reached: anew, where no connection is shared.
+
+    ssh connects by itself where the socket is not there, or its connection has ended.
+    """
+    socket = _shared.get(machine)
+    return ["-o", "ControlMaster=no", "-o", f"ControlPath={socket}"] if socket else []
+
+
+def ssh_argv(machine: Machine, known_hosts: str, *options: str) -> list[str]:
     """Return the operator's SSH command for a host; the person's own ssh_config counts too."""
     argv = [
-        "ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_SECONDS}",
+        "ssh", *options, "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_SECONDS}",
         *ALIVE, "-o", "LogLevel=ERROR", "-p", str(machine.ssh_port), "-l", machine.ssh_user,
     ]  # fmt: skip
     if machine.ssh_key:
@@ -114,7 +150,10 @@ def on(
     Raises:
         HostError: the host cannot be reached, or does not let us become root.
     """
-    argv = [*ssh_argv(machine, known_hosts), as_root(machine, frame.framed(command))]
+    argv = [
+        *ssh_argv(machine, known_hosts, *_through(machine)),
+        as_root(machine, frame.framed(command)),
+    ]
     try:
         done = process.run(argv, input=input, seconds=seconds)
     except HostError as error:

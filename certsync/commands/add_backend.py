@@ -146,7 +146,8 @@ def add_backend(
             console.tell(f"wrote {', '.join(wanted.names)} into {path}")
             done.append(step)
         walked = walk.taken(wanted.errand, wanted.fleet, token, done)
-    walk.conclude(wanted.fleet, walked, walk.settled(path, now))
+        shown = walk.settled(path, now)
+    walk.conclude(wanted.fleet, walked, shown)
     if told := rules.conclusion(wanted.fleet, path):
         console.result(told)
 

@@ -54,7 +54,8 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list
     fleet = read_fleet(path)
     with fleet_lock.held(fleet, "deploy") as token:
         walked = walk.taken(Errand(path, options.data()), fleet, token, done)
-    walk.conclude(fleet, walked, walk.settled(path, now), whole=True)
+        shown = walk.settled(path, now)
+    walk.conclude(fleet, walked, shown, whole=True)
     _say_where(fleet, path)
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from certsync import host, lock, process, wheels
+from certsync import frame, host, lock, process, wheels
 from certsync.errors import HostError, KeyRefusedError, SilentError, UnreachableError
+from certsync.process import Completed
 from certsync.report import pool_words
 from tests.unit.fake_fleet import machine
 
@@ -361,3 +362,29 @@ def _command(folder: Path) -> str:
         return (folder / "cmdline").read_text(errors="replace")
     except OSError:
         return ""
+
+
+def test_what_is_asked_while_a_long_connection_is_open_goes_through_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[list[str]] = []
+
+    def run(argv: list[str], **_: object) -> Completed:
+        asked.append(argv)
+        return Completed(0, f"\n{frame.BEGIN}\n", "")
+
+    monkeypatch.setattr(process, "run", run)
+    one, other = machine("a", 1), machine("b", 2)
+    with host.shared(one) as options:
+        socket = options[-1]
+        folder = Path(socket.partition("=")[2]).parent
+        assert folder.stat().st_mode & 0o777 == 0o700
+        # One within another's has a connection of its own.
+        with host.shared(one) as inner:
+            assert inner == []
+        host.on(one, "", "true")
+        host.on(other, "", "true")
+    host.on(one, "", "true")
+    assert [socket in argv for argv in asked] == [True, False, False]
+    assert "ControlMaster=no" in asked[0]
+    assert not folder.exists()
