@@ -22,6 +22,9 @@ HERE = "here"
 SHOWN_LINES, WIDEST = 60, 110
 """Of the diff of one file: lines, and characters of each."""
 
+SHOWN_OF_NEW = 12
+"""Lines of a new file: a first deploy has many, and JSON has the whole of them."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -58,6 +61,9 @@ class Plan:
     order: str = ""
     """Whether the CA would be asked for a certificate, in words."""
 
+    scripts: tuple[tuple[str, str], ...] = ()
+    """Host, and what root's shell there would be given, in the order in which it would be."""
+
     def __add__(self, other: Plan) -> Plan:
         """Return this and what comes after it."""
         return Plan(
@@ -65,6 +71,7 @@ class Plan:
             self.files + other.files,
             self.pools + other.pools,
             self.order or other.order,
+            self.scripts + other.scripts,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -76,6 +83,7 @@ class Plan:
             ],
             "pools": list(self.pools),
             "order": self.order,
+            "scripts": [{"host": name, "script": text} for name, text in self.scripts],
         }
 
     def text(self) -> str:
@@ -89,6 +97,8 @@ class Plan:
             lines += [f"order at the CA: {self.order}"]
         if self.files:
             lines += ["files", *_of_files(self.files)]
+        if self.scripts:
+            lines += ["commands, by root's shell on the hosts", *_of_scripts(self.scripts)]
         return "\n".join(lines)
 
 
@@ -202,10 +212,8 @@ def masked(text: str) -> str:
 
 
 def diff(change: FileChange) -> str:
-    """Return how a file changes, as diff -u shows it; of a new one how long it is."""
+    """Return how a file changes, as diff -u shows it; a new one is all new."""
     after = masked(change.after)
-    if not change.before:
-        return f"new, {len(after.splitlines())} lines"
     lines = difflib.unified_diff(
         masked(change.before).splitlines(), after.splitlines(), "now", "then", lineterm="", n=1
     )
@@ -218,15 +226,29 @@ def _of_files(files: Sequence[FileChange]) -> list[str]:
         hosts.setdefault((each.path, diff(each)), []).append(each.host)
     lines = []
     for (path, text), names in sorted((key, sorted(value)) for key, value in hosts.items()):
-        if text.startswith("new, "):
-            lines.append(f"    {path} ({', '.join(names)}): {text}")
-            continue
-        lines.append(f"    {path} ({', '.join(names)}):")
-        shown = [line if len(line) < WIDEST else f"{line[:WIDEST]}…" for line in text.splitlines()]
-        lines += [f"        {line}" for line in shown[:SHOWN_LINES]]
-        if len(shown) > SHOWN_LINES:
-            lines.append(f"        … {len(shown) - SHOWN_LINES} more lines")
+        shown = text.splitlines()
+        new = shown[0].startswith("@@ -0,0 ") if shown else False
+        length = f" new, {len(shown) - 1} lines" if new else ""
+        lines.append(f"    {path} ({', '.join(names)}):{length}")
+        lines += _cut(shown[1:] if new else shown, SHOWN_OF_NEW if new else SHOWN_LINES)
     return lines
+
+
+def _of_scripts(scripts: Sequence[tuple[str, str]]) -> list[str]:
+    hosts: dict[str, list[str]] = {}
+    for name, text in scripts:
+        hosts.setdefault(text, []).append(name)
+    lines = []
+    for text, names in hosts.items():
+        lines += [f"    {', '.join(names)}:", *_cut(text.splitlines(), SHOWN_LINES)]
+    return lines
+
+
+def _cut(lines: Sequence[str], most: int) -> list[str]:
+    """Return the first of some lines, none of them too wide, and how many there are besides."""
+    shown = [line if len(line) < WIDEST else f"{line[:WIDEST]}…" for line in lines[:most]]
+    more = [f"… {len(lines) - most} more lines"] if len(lines) > most else []
+    return [f"        {line}" for line in (*shown, *more)]
 
 
 # Pools

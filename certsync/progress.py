@@ -36,6 +36,9 @@ class Outcome:
     files: dict[tuple[str, str], FileChange] = field(default_factory=dict)
     """In a dry run: the files that would be written, by host and path."""
 
+    scripts: list[tuple[str, str]] = field(default_factory=list)
+    """In a dry run: host, and what its root's shell would be given."""
+
     gates: list[tuple[str, Gate, Gate]] = field(default_factory=list)
     """In a dry run: balancer, its gate now, and what it would be."""
 
@@ -81,6 +84,8 @@ class Watch:
         if event.kind == "file":
             change = FileChange(event.host, data["path"], data["before"], data["after"])
             self.outcome.files[change.host, change.path] = change
+        elif event.kind == "script":
+            self.outcome.scripts.append((event.host, event.text))
         elif event.kind == "gate":
             gates = Gate(**data["before"]), Gate(**data["after"])
             self.outcome.gates.append((event.host, *gates))

@@ -28,7 +28,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 class Event:
     """One thing that happened: `operation`, `start`, `success`, `error`, `unreached`, `refused`.
 
-    In a dry run also `file`, `gate`, `answer` and `plan`: what would be, in ``data``.
+    In a dry run also `file`, `gate`, `answer` and `plan`: what would be, in ``data``; and `script`.
     """
 
     kind: str

@@ -40,7 +40,7 @@ def carried_out(plans: Sequence[Planned]) -> Commands:
     for each in steps:
         for change in each.changes:
             progress.would_write(host, change.path, change.before, change.after)
-    progress.foresee(host, [each.name for each in steps if each.script])
+    progress.foresee(host, [(each.name, each.script) for each in steps if each.script])
     if any(each.script for each in steps):
         yield Taken(steps)
         return

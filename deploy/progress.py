@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+from collections.abc import Sequence
 from threading import Thread
 from time import sleep
 from typing import Any
@@ -44,10 +45,16 @@ _foreseen: dict[tuple[str, str], list[str]] = {}
 """In a dry run: what these operations would change."""
 
 
-def foresee(host: Any, steps: list[str]) -> None:
-    """Note what the operation that a host is at would change: it tells of its steps by itself."""
+def foresee(host: Any, steps: Sequence[tuple[str, str]]) -> None:
+    """Note what the operation that a host is at would change: it tells of its steps by itself.
+
+    ``steps`` are their names and scripts.
+    """
     _tells.add((host.name, host.current_op_hash))
-    _foreseen[host.name, host.current_op_hash] = steps
+    _foreseen[host.name, host.current_op_hash] = [name for name, _ in steps]
+    if is_dry() and steps:
+        text = "\n".join(f"# {name}\n{script}" for name, script in steps)
+        event("script", host=host.name, text=text)
 
 
 def taken(host: Any, name: str, *, changed: bool) -> None:

@@ -27,6 +27,9 @@ class Look(FactBase[Survey]):
         return Survey()
 
 
+SECONDS = 300
+"""For one look, at a host that is busy with something else."""
+
 _seen: dict[str, Survey] = {}
 _asking: dict[str, RLock] = {}
 
@@ -36,7 +39,7 @@ def of(host: Host) -> Survey:
     # Replicas ask what the issuer is like all at once.
     with _asking.setdefault(host.name, RLock()):
         if host.name not in _seen:
-            _seen[host.name] = host.get_fact(Look)
+            _seen[host.name] = host.get_fact(Look, _timeout=SECONDS)
         return _seen[host.name]
 
 

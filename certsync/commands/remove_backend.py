@@ -150,7 +150,7 @@ def plan(path: Path, name: str, options: Options) -> Plan:
     if wanted.machine and wanted.named:
         step, file = wanted.file()
         last = Plan((step,), (file,))
-    return Plan(found.steps, found.files, found.pools, order) + last
+    return replace(found, order=order) + last
 
 
 def remove_backend(

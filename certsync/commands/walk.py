@@ -88,7 +88,13 @@ def announced(errand: Errand, fleet: Fleet, absent: Sequence[str] = ()) -> Plan:
     pools = [
         line for name, before, now in outcome.gates for line in plan.pools(name, before, now, fleet)
     ]
-    found = Plan(steps, tuple(outcome.files.values()), tuple(pools), _order(outcome, absent))
+    found = Plan(
+        steps,
+        tuple(outcome.files.values()),
+        tuple(pools),
+        _order(outcome, absent),
+        tuple(outcome.scripts),
+    )
     if outcome.unreached or outcome.failed:
         console.result(found.text())
     if outcome.unreached:

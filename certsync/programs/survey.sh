@@ -57,8 +57,14 @@ if [ -f /etc/certsync/issuer ]; then echo issuer; fi
 if [ -f /etc/certsync/machines ]; then sed 's/^/known /' /etc/certsync/machines; fi
 
 if command -v ufw > /dev/null; then
-    ufw status | sed -n -e '1s/Status: /ufw /p' -e 's/^\([^ ]*\) .*LIMIT.*/limit \1/p'
-    ufw show added | sed -n 's/^ufw /rule /p'
+    # What `ufw status` looks at too, which costs as much as all of this.
+    state=inactive
+    if iptables -n -L ufw-user-input > /dev/null 2>&1; then state=active; fi
+    echo "ufw $state"
+    rules=$(ufw show added)
+    echo "$rules" | sed -n 's/^ufw /rule /p'
+    echo "$rules" | sed -n -e 's/^ufw limit .*port \([^ ]*\).*/limit \1/p;t' \
+        -e 's/^ufw limit \([^ ]*\)$/limit \1/p'
 fi
 
 dpkg-query -W -f='package ${Package} ${Status}\n' ca-certificates cron haproxy keepalived nginx \

@@ -107,8 +107,24 @@ def test_the_diff_of_a_file_shows_no_heartbeat() -> None:
     assert "secret" not in diff(replace(written, before=fleet_file, after=fleet_file + "x = 1\n"))
 
 
-def test_a_new_file_is_told_by_its_length() -> None:
-    assert diff(FileChange("backend-01", "/etc/x", "", "a\nb\n")) == "new, 2 lines"
+def test_a_new_file_is_shown_with_its_length_and_its_first_lines() -> None:
+    text = "".join(f"{number}\n" for number in range(30))
+    new = FileChange("backend-01", "/etc/x", "", text)
+    assert diff(new).splitlines()[1:3] == ["+0", "+1"]
+    shown = Plan(files=(new,)).text().splitlines()
+    assert shown[-15:-12] == ["files", "    /etc/x (backend-01): new, 30 lines", "        +0"]
+    assert shown[-2:] == ["        +11", "        … 18 more lines"]
+
+
+def test_what_roots_shell_would_be_given_is_shown_once_for_all_that_get_the_same() -> None:
+    scripts = (("b", "# nginx\nrunning nginx"), ("a", "x"), ("c", "# nginx\nrunning nginx"))
+    plan = Plan((Step("1", "b", "nginx"),), scripts=scripts)
+    assert plan.text().splitlines()[-6:] == [
+        "commands, by root's shell on the hosts",
+        "    b, c:", "        # nginx", "        running nginx",
+        "    a:", "        x",
+    ]  # fmt: skip
+    assert plan.to_json()["scripts"][1] == {"host": "a", "script": "x"}
 
 
 def test_a_file_that_changes_alike_on_many_hosts_is_shown_once() -> None:

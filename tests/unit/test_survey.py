@@ -133,6 +133,18 @@ def test_the_openssl_that_nginx_runs_with_counts_and_not_the_one_it_was_built_wi
     assert (seen.versions["nginx"], seen.versions.get("openssl")) == (nginx, openssl)
 
 
+@pytest.mark.parametrize(("chain", "state"), [("exit 0", "active"), ("exit 1", "inactive")])
+def test_ufw_says_its_rules_and_what_it_limits(tmp_path: Path, chain: str, state: str) -> None:
+    rules = ["allow 80/tcp", "limit OpenSSH", "limit from 192.0.2.0/24 to any port 2222 proto tcp"]
+    shown = "\n".join(["Added user rules (see 'ufw status'):", *(f"ufw {rule}" for rule in rules)])
+    program(tmp_path, "ufw", f"cat <<'EOF'\n{shown}\nEOF")
+    program(tmp_path, "iptables", chain)
+    seen = on_this_machine(tmp_path)
+    assert seen.rules == tuple(rules)
+    assert seen.surroundings.ufw == state
+    assert seen.surroundings.limited == ("OpenSSH", "2222")
+
+
 def on_this_machine(folder: Path) -> Survey:
     path = {"PATH": f"{folder}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     done = subprocess.run(["sh", "-c", survey.script()], capture_output=True, text=True, env=path)
