@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Collection, Mapping
 
@@ -9,6 +10,7 @@ from certsync import look, receiver, templates
 from certsync.errors import CertsyncError
 from certsync.fleet import Fleet, Machine
 from certsync.options import SiteKind, WebAccess
+from certsync.programs import text_of
 from certsync.survey import Survey
 from deploy import step
 from deploy.step import Step, Steps
@@ -144,16 +146,14 @@ def nginx(
     switched = {site: wish for site, wish in wishes.items() if (site in enabled) != wish}
     if not changed and not switched and not seen.has(UNFINISHED):
         return step.runs(seen, name, "nginx")
-    lines = [
-        shlex.join(["place", f"{number}", f"/etc/nginx/{path}", "644", "root", "root"])
-        for number, path in enumerate(changed)
-    ]
+    changes = [("place", f"/etc/nginx/{path}", f"{number}") for number, path in enumerate(changed)]
     for site, wish in switched.items():
         path = f"/etc/nginx/sites-enabled/{site}"
-        target = f"../sites-available/{site}"
-        lines.append(shlex.join(["link", target, path] if wish else ["rm", "-f", path]))
+        changes.append(
+            ("link", path, f"../sites-available/{site}") if wish else ("remove", path, "")
+        )
     files = {f"{number}": text for number, text in enumerate(changed.values())}
-    files["changes"] = " &&\n".join(lines or [":"]) + "\n"
+    files |= {"changes": json.dumps(changes, indent=1), "change.py": text_of("change.py")}
     told = [
         change
         for path, text in changed.items()

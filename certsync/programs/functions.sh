@@ -63,13 +63,13 @@ configure_nginx() {
     # shellcheck disable=SC2016  # expanded in there
     unshare --mount sh -c '
         staged=$1 here=$2
-        . "$staged/functions"
         cp -a /etc/nginx "$staged/nginx" &&
             mount --bind "$staged/nginx" /etc/nginx &&
-            . "$here/$3" && nginx -t -q' try "$staged" "$here" "$1" || return
-    touch "$NGINX_UNFINISHED" || return
-    # shellcheck source=/dev/null
-    . "$here/$1" && nginx -t -q && running nginx && rm -rf "$NGINX_UNFINISHED"
+            python3 -IS "$here/change.py" "$here" "$here/$3" && nginx -t -q
+        ' try "$staged" "$here" "$1" || return
+    touch "$NGINX_UNFINISHED" &&
+        python3 -IS "$here/change.py" "$here" "$here/$1" &&
+        nginx -t -q && running nginx && rm -rf "$NGINX_UNFINISHED"
 }
 
 # configure_haproxy NAME [wait]: have this haproxy.cfg if HAProxy loads it; the reload drops no

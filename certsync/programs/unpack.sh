@@ -13,6 +13,11 @@ if ! flock -w 300 9; then
     exit 1
 fi
 rm -rf /run/certsync-apply.*/
+# What was killed between writing a file beside its place and renaming it.
+find /etc/certsync /etc/cron.d /etc/haproxy /etc/keepalived /etc/nginx /etc/sudoers.d \
+    /etc/systemd/system /etc/tmpfiles.d /opt/certsync /usr/local/bin /usr/local/lib/certsync \
+    /var/lib/certsync-push /var/lib/certsync-receive /var/lib/certsync-site \
+    -maxdepth 2 -name '*.certsync-new' -delete 2> /dev/null
 staged=$(mktemp -d /run/certsync-apply.XXXXXXXX) || exit
 trap 'rm -rf "$staged"' EXIT
 base64 -d > "$staged/archive" 2> /dev/null

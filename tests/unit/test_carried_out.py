@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from pyinfra.api import StringCommand
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from certsync.errors import HostError
-from certsync.programs import text_of
+from certsync.programs import FOLDER, text_of
 from certsync.survey import Survey
 from deploy import answers, carried_out, surveys
 from deploy.archive import archive
@@ -92,6 +93,32 @@ def test_a_file_is_put_in_its_place_whole_and_is_whose_it_should_be(tmp_path: Pa
     assert path.stat().st_mode & 0o777 == 0o640
     # Renamed over the old one: who reads meanwhile reads one of the two.
     assert path.stat().st_ino != before
+
+
+def change(folder: Path, changes: list[tuple[str, str, str]]) -> int:
+    (folder / "changes").write_text(json.dumps(changes))
+    program = FOLDER / "change.py"
+    argv = [sys.executable, "-IS", str(program), str(folder), str(folder / "changes")]
+    return subprocess.run(argv, stderr=subprocess.DEVNULL).returncode
+
+
+def test_files_that_belong_together_change_together_or_not_at_all(tmp_path: Path) -> None:
+    for name in ("a", "b", "gone"):
+        (tmp_path / name).write_text("before")
+    (tmp_path / "new").write_text("after")
+    (tmp_path / "a.certsync-new").write_text("left by one that was killed")
+    changes = [
+        ("place", f"{tmp_path}/a", "new"), ("remove", f"{tmp_path}/gone", ""),
+        ("link", f"{tmp_path}/b", "a"), ("place", f"{tmp_path}/c", "missing"),
+    ]  # fmt: skip
+    assert change(tmp_path, changes) != 0
+    assert [(tmp_path / name).read_text() for name in ("a", "b", "gone")] == ["before"] * 3
+    assert change(tmp_path, changes[:3]) == 0
+    assert (tmp_path / "a").read_text() == "after"
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "b").readlink() == Path("a")
+    assert not (tmp_path / "gone").exists()
+    assert change(tmp_path, changes[1:2]) == 0
 
 
 class Here:

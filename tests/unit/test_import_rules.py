@@ -9,7 +9,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-PROGRAMS = ("certsync/receiver.py", "certsync/lock.py", "certsync/knock.py")
+PROGRAMS = (
+    "certsync/receiver.py",
+    "certsync/lock.py",
+    "certsync/knock.py",
+    "certsync/programs/change.py",
+)
 """Each is one file that runs alone on a host: it imports nothing of ours and answers by itself."""
 
 ONLY_IN = {
