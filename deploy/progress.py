@@ -60,11 +60,15 @@ def foresee(host: Any, steps: Sequence[tuple[str, str]]) -> None:
 def taken(host: Any, name: str, *, changed: bool) -> None:
     """Tell that a step is done, or that nothing was to be done for it."""
     event("success", host=host.name, name=name, changed=changed)
+    if changed and VARIABLE not in os.environ:
+        host.log(f"done: {name}")
 
 
 def failed(host: Any, name: str) -> None:
     """Tell that a step has failed."""
     event("error", host=host.name, name=name)
+    if VARIABLE not in os.environ:
+        host.log(f"failed: {name}")
 
 
 class Progress(BaseStateCallback):
