@@ -7,10 +7,12 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import cgroup, network
+from lab.cable import Cable, laid
 from lab.errors import LabError
 from lab.shell import attempt, run
 
@@ -149,6 +151,21 @@ class Machine:
     def join(self) -> None:
         """Put its network cable back."""
         network.plug(self.lab, self.number, connected=True)
+
+    def slow(
+        self, *, delay_ms: float = 0, loss: float = 0, seed: int = 0
+    ) -> AbstractContextManager[None]:
+        """Have a long cable to it inside the block, for all that it says and is told.
+
+        ``delay_ms`` is for the way there and back together: what `ping` from the operator's
+        machine shows, and twice that between two slow hosts. ``loss`` is the probability, each
+        way, that a frame is lost; ``seed`` decides which.
+
+        Raises:
+            LabError: it cannot be laid, or did not last for the block.
+        """
+        cable = Cable(self.lab, self.name, self.number, delay_ms, loss, seed)
+        return laid(cable, self.run_folder / f"{self.name}.cable")
 
     def ssh_argv(self, user: str = USER) -> list[str]:
         """Return the command that opens an SSH session from the operator's namespace."""

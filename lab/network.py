@@ -14,6 +14,8 @@ IPV4 = "203.0.113."
 IPV6 = "2001:db8:113::"
 OPERATOR = 1
 CA = 3
+HOST_LINK = "host0"
+"""A host's own end of its cable."""
 
 
 def namespace(lab: str, host: str) -> str:
@@ -41,24 +43,64 @@ def make_host(lab: str, host: str, number: int) -> None:
     _make(space)
     port = f"to-{number}"
     run(["ip", "-n", operator, "link", "add", port, "type", "veth",
-         "peer", "name", "host0", "netns", space])  # fmt: skip
+         "peer", "name", HOST_LINK, "netns", space])  # fmt: skip
     run(["ip", "-n", operator, "link", "set", port, "master", "br0", "up"])
     restore_addresses(lab, host, number)
-    run(["ip", "-n", space, "link", "set", "host0", "up"])
+    run(["ip", "-n", space, "link", "set", HOST_LINK, "up"])
 
 
 def restore_addresses(lab: str, host: str, number: int) -> None:
     """Have a host own both its addresses and no other: what it added goes with its power."""
     ip = ["ip", "-n", namespace(lab, host), "address"]
-    run([*ip, "flush", "dev", "host0", "scope", "global"])
-    run([*ip, "add", f"{IPV4}{number}/24", "dev", "host0"])
-    run([*ip, "add", f"{IPV6}{number}/64", "dev", "host0", "nodad"])
+    run([*ip, "flush", "dev", HOST_LINK, "scope", "global"])
+    run([*ip, "add", f"{IPV4}{number}/24", "dev", HOST_LINK])
+    run([*ip, "add", f"{IPV6}{number}/64", "dev", HOST_LINK, "nodad"])
 
 
 def plug(lab: str, number: int, *, connected: bool) -> None:
     """Connect a host's cable to the bridge, or pull it."""
     state = "up" if connected else "down"
     run(["ip", "-n", namespace(lab, "operator"), "link", "set", f"to-{number}", state])
+
+
+def lengthen(lab: str, number: int) -> tuple[str, str, str]:
+    """Lay a second cable beside a host's own, for a relay between the two.
+
+    Returns: the second one's end for the bridge, its other end, and the end of the host's own.
+    """
+    space = namespace(lab, "operator")
+    near, far, end = f"slow-{number}", f"far-{number}", f"to-{number}"
+    attempt(["ip", "-n", space, "link", "delete", near])
+    run(["ip", "-n", space, "link", "add", near, "type", "veth", "peer", "name", far])
+    # On the two ends that are no bridge's, the operator's own kernel would answer for itself.
+    silent = [
+        setting
+        for device in (far, end)
+        for setting in (f"net.ipv4.conf.{device}.arp_ignore=8",
+                        f"net.ipv6.conf.{device}.disable_ipv6=1")
+    ]  # fmt: skip
+    run(["ip", "netns", "exec", space, "sysctl", "-qw", *silent])
+    for device in (near, far):
+        run(["ip", "-n", space, "link", "set", device, "up"])
+    return near, far, end
+
+
+def join_cable(lab: str, number: int, *, long: bool) -> None:
+    """Plug the long cable to a host into the bridge instead of its own, or its own again.
+
+    Raises:
+        LabError: the lab has gone.
+    """
+    ip = ["ip", "-n", namespace(lab, "operator"), "link", "set"]
+    run([*ip, f"to-{number}", *(["nomaster"] if long else ["master", "br0"])])
+    if long:
+        run([*ip, f"slow-{number}", "master", "br0"])
+
+
+def shorten(lab: str, number: int) -> None:
+    """Take the second cable away, if the lab is still there."""
+    if attempt(["ip", "-n", namespace(lab, "operator"), "link", "delete", f"slow-{number}"]):
+        join_cable(lab, number, long=False)
 
 
 def names(lab: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 import subprocess
 import sys
 import time
@@ -195,6 +197,80 @@ def test_a_cut_host_is_out_of_reach_until_it_joins_again(lab: Lab) -> None:
         assert soon(partial(answers_on_ssh, lab, address), seconds=10), address
 
 
+CONNECT = """\
+import socket, sys, time
+took = []
+for _ in range(3):
+    begin = time.monotonic()
+    socket.create_connection((sys.argv[1], 22), timeout=10).close()
+    took.append(time.monotonic() - begin)
+print(min(took))
+"""
+LINKS = ("ip", "-br", "link")
+
+
+def there_and_back(lab: Lab, address: str) -> float:
+    """Return the seconds that a connection takes to be made: a frame there and one back."""
+    return float(as_operator(lab, sys.executable, "-c", CONNECT, address).stdout)
+
+
+def has_a_long_cable(lab: Lab) -> bool:
+    return "slow-" in as_operator(lab, *LINKS).stdout
+
+
+def test_a_long_cable_delays_both_families_until_its_end(lab: Lab, backend: Machine) -> None:
+    with backend.slow(delay_ms=100):
+        assert has_a_long_cable(lab)
+        assert there_and_back(lab, backend.address) >= 0.1
+        assert there_and_back(lab, backend.address6) >= 0.1
+    assert not has_a_long_cable(lab)
+    assert answers_on_ssh(lab, backend.address)
+    assert answers_on_ssh(lab, backend.address6)
+
+
+@pytest.mark.parametrize("loss", [0, 0.01])
+def test_what_goes_over_a_long_cable_arrives_unharmed(backend: Machine, loss: float) -> None:
+    blob = random.Random(1).randbytes(20_000_000)
+    with backend.slow(delay_ms=20, loss=loss):
+        there = [*backend.ssh_argv(), "tee /tmp/blob | sha256sum"]
+        done = subprocess.run(there, input=blob, capture_output=True, timeout=120)
+        assert done.stdout.decode().split()[0] == hashlib.sha256(blob).hexdigest()
+        back = subprocess.run(
+            [*backend.ssh_argv(), "cat /tmp/blob; rm /tmp/blob"], capture_output=True, timeout=120
+        )
+        assert back.stdout == blob
+
+
+def test_of_frames_that_are_all_lost_none_arrives(lab: Lab, backend: Machine) -> None:
+    with backend.slow(loss=1):
+        assert not answers_on_ssh(lab, backend.address)
+    assert answers_on_ssh(lab, backend.address)
+
+
+def test_a_long_cable_can_be_pulled_and_put_back(lab: Lab, backend: Machine) -> None:
+    with backend.slow(delay_ms=10):
+        backend.cut()
+        assert not answers_on_ssh(lab, backend.address)
+        backend.join()
+        assert soon(partial(answers_on_ssh, lab, backend.address), seconds=10)
+        assert has_a_long_cable(lab)
+
+
+def test_a_killed_process_leaves_a_host_its_short_cable(lab: Lab, backend: Machine) -> None:
+    child = subprocess.Popen(
+        [CHECKOUT / "lab/lab", "--name", lab.name, "slow", backend.name, "--loss", "1"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stderr is not None
+    assert child.stderr.readline() == f"lab: {backend.name} has a long cable until Ctrl-C\n"
+    assert not answers_on_ssh(lab, backend.address)
+    child.kill()
+    child.communicate()
+    assert soon(lambda: not has_a_long_cable(lab))
+    assert soon(partial(answers_on_ssh, lab, backend.address), seconds=10)
+
+
 def lab_command(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [CHECKOUT / "lab/lab", *words], capture_output=True, text=True, timeout=300
@@ -267,6 +343,18 @@ def test_a_killed_process_leaves_nothing_of_its_lab(moment: str) -> None:
     child.kill()
     child.communicate()
     assert soon(lambda: traces(name) == []), traces(name)
+
+
+def test_a_lab_takes_its_long_cables_along(bring_up: BringUp) -> None:
+    lab = Lab("cabled", backends=1, suite=DEFAULT_SUITE)
+    with bring_up(lab):
+        cable = lab.backends[0].slow(delay_ms=10)
+        cable.__enter__()
+        lab.down()
+        assert soon(lambda: traces(lab.name) == []), traces(lab.name)
+        with pytest.raises(LabError, match="broke"):
+            cable.__exit__(None, None, None)
+    assert traces(lab.name) == []
 
 
 def test_an_error_inside_the_block_takes_the_lab_down_too(bring_up: BringUp) -> None:
