@@ -1,0 +1,478 @@
+#!/usr/bin/env python3
+"""Measure what deploys cost, in commands and in time, beside Ansible, on a lab of real hosts.
+
+usage: sudo .venv/bin/python bench/deploy.py [--backends 3,16,40] [--repetitions 3] [--ansible 1]
+                                             [--rows first,second,...] [--commands]
+
+On a new lab for each number of backends:
+
+- first: a deploy to empty hosts, whose packages wait on their disks;
+- second: a deploy that has nothing to change, and in turns with it
+- ansible: a playbook that ensures the same packages, users, folders, files, links and services,
+  read off the finished hosts; as the same user, with 16 forks and pipelining, without facts;
+- far: a second deploy while every host is 100 ms away, there and back;
+- check: `certsync check --online`; local: `certsync --help` and `certsync check`, no network;
+- add: `certsync add-backend` of an empty host.
+
+Commands are lines of sudo in the hosts' own journals; of replicas and of balancers, the host with
+the most counts. The table goes to standard output; what is aimed at stands in parentheses.
+`script/setup --bench` makes the environment for Ansible.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(CHECKOUT))
+
+from lab import Lab, Machine  # noqa: E402  # found through the line above
+from lab.image import DEFAULT_SUITE, SUITES  # noqa: E402  # the same
+from lab.machine import USER  # noqa: E402  # the same
+from tests.e2e import managed  # noqa: E402  # the same
+
+ANSIBLE = CHECKOUT / ".venv-ansible/bin/ansible-playbook"
+PLAYBOOK = CHECKOUT / "bench/deploy.yml"
+FORKS = 16
+LONGEST = 3600
+LOCAL_RUNS = 5
+WIDTH = 120
+"""Of a command where it is listed."""
+
+KINDS = ("first", "second", "ansible", "far", "check", "local", "add")
+ANY = 0
+"""For an aim: whatever the number of backends is."""
+
+PHASE = re.compile(r"\d+ of \d+: .*")
+COMMAND = re.compile(r"\s*(?P<user>\S+) : .*?COMMAND=(?P<text>.*)", re.DOTALL)
+CONTINUED = "(command continued) "
+"""In what sudo writes of a long command after its first line."""
+
+MARKS = re.compile(r".*?>&2 && \(?\s*|(#012)?\); status=\$\?.*", re.DOTALL)
+"""What every command of certsync's has around it, left out where they are listed."""
+
+OURS = "/usr/bin/journalctl"
+"""How this program itself asks a host; no command of a deploy begins so."""
+
+PACKAGES = (
+    "ca-certificates cron haproxy nginx openssh-client openssl python3 python3-venv rsync socat "
+    "sudo"
+)
+FOLDERS = (
+    "/etc/certsync /etc/systemd/system/haproxy.service.d /run/certsync-receive/tickets "
+    "/usr/local/lib/certsync /var/lib/certsync /var/lib/certsync/webroot "
+    "/var/lib/certsync/webroot/.well-known /var/lib/certsync/webroot/.well-known/acme-challenge "
+    "/var/lib/certsync-push /var/lib/certsync-receive /var/lib/certsync-receive/.ssh "
+    "/var/lib/certsync-receive/inbox /var/lib/certsync-site"
+)
+LINKS = "/etc/nginx/sites-enabled/* /opt/certsync/current /usr/local/bin/certsync"
+RUNNING = ("nginx", "haproxy")
+ENABLED = ("certsync-verify", "certsync-tickets")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table."""
+
+    key: str
+    title: str
+    unit: str = "s"
+    aims: Mapping[int, float] = field(default_factory=dict)
+    """By number of backends."""
+
+    def cell(self, size: int, values: Mapping[str, float]) -> str:
+        """Return a value as it stands in the table, with what is aimed at."""
+        if self.key not in values:
+            return "-"
+        aim = self.aims.get(size, self.aims.get(ANY))
+        return self._text(values[self.key]) + (f" ({self._text(aim)})" if aim is not None else "")
+
+    def _text(self, value: float) -> str:
+        if self.unit == "s":
+            return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+        return f"{value:.3f}" if self.unit == "ratio" else f"{value:.0f}"
+
+
+ROWS = (
+    Row("second replica", "commands, second deploy: a replica", "", {ANY: 4}),
+    Row("second issuer", "the issuer", "", {ANY: 8}),
+    Row("second balancer", "the balancer", "", {ANY: 4}),
+    Row("first replica", "commands, first deploy: a replica", "", {ANY: 15}),
+    Row("first issuer", "the issuer", "", {ANY: 25}),
+    Row("first balancer", "the balancer", "", {ANY: 12}),
+    Row("second", "second deploy", "s", {40: 12}),
+    Row("ansible", "Ansible"),
+    Row("ratio", "second deploy to Ansible", "ratio", {3: 0.1}),
+    Row("far", "second deploy, every host far away", "s", {3: 5}),
+    Row("first", "first deploy", "s", {3: 25, 40: 120}),
+    Row("check", "`certsync check --online`", "s", {40: 6}),
+    Row("add", "`certsync add-backend`, an empty host", "s", {ANY: 10}),
+    Row("help", "`certsync --help`", "s", {ANY: 0.25}),
+    Row("offline", "`certsync check`", "s", {ANY: 0.5}),
+)
+
+
+@dataclass(frozen=True)
+class Said:
+    """A command that a host's journal tells of."""
+
+    moment: float
+    user: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command of the operator's that has ended well."""
+
+    seconds: float
+    phases: tuple[tuple[float, str], ...]
+    """When it said that a phase begins, and its words."""
+
+
+def tell(text: str) -> None:
+    """Say on standard error what is being done."""
+    sys.stderr.write(f"bench: {text}\n")
+    sys.stderr.flush()
+
+
+class Journals:
+    """What hosts are told through sudo from now on."""
+
+    def __init__(self, machines: Sequence[Machine]) -> None:
+        self.machines = machines
+        with ThreadPoolExecutor(FORKS) as pool:
+            cursors = list(pool.map(self._cursor, machines))
+        self.cursors = dict(zip([each.name for each in machines], cursors, strict=True))
+
+    def said(self) -> dict[str, list[Said]]:
+        """Return the commands since then, by the host's name."""
+        with ThreadPoolExecutor(FORKS) as pool:
+            found = list(pool.map(self._said, self.machines))
+        return dict(zip([each.name for each in self.machines], found, strict=True))
+
+    def _cursor(self, machine: Machine) -> str:
+        _ask(machine, "--sync")
+        told = _ask(machine, "-q", "-n", "0", "--show-cursor")
+        return told.partition("-- cursor: ")[2].strip()
+
+    def _said(self, machine: Machine) -> list[Said]:
+        _ask(machine, "--sync")
+        after = f"--after-cursor={self.cursors[machine.name]}"
+        told = _ask(machine, "-q", "-a", "-t", "sudo", "-o", "json", after)
+        return read(json.loads(line) for line in told.splitlines())
+
+
+def _ask(machine: Machine, *words: str) -> str:
+    argv = [*machine.ssh_argv(), f"sudo {OURS} {shlex.join(words)}"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+def read(entries: Iterable[Mapping[str, Any]]) -> list[Said]:
+    """Return the commands that entries of a journal tell of."""
+    found: list[Said] = []
+    for entry in entries:
+        message = str(entry.get("MESSAGE", ""))
+        _, continued, rest = message.partition(CONTINUED)
+        if continued and found:
+            found[-1] = replace(found[-1], text=found[-1].text + rest)
+        elif begun := COMMAND.match(message):
+            moment = int(entry["__REALTIME_TIMESTAMP"]) / 1e6
+            found.append(Said(moment, begun["user"], begun["text"]))
+    return [each for each in found if not each.text.startswith(OURS)]
+
+
+class Bench:
+    """A fleet on a lab, and one more host that is empty."""
+
+    def __init__(self, lab: Lab, folder: Path, size: int) -> None:
+        self.lab, self.folder, self.size = lab, folder, size
+        *self.backends, self.further = lab.backends
+        self.issuer, *self.replicas = self.backends
+        self.hosts = [*lab.balancers, *self.backends]
+        self.fleet_file = folder / "lab.toml"
+        self.values: dict[str, float] = {}
+        self.listing = ""
+
+    def prepare(self) -> None:
+        """Write the fleet file; no hourly run comes in between."""
+        text = (CHECKOUT / "inventory/lab.toml").read_text()
+        text = text[: text.index("[backends.")]
+        text = text.replace("/run/certsync-lab/lab/", f"{self.lab.folder}/")
+        for machine in self.backends:
+            text += f'[backends.{machine.name}]\naddress = "{machine.address}"\n\n'
+        self.fleet_file.write_text(text)
+        shutil.copy(CHECKOUT / "inventory/lab.py", self.folder)
+        for machine in self.lab.backends:
+            machine.sh("systemctl mask -q --now cron")
+
+    def certsync(self, *words: str) -> Ran:
+        """Run one of the operator's commands."""
+        argv = [*self.lab.operator_argv(), sys.executable, "-m", "certsync", *words]
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        begin, phases, told = time.monotonic(), [], []
+        with (
+            tempfile.TemporaryFile("w+") as result,
+            subprocess.Popen(
+                argv, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=result,
+                stderr=subprocess.PIPE, text=True, env={**os.environ, "PATH": path},
+            ) as child,
+        ):  # fmt: skip
+            assert child.stderr is not None
+            for line in child.stderr:
+                told.append(line)
+                if PHASE.match(line):
+                    phases.append((time.time(), line.strip()))
+            status = child.wait(timeout=LONGEST)
+            seconds = time.monotonic() - begin
+            if status != 0:
+                result.seek(0)
+                said = "".join([*told[-20:], result.read()[-2000:]])
+                raise SystemExit(f"error: certsync {words[0]} ended with {status}: {said}")
+        tell(f"{self.size} backends, certsync {' '.join(words[:1])}: {seconds:.2f} s")
+        return Ran(seconds, tuple(phases))
+
+    def deploy(self) -> Ran:
+        """Deploy the fleet."""
+        return self.certsync("deploy", str(self.fleet_file))
+
+    # Measuring
+
+    def counted(self, which: str) -> None:
+        """Deploy, and note the time of it and how many commands each role of host was given."""
+        journals = Journals(self.hosts)
+        ran = self.deploy()
+        said = journals.said()
+        self.values[which] = ran.seconds
+        roles = {
+            "replica": self.replicas, "issuer": [self.issuer], "balancer": self.lab.balancers,
+        }  # fmt: skip
+        listed = [f"{which} deploy, {self.size} backends"]
+        for role, machines in roles.items():
+            most = max(machines, key=lambda each: len(said[each.name]))
+            self.values[f"{which} {role}"] = len(said[most.name])
+            listed.append(listing(f"{role} ({most.name})", said[most.name], ran.phases))
+        self.listing = "\n\n".join(listed)
+
+    def median(self, key: str, runs: Sequence[float]) -> None:
+        """Note the median of some runs; of none, nothing."""
+        if runs:
+            self.values[key] = statistics.median(runs)
+
+    def second(self, repetitions: int, ansible: int) -> None:
+        """Take second deploys and the playbook in turns."""
+        ours, theirs = [], []
+        self.counted("second")
+        if ansible:
+            self.write_inventory()
+        for repetition in range(repetitions):
+            ours.append(self.deploy().seconds)
+            if repetition < ansible:
+                theirs.append(self.ansible())
+        self.median("second", ours)
+        self.median("ansible", theirs)
+        if theirs:
+            self.values["ratio"] = self.values["second"] / self.values["ansible"]
+
+    def far(self, repetitions: int, delay: float) -> None:
+        """Take second deploys while every host is far away."""
+        with ExitStack() as cables:
+            for machine in self.hosts:
+                cables.enter_context(machine.slow(delay_ms=delay))
+            tell(f"{self.size} backends, every host {delay:g} ms away")
+            self.median("far", [self.deploy().seconds for _ in range(repetitions)])
+
+    def check(self, repetitions: int) -> None:
+        """Look at all hosts."""
+        words = ("check", str(self.fleet_file), "--online")
+        self.median("check", [self.certsync(*words).seconds for _ in range(repetitions)])
+
+    def local(self) -> None:
+        """Take what asks no host; the first run, which may compile, does not count."""
+        for key, words in {"help": ("--help",), "offline": ("check", str(self.fleet_file))}.items():
+            runs = [self.certsync(*words).seconds for _ in range(1 + LOCAL_RUNS)]
+            self.median(key, runs[1:])
+
+    def add(self) -> None:
+        """Have the empty host join."""
+        words = ("add-backend", str(self.fleet_file), self.further.name, self.further.address)
+        self.values["add"] = self.certsync(*words).seconds
+
+    # Ansible
+
+    def ansible(self) -> float:
+        """Return the seconds that the playbook takes, its connections made anew."""
+        sockets = tempfile.mkdtemp(dir=self.folder)
+        argv = [str(ANSIBLE), "-i", str(self.folder / "hosts.json"), "-f", str(FORKS)]
+        environment = {
+            "ANSIBLE_PIPELINING": "1",
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": sockets,
+            "ANSIBLE_LOCALHOST_WARNING": "0",
+        }
+        begin = time.monotonic()
+        done = subprocess.run(
+            [*self.lab.operator_argv(), *argv, str(PLAYBOOK)], cwd=CHECKOUT, capture_output=True,
+            text=True, check=False, timeout=LONGEST, env={**os.environ, **environment},
+        )  # fmt: skip
+        seconds = time.monotonic() - begin
+        recap = re.findall(r"ok=\d+ +changed=(\d+)", done.stdout)
+        if done.returncode != 0 or recap != ["0"] * len(self.hosts):
+            raise SystemExit(f"error: Ansible: {(done.stdout + done.stderr)[-3000:]}")
+        tell(f"{self.size} backends, Ansible: {seconds:.2f} s")
+        return seconds
+
+    def write_inventory(self) -> None:
+        """Write Ansible's inventory, with all that the hosts have as its variables."""
+        with ThreadPoolExecutor(FORKS) as pool:
+            variables = list(pool.map(self._variables, self.hosts))
+        common = {
+            "ansible_user": USER,
+            "ansible_ssh_private_key_file": str(self.lab.folder / "id_ed25519"),
+            "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.lab.folder / 'known_hosts'}",
+            "ansible_python_interpreter": "/usr/bin/python3",
+        }
+        names = [machine.name for machine in self.hosts]
+        hosts = dict(zip(names, variables, strict=True))
+        inventory = {"all": {"hosts": hosts, "vars": common}}
+        (self.folder / "hosts.json").write_text(json.dumps(inventory))
+
+    def _variables(self, machine: Machine) -> dict[str, Any]:
+        texts = managed.texts(machine)
+        source = self.folder / "source" / machine.name
+        for path, text in texts.items():
+            (source / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+            (source / path[1:]).write_bytes(text)
+        units = machine.sh(
+            f"for unit in {' '.join((*RUNNING, *ENABLED))}; do "
+            "systemctl is-enabled -q $unit 2>/dev/null && echo $unit; done; :"
+        )
+        people = machine.sh("getent passwd | grep ^certsync- || :").splitlines()
+        users = [line.split(":") for line in people]
+        show = (
+            f"dpkg-query -W -f '${{Package}}|${{db:Status-Status}}\\n' {PACKAGES} 2>/dev/null || :"
+        )
+        packages = [line.split("|") for line in machine.sh(show).splitlines()]
+        links = machine.sh(f"for at in {LINKS}; do test -L $at && "
+                           "echo $at $(readlink $at); done; :")  # fmt: skip
+        return {
+            "ansible_host": machine.address,
+            "source": str(source),
+            "packages": [name for name, status in packages if status == "installed"],
+            "users": [{"name": each[0], "home": each[5], "shell": each[6]} for each in users],
+            "folders": _owned(machine, FOLDERS.split()),
+            "files": _owned(machine, sorted(texts)),
+            "links": [dict(zip(("path", "target"), line.split(), strict=True))
+                      for line in links.splitlines()],
+            "running": [unit for unit in RUNNING if unit in units.split()],
+            "enabled": [unit for unit in ENABLED if unit in units.split()],
+        }  # fmt: skip
+
+
+def _owned(machine: Machine, paths: Sequence[str]) -> list[dict[str, str]]:
+    """Return those of the paths that are there, with mode and owners."""
+    told = machine.sh(f"stat -c '%n|0%a|%U|%G' {shlex.join(paths)} 2>/dev/null || :")
+    keys = ("path", "mode", "owner", "group")
+    return [dict(zip(keys, line.split("|"), strict=True)) for line in told.splitlines()]
+
+
+def listing(title: str, said: Sequence[Said], phases: Sequence[tuple[float, str]]) -> str:
+    """Return a host's commands as a list, by phase."""
+    lines = [f"{title}: {len(said)}"]
+    heading = ""
+    for each in said:
+        begun = [words for moment, words in phases if moment <= each.moment]
+        phase = begun[-1] if begun else "before the first phase"
+        if phase != heading:
+            heading = phase
+            lines.append(f"  {phase}")
+        words = MARKS.sub("", each.text).replace("\\", "").replace("#012", " ").split()
+        lines.append(f"    {each.user}: {' '.join(words)[:WIDTH]}")
+    return "\n".join(lines)
+
+
+def table(found: Mapping[int, Mapping[str, float]]) -> str:
+    """Return the Markdown table: a column for each number of backends."""
+    heads = " | ".join(f"{size} backends" for size in found)
+    lines = [f"| | {heads} |", f"|---|{'--:|' * len(found)}"]
+    for row in ROWS:
+        cells = [row.cell(size, values) for size, values in found.items()]
+        if any(cell != "-" for cell in cells):
+            lines.append(f"| {row.title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def measured(bench: Bench, given: argparse.Namespace) -> None:
+    """Measure what is asked for on one fleet."""
+    bench.prepare()
+    bench.counted("first")
+    if "second" in given.rows:
+        ansible = given.ansible if "ansible" in given.rows else 0
+        bench.second(given.repetitions, ansible)
+    if "far" in given.rows:
+        bench.far(given.repetitions, given.delay)
+    if "check" in given.rows:
+        bench.check(given.repetitions)
+    if "local" in given.rows:
+        bench.local()
+    if "add" in given.rows:
+        bench.add()
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(each) for each in text.split(",")]
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    kinds = tuple(text.split(","))
+    if unknown := {*kinds} - {*KINDS}:
+        raise argparse.ArgumentTypeError(f"no row {', '.join(unknown)}; one of {', '.join(KINDS)}")
+    return kinds
+
+
+def main() -> int:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--backends", default=[3, 16, 40], metavar="N,N", type=_numbers)
+    parser.add_argument("--repetitions", type=int, default=3, metavar="N")
+    parser.add_argument("--ansible", type=int, default=1, metavar="N", help="how often of these")
+    parser.add_argument("--rows", type=_kinds, default=KINDS, metavar=",".join(KINDS))
+    parser.add_argument("--delay", type=float, default=100, metavar="MS", help="there and back")
+    parser.add_argument("--commands", action="store_true", help="list those of a second deploy")
+    parser.add_argument("--suite", choices=SUITES, default=DEFAULT_SUITE)
+    given = parser.parse_args()
+    if given.ansible and "ansible" in given.rows and not ANSIBLE.exists():
+        sys.stderr.write("error: there is no Ansible here\nhint: script/setup --bench\n")
+        return 1
+    found, listings = {}, []
+    for size in given.backends:
+        lab = Lab("benchdeploy", backends=size + 1, suite=given.suite)
+        with tempfile.TemporaryDirectory() as folder, lab:
+            bench = Bench(lab, Path(folder), size)
+            measured(bench, given)
+            found[size] = bench.values
+            listings.append(bench.listing)
+        # What is done is kept, should a larger fleet fail.
+        tell(f"so far:\n{table(found)}")
+    parts = [table(found), *(listings if given.commands else [])]
+    sys.stdout.write("\n\n".join(parts) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
