@@ -11,6 +11,7 @@ On a new lab for each number of backends:
 - ansible: a playbook that ensures the same packages, users, folders, files, links and services,
   read off the finished hosts; as the same user, with 16 forks and pipelining, without facts;
 - far: a second deploy while every host is 100 ms away, there and back;
+- one: the same while one replica alone is 200 ms away, and 5 % of the frames are lost;
 - check: `certsync check --online`; local: `certsync --help` and `certsync check`, no network;
 - add: `certsync add-backend` of an empty host.
 
@@ -55,7 +56,10 @@ LOCAL_RUNS = 5
 WIDTH = 120
 """Of a command where it is listed."""
 
-KINDS = ("first", "second", "ansible", "far", "check", "local", "add")
+BAD_MS, BAD_LOSS = 200, 0.05
+"""There and back, and of each frame."""
+
+KINDS = ("first", "second", "ansible", "far", "one", "check", "local", "add")
 ANY = 0
 """For an aim: whatever the number of backends is."""
 
@@ -120,6 +124,7 @@ ROWS = (
     Row("ansible", "Ansible"),
     Row("ratio", "second deploy to Ansible", "ratio", {3: 0.1}),
     Row("far", "second deploy, every host far away", "s", {3: 5}),
+    Row("one", "second deploy, one replica on a bad line"),
     Row("first", "first deploy", "s", {3: 25, 40: 120}),
     Row("check", "`certsync check --online`", "s", {40: 6}),
     Row("add", "`certsync add-backend`, an empty host", "s", {ANY: 10}),
@@ -298,6 +303,12 @@ class Bench:
             tell(f"{self.size} backends, every host {delay:g} ms away")
             self.median("far", [self.deploy().seconds for _ in range(repetitions)])
 
+    def one(self, repetitions: int) -> None:
+        """Take second deploys while one replica is on a bad line."""
+        with self.replicas[-1].slow(delay_ms=BAD_MS, loss=BAD_LOSS):
+            tell(f"{self.size} backends, {self.replicas[-1].name} on a bad line")
+            self.median("one", [self.deploy().seconds for _ in range(repetitions)])
+
     def check(self, repetitions: int) -> None:
         """Look at all hosts."""
         words = ("check", str(self.fleet_file), "--online")
@@ -426,6 +437,8 @@ def measured(bench: Bench, given: argparse.Namespace) -> None:
         bench.second(given.repetitions, ansible)
     if "far" in given.rows:
         bench.far(given.repetitions, given.delay)
+    if "one" in given.rows:
+        bench.one(given.repetitions)
     if "check" in given.rows:
         bench.check(given.repetitions)
     if "local" in given.rows:
