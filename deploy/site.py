@@ -37,6 +37,7 @@ issuing_host = inventory.get_host(fleet.issuer.name)
 replica_hosts = [inventory.get_host(each.name) for each in fleet.replicas]
 
 promoting = bool(host.data.get("promote"))
+# "none" ends after phase 3, as where hosts are prepared that get their certificate later.
 certificate = host.data.get("certificate") or "issue"
 
 progress.report(state)
@@ -105,7 +106,7 @@ if promoting and machine == fleet.issuer:
 
 phase(name="Phase 4 of 6: the certificate")
 
-if machine == fleet.issuer:
+if machine == fleet.issuer and certificate != "none":
     # What else a command has come for: `add-backend` brings the certificate that there is.
     if certificate == "issue":
         road.issue()
@@ -116,14 +117,14 @@ if machine == fleet.issuer:
 
 phase(name="Phase 5 of 6: replication and proof")
 
-if machine == fleet.issuer:
+if machine == fleet.issuer and certificate != "none":
     road.replicate(state, replica_hosts if promoting else [])
     if fleet.share_tickets:
         road.share_tickets(state, replica_hosts if promoting else [])
 
 phase(name="Phase 6 of 6: passthrough, for what has been proven")
 
-if machine in fleet.balancers:
+if machine in fleet.balancers and certificate != "none":
     carried_out(name="Gate", plans=[partial(passthrough.gate, fleet, machine, issuing_host)])
 
 if demoted:

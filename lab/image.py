@@ -157,7 +157,7 @@ def _build(suite: str, root: Path) -> None:
     hook = CACHE / "setup.sh"
     hook.write_text(f"OFFERED='{OFFERED}'\nUNITS='{units}'\n{SETUP}")
     unfinished = root.with_suffix(".part")
-    _forget(unfinished)
+    forget(unfinished)
     watch(
         ["mmdebstrap", "--variant=minbase", "--mode=root", f"--include={INSTALLED}",
          f"--keyring={keyring_folder()}", "--skip=cleanup/apt/lists",
@@ -172,15 +172,17 @@ def _build(suite: str, root: Path) -> None:
 
 def _drop_older(suite: str, keep: Path) -> None:
     for older in CACHE.glob(f"{suite}-*"):
-        if older != keep and older.is_dir() and not _in_use(older):
-            _forget(older)
+        if older != keep and older.is_dir() and not in_use(older):
+            forget(older)
 
 
-def _in_use(root: Path) -> bool:
+def in_use(root: Path) -> bool:
+    """Return whether a host that is up has its disk on this folder or on one below it."""
     return str(root) in Path("/proc/self/mountinfo").read_text()
 
 
-def _forget(root: Path) -> None:
+def forget(root: Path) -> None:
+    """Remove a folder of the cache, if it is there, and nothing that is mounted in it."""
     if root.exists():
         run(["rm", "-rf", "--one-file-system", root])
 
@@ -188,7 +190,7 @@ def _forget(root: Path) -> None:
 def _fetch_pebble(folder: Path) -> None:
     say(f"fetching Pebble from Debian {PEBBLE_SUITE}, once")
     work = folder.with_suffix(".part")
-    _forget(work)
+    forget(work)
     (work / "lists/partial").mkdir(parents=True)
     sources = work / "sources.list"
     keys = keyring_folder()
@@ -215,4 +217,4 @@ def _fetch_pebble(folder: Path) -> None:
     unpacked = work / "unpacked"
     run(["dpkg-deb", "--extract", package, unpacked])
     unpacked.rename(folder)
-    _forget(work)
+    forget(work)

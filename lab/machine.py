@@ -31,6 +31,8 @@ class Machine:
     number: int
     run_folder: Path
     image: Path
+    prepared: Path | None = None
+    """What its disk has more than the image from the start; None: nothing."""
 
     @property
     def address(self) -> str:
@@ -53,6 +55,11 @@ class Machine:
         return self.run_folder / "disk" / self.name / "root"
 
     @property
+    def layer(self) -> Path:
+        """What its disk has more than what it started with."""
+        return self.root.parent / "upper"
+
+    @property
     def log(self) -> Path:
         """What it printed on its console."""
         return self.run_folder / f"{self.name}.console"
@@ -61,11 +68,12 @@ class Machine:
         """Lay its disk over the image and plug it into the network, without booting it."""
         network.make_host(self.lab, self.name, self.number)
         disk = self.root.parent
-        upper, work = disk / "upper", disk / "work"
+        upper, work = self.layer, disk / "work"
         for folder in (upper, work, self.root):
             folder.mkdir(parents=True)
+        lower = f"{self.prepared}:{self.image}" if self.prepared else str(self.image)
         run(["mount", "-t", "overlay", f"certsync-lab-{self.group}",
-             "-o", f"lowerdir={self.image},upperdir={upper},workdir={work}",
+             "-o", f"lowerdir={lower},upperdir={upper},workdir={work}",
              self.root])  # fmt: skip
         etc = self.root / "etc"
         (etc / "hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {self.name}\n")

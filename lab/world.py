@@ -19,6 +19,7 @@ from lab.errors import LabError
 from lab.image import DEFAULT_SUITE, image, image_path, pebble
 from lab.machine import EXPORTS, Machine
 from lab.shell import attempt, run, say
+from lab.snapshot import keep_layer
 
 RUN = Path("/run/certsync-lab")
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -38,7 +39,10 @@ MANY = 1024
 
 
 class Lab:
-    """A lab by name. As a context manager it is up inside, and gone after, whatever happens."""
+    """A lab by name. As a context manager it is up inside, and gone after, whatever happens.
+
+    ``disks`` is a snapshot that `keep_disks` has made: the hosts that are in it start from there.
+    """
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class Lab:
         backends: int = 3,
         balancers: int = 1,
         suite: str = DEFAULT_SUITE,
+        disks: Path | None = None,
     ) -> None:
         if not name.isalnum() or len(name) > 12:
             raise LabError(f"no name for a lab: {name!r}", "use at most 12 letters and digits")
@@ -56,13 +61,17 @@ class Lab:
             raise LabError(f"{balancers} balancers", f"a lab has 1 to {MOST_BALANCERS}")
         self.name = name
         self.suite = suite
+        self.disks = disks
         self.folder = RUN / name
         self.backend_count = backends
         self.balancer_count = balancers
         self._reaper: subprocess.Popen[bytes] | None = None
 
     def _machine(self, name: str, number: int) -> Machine:
-        return Machine(self.name, name, number, self.folder, image_path(self.suite))
+        prepared = self.disks / name if self.disks else None
+        if prepared is not None and not prepared.is_dir():
+            prepared = None
+        return Machine(self.name, name, number, self.folder, image_path(self.suite), prepared)
 
     @property
     def balancer(self) -> Machine:
@@ -148,6 +157,14 @@ class Lab:
         needs.require()
         with self._lock():
             self._sweep()
+
+    def keep_disks(self, folder: Path) -> None:
+        """Switch all hosts off but the CA's, and keep in ``folder`` what is on their disks."""
+        hosts = [*self.balancers, *self.backends]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(Machine.power_off, hosts))
+        for machine in hosts:
+            keep_layer(machine.layer, folder / machine.name)
 
     def belongs_here(self) -> bool:
         """Return whether no other checkout has brought this lab up."""
@@ -245,6 +262,7 @@ class Lab:
             "balancers": self.balancer_count,
             "suite": self.suite,
             "image": str(root),
+            "disks": str(self.disks or ""),
         }
 
     def _build(self, programs: Path) -> None:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from lab import Lab, LabError
+from tests.e2e.prepared import disks
 
 HERE = Path(__file__).parent
 SLOWEST = 15
 """Modules that are named at the end of a run."""
 
-BringUp = Callable[[Lab], AbstractContextManager[Lab]]
+
+class BringUp(Protocol):
+    """What brings a lab up, and takes it down at the end of its block."""
+
+    def __call__(self, lab: Lab, *, prepared: bool = False) -> AbstractContextManager[Lab]:
+        """``prepared``: a deploy has come to its third phase on the fleet file's hosts.
+
+        For modules whose subject begins after that. A first deploy is tried on empty hosts.
+        """
+        ...
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,9 +57,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @contextmanager
-def _brought_up(lab: Lab) -> Iterator[Lab]:
+def _brought_up(lab: Lab, *, prepared: bool = False) -> Iterator[Lab]:
     if any(machine.running() for machine in lab.machines):
         raise LabError(f"lab {lab.name} is up already", "do other tests run at the same time?")
+    if prepared:
+        lab.disks = disks(lab)
     with lab:
         yield lab
 

@@ -33,7 +33,7 @@ HOUR = timedelta(hours=1)
 @pytest.fixture(scope="module")
 def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """Return a fleet, not deployed yet, whose CA is difficult and wants its customers known."""
-    with bring_up(Lab("badca")) as lab:
+    with bring_up(Lab("badca"), prepared=True) as lab:
         lab.ca.restart(HABITS, PROFILES, {"kid-1": KEY})
         lab.ca.machine.sh(
             "cat > /run/faulty_ca.py; systemd-run -q --unit=faulty python3 /run/faulty_ca.py",

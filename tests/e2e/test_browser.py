@@ -21,7 +21,7 @@ PATIENCE = 300
 @pytest.fixture(scope="module")
 def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """Return the tutorial's fleet, deployed."""
-    with bring_up(Lab("browser")) as lab:
+    with bring_up(Lab("browser"), prepared=True) as lab:
         road = Road(lab, tmp_path_factory.mktemp("browser"))
         ended = road.deploy()
         assert ended.status == 0, ended.everything

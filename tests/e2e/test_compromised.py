@@ -49,7 +49,7 @@ main(["compromised", "--by", backend])
 @pytest.fixture(scope="module")
 def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """Return a deployed fleet that has renewed once."""
-    with bring_up(Lab("issuera")) as lab:
+    with bring_up(Lab("issuera"), prepared=True) as lab:
         road = Road(lab, tmp_path_factory.mktemp("issuera"))
         ended = road.deploy()
         assert ended.status == 0, ended.everything

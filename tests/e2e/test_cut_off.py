@@ -36,7 +36,7 @@ PHASE = re.compile(r"\d+ of \d+: ")
 @pytest.fixture(scope="module")
 def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """Return a fleet of three backends in service; a fourth host is there."""
-    with bring_up(Lab("cutoff", backends=4)) as lab:
+    with bring_up(Lab("cutoff", backends=4), prepared=True) as lab:
         road = Road(lab, tmp_path_factory.mktemp("cutoff"))
         ended = road.deploy()
         assert ended.status == 0, ended.everything

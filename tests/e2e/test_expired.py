@@ -22,7 +22,7 @@ LIFETIME = 200
 @pytest.fixture(scope="module")
 def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """Return a fleet whose certificate has expired since it was deployed; the CA is gone."""
-    with bring_up(Lab("expired")) as lab:
+    with bring_up(Lab("expired"), prepared=True) as lab:
         short = {"default": {"description": "minutes", "validityPeriod": LIFETIME}}
         lab.ca.restart({"PEBBLE_WFE_NONCEREJECT": "0"}, profiles=short)
         road = Road(lab, tmp_path_factory.mktemp("expired"))

@@ -90,7 +90,7 @@ LEFT = (
 @pytest.fixture(scope="module")
 def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """Return a deployed fleet on which nothing is to be done."""
-    with bring_up(Lab("killed")) as lab:
+    with bring_up(Lab("killed"), prepared=True) as lab:
         # Every order is validated anew, so that challenges are on the disk.
         lab.ca.restart({"PEBBLE_AUTHZREUSE": "0"})
         road = Road(lab, tmp_path_factory.mktemp("killed"))

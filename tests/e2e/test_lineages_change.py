@@ -25,7 +25,7 @@ served_by = ["backend-02", "backend-03"]
 @pytest.fixture(scope="module")
 def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """Return a fleet whose second backend serves both lineages, and each other one of them."""
-    with bring_up(Lab("linleave")) as lab:
+    with bring_up(Lab("linleave"), prepared=True) as lab:
         road = Road(lab, tmp_path_factory.mktemp("linleave"))
         road.edit("issuer =", 'served_by = ["backend-01", "backend-02"]\nissuer =')
         road.edit("[balancers.balancer]\n", SHOP_TABLES)

@@ -19,7 +19,7 @@ SIDE_BY_SIDE = re.compile(r"two generations were served side by side for \d+\.\d
 @pytest.fixture(scope="module")
 def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """Return a deployed fleet of three backends."""
-    with bring_up(Lab("load")) as lab:
+    with bring_up(Lab("load"), prepared=True) as lab:
         road = Road(lab, tmp_path_factory.mktemp("load"))
         ended = road.deploy()
         assert ended.status == 0, ended.everything

@@ -17,7 +17,7 @@ ETC = "find /etc/certsync -type f -exec sha256sum {} + | sort; readlink /etc/cer
 @pytest.fixture(scope="module")
 def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """Return a fleet of three backends in service, whose issuer is then gone."""
-    with bring_up(Lab("oldissuer")) as lab:
+    with bring_up(Lab("oldissuer"), prepared=True) as lab:
         road = Road(lab, tmp_path_factory.mktemp("oldissuer"))
         ended = road.deploy()
         assert ended.status == 0, ended.everything

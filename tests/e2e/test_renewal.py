@@ -36,7 +36,7 @@ print(json.dumps(acme._post_as_get(sys.argv[1]).json()))
 @pytest.fixture(scope="module")
 def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """Return a deployed fleet with a six-day certificate."""
-    with bring_up(Lab("renewal")) as lab:
+    with bring_up(Lab("renewal"), prepared=True) as lab:
         lab.ca.restart(profiles=PROFILES)
         road = Road(lab, tmp_path_factory.mktemp("renewal"))
         road.edit("[ca]\n", '[certificate]\nprofile = "shortlived"\n\n[ca]\n')

@@ -35,7 +35,7 @@ FORGED = "192.0.2.66"
 @pytest.fixture(scope="module")
 def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """Return a fleet whose backends pass everything on to an application that repeats it."""
-    with bring_up(Lab("through")) as lab:
+    with bring_up(Lab("through"), prepared=True) as lab:
         road = Road(lab, tmp_path_factory.mktemp("through"))
         for machine in lab.backends:
             (machine.root / "srv/echo.py").write_text(ECHO)

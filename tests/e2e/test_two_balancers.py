@@ -42,7 +42,6 @@ def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Return a deployed fleet of two balancers and two backends, with its firewalls on."""
     with bring_up(Lab("vrrp", backends=2, balancers=2)) as lab:
         road = Road(lab, tmp_path_factory.mktemp("vrrp"))
-        road.edit('[backends.backend-03]\naddress = "203.0.113.13"\n', "")
         road.edit(
             "[site]\n",
             '[firewall]\nenable = true\n\n[sessions]\nstickiness = "source"\n\n[site]\n',

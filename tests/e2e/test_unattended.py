@@ -36,15 +36,12 @@ http.server.HTTPServer(("0.0.0.0", 8099), Service).serve_forever()
 @pytest.fixture(scope="module")
 def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """Return a deployed fleet of two backends that tells people, monitoring and a heartbeat."""
-    with bring_up(Lab("unattended", backends=2)) as lab:
+    with bring_up(Lab("unattended", backends=2), prepared=True) as lab:
         lab.ca.machine.sh(
             "cat > /run/service.py; systemd-run -q --unit=service python3 /run/service.py",
             input=SERVICE,
         )
         road = Road(lab, tmp_path_factory.mktemp("unattended"))
-        text = road.fleet_file.read_text()
-        third = text.index("[backends.backend-03]")
-        road.fleet_file.write_text(text[:third])
         road.edit(
             "[ca]\n",
             '[notify]\nevents = ["run-failed", "behind", "expiring"]\n'
