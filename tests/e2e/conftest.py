@@ -12,6 +12,7 @@ import pytest
 
 from lab import Lab, LabError
 from tests.e2e.prepared import disks
+from tests.e2e.subjects import turn
 
 HERE = Path(__file__).parent
 SLOWEST = 15
@@ -30,10 +31,11 @@ class BringUp(Protocol):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything here as needing a lab."""
+    """Mark everything here as needing a lab, and have the longest modules begin first."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.lab)
+    items.sort(key=lambda item: turn(item.path.stem.removeprefix("test_")))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

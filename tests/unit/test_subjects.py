@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from tests.e2e.subjects import BROAD, CHECKOUT, NOTHING, SUBJECTS, modules, touched
+from tests.e2e.subjects import BROAD, CHECKOUT, LONGEST, NOTHING, SUBJECTS, modules, touched, turn
 
 
 def tracked() -> list[str]:
@@ -21,6 +21,12 @@ def tracked() -> list[str]:
 def test_every_module_is_in_the_map_and_the_map_names_no_other() -> None:
     named = {name for names in SUBJECTS.values() for name in names}
     assert {*named, *BROAD} == {*modules()}
+
+
+def test_the_longest_modules_are_there_and_begin_before_all_others() -> None:
+    assert {*LONGEST} <= {*modules()}
+    assert len({*LONGEST}) == len(LONGEST)
+    assert tuple(sorted(modules(), key=turn)[: len(LONGEST)]) == LONGEST
 
 
 @pytest.mark.parametrize("pattern", [*SUBJECTS, *NOTHING])
