@@ -365,3 +365,38 @@ def test_an_error_inside_the_block_takes_the_lab_down_too(bring_up: BringUp) -> 
     with pytest.raises(ZeroDivisionError):
         fail()
     assert traces("failing") == []
+
+
+KEPT = (
+    "cd /srv && rm -r apt && mkdir apt && rm /etc/issue && install -o admin -m 4750 /bin/true own; "
+    "ln -s nowhere led; echo kept > note"
+)
+LOOK = "cd /srv; ls -A apt; cat note; readlink led; stat -c '%a %U' own; ls /etc/issue 2>&1 || :"
+LOOKS = "kept\nnowhere\n4750 admin\nls: cannot access '/etc/issue': No such file or directory\n"
+KEYS, IDENTITY = "cat /etc/ssh/ssh_host_*_key.pub", "cat /etc/machine-id"
+LOGGED = "journalctl -q --no-pager -t lab"
+
+
+def test_a_lab_starts_from_disks_that_another_one_has_kept(
+    bring_up: BringUp, tmp_path: Path
+) -> None:
+    with bring_up(Lab("keeping", backends=1)) as lab:
+        machine = lab.backends[0]
+        machine.sh(f"{KEPT}; logger -t lab before")
+        assert machine.sh(LOOK) == LOOKS
+        keys, identity = machine.sh(KEYS), machine.sh(IDENTITY)
+        lab.keep_disks(tmp_path)
+    for _ in range(2):
+        with bring_up(Lab("fromkept", backends=2, disks=tmp_path)) as lab:
+            machine, empty = lab.backends
+            assert machine.sh(LOOK) == LOOKS
+            # Who has pinned its keys finds them again; the rest of what is a host's own is new.
+            assert machine.sh(KEYS) == keys
+            assert machine.sh(IDENTITY) != identity
+            assert machine.sh(LOGGED) == ""
+            assert machine.sh("hostname") == "backend-01\n"
+            assert machine.sh("systemctl is-system-running || :") == "running\n"
+            assert "Packages" in empty.sh("ls /srv/apt").split()
+            assert empty.sh(KEYS) != keys
+            # What it writes is its own.
+            machine.sh("rm -r /srv/*; echo changed > /srv/note; sync")
