@@ -20,10 +20,10 @@ ACCESS_TIME = re.compile(r"\[(\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] \"GET
 
 @pytest.fixture(scope="module")
 def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
-    """Return a fleet of three backends, deployed as announced; two more hosts are there."""
+    """Return a fleet of three backends in service; two more hosts are there."""
     with bring_up(Lab("change", backends=5), prepared=True) as lab:
         road = Road(lab, tmp_path_factory.mktemp("change"))
-        ended = road.as_announced("deploy")
+        ended = road.deploy()
         assert ended.status == 0, ended.everything
         yield road
 
