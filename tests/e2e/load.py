@@ -29,7 +29,7 @@ WORKERS = 4
 SECONDS = 10.0
 """One request's patience."""
 
-LONGEST = 300.0
+LONGEST = 600.0
 """Seconds after which a load ends whatever was asked for."""
 
 FLOWING = "flowing"
