@@ -11,7 +11,7 @@ from pyinfra.api import FactBase, Host
 
 from certsync import templates
 from certsync.fleet import Fleet, Machine
-from certsync.gate import Seen, drained, knocks, proofs_from, proxy_port
+from certsync.gate import Seen, drained, knocks, proofs_from, proxy_port, read
 from certsync.proof import Proof
 from certsync.survey import Survey
 from deploy import answers, step
@@ -40,7 +40,7 @@ class Listening(FactBase[list[str]]):
 
 def gate(fleet: Fleet, machine: Machine, issuer: Host, seen: Survey) -> Steps:
     """Have the members that the issuer has just proven, and the rule if there is one."""
-    proven = Seen(_proofs(fleet, issuer), _listening(fleet))
+    proven = Seen(_proofs(fleet, issuer), _listening(fleet, seen))
     tell_gates(fleet, machine, seen, proven)
     content = partial(configuration, fleet, machine, seen, proven)
     passthrough = haproxy("Passthrough", content, seen)
@@ -63,8 +63,12 @@ def _proofs(fleet: Fleet, issuer: Host) -> dict[str, dict[str, Proof]]:
     return proofs_from(fleet, answers.proven(issuer))
 
 
-def _listening(fleet: Fleet) -> list[str]:
-    if not proxy_port(fleet):
+def _listening(fleet: Fleet, seen: Survey) -> list[str]:
+    """Return who answers the balancer on its port for the PROXY protocol, of those not told yet."""
+    port = proxy_port(fleet)
+    told = [name for name, at in read(seen.text(CONFIGURATION)).ports.items() if at == port]
+    unknown = [each for each in knocks(fleet) if each[0] not in told]
+    if not port or not unknown:
         return []
-    heard = host.get_fact(Listening, questions=json.dumps(knocks(fleet)))
-    return list(heard)
+    heard: list[str] = host.get_fact(Listening, questions=json.dumps(unknown))
+    return heard

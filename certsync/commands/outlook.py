@@ -5,7 +5,8 @@ One answer to a deploy instead of four: every backend is looked at once for all 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,9 @@ from certsync.commands import issue, prove, replicate, tickets
 from certsync.commands.each_lineage import named
 from certsync.proof import Proof
 from certsync.store import Store
+
+Proven = Callable[[], Mapping[str, Sequence[Proof]]]
+"""Gives what each backend serves now, by the lineage's name, once it has been seen."""
 
 VERBS = ("issue", "replicate", "tickets", "prove")
 
@@ -26,21 +30,25 @@ def outlook(store: Store, now: datetime, verbs: Collection[str]) -> dict[str, An
     Raises:
         StoreError: this host is no issuer, or its store cannot be read.
     """
-    found: dict[str, Any] = {}
-    if "issue" in verbs:
-        found["issue"] = named(store, lambda one: issue.outlook(one, now).reasons)
-    if not set(verbs) - {"issue"}:
-        return found
-    proofs = _proofs(store, now)
-    if "replicate" in verbs:
-        found["replicate"] = named(
-            store, lambda one: replicate.outlook(one, now, proofs[one.fleet().lineage]).steps
-        )
-    if "tickets" in verbs:
-        found["tickets"] = tickets.outlook(store, now, proofs=proofs).steps
-    if "prove" in verbs:
-        found["prove"] = prove.prove(store, now, proofs).to_json()
-    return found
+    ways: dict[str, Callable[[Proven], Any]] = {
+        "issue": lambda _: named(store, lambda one: issue.outlook(one, now).reasons),
+        "replicate": lambda proven: named(
+            store,
+            lambda one: replicate.outlook(one, now, lambda: proven()[one.fleet().lineage]).steps,
+        ),
+        "tickets": lambda proven: tickets.outlook(store, now, proven=proven).steps,
+        "prove": lambda proven: prove.prove(store, now, proven).to_json(),
+    }
+    # At the same time: each of them waits for answers from other machines.
+    with ThreadPoolExecutor(len(VERBS) + 1) as pool:
+        needs_proofs = set(verbs) - {"issue"}
+        proofs = pool.submit(_proofs, store, now) if needs_proofs else None
+        asked = {
+            verb: pool.submit(way, proofs.result if proofs else dict)
+            for verb, way in ways.items()
+            if verb in verbs
+        }
+        return {verb: each.result() for verb, each in asked.items()}
 
 
 def _proofs(store: Store, now: datetime) -> dict[str, list[Proof]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -91,14 +91,15 @@ Proofs = Mapping[str, Sequence[Proof]]
 """What each backend was seen to serve, by the lineage's name."""
 
 
-def prove(store: Store, now: datetime, proofs: Proofs | None = None) -> Seen:
+def prove(store: Store, now: datetime, proven: Callable[[], Proofs] | None = None) -> Seen:
     """Return what every backend serves, and what is remembered.
 
-    ``proofs`` are what backends have been seen to serve just now; None: they are looked at.
+    ``proven`` gives what backends have been seen to serve just now; None: they are looked at.
 
     Raises:
         StoreError: this host is no issuer, or its store cannot be read.
     """
+    proofs = proven() if proven else None
     first, *others = [_of_lineage(each, now, proofs) for each in store.lineages()]
     return replace(first, others=tuple(others))
 

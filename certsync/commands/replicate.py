@@ -24,7 +24,7 @@ from certsync.fleet import Fleet
 from certsync.generation import number_text
 from certsync.proof import Proof, Verdict
 from certsync.replication import Answer, Backend
-from certsync.rollout import Plan, Refusal
+from certsync.rollout import Plan, Refusal, Standing
 from certsync.schedule import last_chance
 from certsync.steps import Step
 from certsync.store import Store
@@ -155,10 +155,12 @@ class Rollout:
         self.tell(f"{backend.name}: {why}")
 
 
-def outlook(store: Store, now: datetime, proofs: Sequence[Proof] | None = None) -> Outlook:
+def outlook(
+    store: Store, now: datetime, proven: Callable[[], Sequence[Proof]] | None = None
+) -> Outlook:
     """Return what is to be done, asking every backend and changing nothing.
 
-    ``proofs`` are what backends have been seen to serve just now; None: they are looked at.
+    ``proven`` gives what backends have been seen to serve just now; None: they are looked at.
 
     Raises:
         StoreError: this host is no issuer, or its store cannot be read.
@@ -167,11 +169,11 @@ def outlook(store: Store, now: datetime, proofs: Sequence[Proof] | None = None) 
     number = store.target(fleet.lineage)
     if number is None:
         return Outlook(fleet, [])
-    if proofs is None:
-        proofs = _proofs(fleet, store, now, patiently=False)
-    proofs = [each for each in proofs if each.name not in returned]
     with replication.in_touch(fleet) as backends:
-        plan = _plan(fleet, store, number, backends, proofs)
+        standings = replication.standings(fleet.lineage, backends)
+    seen = proven() if proven else _proofs(fleet, store, now, patiently=False)
+    proofs = [each for each in seen if each.name not in returned]
+    plan = _plan(fleet, store, number, standings, proofs)
     found = outdated.look(fleet, store, plan, now)
     steps = [found.why] if found.why else plan.steps()
     if not steps:
@@ -228,7 +230,8 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
     name = number_text(number)
     with replication.outbox(files, name) as outbox, replication.in_touch(fleet) as backends:
         seen = _proofs(fleet, store, now, patiently=False)
-        plan = _plan(fleet, store, number, backends, seen)
+        standings = replication.standings(fleet.lineage, backends)
+        plan = _plan(fleet, store, number, standings, seen)
         left_out = fence.heed(store, fleet, plan.standings, now)
         outdated.refuse(fleet, store, plan, now, tell)
         run = Rollout(fleet, plan, backends, tell)
@@ -321,10 +324,9 @@ def _bar_what_the_issuer_refuses(run: Rollout, store: Store) -> None:
 
 
 def _plan(
-    fleet: Fleet, store: Store, number: int, backends: Sequence[Backend], seen: Sequence[Proof]
+    fleet: Fleet, store: Store, number: int, standings: Sequence[Standing], seen: Sequence[Proof]
 ) -> Plan:
     """Return the plan for a generation; ``seen`` is what the backends serve."""
-    standings = replication.standings(fleet.lineage, backends)
     not_serving: list[str] = []
     if store.current(fleet.lineage) == number:
         passing = (Verdict.BEHIND, Verdict.WRONG)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +17,14 @@ from certsync.fleet import Fleet
 from certsync.fleet_file import read_fleet
 from certsync.gate import proofs_from, proxy_port
 from certsync.options import Provider
-from certsync.probe import Unreachable, probe
+from certsync.probe import Served, Unreachable, probe
 from certsync.proof import Proof, Verdict, judge
 from certsync.report import Row
+
+AT_ONCE = 16
+
+Shown = Mapping[tuple[str, str], tuple[Served | Unreachable, str]]
+"""Lineage and public address to what it shows, and to its promise of HTTP/3; empty: not looked."""
 
 Asked = dict[str, Answer | HostError]
 """Balancer to what it says."""
@@ -89,24 +95,23 @@ def status(path: Path, now: datetime) -> Status:
         FleetFileError: the fleet file has mistakes.
     """
     fleet = read_fleet(path)
-    findings: list[str] = []
-    try:
-        answer = issuer_side.answer(fleet, fleet.issuer, "prove")
-        seen_from = fleet.issuer_name
-    except HostError as error:
-        answer = {}
-        seen_from = "here"
-        findings.append(error.message)
+    # At the same time: each of them waits for other machines.
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answered = pool.submit(_answer, fleet)
+        told_by_balancers = pool.submit(balancers.ask, fleet)
+        shown = _shown(fleet, pool) if fleet.passthrough else {}
+        answer, findings = answered.result()
+        asked = told_by_balancers.result()
+    seen_from = fleet.issuer_name if answer else "here"
     told = proofs_from(fleet, answer) if answer else {}
     proofs = _proofs(fleet, told, now)
-    through, notes = _through(fleet, proofs, now) if fleet.passthrough else ([], [])
-    asked = balancers.ask(fleet)
+    through, notes = _through(fleet, proofs, shown, now)
     pools, unasked = _pools(fleet, asked)
     held, astray = _virtual(fleet, asked)
     rows = [report.row(each, pools.get(each.name, "-"), now) for each in proofs]
     rows += [report.row(each, "-", now) for each in through]
     for each in fleet.lineages[1:]:
-        more, unseen = _of_another(each, _proofs(each, told, now), pools, now)
+        more, unseen = _of_another(each, _proofs(each, told, now), shown, pools, now)
         rows += more
         notes += unseen
     heard = {name: each for name, each in asked.items() if isinstance(each, Answer)}
@@ -125,10 +130,10 @@ def status(path: Path, now: datetime) -> Status:
 
 
 def _of_another(
-    fleet: Fleet, proofs: list[Proof], pools: dict[str, str], now: datetime
+    fleet: Fleet, proofs: list[Proof], shown: Shown, pools: dict[str, str], now: datetime
 ) -> tuple[list[Row], list[str]]:
     """Return the rows of a lineage besides the first, each with its name, and notes."""
-    through, notes = _through(fleet, proofs, now) if fleet.passthrough else ([], [])
+    through, notes = _through(fleet, proofs, shown, now)
     rows = [report.row(each, pools.get(each.name, "-"), now) for each in proofs]
     rows += [report.row(each, "-", now) for each in through]
     return [replace(row, name=f"{row.name} {fleet.lineage}") for row in rows], notes
@@ -167,7 +172,34 @@ def _from_here(fleet: Fleet, now: datetime) -> list[Proof]:
     ]
 
 
-def _through(fleet: Fleet, proofs: list[Proof], now: datetime) -> tuple[list[Proof], list[str]]:
+def _answer(fleet: Fleet) -> tuple[dict[str, Any], list[str]]:
+    """Return what the issuer says, or nothing and why."""
+    try:
+        return issuer_side.answer(fleet, fleet.issuer, "prove"), []
+    except HostError as error:
+        return {}, [error.message]
+
+
+def _shown(fleet: Fleet, pool: Executor) -> Shown:
+    """Return what each public address shows this machine, for each lineage."""
+    looks = {
+        (each.lineage, address): pool.submit(_look, address, each)
+        for each in fleet.lineages
+        for address in fleet.public_addresses
+    }
+    return {where: look.result() for where, look in looks.items()}
+
+
+def _look(address: str, fleet: Fleet) -> tuple[Served | Unreachable, str]:
+    seen = probe(address, proving.TLS_PORT, fleet.lineage, fleet.authority.roots)
+    if isinstance(seen, Unreachable):
+        return seen, ""
+    return seen, alt_svc.promise(address, proving.TLS_PORT, fleet.lineage)
+
+
+def _through(
+    fleet: Fleet, proofs: list[Proof], shown: Shown, now: datetime
+) -> tuple[list[Proof], list[str]]:
     """Return what each public address shows from here, and notes of those not to be seen from here.
 
     An address is as good as the backend that serves the same.
@@ -175,11 +207,10 @@ def _through(fleet: Fleet, proofs: list[Proof], now: datetime) -> tuple[list[Pro
     trusted = (Verdict.IN_SYNC, Verdict.BEHIND)
     served = {proof.fingerprint: proof for proof in proofs if proof.verdict in trusted}
     found, notes = list[Proof](), list[str]()
-    for address in fleet.public_addresses:
-        seen = probe(address, proving.TLS_PORT, fleet.lineage, fleet.authority.roots)
-        if not notes and not isinstance(seen, Unreachable):
-            header = alt_svc.promise(address, proving.TLS_PORT, fleet.lineage)
-            notes += [alt_svc.note(fleet.lineage, header)] if header else []
+    for address in fleet.public_addresses if shown else ():
+        seen, header = shown[fleet.lineage, address]
+        if not notes and header:
+            notes.append(alt_svc.note(fleet.lineage, header))
         if isinstance(seen, Unreachable) and seen.no_route:
             notes.append(f"{address}: not looked at, this machine has no route to it")
             continue

@@ -105,11 +105,11 @@ class Sharing:
 
 
 def outlook(
-    store: Store, now: datetime, *, rotate: bool = False, proofs: Proofs | None = None
+    store: Store, now: datetime, *, rotate: bool = False, proven: Callable[[], Proofs] | None = None
 ) -> Outlook:
     """Return what is to be done, looking at every backend and changing nothing.
 
-    ``proofs`` are what backends have been seen to serve just now; None: they are looked at.
+    ``proven`` gives what backends have been seen to serve just now; None: they are looked at.
 
     Raises:
         StoreError: this host is no issuer, or its store cannot be read.
@@ -118,7 +118,7 @@ def outlook(
     fleet = store.fleet()
     if not fleet.share_tickets:
         return Outlook([])
-    proofs = _proofs(store, fleet, now) if proofs is None else proofs
+    proofs = proven() if proven else _proofs(store, fleet, now)
     seen = _seen(store, fleet, proofs, lambda _: None)
     return Outlook(plan(keyring.note(), seen, now, by_person=rotate).steps())
 
