@@ -281,12 +281,15 @@ class Child:
 def follow(
     argv: Sequence[str], *, cwd: str, events: int, environment: dict[str, str]
 ) -> subprocess.Popen[str]:
-    """Start a long child that writes events to the file descriptor ``events``."""
+    """Start a long child that writes events to the file descriptor ``events``.
+
+    What it is to be told later goes to its standard input.
+    """
     return subprocess.Popen(
         list(argv),
         cwd=cwd,
         pass_fds=(events,),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

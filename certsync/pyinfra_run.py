@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
@@ -60,10 +61,10 @@ class Errand:
 
 
 class Run:
-    """A run of pyinfra over a fleet."""
+    """A run of pyinfra over a fleet. One that is not dry only looks until it is let go on."""
 
-    def __init__(self, errand: Errand, *, dry: bool, tokens: Mapping[str, str]) -> None:
-        """Start it; ``tokens`` present the fleet locks that are held, by the host's name."""
+    def __init__(self, errand: Errand, *, dry: bool) -> None:
+        """Start it."""
         self.output: list[str] = []
         """All that pyinfra printed, line by line, without colours and made harmless."""
         self.status = 0
@@ -80,7 +81,6 @@ class Run:
             "CERTSYNC_EVENTS": str(writing),
             "CERTSYNC_FLEET": str(errand.fleet_file.resolve()),
             "CERTSYNC_CHANGE": errand.change.to_json(),
-            "CERTSYNC_LOCK_TOKENS": json.dumps(dict(tokens)),
             "PYINFRA_PROGRESS": "off",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
@@ -95,6 +95,17 @@ class Run:
         os.close(writing)
         self._reader = Thread(target=self._read_output, daemon=True)
         self._reader.start()
+
+    def go_on(self, tokens: Mapping[str, str]) -> None:
+        """Have it change what is to be changed.
+
+        ``tokens`` present the fleet locks that are held, by the host's name.
+        """
+        assert self._process.stdin is not None
+        # One that has ended by itself says why in its events.
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(f"{json.dumps(dict(tokens))}\n")
+            self._process.stdin.close()
 
     def events(self) -> Iterator[Event]:
         """Yield what happens until the run has ended; then `status` is its exit status."""
@@ -114,6 +125,9 @@ class Run:
 
     def stop(self) -> None:
         """End the child if it is still there."""
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
         if self._process.poll() is None:
             self._process.terminate()
             self._process.wait(timeout=30)

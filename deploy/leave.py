@@ -16,6 +16,7 @@ progress.report(state)
 without_delay(host)
 frame_answers(state)
 surveys.ask_all(state)
+progress.go_on()
 
 phase(name="Phase 1 of 3: no account, no more renewals")
 

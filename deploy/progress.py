@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import sys
 from collections.abc import Sequence
 from threading import Thread
 from time import sleep
@@ -18,6 +19,25 @@ from pyinfra.api.state import BaseStateCallback, State
 from certsync.plan import PHASE
 
 VARIABLE = "CERTSYNC_EVENTS"
+
+
+_tokens: dict[str, str] = {}
+
+
+def go_on() -> None:
+    """Wait, once a run, until whoever started it holds the fleet lock: until then it only looks."""
+    if VARIABLE not in os.environ or is_dry() or _tokens:
+        return
+    line = sys.stdin.readline()
+    if not line:
+        # It could not be had, or who wanted it is gone.
+        os._exit(1)
+    _tokens.update({"": "held", **json.loads(line)})
+
+
+def token(host: str) -> str:
+    """Return what presents the fleet lock that is held on a host; empty: none is."""
+    return _tokens.get(host, "")
 
 
 def event(kind: str, **values: Any) -> None:

@@ -24,6 +24,7 @@ progress.report(state)
 without_delay(host)
 frame_answers(state)
 surveys.ask_all(state)
+progress.go_on()
 
 phase(name="Phase 1 of 6: no new connections")
 

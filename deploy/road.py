@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
 from collections.abc import Callable, Generator
 from typing import Any
@@ -13,7 +11,7 @@ from pyinfra.api import Host, State, StringCommand, deploy, operation
 
 from deploy import answers, surveys
 from deploy.answers import CERTSYNC
-from deploy.progress import event, is_dry
+from deploy.progress import event, is_dry, token
 
 
 @deploy("Issuer: certificate")
@@ -87,7 +85,5 @@ def issuer_command(
     if steps == []:
         host.noop(f"certsync {verb}: nothing to do")
         return
-    tokens = json.loads(os.environ.get("CERTSYNC_LOCK_TOKENS", "{}"))
-    token = tokens.get(host.name, "")
     answers.forget(host)
-    yield StringCommand(f"{CERTSYNC} {verb} --lock-token {shlex.quote(token)}")
+    yield StringCommand(f"{CERTSYNC} {verb} --lock-token {shlex.quote(token(host.name))}")

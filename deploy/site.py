@@ -44,6 +44,7 @@ progress.report(state)
 without_delay(host)
 frame_answers(state)
 refuse_foreign_servers(state, fleet, adopt, promoting=promoting)
+progress.go_on()
 demoted = promoting and machine in fleet.replicas and surveys.of(host).surroundings.issuer
 
 phase(name="Phase 1 of 6: packages")

@@ -52,8 +52,12 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list
         RolloutError: a host could not be deployed, or does not serve the certificate.
     """
     fleet = read_fleet(path)
-    with fleet_lock.held(fleet, "deploy") as token:
-        walked = walk.taken(Errand(path, options.data()), fleet, token, done)
+    # The hosts are looked at while the lock is waited for; nothing changes before it is held.
+    with (
+        walk.begun(Errand(path, options.data()), fleet) as run,
+        fleet_lock.held(fleet, "deploy") as token,
+    ):
+        walked = walk.taken_on(run, fleet, {fleet.issuer_name: token}, done)
         shown = walk.settled(path, now)
     walk.conclude(fleet, walked, shown, whole=True)
     _say_where(fleet, path)

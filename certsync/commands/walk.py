@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import zip_longest
@@ -81,7 +82,7 @@ def announced(errand: Errand, fleet: Fleet, absent: Sequence[str] = ()) -> Plan:
         HostError: a host is not reached, so what would be done there is not known.
     """
     overrides.check(fleet, str(errand.fleet_file))
-    run = Run(errand, dry=True, tokens={})
+    run = Run(errand, dry=True)
     outcome = progress.follow(fleet, run)
     _raise_what_stopped(run, outcome)
     steps = plan.completed(plan.announced(outcome.operations), fleet, absent)
@@ -114,20 +115,31 @@ def _order(outcome: Outcome, absent: Sequence[str]) -> str:
     return NOT_YET if why is None else "; ".join(why) or "none"
 
 
-def taken(
-    errand: Errand, fleet: Fleet, token: str, done: list[Step], others: Mapping[str, str] = NOBODY
-) -> Walked:
-    """Have pyinfra do it, and show how far it is; ``done`` gets what was changed.
-
-    ``token`` presents the fleet lock on the issuer, ``others`` those on more hosts by their names.
+@contextmanager
+def begun(errand: Errand, fleet: Fleet) -> Iterator[Run]:
+    """Have pyinfra look at the hosts inside the block, and change none before `taken_on` is called.
 
     Raises:
         FleetFileError: a template of the fleet's own has mistakes.
+    """
+    overrides.check(fleet, str(errand.fleet_file))
+    run = Run(errand, dry=False)
+    try:
+        yield run
+    finally:
+        run.stop()
+
+
+def taken_on(run: Run, fleet: Fleet, tokens: Mapping[str, str], done: list[Step]) -> Walked:
+    """Have pyinfra do it, and show how far it is; ``done`` gets what was changed.
+
+    ``tokens`` present the fleet locks that are held, by the host's name.
+
+    Raises:
         RefusedError: a host is somebody else's; nothing was changed.
         CertsyncError: pyinfra itself stopped.
     """
-    overrides.check(fleet, str(errand.fleet_file))
-    run = Run(errand, dry=False, tokens={fleet.issuer_name: token, **others})
+    run.go_on(tokens)
     try:
         outcome = progress.follow(fleet, run)
     finally:
@@ -135,6 +147,21 @@ def taken(
     done += outcome.changed
     _raise_what_stopped(run, outcome)
     return Walked(run, outcome)
+
+
+def taken(
+    errand: Errand, fleet: Fleet, token: str, done: list[Step], others: Mapping[str, str] = NOBODY
+) -> Walked:
+    """Have pyinfra do it, from its beginning: see `taken_on`.
+
+    ``token`` presents the fleet lock on the issuer, ``others`` those on more hosts by their names.
+
+    Raises:
+        FleetFileError: a template of the fleet's own has mistakes.
+        RefusedError, CertsyncError: see `taken_on`.
+    """
+    with begun(errand, fleet) as run:
+        return taken_on(run, fleet, {fleet.issuer_name: token, **others}, done)
 
 
 def settled(path: Path, now: Callable[[], datetime]) -> Status:

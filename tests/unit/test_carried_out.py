@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import shlex
@@ -20,7 +21,7 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 from certsync.errors import HostError
 from certsync.programs import FOLDER, text_of
 from certsync.survey import Survey
-from deploy import answers, carried_out, surveys
+from deploy import answers, carried_out, progress, surveys
 from deploy.archive import archive
 from deploy.carried_out import Taken
 from deploy.step import Step, refused
@@ -202,3 +203,37 @@ def test_a_plan_that_cannot_be_worked_out_fails_its_host_after_what_could_be() -
     assert carried_out._worked_out(plan, Survey()) == [
         Step("a"), refused("What is to be done", error)
     ]  # fmt: skip
+
+
+def test_a_run_looks_only_until_the_fleet_lock_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = io.StringIO('{"backend-01": "abc"}\n')
+    monkeypatch.setenv("CERTSYNC_EVENTS", "1")
+    monkeypatch.setattr(progress, "_tokens", {})
+    monkeypatch.setattr("sys.stdin", asked)
+    for _ in range(2):
+        progress.go_on()
+    assert progress.token("backend-01") == "abc"
+    assert progress.token("backend-02") == ""
+
+
+@pytest.mark.parametrize("variable", ["CERTSYNC_DRY", None])
+def test_a_dry_run_and_pyinfras_own_command_line_wait_for_no_lock(
+    monkeypatch: pytest.MonkeyPatch, variable: str | None
+) -> None:
+    if variable:
+        monkeypatch.setenv("CERTSYNC_EVENTS", "1")
+        monkeypatch.setenv(variable, "1")
+    monkeypatch.setattr("sys.stdin", None)
+    progress.go_on()
+
+
+def test_a_run_whose_lock_cannot_be_had_ends_without_a_change() -> None:
+    program = "from deploy import progress; progress.go_on(); print('changed')"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input="",
+        env={**os.environ, "CERTSYNC_EVENTS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
