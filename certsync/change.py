@@ -1,14 +1,12 @@
 """A change of a fleet that one command makes: machines that come and go, the issuer. Pure.
 
-It is carried beside a fleet file that does not say it yet, or not any more.
+The fleet file does not say it yet, or not any more.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from certsync.fleet import Machine
 
@@ -37,24 +35,6 @@ class Change:
 
     departing: tuple[Machine, ...] = ()
     """Backends that leave and that the fleet file does not name: the issuer still knows them."""
-
-    def to_json(self) -> str:
-        """Return it as one line."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Change:
-        """Return what `to_json` wrote; an empty text is no change."""
-        data: dict[str, Any] = json.loads(text) if text else {}
-        return cls(
-            tuple(
-                Addition(**{**each, "serves": tuple(each.get("serves", ()))})
-                for each in data.get("add", ())
-            ),
-            tuple(data.get("remove", ())),
-            data.get("issuer", ""),
-            tuple(Machine(**each) for each in data.get("departing", ())),
-        )
 
 
 NONE = Change()

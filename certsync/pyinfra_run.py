@@ -19,6 +19,7 @@ from typing import Any
 
 from certsync import process
 from certsync.change import NONE, Change
+from certsync.inventory import VARIABLE, request
 from certsync.templates import PACKAGE, road
 from certsync.terminal import harmless
 
@@ -64,7 +65,12 @@ class Run:
     """A run of pyinfra over a fleet. One that is not dry only looks until it is let go on."""
 
     def __init__(self, errand: Errand, *, dry: bool) -> None:
-        """Start it."""
+        """Start it.
+
+        Raises:
+            FleetFileError: the fleet file has mistakes, or a template of the fleet's own.
+        """
+        wanted = request(errand.fleet_file, errand.change)
         self.output: list[str] = []
         """All that pyinfra printed, line by line, without colours and made harmless."""
         self.status = 0
@@ -80,7 +86,7 @@ class Run:
         environment = {
             "CERTSYNC_EVENTS": str(writing),
             "CERTSYNC_FLEET": str(errand.fleet_file.resolve()),
-            "CERTSYNC_CHANGE": errand.change.to_json(),
+            VARIABLE: "stdin",
             "PYINFRA_PROGRESS": "off",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
@@ -95,17 +101,21 @@ class Run:
         os.close(writing)
         self._reader = Thread(target=self._read_output, daemon=True)
         self._reader.start()
+        self._tell(wanted.to_json())
 
     def go_on(self, tokens: Mapping[str, str]) -> None:
         """Have it change what is to be changed.
 
         ``tokens`` present the fleet locks that are held, by the host's name.
         """
+        self._tell(json.dumps(dict(tokens)))
+
+    def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
         # One that has ended by itself says why in its events.
         with suppress(BrokenPipeError):
-            self._process.stdin.write(f"{json.dumps(dict(tokens))}\n")
-            self._process.stdin.close()
+            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.flush()
 
     def events(self) -> Iterator[Event]:
         """Yield what happens until the run has ended; then `status` is its exit status."""

@@ -54,7 +54,7 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list
     fleet = read_fleet(path)
     # The hosts are looked at while the lock is waited for; nothing changes before it is held.
     with (
-        walk.begun(Errand(path, options.data()), fleet) as run,
+        walk.begun(Errand(path, options.data())) as run,
         fleet_lock.held(fleet, "deploy") as token,
     ):
         walked = walk.taken_on(run, fleet, {fleet.issuer_name: token}, done)

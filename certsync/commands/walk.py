@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from certsync import console, overrides, plan, progress
+from certsync import console, plan, progress
 from certsync.commands import status
 from certsync.commands.status import Status
 from certsync.errors import CertsyncError, HostError, LaterError, RefusedError, RolloutError
@@ -81,7 +81,6 @@ def announced(errand: Errand, fleet: Fleet, absent: Sequence[str] = ()) -> Plan:
         RefusedError: a host is somebody else's.
         HostError: a host is not reached, so what would be done there is not known.
     """
-    overrides.check(fleet, str(errand.fleet_file))
     run = Run(errand, dry=True)
     outcome = progress.follow(fleet, run)
     _raise_what_stopped(run, outcome)
@@ -116,13 +115,12 @@ def _order(outcome: Outcome, absent: Sequence[str]) -> str:
 
 
 @contextmanager
-def begun(errand: Errand, fleet: Fleet) -> Iterator[Run]:
+def begun(errand: Errand) -> Iterator[Run]:
     """Have pyinfra look at the hosts inside the block, and change none before `taken_on` is called.
 
     Raises:
-        FleetFileError: a template of the fleet's own has mistakes.
+        FleetFileError: the fleet file has mistakes, or a template of the fleet's own.
     """
-    overrides.check(fleet, str(errand.fleet_file))
     run = Run(errand, dry=False)
     try:
         yield run
@@ -160,7 +158,7 @@ def taken(
         FleetFileError: a template of the fleet's own has mistakes.
         RefusedError, CertsyncError: see `taken_on`.
     """
-    with begun(errand, fleet) as run:
+    with begun(errand) as run:
         return taken_on(run, fleet, {fleet.issuer_name: token, **others}, done)
 
 

@@ -134,12 +134,6 @@ def test_a_link_to_a_fleet_file_stays_one(tmp_path: Path) -> None:
     assert file.read_text() == "new"
 
 
-def test_a_change_goes_through_its_text() -> None:
-    change = Change((replace(FOUR, serves=("a.example",)),), ("backend-02",), "backend-03")
-    assert Change.from_json(change.to_json()) == change
-    assert Change.from_json("") == Change()
-
-
 @pytest.mark.parametrize(
     ("words", "found"),
     [

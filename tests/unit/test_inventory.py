@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from certsync.change import Change
+from certsync.change import Addition, Change
 from certsync.errors import FleetFileError
 from certsync.fleet import Fleet, Machine
 from certsync.fleet_file import read_fleet
-from certsync.inventory import groups
+from certsync.inventory import Request, groups, request
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -145,10 +147,43 @@ def test_one_that_the_fleet_file_no_longer_names_and_that_leaves_is_a_host_of_th
     fleet_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = Machine("backend-03", "203.0.113.13", "10.0.0.3", ssh_user="admin")
-    monkeypatch.setenv("CERTSYNC_CHANGE", Change(departing=(left,)).to_json())
+    asked = request(fleet_file, Change(departing=(left,)))
+    monkeypatch.setenv("CERTSYNC_REQUEST", "stdin")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{asked.to_json()}\nmore\n"))
     backends, _issuer, replicas, _balancers = groups(fleet_file)
     assert [name for name, _ in backends] == ["backend-01", "backend-02", "backend-03"]
     assert [name for name, _ in replicas] == ["backend-01"]
     data = dict(backends)["backend-03"]
     assert (data["machine"], data["ssh_user"], data["_sudo"]) == (left, "admin", True)
     assert left not in data["fleet"].backends
+
+
+def test_a_request_is_handed_over_whole(fleet_file: Path) -> None:
+    for change in (
+        Change(),
+        Change(remove=("backend-01",)),
+        Change(issuer="backend-01"),
+        Change((Addition("backend-03", "203.0.113.13"),)),
+    ):
+        wanted = request(fleet_file, change)
+        assert Request.from_json(wanted.to_json()) == wanted
+    assert [each.name for each in request(fleet_file, Change(remove=("backend-01",))).leaving] == [
+        "backend-01"
+    ]
+
+
+def test_who_is_handed_a_request_loads_nothing_that_reads_fleet_files(fleet_file: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from certsync.inventory import groups\n"
+        "groups(Path('there is none'))\n"
+        "print([name for name in sys.modules if name.startswith(('pydantic', 'tomlkit'))])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=CHECKOUT,
+        input=f"{request(fleet_file, Change()).to_json()}\n",
+        env={**os.environ, "CERTSYNC_REQUEST": "stdin"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
