@@ -22,8 +22,8 @@ HERE = "here"
 SHOWN_LINES, WIDEST = 60, 110
 """Of the diff of one file: lines, and characters of each."""
 
-SHOWN_OF_NEW = 12
-"""Lines of a new file: a first deploy has many, and JSON has the whole of them."""
+SHOWN_OF_WHOLE = 12
+"""Lines of a file that comes or goes: a first deploy has many, and JSON has the whole of them."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class FileChange:
     """Its text now; empty: it is not there."""
 
     after: str
+    """Its text then; empty: it is gone."""
 
 
 @dataclass(frozen=True)
@@ -227,11 +228,19 @@ def _of_files(files: Sequence[FileChange]) -> list[str]:
     lines = []
     for (path, text), names in sorted((key, sorted(value)) for key, value in hosts.items()):
         shown = text.splitlines()
-        new = shown[0].startswith("@@ -0,0 ") if shown else False
-        length = f" new, {len(shown) - 1} lines" if new else ""
-        lines.append(f"    {path} ({', '.join(names)}):{length}")
-        lines += _cut(shown[1:] if new else shown, SHOWN_OF_NEW if new else SHOWN_LINES)
+        place = f"    {path} ({', '.join(names)}):"
+        if whole := _whole(shown):
+            lines.append(f"{place} {whole}, {len(shown) - 1} lines")
+            lines += _cut(shown[1:], SHOWN_OF_WHOLE)
+            continue
+        lines += [place, *_cut(shown, SHOWN_LINES)]
     return lines
+
+
+def _whole(diff: Sequence[str]) -> str:
+    """Return that a file comes or goes as a whole, in a word, from the head of its difference."""
+    head = diff[0] if diff else ""
+    return "new" if head.startswith("@@ -0,0 ") else "gone" if head.endswith(" +0,0 @@") else ""
 
 
 def _of_scripts(scripts: Sequence[tuple[str, str]]) -> list[str]:

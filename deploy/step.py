@@ -134,7 +134,9 @@ def no_user(seen: Survey, name: str, login: str) -> Step:
 
 def absent(seen: Survey, name: str, path: str) -> Step:
     """Return the step that takes a file or a link away, or a folder with all that is in it."""
-    return command(name, f"rm -rf -- {shlex.quote(path)}", needed=seen.has(path))
+    if not seen.has(path):
+        return Step(name)
+    return Step(name, f"rm -rf -- {shlex.quote(path)}", changes=changed(seen, path, ""))
 
 
 def units_read(seen: Survey, units: Mapping[str, Step]) -> Step:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from lab import Lab
 from lab.image import SUITES
 from tests.e2e.conftest import BringUp
+from tests.e2e.managed import texts
 from tests.e2e.road import LINEAGE, NAME, Road, state
 
 
@@ -212,3 +214,31 @@ def test_a_damaged_generation_is_found_at_boot_and_healed_by_the_next_deploy(roa
     assert road.deploy().status == 0
     assert road.current(replica) == "0001"
     assert road.certsync("status").status == 0
+
+
+def test_a_dry_run_shows_every_file_that_changes_and_no_other(road: Road) -> None:
+    hosts = [road.lab.balancer, *road.backends]
+    road.edit("[site]\n", "[site]\nhsts_seconds = 600\n")
+    road.edit("[balancing]\n", "[balancing]\nconnections_per_client = 5000\n")
+    with road.fleet_file.open("a") as file:
+        file.write('\n[renewal]\nscheduler = "systemd"\n')
+    before = {host.name: texts(host) for host in hosts}
+    told = json.loads(road.deploy("--dry-run", "--json").stdout)
+    assert {host.name: texts(host) for host in hosts} == before
+    shown = {(each["host"], each["path"]): each["diff"] for each in told["files"]}
+    road.as_announced("deploy")
+    after = {host.name: texts(host) for host in hosts}
+    changed = {
+        (name, path)
+        for name in after
+        for path in {*before[name], *after[name]}
+        if before[name].get(path) != after[name].get(path)
+    }
+    # When it was deployed, and by whom, is known at the deploy alone.
+    assert changed == {each for each in shown if not each[1].endswith("/fleet-origin.json")}
+    site = f"/etc/nginx/sites-available/certsync-{NAME}.conf"
+    assert "max-age=600" in shown["backend-02", site]
+    assert shown["backend-01", "/etc/systemd/system/certsync-renew.timer"].startswith("@@ -0,0 ")
+    assert shown["backend-01", "/etc/cron.d/certsync"].splitlines()[0].endswith(" +0,0 @@")
+    assert any("tls: backend-01 in" in line for line in told["pools"])
+    assert {each["host"] for each in told["scripts"]} == {name for name, _ in changed}

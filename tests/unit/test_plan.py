@@ -116,6 +116,12 @@ def test_a_new_file_is_shown_with_its_length_and_its_first_lines() -> None:
     assert shown[-2:] == ["        +11", "        … 18 more lines"]
 
 
+def test_a_file_that_goes_is_shown_as_gone() -> None:
+    gone = FileChange("backend-01", "/etc/x", "a\nb\n", "")
+    shown = Plan(files=(gone,)).text().splitlines()
+    assert shown[-3:] == ["    /etc/x (backend-01): gone, 2 lines", "        -a", "        -b"]
+
+
 def test_what_roots_shell_would_be_given_is_shown_once_for_all_that_get_the_same() -> None:
     scripts = (("b", "# nginx\nrunning nginx"), ("a", "x"), ("c", "# nginx\nrunning nginx"))
     plan = Plan((Step("1", "b", "nginx"),), scripts=scripts)
