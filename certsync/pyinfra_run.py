@@ -102,6 +102,9 @@ class Run:
         self._reader = Thread(target=self._read_output, daemon=True)
         self._reader.start()
         self._tell(wanted.to_json())
+        if dry:
+            # pyinfra asks whether to go on where a host has failed: nobody answers.
+            self._hang_up()
 
     def go_on(self, tokens: Mapping[str, str]) -> None:
         """Have it change what is to be changed.
@@ -109,6 +112,7 @@ class Run:
         ``tokens`` present the fleet locks that are held, by the host's name.
         """
         self._tell(json.dumps(dict(tokens)))
+        self._hang_up()
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -116,6 +120,11 @@ class Run:
         with suppress(BrokenPipeError):
             self._process.stdin.write(f"{line}\n")
             self._process.stdin.flush()
+
+    def _hang_up(self) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
 
     def events(self) -> Iterator[Event]:
         """Yield what happens until the run has ended; then `status` is its exit status."""
@@ -135,9 +144,7 @@ class Run:
 
     def stop(self) -> None:
         """End the child if it is still there."""
-        if self._process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
+        self._hang_up()
         if self._process.poll() is None:
             self._process.terminate()
             self._process.wait(timeout=30)
