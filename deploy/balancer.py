@@ -39,7 +39,7 @@ def roots(fleet: Fleet, seen: Survey) -> Steps:
         seen, name, templates.BALANCER_ROOTS, lambda: Path(fleet.authority.roots).read_text()
     )
     yield own
-    script = "systemctl try-reload-or-restart haproxy && members_are_up"
+    script = "haproxy_has_learnt; systemctl try-reload-or-restart haproxy && members_are_up"
     yield step.command("HAProxy reads other roots", script, needed=bool(own.script))
 
 

@@ -81,9 +81,24 @@ configure_haproxy() {
         rm -f "$candidate"
         return 1
     fi
+    haproxy_has_learnt
     touch "$HAPROXY_UNFINISHED" && mv -T "$candidate" /etc/haproxy/haproxy.cfg &&
         running haproxy && rm -f "$HAPROXY_UNFINISHED" || return
     if [ "${2-}" = wait ]; then members_are_up; fi
+}
+
+# haproxy_has_learnt: wait until HAProxy may be reloaded. Its new process is told by the old one what
+# is remembered of clients, which takes up to five seconds; reloaded before that, it passes nothing
+# on, and clients lose the backend that they stick to.
+haproxy_has_learnt() {
+    grep -qs '^peers ' /etc/haproxy/haproxy.cfg || return 0
+    for _ in $(seq 60); do
+        up=$(echo show info | socat -t 5 - /run/haproxy/admin.sock 2> /dev/null |
+            sed -n 's/^Uptime_sec: \([0-9]*\)$/\1/p')
+        if [ "${up:-6}" -ge 6 ]; then return 0; fi
+        sleep 0.2
+    done
+    return 0
 }
 
 # members_are_up: wait for a member just admitted, which has to pass two checks. One that stays down

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from certsync.programs import text_of
 from certsync.survey import Survey
 from deploy import balancer, step
 from tests.unit.steps import program, surveyed, taken
@@ -82,3 +83,32 @@ def test_haproxy_with_the_right_file_is_started_unless_it_is_none_of_a_steps_bus
 ) -> None:
     made = balancer.haproxy("it", lambda: "", surveyed(), started=started)
     assert bool(made.script) == started
+
+
+@pytest.mark.parametrize(
+    ("configuration", "uptimes", "asked"),
+    [
+        ("peers certsync\n", "2 5 6 7", 3),
+        ("peers certsync\n", "60", 1),
+        ("peers certsync\n", "", 1),
+        ("global\n", "2 3", 0),
+    ],
+    ids=["just reloaded", "runs for long", "does not run", "remembers nothing"],
+)
+def test_haproxy_is_not_reloaded_before_it_has_learnt_what_is_remembered(
+    tmp_path: Path, configuration: str, uptimes: str, asked: int
+) -> None:
+    (tmp_path / "cfg").write_text(configuration)
+    (tmp_path / "uptimes").write_text("\n".join(uptimes.split()))
+    program(tmp_path, "sleep", "")
+    program(
+        tmp_path,
+        "socat",
+        f"cat > /dev/null; echo >> {tmp_path}/asked\n"
+        f'sed -n "$(wc -l < {tmp_path}/asked)s/^/Uptime_sec: /p" {tmp_path}/uptimes',
+    )
+    script = text_of("functions.sh").replace("/etc/haproxy/haproxy.cfg", f"{tmp_path}/cfg")
+    done = taken(tmp_path, f"{script}\nhaproxy_has_learnt")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = tmp_path / "asked"
+    assert (len(told.read_text()) if told.exists() else 0) == asked
