@@ -320,7 +320,7 @@ def test_with_stickiness_a_client_comes_to_the_same_backend_after_a_reload_too(r
 
 def test_deploys_that_follow_close_upon_each_other_forget_no_client(road: Road) -> None:
     first = road.pages(1)
-    line = "[balancing]\nslow_start_seconds = 31\n"
+    line = "[balancing]\nmax_connections = 2000\n"
     for before, after in (("[balancing]\n", line), (line, "[balancing]\n")):
         road.edit(before, after)
         assert road.deploy().status == 0
