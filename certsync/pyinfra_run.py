@@ -62,7 +62,7 @@ class Errand:
 
 
 class Run:
-    """A run of pyinfra over a fleet. One that is not dry only looks until it is let go on."""
+    """A run of pyinfra over a fleet. A real one only connects until `go_on` is called."""
 
     def __init__(self, errand: Errand, *, dry: bool) -> None:
         """Start it.
@@ -83,20 +83,11 @@ class Run:
             argv += ["--data", f"{key}={json.dumps(value)}"]
         for name in errand.only:
             argv += ["--limit", name]
-        environment = {
-            "CERTSYNC_EVENTS": str(writing),
-            "CERTSYNC_FLEET": str(errand.fleet_file.resolve()),
-            VARIABLE: "stdin",
-            "PYINFRA_PROGRESS": "off",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        if dry:
-            environment["CERTSYNC_DRY"] = "1"
         self._process = process.follow(
             [*argv, str(_inventory(errand.fleet_file)), errand.deploy],
             cwd=str(road()),
             events=writing,
-            environment=environment,
+            environment=_environment(errand, writing, dry=dry),
         )
         os.close(writing)
         self._reader = Thread(target=self._read_output, daemon=True)
@@ -160,6 +151,17 @@ class Run:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self.output.append(harmless(COLOUR.sub("", line.rstrip("\n"))))
+
+
+def _environment(errand: Errand, events: int, *, dry: bool) -> dict[str, str]:
+    environment = {
+        "CERTSYNC_EVENTS": str(events),
+        "CERTSYNC_FLEET": str(errand.fleet_file.resolve()),
+        VARIABLE: "stdin",
+        "PYINFRA_PROGRESS": "off",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    return {**environment, "CERTSYNC_DRY": "1"} if dry else environment
 
 
 def _inventory(fleet_file: Path) -> Path:

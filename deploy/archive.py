@@ -38,14 +38,19 @@ def archive(steps: Sequence[Step]) -> bytes:
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w", format=tarfile.GNU_FORMAT) as made:
         for name, content in files.items():
-            data = _bytes(content)
+            data = content_of(content)
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(data), 0o600
             made.addfile(member, io.BytesIO(data))
     return target.getvalue()
 
 
-def _bytes(content: Content) -> bytes:
+def content_of(content: Content) -> bytes:
+    """Return what a file holds.
+
+    Raises:
+        OSError: it lies on this machine, and cannot be read.
+    """
     if isinstance(content, Path):
         return content.read_bytes()
     return content.encode() if isinstance(content, str) else content

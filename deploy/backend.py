@@ -131,7 +131,7 @@ def nginx(
 
     ``wanted`` gives paths and texts; ``sites`` the names in sites-enabled to whether they should
     be there. One of ours that is neither among them nor ``known`` is of a lineage that the fleet
-    has no more, and is switched off.
+    no longer has, and is switched off.
     """
     try:
         texts = wanted()

@@ -98,9 +98,8 @@ class Taken(StringCommand):
 
 def _with_files(step: Step) -> Step:
     """Return a step with what it brings along, or one that says why that is not there."""
-    if isinstance(step.files, Mapping):
-        return step
     try:
-        return replace(step, files=step.files())
+        files = step.files if isinstance(step.files, Mapping) else step.files()
+        return replace(step, files={name: archive.content_of(each) for name, each in files.items()})
     except (CertsyncError, OSError) as error:
         return refused(step.name, error)

@@ -1,4 +1,4 @@
-"""What a host of a run is told of the others."""
+"""What one host's part of a run needs to know about the other hosts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def taken_over(state: State, other: Host) -> Commands:
 
 @operation()
 def let_go(state: State, others: Sequence[Host]) -> Commands:
-    """Go no further where a backend leaves, unless the others know it no more.
+    """Go no further where a backend leaves, unless the others no longer know it.
 
     A balancer may send it connections still, or the issuer a key.
     """

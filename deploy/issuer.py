@@ -48,7 +48,7 @@ def planned(
 def forgetting(
     fleet: Fleet, fleet_sum: str, replicas: list[Host], seen: Survey, *, name: str, address: str
 ) -> Steps:
-    """Have the issuer know a replica no more, with what the others are: see `forget`."""
+    """Take a replica out of what the issuer knows, from surveys of the others: see `forget`."""
     others = fellows.seen(replicas)
     yield from forget(fleet, fleet_sum, others, seen, name=name, address=address)
 

@@ -15,8 +15,8 @@ needed = [issuer] if issuer in state.activated_hosts else []
 progress.report(state)
 without_delay(host)
 frame_answers(state)
-surveys.ask_all(state)
 progress.go_on()
+surveys.ask_all(state)
 
 phase(name="Phase 1 of 3: no account, no more renewals")
 

@@ -60,7 +60,11 @@ def _proofs(fleet: Fleet, issuer: Host) -> dict[str, dict[str, Proof]]:
     """Return what the issuer sees each backend serve now; nothing if it cannot be asked."""
     if not issuer.connected:
         return {}
-    return proofs_from(fleet, answers.proven(issuer))
+    try:
+        return proofs_from(fleet, answers.proven(issuer))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        # Another machine's word that is none: whoever takes traffic now goes on taking it.
+        return {}
 
 
 def _listening(fleet: Fleet, seen: Survey) -> list[str]:

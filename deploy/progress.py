@@ -25,7 +25,7 @@ _tokens: dict[str, str] = {}
 
 
 def go_on() -> None:
-    """Wait, once a run, until whoever started it holds the fleet lock: until then it only looks."""
+    """Wait, once a run, until whoever started it holds the fleet lock: connected, and no more."""
     if VARIABLE not in os.environ or is_dry() or _tokens:
         return
     line = sys.stdin.readline()

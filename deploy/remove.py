@@ -23,8 +23,8 @@ issuing_host = inventory.get_host(fleet.issuer_name)
 progress.report(state)
 without_delay(host)
 frame_answers(state)
-surveys.ask_all(state)
 progress.go_on()
+surveys.ask_all(state)
 
 phase(name="Phase 1 of 6: no new connections")
 

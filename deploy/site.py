@@ -43,8 +43,9 @@ certificate = host.data.get("certificate") or "issue"
 progress.report(state)
 without_delay(host)
 frame_answers(state)
-refuse_foreign_servers(state, fleet, adopt, promoting=promoting)
+# Before the hosts are looked at: whoever held the lock until now may have changed them.
 progress.go_on()
+refuse_foreign_servers(state, fleet, adopt, promoting=promoting)
 demoted = promoting and machine in fleet.replicas and surveys.of(host).surroundings.issuer
 
 phase(name="Phase 1 of 6: packages")

@@ -52,7 +52,7 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list
         RolloutError: a host could not be deployed, or does not serve the certificate.
     """
     fleet = read_fleet(path)
-    # The hosts are looked at while the lock is waited for; nothing changes before it is held.
+    # pyinfra connects while the lock is asked for, and looks at no host before it is held.
     with (
         walk.begun(Errand(path, options.data())) as run,
         fleet_lock.held(fleet, "deploy") as token,

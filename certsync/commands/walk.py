@@ -116,7 +116,7 @@ def _order(outcome: Outcome, absent: Sequence[str]) -> str:
 
 @contextmanager
 def begun(errand: Errand) -> Iterator[Run]:
-    """Have pyinfra look at the hosts inside the block, and change none before `taken_on` is called.
+    """Have pyinfra connect to the hosts inside the block; the rest waits for `taken_on`.
 
     Raises:
         FleetFileError: the fleet file has mistakes, or a template of the fleet's own.

@@ -205,7 +205,7 @@ def test_a_plan_that_cannot_be_worked_out_fails_its_host_after_what_could_be() -
     ]  # fmt: skip
 
 
-def test_a_run_looks_only_until_the_fleet_lock_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_waits_for_the_fleet_lock_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = io.StringIO('{"backend-01": "abc"}\n')
     monkeypatch.setenv("CERTSYNC_EVENTS", "1")
     monkeypatch.setattr(progress, "_tokens", {})
@@ -237,3 +237,12 @@ def test_a_run_whose_lock_cannot_be_had_ends_without_a_change() -> None:
         text=True,
     )
     assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_file_of_this_machine_that_is_gone_fails_the_step_that_brings_it(
+    told: Any, tmp_path: Path
+) -> None:
+    good, output = take([Step("certsync", ":", {"a.whl": tmp_path / "a.whl"})])
+    assert not good
+    assert output.stderr_lines[0].startswith("error: [Errno 2] No such file")
+    assert told() == [("error", "certsync", None)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,17 @@ from certsync.errors import HostError
 from certsync.fleet import Fleet
 from certsync.options import Site, SiteKind
 from certsync.survey import Entry, Survey, Unit
-from deploy import absent, backend, balancer, issuer, renewal, replica, step
+from deploy import (
+    absent,
+    answers,
+    backend,
+    balancer,
+    issuer,
+    passthrough,
+    renewal,
+    replica,
+    step,
+)
 from deploy.step import Change, Step
 from tests.unit.fake_fleet import NAME, fleet
 
@@ -219,3 +231,12 @@ def test_a_backend_that_leaves_keeps_the_placeholder_where_a_persons_site_names_
     [found] = absent.site(made, seen)
     assert found.script == f"placeholder_live {NAME}"
     assert needed(absent.site(made, Survey(entries={f"{archive}/0000": Entry("d")}))) == []
+
+
+@pytest.mark.parametrize("told", [{"proofs": 5}, {"proofs": [{}]}, {"proofs": [], "others": []}])
+def test_nonsense_in_place_of_proofs_proves_nothing(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, object]
+) -> None:
+    monkeypatch.setattr(answers, "proven", lambda _issuer: told)
+    issuing: Any = SimpleNamespace(connected=True)
+    assert passthrough._proofs(FLEET, issuing) == {}
