@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryDirectory
 
 from certsync import frame, process
@@ -102,6 +102,21 @@ def shared(machine: Machine) -> Iterator[list[str]]:
             yield ["-o", "ControlMaster=yes", "-o", f"ControlPath={socket}"]
         finally:
             del _shared[machine]
+
+
+@contextmanager
+def opened(machines: Iterable[Machine], known_hosts: str) -> Iterator[None]:
+    """Connect to hosts ahead, for what is asked of them inside the block.
+
+    Nothing is said of one that cannot be reached: whoever asks it connects anew, and is told.
+    """
+    with ExitStack() as stack:
+        for machine in machines:
+            if options := stack.enter_context(shared(machine)):
+                # What reads our standard input ends with us, even if we are killed.
+                argv = [*ssh_argv(machine, known_hosts, *options), "exec cat > /dev/null"]
+                stack.callback(process.Child(argv).stop)
+        yield
 
 
 def _through(machine: Machine) -> list[str]:

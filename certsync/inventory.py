@@ -104,11 +104,15 @@ def _read(path: Path) -> Request:
 
 
 def _data(machine: Machine, fleet: Fleet, fleet_sum: str) -> dict[str, Any]:
+    # Loaded in pyinfra's own process, which has it anyway.
+    from certsync import undelayed
+
     data: dict[str, Any] = {
         "ssh_hostname": machine.address,
         "ssh_user": machine.ssh_user,
         "ssh_port": machine.ssh_port,
         "ssh_strict_host_key_checking": "yes",
+        "ssh_paramiko_connect_kwargs": {"transport_factory": undelayed.transport},
         "_sudo": machine.ssh_user != "root",
         "fleet": fleet,
         "fleet_sum": fleet_sum,

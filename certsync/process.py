@@ -277,6 +277,11 @@ class Child:
         self._drain.join(timeout=5)
         return Completed(self._process.returncode, stdout, self._errors)
 
+    def stop(self) -> None:
+        """End it at once; killed if it does not heed that."""
+        self._process.terminate()
+        self.end(5)
+
 
 def follow(
     argv: Sequence[str], *, cwd: str, events: int, environment: dict[str, str]

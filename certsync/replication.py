@@ -196,11 +196,16 @@ class Backend:
         if self._conversation is not None:
             self._conversation.let_go()
 
-    def hang_up(self) -> process.Completed:
-        """End the conversation and the connection; return how they ended."""
+    def hang_up(self, seconds: float = 5) -> process.Completed:
+        """End the conversation and the connection; return how they ended.
+
+        They are ended where that takes longer than ``seconds``.
+        """
         conversation, self._conversation = self._conversation, None
         self._has_answered = False
-        return conversation.end() if conversation is not None else process.Completed(0, "", "")
+        return (
+            conversation.end(seconds) if conversation is not None else process.Completed(0, "", "")
+        )
 
     def _ssh(self) -> list[str]:
         # What rsync starts finds the conversation's connection by the same path.
@@ -250,8 +255,11 @@ def backends(fleet: Fleet) -> list[Backend]:
 
 
 @contextmanager
-def in_touch(fleet: Fleet) -> Iterator[list[Backend]]:
-    """Have all backends' receivers to talk to; no conversation outlives the block."""
+def in_touch(fleet: Fleet, *, end_seconds: float = 5) -> Iterator[list[Backend]]:
+    """Have all backends' receivers to talk to; no conversation outlives the block.
+
+    ``end_seconds``: how long each may take to end by itself; 0 where none was asked to do anything.
+    """
     open_runtime()
     among = backends(fleet)
     try:
@@ -261,7 +269,7 @@ def in_touch(fleet: Fleet) -> Iterator[list[Backend]]:
             one.finish()
             one.let_go()
         for one in among:
-            one.hang_up()
+            one.hang_up(end_seconds)
 
 
 def each(

@@ -7,8 +7,10 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from gevent import spawn
 from gevent.lock import RLock
 from pyinfra.api import FactBase, Host
+from pyinfra.api.exceptions import PyinfraError
 
 CERTSYNC = "/opt/certsync/current/bin/certsync"
 TOGETHER = ("issue", "replicate", "tickets", "prove")
@@ -38,6 +40,7 @@ class Answer(FactBase[dict[str, Any]]):
 
 _told: dict[str, dict[str, Any]] = {}
 _asking = RLock()
+_asked_ahead: set[str] = set()
 
 
 def steps(issuer: Host, verb: str) -> list[str] | None:
@@ -54,6 +57,25 @@ def proven(issuer: Host) -> dict[str, Any]:
     """Return what `certsync prove` on the issuer has seen; empty: it cannot be asked."""
     found = _outlook(issuer, "prove").get("prove")
     return found if isinstance(found, dict) else {}
+
+
+def ask_ahead(issuer: Host) -> None:
+    """Ask an issuer at once, without waiting for what it says.
+
+    Of a run that changes nothing there, nothing more is asked.
+    """
+    if issuer.name in _asked_ahead or not issuer.connected:
+        return
+    _asked_ahead.add(issuer.name)
+    spawn(_ahead, issuer)
+
+
+def _ahead(issuer: Host) -> None:
+    try:
+        _outlook(issuer, TOGETHER[0])
+    except PyinfraError:
+        # Whoever needs the answer asks again, and is told why there is none.
+        return
 
 
 def forget(issuer: Host) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from certsync import capacity, gate, templates
@@ -46,6 +47,7 @@ def roots(fleet: Fleet, seen: Survey) -> Steps:
 def configure(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool = False) -> Steps:
     """Have port 80 lead to every backend; of port 443, what an earlier run has decided.
 
+    Backends that join wait for the gate: they take nothing before, and each reload costs HAProxy.
     ``adopt``: a haproxy.cfg of somebody else's is put aside.
     """
     source = templates.road() / "templates/haproxy"
@@ -61,13 +63,24 @@ def configure(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool = Fal
         foreign = [CONFIGURATION] if seen.surroundings.haproxy == "foreign" else []
         yield step.kept_aside("Put another haproxy.cfg aside", foreign, remove=False)
     # Nobody is let in here, and new backends answer nothing yet: there is nobody to wait for.
-    yield haproxy("haproxy.cfg", lambda: configuration(fleet, machine, seen), seen, until_up=False)
+    content = partial(_without_joining, fleet, machine, seen)
+    yield haproxy("haproxy.cfg", content, seen, until_up=False)
     yield step.firewall(
         seen,
         ["allow 80/tcp", "allow 443/tcp"],
         enable=fleet.firewall.enable,
         ssh_port=machine.ssh_port,
     )
+
+
+def _without_joining(fleet: Fleet, machine: Machine, seen: Survey) -> str:
+    """Return haproxy.cfg as it is where only backends that join are to come into it."""
+    has = seen.text(CONFIGURATION)
+    known = gate.read(has).web
+    staying = replace(fleet, backends=tuple(each for each in fleet.backends if each.name in known))
+    if fleet.issuer in staying.backends and configuration(staying, machine, seen) == has:
+        return has
+    return configuration(fleet, machine, seen)
 
 
 def haproxy(

@@ -12,6 +12,7 @@ from pyinfra import host, inventory, state
 from certsync.look import Adopt
 from deploy import (
     absent,
+    answers,
     backend,
     balancer,
     fellows,
@@ -25,7 +26,6 @@ from deploy import (
     surveys,
 )
 from deploy.carried_out import carried_out, phase
-from deploy.latency import without_delay
 from deploy.preflight import distrusted, letting_go, refuse_foreign_servers
 from deploy.shell import frame_answers
 
@@ -41,10 +41,12 @@ promoting = bool(host.data.get("promote"))
 certificate = host.data.get("certificate") or "issue"
 
 progress.report(state)
-without_delay(host)
 frame_answers(state)
 # Before the hosts are looked at: whoever held the lock until now may have changed them.
 progress.go_on()
+if certificate == "issue" and not promoting:
+    # Replicas take their time to answer the issuer, and hosts theirs to be looked at.
+    answers.ask_ahead(issuing_host)
 refuse_foreign_servers(state, fleet, adopt, promoting=promoting)
 demoted = promoting and machine in fleet.replicas and surveys.of(host).surroundings.issuer
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from certsync import console, fleet_lock
+from certsync import console, fleet_lock, host
 from certsync.commands import rules, walk
 from certsync.fleet import Fleet
 from certsync.fleet_file import read_fleet
@@ -52,9 +52,11 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list
         RolloutError: a host could not be deployed, or does not serve the certificate.
     """
     fleet = read_fleet(path)
-    # pyinfra connects while the lock is asked for, and looks at no host before it is held.
+    # pyinfra connects while the lock is asked for, and looks at no host before it is held. Of the
+    # balancers the status wants to know at the end.
     with (
         walk.begun(Errand(path, options.data())) as run,
+        host.opened(fleet.balancers, fleet.known_hosts),
         fleet_lock.held(fleet, "deploy") as token,
     ):
         walked = walk.taken_on(run, fleet, {fleet.issuer_name: token}, done)

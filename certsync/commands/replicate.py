@@ -169,7 +169,7 @@ def outlook(
     number = store.target(fleet.lineage)
     if number is None:
         return Outlook(fleet, [])
-    with replication.in_touch(fleet) as backends:
+    with replication.in_touch(fleet, end_seconds=0) as backends:
         standings = replication.standings(fleet.lineage, backends)
     seen = proven() if proven else _proofs(fleet, store, now, patiently=False)
     proofs = [each for each in seen if each.name not in returned]

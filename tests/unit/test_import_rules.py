@@ -22,7 +22,7 @@ ONLY_IN = {
     "josepy": ("certsync/issuance*",),
     "apprise": ("certsync/notification.py",),
     "subprocess": ("certsync/process.py", *PROGRAMS),
-    "paramiko": (),
+    "paramiko": ("certsync/undelayed.py",),
     "pyinfra": (),
     "pyinfra_cli": (),
     "certsync.cli": ("certsync/__main__.py", "certsync/cli/*"),

@@ -38,7 +38,7 @@ class Fake:
     def let_go(self) -> None:
         self.over = True
 
-    def end(self) -> process.Completed:
+    def end(self, _seconds: float) -> process.Completed:
         self.over = True
         return Fake.ended
 

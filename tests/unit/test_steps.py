@@ -240,3 +240,38 @@ def test_nonsense_in_place_of_proofs_proves_nothing(
     monkeypatch.setattr(answers, "proven", lambda _issuer: told)
     issuing: Any = SimpleNamespace(connected=True)
     assert passthrough._proofs(FLEET, issuing) == {}
+
+
+def written_haproxy(made: Fleet, seen: Survey) -> str:
+    steps = balancer.configure(made, BALANCER, seen)
+    return next(each.text for each in steps if each.name == "haproxy.cfg")
+
+
+def has_haproxy(made: Fleet) -> Survey:
+    """Return a balancer on which a fleet is finished, with nobody proven yet."""
+    text = balancer.configuration(made, BALANCER, Survey())
+    entries = {balancer.CONFIGURATION: Entry("f", text=text)}
+    return Survey(entries=entries, units={"haproxy.service": RUNS})
+
+
+JOINED = replace(
+    FLEET, backends=(*FLEET.backends, replace(REPLICA, name="backend-99", address="203.0.113.99"))
+)
+
+
+def test_a_backend_that_joins_comes_to_haproxy_with_the_gate_alone() -> None:
+    seen = has_haproxy(FLEET)
+    assert written_haproxy(JOINED, seen) == ""
+    assert "server backend-99 " in balancer.configuration(JOINED, BALANCER, seen)
+
+
+def test_what_changes_besides_a_backend_that_joins_does_not_wait_for_the_gate() -> None:
+    other = replace(JOINED, balancing=replace(FLEET.balancing, slow_start_seconds=77))
+    assert "77" in written_haproxy(other, has_haproxy(FLEET))
+    gone = replace(JOINED, backends=(ISSUER, JOINED.backends[-1]))
+    assert REPLICA.name not in written_haproxy(gone, has_haproxy(FLEET))
+
+
+def test_on_a_balancer_that_has_nothing_yet_every_backend_comes_at_once() -> None:
+    text = written_haproxy(JOINED, Survey())
+    assert all(f"server {each.name} " in text for each in JOINED.backends)
