@@ -182,19 +182,16 @@ def _answer(fleet: Fleet) -> tuple[dict[str, Any], list[str]]:
 
 def _shown(fleet: Fleet, pool: Executor) -> Shown:
     """Return what each public address shows this machine, for each lineage."""
+    port, roots = proving.TLS_PORT, fleet.authority.roots
     looks = {
-        (each.lineage, address): pool.submit(_look, address, each)
+        (each.lineage, address): (
+            pool.submit(probe, address, port, each.lineage, roots),
+            pool.submit(alt_svc.promise, address, port, each.lineage),
+        )
         for each in fleet.lineages
         for address in fleet.public_addresses
     }
-    return {where: look.result() for where, look in looks.items()}
-
-
-def _look(address: str, fleet: Fleet) -> tuple[Served | Unreachable, str]:
-    seen = probe(address, proving.TLS_PORT, fleet.lineage, fleet.authority.roots)
-    if isinstance(seen, Unreachable):
-        return seen, ""
-    return seen, alt_svc.promise(address, proving.TLS_PORT, fleet.lineage)
+    return {where: (seen.result(), said.result()) for where, (seen, said) in looks.items()}
 
 
 def _through(
