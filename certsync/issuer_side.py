@@ -10,8 +10,9 @@ from certsync.differences import undeployed
 from certsync.errors import HostError, RefusedError, StoreError
 from certsync.fleet import Fleet, Machine
 from certsync.fleet_file import hosts, rules
+from certsync.paths import CERTSYNC, CURRENT, IssuerPaths
 
-CERTSYNC = "/opt/certsync/current/bin/certsync"
+ISSUER = IssuerPaths()
 
 
 def answer(fleet: Fleet, issuer: Machine, words: str) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def rendered(fleet: Fleet, issuer: Machine) -> Fleet:
     Raises:
         HostError: the issuer cannot be reached, or was never deployed to.
     """
-    done = host.on(issuer, fleet.known_hosts, "cat /etc/certsync/fleet.json")
+    done = host.on(issuer, fleet.known_hosts, f"cat {ISSUER.fleet_file}")
     if done.status != 0:
         raise HostError(
             f"{issuer.name}: this fleet has not been deployed: {done.last_words}",
@@ -98,7 +99,7 @@ def refuse_another_release(fleet: Fleet, issuer: Machine) -> None:
         HostError: the issuer cannot be reached.
         RefusedError: it has another one than this machine.
     """
-    has = host.on(issuer, fleet.known_hosts, "readlink /opt/certsync/current").stdout.strip()
+    has = host.on(issuer, fleet.known_hosts, f"readlink {CURRENT}").stdout.strip()
     ours = wheels.release(notify=bool(fleet.notify.events))
     if has != ours:
         raise RefusedError(
@@ -114,5 +115,5 @@ def left(fleet: Fleet, issuer: Machine) -> list[str]:
     Raises:
         HostError: the issuer cannot be reached.
     """
-    lines = host.on(issuer, fleet.known_hosts, "cat /etc/certsync/left").stdout.splitlines()
+    lines = host.on(issuer, fleet.known_hosts, f"cat {ISSUER.left}").stdout.splitlines()
     return [line for line in lines if line and not line.startswith("#")]

@@ -19,8 +19,9 @@ from typing import Any
 
 from certsync.alerts import Message
 from certsync.errors import NotifyError
+from certsync.files import write_whole
 from certsync.fleet import Fleet
-from certsync.store import Store, write_whole
+from certsync.store import Store
 from certsync.terminal import harmless
 
 SET = "certsync notify --set"

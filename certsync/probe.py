@@ -8,35 +8,13 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from certsync.proof import Served, Unreachable
+
 SECONDS = 5.0
 """How long one handshake may take."""
-
-
-@dataclass(frozen=True)
-class Served:
-    """What a handshake showed."""
-
-    chain: tuple[bytes, ...]
-    """Certificates as sent, DER, leaf first."""
-
-    refusal: str
-    """Why a client that trusts the roots would refuse it; empty: it would not."""
-
-    not_before: datetime | None = None
-    """From when the leaf is valid; None: a client would refuse it."""
-
-
-@dataclass(frozen=True)
-class Unreachable:
-    """No handshake came about, and why."""
-
-    why: str
-    no_route: bool = False
-    """Whether this machine has no way out to such an address at all: it says nothing about it."""
 
 
 def probe(

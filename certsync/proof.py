@@ -10,7 +10,6 @@ from enum import Enum
 from typing import Any
 
 from certsync.generation import Manifest, number_text
-from certsync.probe import Served, Unreachable
 
 
 class Verdict(str, Enum):
@@ -27,6 +26,29 @@ class Verdict(str, Enum):
 
     UNREACHABLE = "unreachable"
     """No handshake came about."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a handshake showed."""
+
+    chain: tuple[bytes, ...]
+    """Certificates as sent, DER, leaf first."""
+
+    refusal: str
+    """Why a client that trusts the roots would refuse it; empty: it would not."""
+
+    not_before: datetime | None = None
+    """From when the leaf is valid; None: a client would refuse it."""
+
+
+@dataclass(frozen=True)
+class Unreachable:
+    """No handshake came about, and why."""
+
+    why: str
+    no_route: bool = False
+    """Whether this machine has no way out to such an address at all: it says nothing about it."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,18 +10,15 @@ from datetime import datetime, timedelta
 from time import sleep
 
 from certsync.errors import StoreError
-from certsync.fleet import SYSTEM_ROOTS, Fleet, Machine
+from certsync.fleet import Fleet, Machine
 from certsync.generation import Manifest
 from certsync.probe import probe
 from certsync.proof import Proof, Verdict, judge
-from certsync.store import Store
 
 AT_ONCE = 16
 TLS_PORT = 443
 PATIENCE = timedelta(seconds=10)
 """How long a reload may take: it returns before nginx's new workers serve."""
-
-PEM_BLOCK = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -35,22 +31,6 @@ class Expected:
 
     manifests: tuple[Manifest, ...]
     roots: str
-
-
-def expected(fleet: Fleet, store: Store) -> Expected:
-    """Return what every backend should serve, from what the issuer's live link points to.
-
-    Raises:
-        StoreError: the store cannot be read.
-    """
-    manifests = store.manifests(fleet.lineage)
-    current = manifests.get(store.current(fleet.lineage) or 0)
-    roots = str(store.roots) if fleet.authority.roots else SYSTEM_ROOTS
-    chain: tuple[bytes, ...] = ()
-    if current is not None:
-        pem = store.files(fleet.lineage, current.number)["fullchain.pem"].decode()
-        chain = tuple(ssl.PEM_cert_to_DER_cert(block) for block in PEM_BLOCK.findall(pem))
-    return Expected(current, chain, tuple(manifests.values()), roots)
 
 
 def prove(hosts: Sequence[Machine], fleet: Fleet, wanted: Expected, now: datetime) -> list[Proof]:

@@ -20,12 +20,9 @@ from certsync import host, process, receiver
 from certsync.errors import HostError, KeyRefusedError, UnreachableError
 from certsync.fleet import Fleet, Machine
 from certsync.generation import number_text
+from certsync.paths import PUSH_HOME, PUSH_RUNTIME, PUSHING_USER, RECEIVER
 from certsync.rollout import Standing
 
-PUSHING_USER = "certsync-push"
-PUSH_HOME = Path("/var/lib/certsync-push")
-RUNTIME = Path("/run/certsync-push")
-RECEIVER = "/usr/local/lib/certsync/receiver"
 AT_ONCE = 16
 """Replicas worked on at the same time."""
 
@@ -217,7 +214,7 @@ class Backend:
             "-o", "UpdateHostKeys=no", "-o", f"ConnectTimeout={host.CONNECT_SECONDS}",
             "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3",
             "-o", f"KexAlgorithms=^{host.KEX}", "-o", "PreferredAuthentications=publickey",
-            "-o", f"ControlPath={RUNTIME}/ssh/{os.getpid()}-%C",
+            "-o", f"ControlPath={PUSH_RUNTIME}/ssh/{os.getpid()}-%C",
             "-l", receiver.RECEIVING_USER, "-p", str(self.machine.ssh_port),
         ]  # fmt: skip
 
@@ -302,9 +299,9 @@ def standings(lineage: str, among: Sequence[Backend]) -> list[Standing]:
 
 def open_runtime() -> None:
     """Have the folder, in memory, where the pushing user keeps its open connections."""
-    RUNTIME.mkdir(mode=0o755, exist_ok=True)
-    RUNTIME.chmod(0o755)
-    sockets = RUNTIME / "ssh"
+    PUSH_RUNTIME.mkdir(mode=0o755, exist_ok=True)
+    PUSH_RUNTIME.chmod(0o755)
+    sockets = PUSH_RUNTIME / "ssh"
     sockets.mkdir(mode=0o700, exist_ok=True)
     shutil.chown(sockets, PUSHING_USER, PUSHING_USER)
     for left in sockets.iterdir():
@@ -322,7 +319,7 @@ def outbox(files: dict[str, bytes], name: str) -> Iterator[Path]:
     remove_outbox()
     open_runtime()
     group = PUSHING_USER
-    folder = RUNTIME / "outbox" / name
+    folder = PUSH_RUNTIME / "outbox" / name
     folder.parent.mkdir(mode=0o710)
     shutil.chown(folder.parent, "root", group)
     folder.parent.chmod(0o710)
@@ -343,7 +340,7 @@ def outbox(files: dict[str, bytes], name: str) -> Iterator[Path]:
 
 def remove_outbox() -> None:
     """Remove the copies that a run pushes from, a killed one's too."""
-    shutil.rmtree(RUNTIME / "outbox", ignore_errors=True)
+    shutil.rmtree(PUSH_RUNTIME / "outbox", ignore_errors=True)
 
 
 def _bracketed(address: str) -> str:

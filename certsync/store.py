@@ -1,4 +1,4 @@
-"""The issuer's disk: every path, and the only reading and writing of generations and state.
+"""The issuer's disk: the only reading and writing of generations and state.
 
 A generation is written whole into `staging` and renamed into the archive; what is made live goes
 through the receiver, the same program as on every other backend.
@@ -10,8 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,8 +20,10 @@ from certsync import receiver
 from certsync.compromise import Marks
 from certsync.errors import BrokenStateError, NewerSchemaError, StoreError
 from certsync.fence import Fence
+from certsync.files import write_whole
 from certsync.fleet import Fleet
 from certsync.generation import Manifest, number_text, target
+from certsync.paths import IssuerPaths
 from certsync.state import State
 from certsync.tries import moment
 
@@ -35,81 +35,11 @@ STATE_SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Store:
-    """Where everything is on the issuer. ``root`` is root's alone."""
+class Store(IssuerPaths):
+    """What is on the issuer's disk."""
 
-    root: Path = receiver.HOME
-    state: Path = Path("/var/lib/certsync")
     lineage: str = ""
     """The lineage that `fleet` is about; empty: the first, and the fleet knows of the others."""
-
-    # Paths
-
-    @property
-    def fleet_file(self) -> Path:
-        """The rendered fleet."""
-        return self.root / "fleet.json"
-
-    @property
-    def origin(self) -> Path:
-        """The fleet file it was rendered from: SHA-256, when and by whom."""
-        return self.root / "fleet-origin.json"
-
-    @property
-    def marker(self) -> Path:
-        """The file that says: this host is the issuer."""
-        return self.root / "issuer"
-
-    @property
-    def left(self) -> Path:
-        """Who has been in the fleet and is not any more, a name a line."""
-        return self.root / "left"
-
-    @property
-    def directory_bundle(self) -> Path:
-        """What verifies the CA's own HTTPS, where the fleet file names one."""
-        return self.root / "directory-bundle.pem"
-
-    @property
-    def roots(self) -> Path:
-        """What verifies issued certificates, where the fleet file names one."""
-        return self.root / "roots.pem"
-
-    @property
-    def webroot(self) -> Path:
-        """The folder from which nginx serves challenge files."""
-        return self.state / "webroot"
-
-    @property
-    def state_file(self) -> Path:
-        """What is remembered between runs."""
-        return self.state / "state.json"
-
-    @property
-    def binding_key(self) -> Path:
-        """The secret of an external account binding, put there by a person."""
-        return self.root / "eab-hmac-key"
-
-    @property
-    def notify_urls(self) -> Path:
-        """Where messages go: a URL a line, each a secret; `certsync notify --set` writes it."""
-        return self.root / "notify-urls"
-
-    def account(self, directory: str) -> Path:
-        """Return the folder of the account at a CA."""
-        return self.root / "accounts" / hashlib.sha256(directory.encode()).hexdigest()[:16]
-
-    def pending(self, lineage: str) -> Path:
-        """Return the folder of an order that is not finished."""
-        return self.root / "pending" / lineage
-
-    def archive(self, lineage: str) -> Path:
-        """Return the folder of all generations."""
-        return self.root / "archive" / lineage
-
-    def live(self, lineage: str) -> Path:
-        """Return the link to the current generation."""
-        return self.root / "live" / lineage
 
     # Reading
 
@@ -411,25 +341,3 @@ def generation_files(key: bytes, certificate: Certificate) -> dict[str, bytes]:
 def sums(files: dict[str, bytes]) -> dict[str, str]:
     """Return the SHA-256, in hex, of each file."""
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-
-
-def write_whole(path: Path, content: bytes, *, mode: int) -> None:
-    """Replace a file in one rename, so that a reader sees the old or the new one, on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as sink:
-            os.fchmod(sink.fileno(), mode)
-            sink.write(content)
-            sink.flush()
-            os.fsync(sink.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    receiver.sync_folder(path.parent)
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a folder and what is in it; nothing happens if it is not there."""
-    shutil.rmtree(folder, ignore_errors=True)

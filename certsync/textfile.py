@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from certsync.store import write_whole
+from certsync.files import write_whole
 
 NAME = "certsync.prom"
 MODE = 0o644

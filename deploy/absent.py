@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import shlex
 
-from certsync import receiver, replication
+from certsync import paths, receiver
 from certsync.fleet import Fleet
 from certsync.options import SiteKind
+from certsync.paths import PROGRAMS, RECEIVER, TICKETS_UNIT, UNITS, VERIFY_UNIT
 from certsync.survey import Survey
 from deploy import issuer, renewal, replica, step
-from deploy.backend import PROGRAM, PROGRAMS, TICKETS_UNIT, UNITS, VERIFY_UNIT
 from deploy.step import Steps
 
 ARCHIVE, LIVE = f"{receiver.HOME}/archive", f"{receiver.HOME}/live"
@@ -29,8 +29,8 @@ def issuing(seen: Survey) -> Steps:
     """Take away all that makes a host the issuer: accounts, push key, state, certsync itself."""
     # What a killed run has left there is readable for a group whose number is given away again.
     for name, path in (
-        ("No generation on its way", str(replication.RUNTIME)),
-        ("No rehearsal", "/run/certsync-rehearsal"),
+        ("No generation on its way", str(paths.PUSH_RUNTIME)),
+        ("No rehearsal", str(paths.REHEARSAL)),
     ):
         yield step.absent(seen, name, path)
     yield step.no_user(seen, "No pushing user", issuer.USER)
@@ -40,12 +40,12 @@ def issuing(seen: Survey) -> Steps:
         ("No accounts", f"{issuer.STORE.root}/accounts"),
         ("No open orders", f"{issuer.STORE.root}/pending"),
         ("No state", str(issuer.STORE.state)),
-        ("No certsync", issuer.OPT),
+        ("No certsync", paths.OPT),
         ("No command", "/usr/local/bin/certsync"),
         ("Nothing that starts a run", renewal.PROGRAM),
         ("No rendered fleet", str(issuer.STORE.fleet_file)),
         ("No note where it came from", str(issuer.STORE.origin)),
-        ("No list of machines", f"{issuer.STORE.root}/machines"),
+        ("No list of machines", str(issuer.STORE.machines)),
         ("No list of who has left", str(issuer.STORE.left)),
         ("No roots of the CA's HTTPS", str(issuer.STORE.directory_bundle)),
         ("No roots of issued certificates", str(issuer.STORE.roots)),
@@ -93,7 +93,7 @@ def programs(seen: Survey) -> Steps:
     unit = step.absent(seen, "No unit of it", VERIFY)
     yield unit
     yield step.command("systemd forgets it", "systemctl daemon-reload", needed=bool(unit.script))
-    yield step.absent(seen, "No receiver", PROGRAM)
+    yield step.absent(seen, "No receiver", RECEIVER)
     yield step.absent(seen, "No folder of the programs", PROGRAMS)
     yield step.absent(seen, "No staging", f"{receiver.HOME}/staging")
 

@@ -12,7 +12,8 @@ from gevent.lock import RLock
 from pyinfra.api import FactBase, Host
 from pyinfra.api.exceptions import PyinfraError
 
-CERTSYNC = "/opt/certsync/current/bin/certsync"
+from certsync.paths import CERTSYNC
+
 TOGETHER = ("issue", "replicate", "tickets", "prove")
 """What one question is asked about all at once, in the order in which a deploy has it done."""
 

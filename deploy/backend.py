@@ -10,16 +10,12 @@ from certsync import look, receiver, templates
 from certsync.errors import CertsyncError
 from certsync.fleet import Fleet, Machine
 from certsync.options import SiteKind, WebAccess
+from certsync.paths import PROGRAMS, RECEIVER, TICKETS_UNIT, UNITS, VERIFY_UNIT
 from certsync.programs import text_of
 from certsync.survey import Survey
 from deploy import step
 from deploy.step import Step, Steps
 
-PROGRAMS = "/usr/local/lib/certsync"
-PROGRAM = f"{PROGRAMS}/receiver"
-UNITS = "/etc/systemd/system"
-VERIFY_UNIT = "certsync-verify.service"
-TICKETS_UNIT = "certsync-tickets.service"
 UNFINISHED = "/run/certsync-candidate"
 EVERYBODY = "allow 'Nginx Full'"
 HTTP2_DIRECTIVE_SINCE = (1, 25, 1)
@@ -42,7 +38,7 @@ def configure(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool = Fal
     """
     yield step.directory(seen, "Folder of the programs", PROGRAMS)
     source = templates.PACKAGE / "receiver.py"
-    yield step.file(seen, "Receiver", PROGRAM, source.read_text(), mode="755")
+    yield step.file(seen, "Receiver", RECEIVER, source.read_text(), mode="755")
     units = dict(_units(fleet, seen))
     yield from units.values()
     yield step.units_read(seen, units)
@@ -82,7 +78,7 @@ def _placeholder(each: Fleet, fleet: Fleet, seen: Survey) -> Step:
     which = f" of {each.lineage}" if each.lineage != fleet.lineage else ""
     return step.command(
         f"Placeholder certificate, generation 0000{which}",
-        shlex.join([PROGRAM, "placeholder", *each.names]),
+        shlex.join([RECEIVER, "placeholder", *each.names]),
         needed=live is None or live.kind != "l",
     )
 

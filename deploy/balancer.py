@@ -12,9 +12,9 @@ from certsync import capacity, gate, templates
 from certsync.errors import CertsyncError
 from certsync.fleet import Fleet, Machine
 from certsync.gate import Gate
+from certsync.paths import PROGRAMS, UNITS
 from certsync.survey import Survey
 from deploy import step
-from deploy.backend import PROGRAMS, UNITS
 from deploy.progress import event, is_dry
 from deploy.step import Step, Steps
 

@@ -13,20 +13,18 @@ from pathlib import Path
 
 from pyinfra.api import Host
 
-from certsync import replication, templates, wheels
+from certsync import paths, templates, wheels
 from certsync.fleet import Fleet, Machine
 from certsync.look import BALANCER, MARK
-from certsync.store import Store
 from certsync.survey import Survey
 from deploy import fellows, step
 from deploy.replica import host_keys
 from deploy.step import Content, Step, Steps
 
-OPT = "/opt/certsync"
-PUSH = str(replication.PUSH_HOME)
+PUSH = str(paths.PUSH_HOME)
 KNOWN_HOSTS = f"{PUSH}/known_hosts"
-USER = replication.PUSHING_USER
-STORE = Store()
+USER = paths.PUSHING_USER
+STORE = paths.IssuerPaths()
 
 Others = Mapping[str, Survey]
 """What other hosts of the fleet are like, by their names."""
@@ -62,7 +60,7 @@ def configure(
     have.
     """
     yield installed(seen, notify=bool(fleet.notify.events))
-    target = f"{OPT}/current/bin/certsync"
+    target = f"{paths.OPT}/current/bin/certsync"
     yield step.link(seen, "certsync on the path", "/usr/local/bin/certsync", target)
     yield step.directory(seen, "State", str(STORE.state))
     for folder in ("", "/.well-known", "/.well-known/acme-challenge"):
@@ -154,7 +152,7 @@ def _rendered_fleet(fleet: Fleet, fleet_sum: str, seen: Survey) -> Steps:
     yield step.file(seen, "Where it comes from", origin_file, note, mode="600")
     machines = "".join(f"{each.name}\n" for each in fleet.backends)
     machines += "".join(f"{each.name} {BALANCER}\n" for each in fleet.balancers)
-    yield step.file(seen, "Known machines", f"{STORE.root}/machines", machines, mode="600")
+    yield step.file(seen, "Known machines", str(STORE.machines), machines, mode="600")
     marker = f"# {MARK}: this host is the issuer of {fleet.lineage}\n"
     yield step.file(seen, "Marker of the issuer", str(STORE.marker), marker, mode="600")
 
@@ -191,12 +189,12 @@ def installed(seen: Survey, *, notify: bool) -> Step:
     """
     name = "certsync in its own virtual environment"
     release = wheels.release(notify=notify)
-    current = seen.entries.get(f"{OPT}/current")
+    current = seen.entries.get(f"{paths.OPT}/current")
     if current is not None and current.target == release and seen.certsync_works:
         return Step(name)
     # It must load what it will need at night, before anything calls it.
     needed = "import certsync.issuance, apprise" if notify else "import certsync.issuance"
-    script = f"install -d {OPT} && {shlex.join(['new_release', release, needed])}"
+    script = f"install -d {paths.OPT} && {shlex.join(['new_release', release, needed])}"
 
     def files() -> dict[str, Content]:
         brought = wheels.bring(replace(_target(seen), notify=notify))

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from certsync import look, templates, vrrp
 from certsync.fleet import Fleet, Machine
 from certsync.look import PEER_PORT
+from certsync.paths import UNITS
 from certsync.survey import Survey
 from deploy import step
-from deploy.backend import UNITS
 from deploy.step import Change, Step, Steps
 
 FOLDER = "/etc/keepalived"

@@ -10,6 +10,7 @@ from certsync import gate, look
 from certsync.errors import StoreError
 from certsync.fleet import Fleet
 from certsync.look import Adopt, Objection
+from certsync.paths import IssuerPaths
 from deploy import surveys
 from deploy.balancer import CONFIGURATION
 from deploy.progress import event
@@ -33,7 +34,7 @@ UNTOLD = (
     "are about to take away"
 )
 BRING_BACK = "bring it back first, or take it out of the fleet file if it is gone for good"
-DEPLOYED = "/etc/certsync/fleet.json"
+DEPLOYED = str(IssuerPaths().fleet_file)
 
 _lock = RLock()
 _letting_go: dict[int, list[Host]] = {}

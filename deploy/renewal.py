@@ -5,9 +5,9 @@ from __future__ import annotations
 from certsync import templates
 from certsync.fleet import Fleet
 from certsync.options import Scheduler
+from certsync.paths import PROGRAMS, UNITS
 from certsync.survey import Survey
 from deploy import step
-from deploy.backend import PROGRAMS, UNITS
 from deploy.step import Step, Steps
 
 PROGRAM = f"{PROGRAMS}/renew"

@@ -9,9 +9,9 @@ from pyinfra.api import Host
 from certsync import receiver, templates
 from certsync.errors import HostError
 from certsync.fleet import Fleet
+from certsync.paths import PROGRAMS, RECEIVER
 from certsync.survey import Survey
 from deploy import fellows, step
-from deploy.backend import PROGRAM, PROGRAMS
 from deploy.step import Steps
 
 GATE = f"{PROGRAMS}/gate"
@@ -71,7 +71,7 @@ def _tickets_inbox(seen: Survey) -> Steps:
 
 
 def _sudo_rule(seen: Survey) -> step.Step:
-    rule = f'# {templates.HEADER}\n{USER} ALL=(root) NOPASSWD: {PROGRAM} ""\n'
+    rule = f'# {templates.HEADER}\n{USER} ALL=(root) NOPASSWD: {RECEIVER} ""\n'
     if seen.text(SUDO_RULE) == rule:
         return step.Step("Sudo rule")
     changes = step.changed(seen, SUDO_RULE, rule)

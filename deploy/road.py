@@ -9,8 +9,8 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import Host, State, StringCommand, deploy, operation
 
+from certsync.paths import CERTSYNC, CURRENT
 from deploy import answers, surveys
-from deploy.answers import CERTSYNC
 from deploy.progress import event, is_dry, token
 
 
@@ -75,7 +75,7 @@ def issuer_command(
 
     ``where_installed``: nor where certsync is gone already, because a run was cut off after that.
     """
-    if where_installed and not surveys.of(host).has("/opt/certsync/current"):
+    if where_installed and not surveys.of(host).has(CURRENT):
         host.noop("no certsync here any more")
         return
     verb = verb if isinstance(verb, str) else verb()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from certsync import certbot, console, fleet_lock, host, issuer_side
+from certsync import certbot, console, fleet_lock, host, paths
 from certsync.certbot import Mention
 from certsync.commands import walk
 from certsync.commands.deploy import Options
@@ -166,7 +166,7 @@ def _renewal(fleet: Fleet) -> str:
 
 
 def _retire(fleet: Fleet, token: str) -> Completed:
-    command = f"{issuer_side.CERTSYNC} retire-certbot --lock-token {shlex.quote(token)}"
+    command = f"{paths.CERTSYNC} retire-certbot --lock-token {shlex.quote(token)}"
     return host.on(fleet.issuer, fleet.known_hosts, command)
 
 

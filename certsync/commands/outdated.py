@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from certsync import proving, renewal_info, revocation, rollout
 from certsync.errors import CaSilentError, OutdatedError
+from certsync.expected import expected
 from certsync.fleet import Fleet
 from certsync.generation import Manifest, number_text
 from certsync.rollout import Plan
@@ -77,7 +78,7 @@ def _serving_newer(
     machines = [each for each in fleet.holders if each.name in claiming]
     if not machines:
         return {}
-    proofs = proving.prove(machines, fleet, proving.expected(fleet, store), now)
+    proofs = proving.prove(machines, fleet, expected(fleet, store), now)
     numbers = {each.name: each.current for each in plan.standings}
     return {name: numbers[name] for name in rollout.serving_newer(generation, proofs)}
 

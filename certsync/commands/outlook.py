@@ -13,6 +13,7 @@ from typing import Any
 from certsync import proving
 from certsync.commands import issue, prove, replicate, tickets
 from certsync.commands.each_lineage import named
+from certsync.expected import expected
 from certsync.proof import Proof
 from certsync.store import Store
 
@@ -55,6 +56,6 @@ def _proofs(store: Store, now: datetime) -> dict[str, list[Proof]]:
     """Return what every backend serves now, by the lineage's name."""
     fleets = [one.fleet() for one in store.lineages()]
     return {
-        each.lineage: proving.prove(each.holders, each, proving.expected(each, store), now)
+        each.lineage: proving.prove(each.holders, each, expected(each, store), now)
         for each in fleets
     }

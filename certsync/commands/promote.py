@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from certsync import caa, console, fleet_lock, host, issuer_side
+from certsync import caa, console, fleet_lock, host, issuer_side, paths
 from certsync.change import Change
 from certsync.commands import walk
 from certsync.commands.status import row_name
@@ -32,7 +32,6 @@ from certsync.fleet_file.editing import write
 from certsync.gate import proofs_from
 from certsync.plan import HERE, FileChange, Plan, Step
 from certsync.pyinfra_run import Errand
-from certsync.store import Store
 from certsync.succession import (
     Holding,
     is_ordered_anew,
@@ -292,7 +291,7 @@ def _who_is_issuer(wanted: Succession) -> Machine:
         return fleet.issuer
     try:
         marked = host.on(old, fleet.known_hosts, MARKED).stdout.strip()
-        working = host.on(old, fleet.known_hosts, f"{issuer_side.CERTSYNC} --version").status == 0
+        working = host.on(old, fleet.known_hosts, f"{paths.CERTSYNC} --version").status == 0
     except UnreachableError as error:
         raise HostError(error.message, _if_dead(wanted, error.hint)) from None
     # One that has taken over half of the role knows the fleet as well.
@@ -396,7 +395,7 @@ def _account(text: str) -> str:
 def _tell_what_is_left(wanted: Succession, *, pinned: bool) -> None:
     fleet, name = wanted.fleet, wanted.fleet.issuer_name
     if pinned:
-        place = Store().account(fleet.authority.directory)
+        place = paths.IssuerPaths().account(fleet.authority.directory)
         told = host.on(fleet.issuer, fleet.known_hosts, f"cat {place}/account.json").stdout
         account = _account(told)
         console.warn(f"put this account into the CAA record: accounturi={account}")

@@ -11,6 +11,7 @@ from typing import Any
 from certsync import proving
 from certsync.commands import issue
 from certsync.compromise import RETURNED
+from certsync.expected import expected
 from certsync.fleet import Fleet
 from certsync.generation import number_text
 from certsync.proof import Proof, Verdict
@@ -109,7 +110,7 @@ def prove(store: Store, now: datetime, proven: Callable[[], Proofs] | None = Non
 
 def _of_lineage(store: Store, now: datetime, proven: Callable[[], Proofs] | None) -> Seen:
     fleet = store.fleet()
-    wanted = proving.expected(fleet, store)
+    wanted = expected(fleet, store)
     marks = store.compromised(fleet.lineage)
     shown = fleet.balancers if fleet.passthrough else ()
     # Through a balancer a handshake takes twice as long as to a backend.

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from certsync import fleet_lock, gate, host, issuer_side, overrides, rehearsal, templates
+from certsync import fleet_lock, gate, host, issuer_side, overrides, paths, rehearsal, templates
 from certsync.differences import undeployed
 from certsync.errors import HostError
 from certsync.fleet import Fleet, Machine
@@ -61,7 +61,7 @@ def rehearse(path: Path, asked: str, tell: Tell) -> list[Finding]:
 
 def _on_issuer(fleet: Fleet, directory: str, token: str) -> list[Finding]:
     words = f"rehearse-here --directory {shlex.quote(directory)} --lock-token {shlex.quote(token)}"
-    command = f"{issuer_side.CERTSYNC} {words}"
+    command = f"{paths.CERTSYNC} {words}"
     done = host.on(fleet.issuer, fleet.known_hosts, command, seconds=SECONDS)
     try:
         return [Finding.from_json(each) for each in json.loads(done.stdout)["findings"]]

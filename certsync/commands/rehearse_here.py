@@ -15,15 +15,16 @@ from pathlib import Path
 from certsync import canary, receiver, replication, webroot
 from certsync.canary import Sighting
 from certsync.errors import CertsyncError, HostError
+from certsync.files import remove_folder
 from certsync.fleet import Fleet
 from certsync.generation import Manifest
+from certsync.paths import REHEARSAL
 from certsync.rehearsal import NUMBER, Finding
 from certsync.replication import Answer, Backend
-from certsync.store import Store, generation_files, remove_folder, sums
+from certsync.store import Store, generation_files, sums
 
 Tell = Callable[[str], None]
 
-FOLDER = Path("/run/certsync-rehearsal")
 RECEIVED = "received with rsync, then checked by its receiver and by nginx"
 CHECKED = "checked by nginx"
 
@@ -89,15 +90,15 @@ def _of_lineage(store: Store, directory: str, now: datetime, tell: Tell) -> list
 def _scratch(store: Store) -> Iterator[Scratch]:
     _clear(store)
     # Made by its owner alone, before anything is in it.
-    FOLDER.mkdir(mode=0o700)
+    REHEARSAL.mkdir(mode=0o700)
     try:
-        yield Scratch(FOLDER / "etc", FOLDER / "var", real=store)
+        yield Scratch(REHEARSAL / "etc", REHEARSAL / "var", real=store)
     finally:
         _clear(store)
 
 
 def _clear(store: Store) -> None:
-    remove_folder(FOLDER)
+    remove_folder(REHEARSAL)
     replication.remove_outbox()
     webroot.clear(store.webroot)
 

@@ -21,6 +21,7 @@ from certsync.errors import (
     VetoError,
     in_our_words,
 )
+from certsync.expected import expected
 from certsync.fleet import Fleet
 from certsync.generation import Manifest, number_text
 from certsync.proof import Proof, Verdict
@@ -283,7 +284,7 @@ def _heal(hour: Hour, newest: Manifest) -> None:
 
 def _prove(hour: Hour) -> None:
     fleet, store = hour.fleet, hour.store
-    hour.proofs = proving.prove(fleet.holders, fleet, proving.expected(fleet, store), hour.now)
+    hour.proofs = proving.prove(fleet.holders, fleet, expected(fleet, store), hour.now)
 
 
 def _ask_ca(hour: Hour, newest: Manifest) -> None:

@@ -20,6 +20,7 @@ from certsync.errors import (
     UnreachableError,
     VetoError,
 )
+from certsync.expected import expected
 from certsync.fleet import Fleet
 from certsync.generation import number_text
 from certsync.proof import Proof, Verdict
@@ -337,7 +338,7 @@ def _plan(
 
 
 def _proofs(fleet: Fleet, store: Store, now: datetime, *, patiently: bool) -> list[Proof]:
-    wanted = proving.expected(fleet, store)
+    wanted = expected(fleet, store)
     if not patiently:
         return proving.prove(fleet.holders, fleet, wanted, now)
     return proving.prove_patiently(fleet.holders, fleet, wanted, now)

@@ -17,8 +17,8 @@ from certsync.fleet import Fleet
 from certsync.fleet_file import read_fleet
 from certsync.gate import proofs_from, proxy_port
 from certsync.options import Provider
-from certsync.probe import Served, Unreachable, probe
-from certsync.proof import Proof, Verdict, judge
+from certsync.probe import probe
+from certsync.proof import Proof, Served, Unreachable, Verdict, judge
 from certsync.report import Row
 
 AT_ONCE = 16

@@ -18,10 +18,12 @@ from certsync.certbot import Public
 from certsync.certificate import belongs, key_pem, load_key
 from certsync.commands import issue
 from certsync.errors import RolloutError, StoreError
+from certsync.expected import expected
+from certsync.files import write_whole
 from certsync.fleet import Fleet
 from certsync.generation import Manifest, number_text
 from certsync.proof import Verdict
-from certsync.store import Store, generation_files, sums, write_whole
+from certsync.store import Store, generation_files, sums
 
 Tell = Callable[[str], None]
 
@@ -122,7 +124,7 @@ def retire_certbot(store: Store, now: datetime, home: Path = Path(certbot.HOME))
     after = certbot.not_renewed(before)
     if after == before:
         return []
-    proofs = proving.prove(fleet.holders, fleet, proving.expected(fleet, store), now)
+    proofs = proving.prove(fleet.holders, fleet, expected(fleet, store), now)
     if behind := [f"{each.name}: {each.why}" for each in proofs if _is_not_proven(each.verdict)]:
         raise RolloutError(
             f"certbot goes on renewing {fleet.lineage}, because not every backend serves the "

@@ -13,6 +13,7 @@ from datetime import datetime
 from certsync import keyring, proving, replication, resumption, steps
 from certsync.commands import fence
 from certsync.errors import TicketsError
+from certsync.expected import expected
 from certsync.fleet import Fleet, Machine
 from certsync.proof import Proof, Verdict
 from certsync.replication import Backend
@@ -197,7 +198,7 @@ def _whole(store: Store) -> Store:
 
 def _proofs(store: Store, fleet: Fleet, now: datetime) -> Proofs:
     return {
-        each.lineage: proving.prove(each.holders, each, proving.expected(each, store), now)
+        each.lineage: proving.prove(each.holders, each, expected(each, store), now)
         for each in fleet.lineages
     }
 

@@ -9,7 +9,7 @@ import tomlkit
 from tomlkit.items import Table
 
 from certsync.change import Addition, Change
-from certsync.store import write_whole
+from certsync.files import write_whole
 
 HEADER = re.compile(r"\s*\[")
 

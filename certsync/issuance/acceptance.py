@@ -11,8 +11,8 @@ from pathlib import Path
 from certsync import certificate, receiver
 from certsync.certificate import Certificate
 from certsync.errors import OrderFailedError, StoreError
+from certsync.files import write_whole
 from certsync.issuance.order import Pending
-from certsync.store import write_whole
 
 Tell = Callable[[str], None]
 

@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from certsync import certificate, registration
 from certsync.errors import CaError, CaSilentError, StoreError
+from certsync.files import write_whole
 from certsync.fleet import Authority
 from certsync.issuance.binding import Binding
 from certsync.issuance.client import Client
 from certsync.issuance.clock import clock_finding, unverified_date
 from certsync.issuance.network import Network
 from certsync.issuance.problem import NO_ACME, kind, told
-from certsync.store import write_whole
 
 
 def account_key(folder: Path) -> josepy.JWKEC:

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from certsync import registration, steps
 from certsync.certificate import Certificate
 from certsync.errors import CaError, CertsyncError, OrderFailedError, StoreError
+from certsync.files import remove_folder
 from certsync.fleet import SYSTEM_ROOTS, Fleet
 from certsync.generation import Manifest
 from certsync.issuance.acceptance import Acceptance, client_context
@@ -26,7 +27,7 @@ from certsync.issuance.order import (
     validate,
 )
 from certsync.steps import Step
-from certsync.store import Store, remove_folder
+from certsync.store import Store
 from certsync.tries import KEY_PROBLEMS
 
 Tell = Callable[[str], None]

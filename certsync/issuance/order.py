@@ -19,13 +19,13 @@ from acme import challenges, client, errors, messages
 from certsync import certificate
 from certsync.certificate import PrivateKey
 from certsync.errors import CaBusyError, CaError, CaSilentError, CertsyncError
+from certsync.files import remove_folder, write_whole
 from certsync.fleet import Fleet
 from certsync.generation import Manifest
 from certsync.issuance import problem
 from certsync.issuance.client import Client, new_order
 from certsync.issuance.network import retry_after
 from certsync.issuance.problem import told
-from certsync.store import remove_folder, write_whole
 from certsync.webroot import present
 
 MOST_CHAINS = 10

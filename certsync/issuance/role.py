@@ -7,6 +7,7 @@ from collections.abc import Callable
 from acme import messages
 
 from certsync.errors import CertsyncError
+from certsync.files import remove_folder
 from certsync.fleet import SYSTEM_ROOTS, Fleet
 from certsync.issuance.account import (
     account_key,
@@ -17,7 +18,7 @@ from certsync.issuance.account import (
 )
 from certsync.issuance.network import Network
 from certsync.issuance.problem import kind, told
-from certsync.store import Store, remove_folder
+from certsync.store import Store
 
 Tell = Callable[[str], None]
 

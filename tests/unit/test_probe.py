@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from certsync.certificate import parse_chain
-from certsync.probe import Served, Unreachable, probe
+from certsync.probe import probe
+from certsync.proof import Served, Unreachable
 from tests.unit.test_receiver import NAME, make_pair
 
 

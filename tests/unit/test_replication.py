@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from certsync import process, replication
+from certsync import paths, process, replication
 from certsync.commands import tickets
 from certsync.errors import HostError, UnreachableError
 from certsync.replication import Backend
@@ -125,7 +125,7 @@ def test_all_questions_go_through_one_connection_as_the_pushing_user() -> None:
 def test_the_issuers_own_receiver_is_asked_without_ssh() -> None:
     says(GOOD)
     Backend(machine("backend-01", 11), local=True).ask("current", NAME, 0)
-    assert (Fake.started[0].argv, Fake.started[0].user) == ([replication.RECEIVER], None)
+    assert (Fake.started[0].argv, Fake.started[0].user) == ([paths.RECEIVER], None)
 
 
 def test_a_receiver_whose_patience_has_ended_is_started_again_once() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from certsync import templates, wheels
+from certsync import paths, templates, wheels
 from certsync.errors import HostError
 from certsync.fleet import Fleet
 from certsync.options import Site, SiteKind
@@ -201,7 +201,7 @@ def test_ufw_is_switched_on_only_with_the_operators_way_in() -> None:
 
 def test_certsync_that_is_there_and_does_not_start_is_installed_again() -> None:
     release = wheels.release()
-    entries = {f"{issuer.OPT}/current": Entry("l", target=release)}
+    entries = {f"{paths.OPT}/current": Entry("l", target=release)}
     works = Survey(entries=entries, certsync_works=True)
     assert not issuer.installed(works, notify=False).script
     assert issuer.installed(replace(works, certsync_works=False), notify=False).script
