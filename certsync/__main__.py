@@ -1,5 +1,5 @@
 """`python -m certsync`."""
 
-from certsync.cli import main
+from certsync.main import main
 
 main()

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import shlex
 
-from certsync import paths, receiver
-from certsync.fleet import Fleet
-from certsync.options import SiteKind
-from certsync.paths import PROGRAMS, RECEIVER, TICKETS_UNIT, UNITS, VERIFY_UNIT
-from certsync.survey import Survey
+from certsync.model import paths
+from certsync.model.fleet import Fleet
+from certsync.model.options import SiteKind
+from certsync.model.paths import PROGRAMS, RECEIVER, TICKETS_UNIT, UNITS, VERIFY_UNIT
+from certsync.operator.hosts.survey import Survey
+from certsync.programs import receiver
 from deploy import issuer, renewal, replica, step
 from deploy.step import Steps
 

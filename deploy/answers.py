@@ -12,7 +12,7 @@ from gevent.lock import RLock
 from pyinfra.api import FactBase, Host
 from pyinfra.api.exceptions import PyinfraError
 
-from certsync.paths import CERTSYNC
+from certsync.model.paths import CERTSYNC
 
 TOGETHER = ("issue", "replicate", "tickets", "prove")
 """What one question is asked about all at once, in the order in which a deploy has it done."""

@@ -6,13 +6,14 @@ import json
 import shlex
 from collections.abc import Callable, Collection, Mapping
 
-from certsync import look, receiver, templates
-from certsync.errors import CertsyncError
-from certsync.fleet import Fleet, Machine
-from certsync.options import SiteKind, WebAccess
-from certsync.paths import PROGRAMS, RECEIVER, TICKETS_UNIT, UNITS, VERIFY_UNIT
-from certsync.programs import text_of
-from certsync.survey import Survey
+from certsync.model.errors import CertsyncError
+from certsync.model.fleet import Fleet, Machine
+from certsync.model.options import SiteKind, WebAccess
+from certsync.model.paths import PROGRAMS, RECEIVER, TICKETS_UNIT, UNITS, VERIFY_UNIT
+from certsync.operator.hosts import look
+from certsync.operator.hosts.survey import Survey
+from certsync.operator.rendering import templates
+from certsync.programs import FOLDER, receiver, text_of
 from deploy import step
 from deploy.step import Step, Steps
 
@@ -37,7 +38,7 @@ def configure(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool = Fal
     ``adopt``: sites of somebody else's are put aside.
     """
     yield step.directory(seen, "Folder of the programs", PROGRAMS)
-    source = templates.PACKAGE / "receiver.py"
+    source = FOLDER / "receiver.py"
     yield step.file(seen, "Receiver", RECEIVER, source.read_text(), mode="755")
     units = dict(_units(fleet, seen))
     yield from units.values()

@@ -8,12 +8,13 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from certsync import capacity, gate, templates
-from certsync.errors import CertsyncError
-from certsync.fleet import Fleet, Machine
-from certsync.gate import Gate
-from certsync.paths import PROGRAMS, UNITS
-from certsync.survey import Survey
+from certsync.model.errors import CertsyncError
+from certsync.model.fleet import Fleet, Machine
+from certsync.model.paths import PROGRAMS, UNITS
+from certsync.operator.balancer import capacity, gate
+from certsync.operator.balancer.gate import Gate
+from certsync.operator.hosts.survey import Survey
+from certsync.operator.rendering import templates
 from deploy import step
 from deploy.progress import event, is_dry
 from deploy.step import Step, Steps

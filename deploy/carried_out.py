@@ -15,9 +15,9 @@ from pyinfra import host
 from pyinfra.api import Host, State, StringCommand, operation
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from certsync.errors import CertsyncError
+from certsync.model.errors import CertsyncError
+from certsync.operator.hosts.survey import Survey
 from certsync.programs import text_of
-from certsync.survey import Survey
 from deploy import answers, archive, progress, surveys
 from deploy.step import Step, refused
 

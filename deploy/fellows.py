@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from pyinfra.api import Host, State, StringCommand, operation
 
-from certsync.survey import Survey
+from certsync.operator.hosts.survey import Survey
 from deploy import surveys
 from deploy.carried_out import Commands
 

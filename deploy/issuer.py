@@ -13,10 +13,12 @@ from pathlib import Path
 
 from pyinfra.api import Host
 
-from certsync import paths, templates, wheels
-from certsync.fleet import Fleet, Machine
-from certsync.look import BALANCER, MARK
-from certsync.survey import Survey
+from certsync.model import paths
+from certsync.model.fleet import Fleet, Machine
+from certsync.operator.hosts import wheels
+from certsync.operator.hosts.look import BALANCER, MARK
+from certsync.operator.hosts.survey import Survey
+from certsync.operator.rendering import templates
 from deploy import fellows, step
 from deploy.replica import host_keys
 from deploy.step import Content, Step, Steps
@@ -193,7 +195,7 @@ def installed(seen: Survey, *, notify: bool) -> Step:
     if current is not None and current.target == release and seen.certsync_works:
         return Step(name)
     # It must load what it will need at night, before anything calls it.
-    needed = "import certsync.issuance, apprise" if notify else "import certsync.issuance"
+    needed = f"import certsync.issuer.ca.issuance{', apprise' if notify else ''}"
     script = f"install -d {paths.OPT} && {shlex.join(['new_release', release, needed])}"
 
     def files() -> dict[str, Content]:

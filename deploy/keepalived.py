@@ -9,11 +9,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from certsync import look, templates, vrrp
-from certsync.fleet import Fleet, Machine
-from certsync.look import PEER_PORT
-from certsync.paths import UNITS
-from certsync.survey import Survey
+from certsync.model.fleet import Fleet, Machine
+from certsync.model.paths import UNITS
+from certsync.operator.balancer import vrrp
+from certsync.operator.hosts import look
+from certsync.operator.hosts.look import PEER_PORT
+from certsync.operator.hosts.survey import Survey
+from certsync.operator.rendering import templates
 from deploy import step
 from deploy.step import Change, Step, Steps
 

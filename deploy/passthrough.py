@@ -9,11 +9,11 @@ from functools import partial
 from pyinfra import host
 from pyinfra.api import FactBase, Host
 
-from certsync import templates
-from certsync.fleet import Fleet, Machine
-from certsync.gate import Seen, drained, knocks, proofs_from, proxy_port, read
-from certsync.proof import Proof
-from certsync.survey import Survey
+from certsync.model.fleet import Fleet, Machine
+from certsync.model.proof import Proof
+from certsync.operator.balancer.gate import Seen, drained, knocks, proofs_from, proxy_port, read
+from certsync.operator.hosts.survey import Survey
+from certsync.programs import text_of
 from deploy import answers, step
 from deploy.balancer import CONFIGURATION, SOCKET, configuration, haproxy, tell_gates
 from deploy.step import Steps
@@ -24,7 +24,7 @@ class Listening(FactBase[list[str]]):
 
     def command(self, questions: str) -> str:
         """Return the command; ``questions`` is JSON, see `certsync.knock`."""
-        program = (templates.PACKAGE / "knock.py").read_text()
+        program = text_of("knock.py")
         words = shlex.join(["python3", "-IS", "-c", program, questions])
         return f"( {words} ) 2>/dev/null || :"
 

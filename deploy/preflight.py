@@ -6,11 +6,12 @@ from gevent.lock import RLock
 from pyinfra.api import Host, State
 from pyinfra.api.exceptions import PyinfraError
 
-from certsync import gate, look
-from certsync.errors import StoreError
-from certsync.fleet import Fleet
-from certsync.look import Adopt, Objection
-from certsync.paths import IssuerPaths
+from certsync.model.errors import StoreError
+from certsync.model.fleet import Fleet
+from certsync.model.paths import IssuerPaths
+from certsync.operator.balancer import gate
+from certsync.operator.hosts import look
+from certsync.operator.hosts.look import Adopt, Objection
 from deploy import surveys
 from deploy.balancer import CONFIGURATION
 from deploy.progress import event

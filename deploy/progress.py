@@ -16,7 +16,7 @@ from typing import Any
 
 from pyinfra.api.state import BaseStateCallback, State
 
-from certsync.plan import PHASE
+from certsync.operator.deployment.plan import PHASE
 
 VARIABLE = "CERTSYNC_EVENTS"
 

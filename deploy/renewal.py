@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from certsync import templates
-from certsync.fleet import Fleet
-from certsync.options import Scheduler
-from certsync.paths import PROGRAMS, UNITS
-from certsync.survey import Survey
+from certsync.model.fleet import Fleet
+from certsync.model.options import Scheduler
+from certsync.model.paths import PROGRAMS, UNITS
+from certsync.operator.hosts.survey import Survey
+from certsync.operator.rendering import templates
 from deploy import step
 from deploy.step import Step, Steps
 

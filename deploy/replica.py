@@ -6,11 +6,12 @@ import re
 
 from pyinfra.api import Host
 
-from certsync import receiver, templates
-from certsync.errors import HostError
-from certsync.fleet import Fleet
-from certsync.paths import PROGRAMS, RECEIVER
-from certsync.survey import Survey
+from certsync.model.errors import HostError
+from certsync.model.fleet import Fleet
+from certsync.model.paths import PROGRAMS, RECEIVER
+from certsync.operator.hosts.survey import Survey
+from certsync.operator.rendering import templates
+from certsync.programs import receiver
 from deploy import fellows, step
 from deploy.step import Steps
 

@@ -9,7 +9,7 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import Host, State, StringCommand, deploy, operation
 
-from certsync.paths import CERTSYNC, CURRENT
+from certsync.model.paths import CERTSYNC, CURRENT
 from deploy import answers, surveys
 from deploy.progress import event, is_dry, token
 

@@ -28,10 +28,10 @@ from pyinfra.connectors.util import (
     write_stdin,
 )
 
-from certsync.errors import HostError
-from certsync.frame import AFTER, BEFORE, BEGIN, END
-from certsync.host import cut_off, instead, not_begun, too_late
-from certsync.process import Completed
+from certsync.model.errors import HostError
+from certsync.model.frame import AFTER, BEFORE, BEGIN, END
+from certsync.system.host import cut_off, instead, not_begun, too_late
+from certsync.system.process import Completed
 from deploy.progress import event
 
 BEGIN_SECONDS = 60.0

@@ -9,7 +9,7 @@ from functools import partial
 
 from pyinfra import host, inventory, state
 
-from certsync.look import Adopt
+from certsync.operator.hosts.look import Adopt
 from deploy import (
     absent,
     answers,

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from certsync.errors import CertsyncError
-from certsync.survey import Entry, Survey
+from certsync.model.errors import CertsyncError
+from certsync.operator.hosts.survey import Entry, Survey
 
 Content = str | bytes | Path
 """Of a file that travels: itself, or where it lies on this machine."""

@@ -6,8 +6,8 @@ from gevent import joinall, spawn
 from gevent.lock import RLock
 from pyinfra.api import FactBase, Host, State
 
-from certsync import survey
-from certsync.survey import Survey
+from certsync.operator.hosts import survey
+from certsync.operator.hosts.survey import Survey
 
 
 class Look(FactBase[Survey]):

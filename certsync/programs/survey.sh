@@ -1,7 +1,7 @@
 #!/bin/sh
 # Print what a host is like: all that a deploy has to know of it, in one go. It only reads.
 #
-# Each line is a word and its values; certsync/survey.py reads them. Files whose text matters come
+# Each line is a word and its values; certsync/operator/hosts/survey.py reads them. Files whose text matters come
 # as one archive in base64. Of all others, keys among them, no content leaves the host.
 export LC_ALL=C
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from cryptography import x509
 
-from certsync.certificate import parse_chain
-from certsync.commands.issue import INSISTING, wish
-from certsync.fleet import Fleet
-from certsync.plan import Step, strayed
-from certsync.state import State
-from certsync.tries import Tries
+from certsync.issuer.commands.issue import INSISTING, wish
+from certsync.issuer.state import State
+from certsync.issuer.tries import Tries
+from certsync.model.certificate import parse_chain
+from certsync.model.fleet import Fleet
+from certsync.operator.deployment.plan import Step, strayed
 from lab import Lab, Machine
 from lab.world import CHECKOUT
 
@@ -31,7 +31,7 @@ ISSUE = "certsync issue"
 UNFOUND = "could not find order resulting in the given certificate serial number"
 """What Pebble 2.10 says where the serial of what is replaced begins with a zero byte."""
 
-MOVED = 'import os; del os.environ["LD_PRELOAD"]; from certsync.cli import main; main()'
+MOVED = 'import os; del os.environ["LD_PRELOAD"]; from certsync.main import main; main()'
 """Starts certsync with libfaketime in this process and not in those that it starts."""
 
 

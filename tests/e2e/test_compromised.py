@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from certsync.steps import COMPROMISE, Step
+from certsync.issuer.steps import COMPROMISE, Step
 from lab import Lab, Machine
 from tests.e2e.conftest import BringUp
 from tests.e2e.load import NEW, Load, Target
@@ -27,8 +27,8 @@ REFUSE = "refuse this issuer's push key: nothing was ordered"
 
 WRAPPER = """
 import os, signal, sys
-from certsync import steps
-from certsync.cli import main
+from certsync.issuer import steps
+from certsync.main import main
 
 where, backend = sys.argv[1:]
 take_it = steps.take
@@ -498,7 +498,7 @@ def test_what_the_issuer_before_has_rolled_back_is_not_activated_by_the_next(roa
 
 LOOK_UP = """
 import sys
-from certsync import caa
+from certsync.system import caa
 for pin in caa.look_up(sys.argv[1:], sys.exit):
     print(pin.name, pin.ca, pin.account)
 """

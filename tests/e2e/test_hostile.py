@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from certsync import receiver
+from certsync.programs import receiver
 from lab import Lab, Machine
 from tests.e2e.conftest import BringUp
 from tests.e2e.road import LINEAGE, LIVE, NAME, Road
@@ -846,7 +846,7 @@ def test_the_receiving_user_has_one_rule_and_no_password(siege: Siege) -> None:
 
 HOLD_OUTBOX = """
 import subprocess, sys
-from certsync import replication
+from certsync.issuer.replicas import replication
 with replication.outbox({"privkey.pem": b"secret\\n"}, "0007") as folder:
     print(folder, flush=True)
     subprocess.run(["setpriv", "--reuid", "certsync-push", "--regid", "certsync-push",
@@ -892,8 +892,8 @@ def test_the_pushing_user_can_do_nothing_else_on_the_issuer(siege: Siege, comman
 
 
 STAND = f"""
-from certsync import replication
-from certsync.store import Store
+from certsync.issuer.replicas import replication
+from certsync.issuer.store import Store
 replication.RECEIVE_SECONDS = 3
 with replication.in_touch(Store().fleet()) as among:
     for _, each in replication.each(lambda one: one.standing("{NAME}"), among):

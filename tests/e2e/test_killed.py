@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import pytest
 
-from certsync.steps import RENEWAL, Step
+from certsync.issuer.steps import RENEWAL, Step
 from lab import Lab, Machine
 from tests.e2e.conftest import BringUp
 from tests.e2e.load import NEW, Load, Target
@@ -35,8 +35,8 @@ FOLDER = Path("/root/boundary")
 
 WRAPPER = f"""
 import os, signal, subprocess, sys, time
-from certsync import steps
-from certsync.cli import main
+from certsync.issuer import steps
+from certsync.main import main
 
 wish, where, delay = sys.argv[1:]
 take_it = steps.take

@@ -41,9 +41,9 @@ HTTPServer(("0.0.0.0", {PORT}), Service).serve_forever()
 A_RUN = """\
 import json, pathlib
 from datetime import datetime, timedelta, timezone
-from certsync import alerts, heartbeat, metrics, notification, textfile
-from certsync.proof import Proof
-from certsync.store import Store
+from certsync.issuer.monitoring import alerts, heartbeat, metrics, notification, textfile
+from certsync.model.proof import Proof
+from certsync.issuer.store import Store
 store = Store()
 fleet, now = store.fleet(), datetime.now(timezone.utc)
 proven = json.loads(pathlib.Path("/run/proven.json").read_text())

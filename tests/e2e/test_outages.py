@@ -142,7 +142,7 @@ def test_a_second_operator_is_told_who_holds_the_lock(road: Road) -> None:
     holder = road.issuer.sh(
         "nohup python3 -c 'import sys; sys.path.insert(0, sys.argv[1]); "
         "import os; os.environ.clear(); "
-        "from certsync import lock; import time; "
+        "from certsync.programs import lock; import time; "
         'exec("with lock.hold(\\"somebody else\\"): time.sleep(60)")\' '
         "/opt/certsync/current/lib/python3*/site-packages >/dev/null 2>&1 & echo $!; sleep 1"
     ).strip()

@@ -20,9 +20,9 @@ HOUR = timedelta(hours=1)
 
 ORDER = """
 import json, sys
-from certsync.issuance.account import account_key, log_in, open_directory
-from certsync.issuance.network import Network
-from certsync.store import Store
+from certsync.issuer.ca.issuance.account import account_key, log_in, open_directory
+from certsync.issuer.ca.issuance.network import Network
+from certsync.issuer.store import Store
 store = Store()
 fleet = store.fleet()
 folder = store.account(fleet.authority.directory)
@@ -207,9 +207,9 @@ def test_a_revoked_generation_is_not_gone_back_to(road: Road) -> None:
 
 REVOKE = f"""
 from cryptography import x509
-from certsync.issuance.account import account_key, log_in, open_directory
-from certsync.issuance.network import Network
-from certsync.store import Store
+from certsync.issuer.ca.issuance.account import account_key, log_in, open_directory
+from certsync.issuer.ca.issuance.network import Network
+from certsync.issuer.store import Store
 store = Store()
 fleet = store.fleet()
 folder = store.account(fleet.authority.directory)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from certsync import receiver
+from certsync.programs import receiver
 from lab import Lab, Machine
 from tests.e2e.conftest import BringUp
 from tests.e2e.road import NAME, Road

@@ -166,7 +166,7 @@ def test_the_first_run_after_a_failure_of_certsyncs_own_is_told_of_too(road: Roa
 
 HOLD = """
 import time
-from certsync import lock
+from certsync.programs import lock
 with lock.hold("certsync deploy by operator@laptop"):
     time.sleep(60)
 """
@@ -215,7 +215,7 @@ def test_another_version_understands_the_state_or_refuses_it_and_leaves_it_alone
     newer = "/opt/certsync/newer"
     issuer.sh(
         f"cp -a $(readlink -f {VENV}) {newer} && cd {newer}/lib/python3*/site-packages/certsync "
-        "&& sed -i 's/^STATE_SCHEMA = .*/STATE_SCHEMA = 9/' store.py"
+        "&& sed -i 's/^STATE_SCHEMA = .*/STATE_SCHEMA = 9/' issuer/store.py"
     )
     run = f"{newer}/bin/python -m certsync renew"
     # The newer one reads what the older one wrote.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
-from certsync.fleet import Authority, Fleet, Machine
-from certsync.generation import Manifest
+from certsync.model.fleet import Authority, Fleet, Machine
+from certsync.model.generation import Manifest
 
 NAME = "passthrough.example.com"
 DIRECTORY = "https://ca.example/dir"

@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from certsync.operator.hosts.survey import Survey, parse
 from certsync.programs import FOLDER
-from certsync.survey import Survey, parse
 
 
 def surveyed(*lines: str) -> Survey:

@@ -11,10 +11,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certsync import certificate
-from certsync.errors import OrderFailedError, StoreError
-from certsync.issuance.acceptance import Acceptance
-from certsync.issuance.order import Pending
+from certsync.issuer.ca.issuance.acceptance import Acceptance
+from certsync.issuer.ca.issuance.order import Pending
+from certsync.model import certificate
+from certsync.model.errors import OrderFailedError, StoreError
 from tests.unit import authority
 from tests.unit.authority import DAY
 from tests.unit.fake_fleet import NAME, fleet

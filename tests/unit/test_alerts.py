@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from certsync import alerts
-from certsync.alerts import Alert, Message, News, Observed
-from certsync.options import Event
+from certsync.issuer.monitoring import alerts
+from certsync.issuer.monitoring.alerts import Alert, Message, News, Observed
+from certsync.model.options import Event
 from tests.unit.fake_fleet import NAME, NOW
 
 ALL = tuple(Event)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from certsync.alt_svc import note, offers_http_3
+from certsync.operator.watching.alt_svc import note, offers_http_3
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from certsync import fleet_lock, frame, host, issuer_side, lock, process
-from certsync.errors import HostError, LockHeldError, UnreachableError
-from certsync.fleet import Machine
+from certsync.model import frame
+from certsync.model.errors import HostError, LockHeldError, UnreachableError
+from certsync.model.fleet import Machine
+from certsync.operator.hosts import fleet_lock, issuer_side
+from certsync.programs import lock
+from certsync.system import host, process
 from tests.unit.fake_fleet import fleet, machine
 
 BECOMES_ROOT = 'shift; exec "$@"'

@@ -6,10 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from certsync import gate, templates
-from certsync.balancers import Answer, addresses, configured, in_pools, members, untold
-from certsync.gate import Gate
-from certsync.options import Balancing
+from certsync.model.options import Balancing
+from certsync.operator.balancer import gate
+from certsync.operator.balancer.balancers import (
+    Answer,
+    addresses,
+    configured,
+    in_pools,
+    members,
+    untold,
+)
+from certsync.operator.balancer.gate import Gate
+from certsync.operator.rendering import templates
 from tests.unit.fake_fleet import fleet
 
 HEADER = "# pxname,svname,status,check_desc,last_chk,\n"

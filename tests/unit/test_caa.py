@@ -13,8 +13,8 @@ import dns.resolver
 import dns.rrset
 import pytest
 
-from certsync import caa
-from certsync.caa import Pin
+from certsync.system import caa
+from certsync.system.caa import Pin
 
 ACCOUNT = "https://ca.example/acct/1"
 ZONE = {

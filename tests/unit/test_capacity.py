@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from certsync.capacity import max_connections
-from certsync.options import Balancing
+from certsync.model.options import Balancing
+from certsync.operator.balancer.capacity import max_connections
 from tests.unit.fake_fleet import fleet
 
 GIB = 1024 * 1024

@@ -18,9 +18,9 @@ import pytest
 from pyinfra.api import StringCommand
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from certsync.errors import HostError
+from certsync.model.errors import HostError
+from certsync.operator.hosts.survey import Survey
 from certsync.programs import FOLDER, text_of
-from certsync.survey import Survey
 from deploy import answers, carried_out, progress, surveys
 from deploy.archive import archive
 from deploy.carried_out import Taken

@@ -11,20 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from certsync import certbot
-from certsync.certbot import Mention, Public
-from certsync.certificate import Certificate
-from certsync.commands import adopt
-from certsync.commands import take_over as verb
-from certsync.commands.adopt import read
-from certsync.commands.deploy import Options
-from certsync.errors import RefusedError, StoreError
-from certsync.fleet import LETSENCRYPT, LETSENCRYPT_STAGING, Authority, Fleet
-from certsync.generation import Manifest
-from certsync.options import KeyType
-from certsync.plan import Step
-from certsync.schedule import issuance_due
-from certsync.store import Store
+from certsync.issuer.commands import take_over as verb
+from certsync.issuer.schedule import issuance_due
+from certsync.issuer.store import Store
+from certsync.model import certbot
+from certsync.model.certbot import Mention, Public
+from certsync.model.certificate import Certificate
+from certsync.model.errors import RefusedError, StoreError
+from certsync.model.fleet import LETSENCRYPT, LETSENCRYPT_STAGING, Authority, Fleet
+from certsync.model.generation import Manifest
+from certsync.model.options import KeyType
+from certsync.operator.commands import adopt
+from certsync.operator.commands.adopt import read
+from certsync.operator.commands.deploy import Options
+from certsync.operator.deployment.plan import Step
 from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, manifest
 
 RENEWAL = f"""\
@@ -277,8 +277,8 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Return an issuer's store with the tutorial's fleet, alone in the world."""
-    from certsync import receiver
-    from certsync.commands import issue
+    from certsync.issuer.commands import issue
+    from certsync.programs import receiver
 
     monkeypatch.setattr(receiver, "HOME", tmp_path / "certsync")
     monkeypatch.setattr(issue, "free_number", lambda _, store, __: 1 + len(store.numbers(NAME)))
@@ -314,7 +314,7 @@ def test_certbots_certificate_becomes_a_generation_and_nothing_is_due(
 
 
 def test_an_order_of_ours_does_not_say_that_it_replaces_certbots(kept: Manifest) -> None:
-    from certsync.issuance.obtain import replaced
+    from certsync.issuer.ca.issuance.obtain import replaced
 
     assert replaced(kept, fleet(), "https://ca.example/account/1") == ""
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import tomlkit
 
-from certsync.change import Addition, Change, named
-from certsync.commands import add_backend
-from certsync.errors import CertsyncError, FleetFileError
-from certsync.fleet_file import read_fleet, text_of
-from certsync.fleet_file.editing import changed, write
-from certsync.look import Adopt
+from certsync.model.errors import CertsyncError, FleetFileError
+from certsync.operator.change import Addition, Change, named
+from certsync.operator.commands import add_backend
+from certsync.operator.fleet_file import read_fleet, text_of
+from certsync.operator.fleet_file.editing import changed, write
+from certsync.operator.hosts.look import Adopt
 
 FILE = """\
 # Ours.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from certsync.commands.check_online import of_host
-from certsync.look import Adopt, Surroundings
+from certsync.operator.commands.check_online import of_host
+from certsync.operator.hosts.look import Adopt, Surroundings
 from tests.unit.fake_fleet import NOW, fleet
 
 FLEET = fleet()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from certsync.cli import cli, run
-from certsync.errors import LockHeldError
-from certsync.plan import Step
+from certsync.main import cli, run
+from certsync.model.errors import LockHeldError
+from certsync.operator.deployment.plan import Step
 
 
 def ended(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -76,7 +76,7 @@ def test_a_fleet_file_with_a_mistake_is_exit_status_2_for_every_command(
 
 
 def test_passthrough_is_edited_with_comments_kept(tmp_path: Path) -> None:
-    from certsync.commands.passthrough import passthrough, plan
+    from certsync.operator.commands.passthrough import passthrough, plan
 
     done: list[Step] = []
     checkout = Path(__file__).resolve().parents[2]

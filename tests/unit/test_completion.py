@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from certsync.cli import cli
+from certsync.main import cli
 
 PROMPT = "ready> "
 SECONDS = 30

@@ -11,19 +11,20 @@ from pathlib import Path
 import josepy
 import pytest
 
-from certsync import receiver, replication
-from certsync.certificate import key_pem, make_key, parse_chain
-from certsync.commands import compromised, enroll, issue, prove, replicate, resign, rollback
-from certsync.compromise import Exposed, Mark, Marks
-from certsync.errors import BrokenStateError, CaError, StoreError
-from certsync.fleet import Fleet, Wanted
-from certsync.issuance.obtain import _kept_key, forget_if_kept
-from certsync.issuance.order import Pending
-from certsync.issuance.revoke import signer
-from certsync.options import KeyType, Site
-from certsync.proof import Proof, Verdict
-from certsync.schedule import issuance_due
-from certsync.store import Store, generation_files, sums
+from certsync.issuer.ca.issuance.obtain import _kept_key, forget_if_kept
+from certsync.issuer.ca.issuance.order import Pending
+from certsync.issuer.ca.issuance.revoke import signer
+from certsync.issuer.commands import compromised, enroll, issue, prove, replicate, resign, rollback
+from certsync.issuer.compromise import Exposed, Mark, Marks
+from certsync.issuer.replicas import replication
+from certsync.issuer.schedule import issuance_due
+from certsync.issuer.store import Store, generation_files, sums
+from certsync.model.certificate import key_pem, make_key, parse_chain
+from certsync.model.errors import BrokenStateError, CaError, StoreError
+from certsync.model.fleet import Fleet, Wanted
+from certsync.model.options import KeyType, Site
+from certsync.model.proof import Proof, Verdict
+from certsync.programs import receiver
 from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, manifest
 from tests.unit.test_receiver import make_pair
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from certsync import canary, dns, http_get
-from certsync.canary import Sighting, judge
-from certsync.deadline import within
-from certsync.dns import Found, findings, look_up, look_up_all, records
+from certsync.issuer import canary
+from certsync.issuer.canary import Sighting, judge
+from certsync.system import dns, http_get
+from certsync.system.deadline import within
+from certsync.system.dns import Found, findings, look_up, look_up_all, records
 from tests.unit.fake_fleet import NAME, fleet, machine
 
 FLEET = fleet()

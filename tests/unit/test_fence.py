@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from certsync import canary
-from certsync.canary import Sighting, leads_here
-from certsync.commands import fence
-from certsync.errors import BrokenStateError, FencedError
-from certsync.fence import LEFT_OUT, Fence, is_exception
-from certsync.rollout import Standing
-from certsync.state import Lineage, State
-from certsync.store import Store
+from certsync.issuer import canary
+from certsync.issuer.canary import Sighting, leads_here
+from certsync.issuer.commands import fence
+from certsync.issuer.replicas.fence import LEFT_OUT, Fence, is_exception
+from certsync.issuer.replicas.rollout import Standing
+from certsync.issuer.state import Lineage, State
+from certsync.issuer.store import Store
+from certsync.model.errors import BrokenStateError, FencedError
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
 
 DAY = timedelta(days=1)

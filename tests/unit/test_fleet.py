@@ -6,16 +6,9 @@ import json
 
 import pytest
 
-from certsync.errors import StoreError
-from certsync.fleet import (
-    LETSENCRYPT,
-    LETSENCRYPT_STAGING,
-    SCHEMA,
-    Authority,
-    Fleet,
-    Machine,
-)
-from certsync.options import (
+from certsync.model.errors import StoreError
+from certsync.model.fleet import LETSENCRYPT, LETSENCRYPT_STAGING, SCHEMA, Authority, Fleet, Machine
+from certsync.model.options import (
     Balancing,
     Event,
     Firewall,

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from certsync.errors import FleetFileError, Mistake
-from certsync.fleet import LETSENCRYPT, LETSENCRYPT_STAGING, Authority, Fleet, Machine
-from certsync.fleet_file import describe, parse_fleet, read_fleet
-from certsync.fleet_file.rules import quoted
-from certsync.options import (
+from certsync.model.errors import FleetFileError, Mistake
+from certsync.model.fleet import LETSENCRYPT, LETSENCRYPT_STAGING, Authority, Fleet, Machine
+from certsync.model.options import (
     DEFAULT_HEALTH_PATH,
     Balancing,
     Event,
@@ -25,6 +23,8 @@ from certsync.options import (
     SiteKind,
     WebAccess,
 )
+from certsync.operator.fleet_file import describe, parse_fleet, read_fleet
+from certsync.operator.fleet_file.rules import quoted
 
 ROOT = """\
 -----BEGIN CERTIFICATE-----

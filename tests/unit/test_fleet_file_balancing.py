@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from certsync.errors import FleetFileError, Mistake
-from certsync.fleet import Fleet
-from certsync.fleet_file import parse_fleet
-from certsync.options import KeyType, Provider, SiteKind, Stickiness
+from certsync.model.errors import FleetFileError, Mistake
+from certsync.model.fleet import Fleet
+from certsync.model.options import KeyType, Provider, SiteKind, Stickiness
+from certsync.operator.fleet_file import parse_fleet
 
 TOP = 'names = ["www.example.com"]\npublic_addresses = ["203.0.113.10"]\n'
 BALANCERS = '[balancers.balancer]\naddress = "203.0.113.10"\n'

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from certsync import forwarding
-from certsync.commands.rules import conclusion, rules
-from certsync.errors import CertsyncError
-from certsync.fleet import Fleet, Wanted
-from certsync.options import Balancer, Balancing, KeyType, Provider, Site
-from certsync.proof import Proof, Verdict
+from certsync.model.errors import CertsyncError
+from certsync.model.fleet import Fleet, Wanted
+from certsync.model.options import Balancer, Balancing, KeyType, Provider, Site
+from certsync.model.proof import Proof, Verdict
+from certsync.operator.balancer import forwarding
+from certsync.operator.commands.rules import conclusion, rules
 from tests.unit.fake_fleet import NAME, fleet
 
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from certsync import gate, templates
-from certsync.fleet import Authority, Fleet, Wanted
-from certsync.gate import Gate, Seen, drained, proofs_from, read
-from certsync.options import Balancing, KeyType, OnCertificateFailure, Site, Stickiness
-from certsync.proof import Proof, Verdict
+from certsync.model.fleet import Authority, Fleet, Wanted
+from certsync.model.options import Balancing, KeyType, OnCertificateFailure, Site, Stickiness
+from certsync.model.proof import Proof, Verdict
+from certsync.operator.balancer import gate
+from certsync.operator.balancer.gate import Gate, Seen, drained, proofs_from, read
+from certsync.operator.rendering import templates
 from tests.unit.fake_fleet import DIRECTORY, NAME, fleet, machine
 
 NAMES = ("backend-01", "backend-02")

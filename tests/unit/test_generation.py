@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 import pytest
 
-from certsync.errors import StoreError
-from certsync.generation import Manifest, before, believed, next_free, number_text, target
+from certsync.model.errors import StoreError
+from certsync.model.generation import Manifest, before, believed, next_free, number_text, target
 from tests.unit.fake_fleet import manifest
 
 

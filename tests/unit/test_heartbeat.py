@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from certsync import heartbeat
+from certsync.issuer.monitoring import heartbeat
 from tests.unit.fake_web import Web, web
 
 SECRET = "swordfish"

@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from certsync import frame, host, lock, process, wheels
-from certsync.errors import HostError, KeyRefusedError, SilentError, UnreachableError
-from certsync.process import Completed
-from certsync.report import pool_words
+from certsync.model import frame
+from certsync.model.errors import HostError, KeyRefusedError, SilentError, UnreachableError
+from certsync.model.report import pool_words
+from certsync.operator.hosts import wheels
+from certsync.programs import lock
+from certsync.system import host, process
+from certsync.system.process import Completed
 from tests.unit.fake_fleet import machine
 
 
@@ -205,7 +208,7 @@ def test_while_a_holders_command_is_at_work_a_second_one_of_its_own_is_refused()
 
 ORPHAN = """
 import sys, time
-from certsync import lock
+from certsync.programs import lock
 lock.LOCK, lock.HOLDER, lock.WORK, token = sys.argv[1:]
 with lock.hold("certsync issue", token):
     print("at work", flush=True)
@@ -297,11 +300,11 @@ def test_our_wheel_is_the_same_each_time_and_can_be_imported(tmp_path: Path) -> 
     wheels.write_wheel(second)
     assert first.read_bytes() == second.read_bytes()
     names = zipfile.ZipFile(first).namelist()
-    assert "certsync/receiver.py" in names
+    assert "certsync/programs/receiver.py" in names
     assert not [name for name in names if "deploy/" in name or "templates/" in name]
     program = (
         f"import sys; sys.path.insert(0, {str(first)!r}); "
-        "import certsync.schedule; print(certsync.schedule.__file__)"
+        "from certsync.issuer import schedule; print(schedule.__file__)"
     )
     shown = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True)
     assert str(first) in shown.stdout
@@ -314,7 +317,7 @@ def test_wheels_are_fetched_for_the_issuers_python_and_machine_with_hashes(tmp_p
     assert "manylinux_2_41_aarch64" in argv
     assert "manylinux_2_17_aarch64" in argv
     assert not [word for word in argv if "x86_64" in word]
-    assert argv[-1].endswith("certsync/issuer-requirements.txt")
+    assert argv[-1].endswith("certsync/operator/hosts/issuer-requirements.txt")
 
 
 @pytest.mark.parametrize(
@@ -344,7 +347,7 @@ def test_an_issuer_that_sends_notifications_gets_the_same_set_and_more(tmp_path:
     assert pins(plain.requirements) < pins(notifying.requirements)
     assert [pin for pin in more if pin.startswith("apprise==")]
     argv = wheels.pip_arguments(notifying, tmp_path)
-    assert argv[-1].endswith("certsync/notify-requirements.txt")
+    assert argv[-1].endswith("certsync/operator/hosts/notify-requirements.txt")
 
 
 def test_switching_notifications_on_is_another_release() -> None:

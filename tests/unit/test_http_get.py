@@ -15,21 +15,15 @@ import pytest
 import requests
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certsync import (
-    alt_svc,
-    canary,
-    cut_off,
-    dns,
-    heartbeat,
-    http_get,
-    renewal_info,
-    revocation,
-    unverified,
-)
-from certsync.deadline import Deadline, within
-from certsync.errors import CaSilentError
-from certsync.http_get import Limits, get
-from certsync.issuance import clock, network
+from certsync.issuer import canary
+from certsync.issuer.ca import renewal_info, revocation
+from certsync.issuer.ca.issuance import clock, network
+from certsync.issuer.monitoring import heartbeat
+from certsync.model.errors import CaSilentError
+from certsync.operator.watching import alt_svc, cut_off
+from certsync.system import dns, http_get, unverified
+from certsync.system.deadline import Deadline, within
+from certsync.system.http_get import Limits, get
 from tests.unit.fake_fleet import NAME, NOW, fleet, machine
 from tests.unit.fake_web import dripping, web
 from tests.unit.test_receiver import make_pair

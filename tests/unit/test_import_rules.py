@@ -1,4 +1,4 @@
-"""The import rules of docs/architecture.md, kept."""
+"""Which machine runs a module is told by its folder, and the folders keep to themselves."""
 
 from __future__ import annotations
 
@@ -8,58 +8,92 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
-PROGRAMS = (
-    "certsync/receiver.py",
-    "certsync/lock.py",
-    "certsync/knock.py",
-    "certsync/programs/change.py",
-)
-"""Each is one file that runs alone on a host: it imports nothing of ours and answers by itself."""
+import pytest
 
+ROOT = Path(__file__).parent.parent.parent
+
+ROOMS = {
+    "certsync/model": ("certsync.model", "certsync.programs"),
+    "certsync/programs": (),
+    "certsync/system": ("certsync.system", "certsync.model"),
+    "certsync/issuer": (
+        "certsync.issuer", "certsync.model", "certsync.programs", "certsync.system",
+    ),
+    "certsync/operator": (
+        "certsync.operator", "certsync.model", "certsync.programs", "certsync.system",
+    ),
+    "deploy": (
+        "deploy", "certsync.operator", "certsync.model", "certsync.programs", "certsync.system",
+    ),
+}  # fmt: skip
+"""Folder to what of ours it may import."""
+
+TOP = {"__init__.py", "__main__.py", "inventory.py", "main.py"}
+"""What stands in no room: the doors."""
+
+PROGRAMS = "certsync/programs/*"
 ONLY_IN = {
-    "acme": ("certsync/issuance*",),
-    "josepy": ("certsync/issuance*",),
-    "apprise": ("certsync/notification.py",),
-    "subprocess": ("certsync/process.py", *PROGRAMS),
-    "paramiko": ("certsync/undelayed.py",),
+    "acme": ("certsync/issuer/ca/issuance/*",),
+    "josepy": ("certsync/issuer/ca/issuance/*",),
+    "apprise": ("certsync/issuer/monitoring/notification.py",),
+    "subprocess": ("certsync/system/process.py", PROGRAMS),
+    "jinja2": ("certsync/operator/rendering/*",),
+    "pydantic": ("certsync/operator/fleet_file/*",),
+    "paramiko": ("certsync/operator/deployment/undelayed.py",),
     "pyinfra": (),
     "pyinfra_cli": (),
-    "certsync.cli": ("certsync/__main__.py", "certsync/cli/*"),
-    "certsync.commands": ("certsync/cli/*", "certsync/commands/*"),
-    "urllib.request": ("certsync/http_get.py",),
-    "print": ("certsync/console.py", *PROGRAMS),
-    "click.echo": ("certsync/console.py",),
-    "click.secho": ("certsync/console.py",),
-}
+    "certsync.issuer.cli": (),
+    "certsync.operator.cli": (),
+    "certsync.issuer.commands": ("certsync/issuer/cli.py", "certsync/issuer/commands/*"),
+    "certsync.operator.commands": (
+        "certsync/operator/cli.py", "certsync/operator/commands/*",
+        "certsync/operator/deployment/walk.py",
+    ),
+    "urllib.request": ("certsync/system/http_get.py",),
+    "print": ("certsync/system/console.py", PROGRAMS),
+    "click.echo": ("certsync/system/console.py",),
+    "click.secho": ("certsync/system/console.py",),
+}  # fmt: skip
 """What is used nowhere else in the package; `*` stands for any path."""
 
-DECISIONS = ("advice", "alerts", "certbot", "certificate", "compromise", "fleet",
-             "forwarding", "gate", "generation", "manual", "metrics", "moment", "rehearsal",
-             "report", "rollout", "schedule", "state", "steps", "terminal", "tickets", "tries",
-             "vrrp", "watch")  # fmt: skip
-HANDS = ("caa", "canary", "console", "deadline", "dns", "heartbeat", "host", "http_get",
-         "issuance", "keyring", "limits",
-         "notification", "overrides", "process", "proving", "pyinfra_run", "renewal_info",
-         "replication", "resumption", "revocation", "store", "textfile", "webroot",
-         "wheels")  # fmt: skip
+PURE = (
+    "certsync/model/*", "certsync/issuer/ca/advice.py", "certsync/issuer/monitoring/alerts.py",
+    "certsync/issuer/monitoring/metrics.py", "certsync/issuer/compromise.py",
+    "certsync/issuer/replicas/fence.py", "certsync/issuer/replicas/rollout.py",
+    "certsync/issuer/schedule.py", "certsync/issuer/state.py", "certsync/issuer/steps.py",
+    "certsync/issuer/tickets/tickets.py", "certsync/issuer/tries.py",
+    "certsync/operator/balancer/capacity.py", "certsync/operator/balancer/forwarding.py",
+    "certsync/operator/balancer/gate.py", "certsync/operator/balancer/vrrp.py",
+    "certsync/operator/deployment/plan.py", "certsync/operator/deployment/succession.py",
+    "certsync/operator/change.py", "certsync/operator/fleet_file/differences.py",
+    "certsync/operator/hosts/look.py", "certsync/operator/manual.py",
+    "certsync/operator/watching/watch.py", "certsync/system/terminal.py",
+)  # fmt: skip
+"""Values and decisions: what they need to know comes as an argument, the time too."""
+
 CLOCKS = ("datetime.now", "datetime.datetime.now", "date.today", "time.time", "time.monotonic")
+DOORS = (
+    "socket", "ssl", "subprocess", "requests", "open", "tempfile", "shutil", "os.environ",
+    "certsync.issuer.store",
+    *(f"certsync.system.{path.stem}" for path in (ROOT / "certsync/system").glob("[a-z]*.py")
+      if path.stem != "terminal"),
+)  # fmt: skip
 
 
-def imported(path: str) -> Iterator[tuple[str, int]]:
-    """Give the dotted names that a file imports, and their lines."""
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+def imported(text: str) -> Iterator[tuple[str, int]]:
+    """Give the dotted names that a module imports, and their lines."""
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from ((name.name, node.lineno) for name in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            assert node.level == 0, f"line {node.lineno}: a relative import"
             yield from ((f"{node.module}.{name.name}", node.lineno) for name in node.names)
 
 
-def used(path: str) -> Iterator[tuple[str, int]]:
-    """Give the dotted names that a file imports or calls, and their lines."""
-    yield from imported(path)
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+def used(text: str) -> Iterator[tuple[str, int]]:
+    """Give the dotted names that a module imports or calls, and their lines."""
+    yield from imported(text)
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node.lineno
 
@@ -68,36 +102,118 @@ def within(name: str, *tops: str) -> bool:
     return any(f"{name}.".startswith(f"{top}.") for top in tops)
 
 
-def files() -> list[str]:
-    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / "certsync").rglob("*.py"))
+def files(*folders: str) -> dict[str, str]:
+    """Return the text of each module below these folders, by its path."""
+    return {
+        str(path.relative_to(ROOT)): path.read_text()
+        for folder in folders
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    }
+
+
+def strangers(room: str, path: str, text: str) -> list[str]:
+    """Return what a module imports of ours, and its room may not."""
+    return [
+        f"{path}:{line}: {name}"
+        for name, line in imported(text)
+        if within(name, "certsync", "deploy")
+        and name not in {"certsync", "certsync.__version__"}
+        and not within(name, *ROOMS[room])
+    ]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_nothing_from_behind_its_walls(room: str) -> None:
+    found = [each for path, text in files(room).items() for each in strangers(room, path, text)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("room", "planted"),
+    [
+        ("certsync/model", "from certsync.system import process"),
+        ("certsync/model", "import certsync.issuer.store"),
+        ("certsync/programs", "from certsync.model.errors import CertsyncError"),
+        ("certsync/system", "from certsync.issuer.store import Store"),
+        ("certsync/system", "from certsync.programs import receiver"),
+        ("certsync/issuer", "from certsync.operator.balancer import gate"),
+        ("certsync/issuer", "def late() -> None:\n    import deploy.step"),
+        ("certsync/operator", "from certsync.issuer import schedule"),
+        ("certsync/operator", "from certsync import main"),
+        ("deploy", "from certsync.issuer.replicas import replication"),
+        ("deploy", "if True:\n    from certsync import issuer"),
+    ],
+)
+def test_a_wrong_import_that_is_planted_in_a_room_is_found(room: str, planted: str) -> None:
+    assert len(strangers(room, f"{room}/new.py", planted)) == 1
+
+
+def test_every_module_stands_in_a_room_or_is_a_door() -> None:
+    rooms = tuple(f"{room}/" for room in ROOMS)
+    assert {path for path in files("certsync") if not path.startswith(rooms)} == {
+        f"certsync/{name}" for name in TOP
+    }
 
 
 def test_each_thing_is_used_only_where_it_may_be() -> None:
     assert [
         f"{path}:{line}: {name}"
-        for path in files()
-        for name, line in used(path)
+        for path, text in files("certsync").items()
+        for name, line in used(text)
         for thing, places in ONLY_IN.items()
         if within(name, thing) and not any(fnmatch(path, place) for place in places)
     ] == []
 
 
-def test_decisions_do_no_io_and_take_the_time_as_an_argument() -> None:
-    forbidden = (*(f"certsync.{hand}" for hand in HANDS), *CLOCKS, "socket", "requests", "open")
+def test_values_and_decisions_do_no_io_and_take_the_time_as_an_argument() -> None:
+    pure = {path: text for path, text in files("certsync").items() if _is_pure(path)}
+    assert len(pure) > len(PURE)
     assert [
         f"{path}:{line}: {name}"
-        for path in files()
-        if path.removeprefix("certsync/").removesuffix(".py") in DECISIONS
-        for name, line in used(path)
-        if within(name, *forbidden)
+        for path, text in pure.items()
+        for name, line in used(text)
+        if within(name, *DOORS, *CLOCKS)
     ] == []
+
+
+def test_every_pattern_of_pure_modules_has_one() -> None:
+    paths = files("certsync")
+    assert [each for each in PURE if not any(fnmatch(path, each) for path in paths)] == []
+
+
+def _is_pure(path: str) -> bool:
+    return any(fnmatch(path, pattern) for pattern in PURE)
 
 
 def test_errors_and_programs_import_only_the_standard_library() -> None:
+    texts = {**files("certsync/programs"), "certsync/model/errors.py": ""}
+    texts["certsync/model/errors.py"] = (ROOT / "certsync/model/errors.py").read_text()
     assert [
         f"{path}:{line}: {name}"
-        for path in ("certsync/errors.py", *PROGRAMS)
-        if (ROOT / path).exists()
-        for name, line in imported(path)
+        for path, text in texts.items()
+        for name, line in imported(text)
         if name.partition(".")[0] not in sys.stdlib_module_names
     ] == []
+
+
+def test_imports_run_in_no_circle() -> None:
+    texts = files("certsync")
+    names = {_module(path): path for path in texts}
+    left = {
+        (one, other)
+        for one, path in names.items()
+        for name, _ in imported(texts[path])
+        for other in [name if name in names else name.rpartition(".")[0]]
+        if other in names and other not in (one, "certsync")
+    }
+    while True:
+        importers = {one for one, _ in left}
+        further = {(one, other) for one, other in left if other in importers}
+        if further == left:
+            break
+        left = further
+    assert left == set()
+
+
+def _module(path: str) -> str:
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import tomlkit
 
-from certsync.commands.check import check
-from certsync.commands.init import INVENTORY, init
-from certsync.errors import CertsyncError, FleetFileError
-from certsync.fleet_file import parse_fleet, read_fleet
-from certsync.fleet_file.schema import TABLES, Top
+from certsync.model.errors import CertsyncError, FleetFileError
+from certsync.operator.commands.check import check
+from certsync.operator.commands.init import INVENTORY, init
+from certsync.operator.fleet_file import parse_fleet, read_fleet
+from certsync.operator.fleet_file.schema import TABLES, Top
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-TEMPLATE = CHECKOUT / "certsync/fleet_file/template.toml"
+TEMPLATE = CHECKOUT / "certsync/operator/fleet_file/template.toml"
 
 ROOT = """\
 -----BEGIN CERTIFICATE-----

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from certsync import undelayed
-from certsync.change import Addition, Change
-from certsync.errors import FleetFileError
-from certsync.fleet import Machine
-from certsync.fleet_file import read_fleet
-from certsync.inventory import Request, groups, request
+from certsync.model.errors import FleetFileError
+from certsync.model.fleet import Machine
+from certsync.operator.change import Addition, Change
+from certsync.operator.deployment import undelayed
+from certsync.operator.deployment.inventory import Request, groups, request
+from certsync.operator.fleet_file import read_fleet
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

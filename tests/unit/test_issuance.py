@@ -9,15 +9,15 @@ import pytest
 import requests
 from acme import errors, messages
 
-from certsync.errors import CaBusyError, CaError, CaSilentError, ClockError
-from certsync.issuance.account import account_key
-from certsync.issuance.clock import clock_finding
-from certsync.issuance.network import retry_after
-from certsync.issuance.order import Pending, alternatives, open_order
-from certsync.issuance.problem import told
-from certsync.options import KeyType
-from certsync.store import sums
-from certsync.webroot import challenge_folder, present
+from certsync.issuer.ca.issuance.account import account_key
+from certsync.issuer.ca.issuance.clock import clock_finding
+from certsync.issuer.ca.issuance.network import retry_after
+from certsync.issuer.ca.issuance.order import Pending, alternatives, open_order
+from certsync.issuer.ca.issuance.problem import told
+from certsync.issuer.store import sums
+from certsync.issuer.webroot import challenge_folder, present
+from certsync.model.errors import CaBusyError, CaError, CaSilentError, ClockError
+from certsync.model.options import KeyType
 from tests.unit.fake_fleet import NOW, fleet, manifest
 
 ACME = "urn:ietf:params:acme:error:"

@@ -12,14 +12,22 @@ from typing import Any
 
 import pytest
 
-from certsync import issuance, receiver, replication
-from certsync.certificate import parse_chain
-from certsync.commands import issue
-from certsync.errors import CaError, CaSilentError, CertsyncError, OrderFailedError, StoreError
-from certsync.fleet import SYSTEM_ROOTS, Fleet
-from certsync.issuance import Issued, Request
-from certsync.replication import Backend
-from certsync.store import Store
+from certsync.issuer.ca import issuance
+from certsync.issuer.ca.issuance import Issued, Request
+from certsync.issuer.commands import issue
+from certsync.issuer.replicas import replication
+from certsync.issuer.replicas.replication import Backend
+from certsync.issuer.store import Store
+from certsync.model.certificate import parse_chain
+from certsync.model.errors import (
+    CaError,
+    CaSilentError,
+    CertsyncError,
+    OrderFailedError,
+    StoreError,
+)
+from certsync.model.fleet import SYSTEM_ROOTS, Fleet
+from certsync.programs import receiver
 from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, machine
 from tests.unit.test_receiver import make_pair
 from tests.unit.test_registration import lay
@@ -45,7 +53,7 @@ class Receiver(Backend):
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Return an issuer's store, where challenges are known to find their way."""
     monkeypatch.setattr(receiver, "HOME", tmp_path / "etc")
-    monkeypatch.setattr(replication, "RUNTIME", tmp_path / "run")
+    monkeypatch.setattr(replication, "PUSH_RUNTIME", tmp_path / "run")
     receiver.make_folder(tmp_path / "etc")
     store = Store(tmp_path / "etc", tmp_path / "state")
     store.state.mkdir()

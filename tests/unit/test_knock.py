@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from certsync import gate, knock
-from certsync.fleet import Wanted
-from certsync.options import Balancing, KeyType, Site
+from certsync.model.fleet import Wanted
+from certsync.model.options import Balancing, KeyType, Site
+from certsync.operator.balancer import gate
+from certsync.programs import knock
 from tests.unit.fake_fleet import NAME, fleet
 
 Answer = Callable[[ssl.SSLSocket], None]

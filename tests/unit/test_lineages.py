@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from certsync.commands.afterwards import Ended, afterwards
-from certsync.commands.each_lineage import Tell, chosen, each_lineage, named, together
-from certsync.commands.issue import has_something
-from certsync.commands.replicate import is_one_of_several_without_any
-from certsync.errors import CaError, CertsyncError, LaterError, StoreError
-from certsync.fleet import Fleet, Wanted
-from certsync.options import Event, KeyType, Notify, Site
-from certsync.receiver import MANIFEST, PEM_FILES
-from certsync.state import Known, Lineage, State
-from certsync.store import Store, sums
+from certsync.issuer.commands.afterwards import Ended, afterwards
+from certsync.issuer.commands.issue import has_something
+from certsync.issuer.commands.replicate import is_one_of_several_without_any
+from certsync.issuer.each_lineage import Tell, chosen, each_lineage, named, together
+from certsync.issuer.state import Known, Lineage, State
+from certsync.issuer.store import Store, sums
+from certsync.model.errors import CaError, CertsyncError, LaterError, StoreError
+from certsync.model.fleet import Fleet, Wanted
+from certsync.model.options import Event, KeyType, Notify, Site
+from certsync.programs.receiver import MANIFEST, PEM_FILES
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
 
 SHOP = "shop.example.net"

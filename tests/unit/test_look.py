@@ -11,10 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from certsync import survey, templates
-from certsync.fleet import Wanted
-from certsync.gate import Gate
-from certsync.look import (
+from certsync.model.fleet import Wanted
+from certsync.model.options import (
+    Balancer,
+    Balancing,
+    KeyType,
+    Provider,
+    Site,
+    SiteKind,
+    Stickiness,
+)
+from certsync.operator.balancer.gate import Gate
+from certsync.operator.hosts import survey
+from certsync.operator.hosts.look import (
     Adopt,
     Listener,
     Surroundings,
@@ -24,15 +33,7 @@ from certsync.look import (
     parse,
     ports,
 )
-from certsync.options import (
-    Balancer,
-    Balancing,
-    KeyType,
-    Provider,
-    Site,
-    SiteKind,
-    Stickiness,
-)
+from certsync.operator.rendering import templates
 from tests.unit.fake_fleet import fleet
 
 FLEET = fleet()

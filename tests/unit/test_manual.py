@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 
-from certsync import __version__, manual
-from certsync.cli import cli
+from certsync import __version__
+from certsync.main import cli
+from certsync.operator import manual
 
 COMMITTED = Path(__file__).parent.parent.parent / "docs/certsync.1"
 MACROS = {".TH", ".SH", ".SS", ".PP", ".TP", ".B", ".I", ".BR", ".nf", ".fi"}

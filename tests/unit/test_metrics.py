@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from certsync import textfile
-from certsync.metrics import HELP, Readings, text
-from certsync.proof import Proof, Verdict
+from certsync.issuer.monitoring import textfile
+from certsync.issuer.monitoring.metrics import HELP, Readings, text
+from certsync.model.proof import Proof, Verdict
 from tests.unit.fake_fleet import NAME, NOW
 
 END = NOW + timedelta(days=60, hours=12)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from certsync import dns
-from certsync.commands.issue import Outlook, _with_names_that_lead_here
-from certsync.dns import Found
-from certsync.errors import DnsError
-from certsync.schedule import Due
-from certsync.state import Lineage
+from certsync.issuer.commands.issue import Outlook, _with_names_that_lead_here
+from certsync.issuer.schedule import Due
+from certsync.issuer.state import Lineage
+from certsync.model.errors import DnsError
+from certsync.system import dns
+from certsync.system.dns import Found
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
 
 WWW, NEW = f"www.{NAME}", f"new.{NAME}"

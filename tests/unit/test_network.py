@@ -13,9 +13,9 @@ import pytest
 from acme import messages
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certsync.errors import CaBusyError, CaSilentError
-from certsync.issuance.network import NONCE_TRIES, USER_AGENT, Network
-from certsync.issuance.problem import told
+from certsync.issuer.ca.issuance.network import NONCE_TRIES, USER_AGENT, Network
+from certsync.issuer.ca.issuance.problem import told
+from certsync.model.errors import CaBusyError, CaSilentError
 
 BAD_NONCE = {"type": "urn:ietf:params:acme:error:badNonce", "detail": "no"}
 

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from certsync import templates
-from certsync.fleet import Fleet, Wanted
-from certsync.options import KeyType, Site, SiteKind
+from certsync.model.fleet import Fleet, Wanted
+from certsync.model.options import KeyType, Site, SiteKind
+from certsync.operator.rendering import templates
 from tests.unit.fake_fleet import NAME, fleet
 
 OWN = Site(kind=SiteKind.UNMANAGED)

@@ -14,14 +14,14 @@ import apprise
 import pytest
 from click.testing import CliRunner
 
-from certsync import notification
-from certsync.alerts import Message
-from certsync.cli import cli
-from certsync.commands import notify
-from certsync.errors import NotifyError, StoreError
-from certsync.notification import Service
-from certsync.options import Event, Notify
-from certsync.store import Store
+from certsync.issuer.commands import notify
+from certsync.issuer.monitoring import notification
+from certsync.issuer.monitoring.alerts import Message
+from certsync.issuer.monitoring.notification import Service
+from certsync.issuer.store import Store
+from certsync.main import cli
+from certsync.model.errors import NotifyError, StoreError
+from certsync.model.options import Event, Notify
 from tests.unit.fake_fleet import NAME, fleet
 from tests.unit.fake_web import Web, web
 
@@ -101,7 +101,8 @@ def test_what_other_machines_say_is_sent_harmless(service: Web, store: Store) ->
 
 def test_nothing_to_send_reads_nothing_and_loads_nothing(tmp_path: Path) -> None:
     program = (
-        "import sys; from certsync import notification; from certsync.store import Store; "
+        "import sys; from certsync.issuer.monitoring import notification; "
+        "from certsync.issuer.store import Store; "
         "notification.send((), Store(), print); print('apprise' in sys.modules)"
     )
     shown = subprocess.run(

@@ -10,18 +10,20 @@ from typing import Any
 
 import pytest
 
-from certsync import proving, receiver, renewal_info, revocation
-from certsync.advice import Advice
-from certsync.certificate import parse_chain
-from certsync.commands import issue, outdated
-from certsync.errors import CaSilentError, OutdatedError
-from certsync.generation import Manifest
-from certsync.proof import Proof, Verdict
-from certsync.revocation import Finding
-from certsync.rollout import Plan, Standing
-from certsync.state import Lineage, State
-from certsync.store import Store, generation_files, sums
-from certsync.tries import Tries
+from certsync.issuer.ca import renewal_info, revocation
+from certsync.issuer.ca.advice import Advice
+from certsync.issuer.ca.revocation import Finding
+from certsync.issuer.commands import issue, outdated
+from certsync.issuer.replicas.rollout import Plan, Standing
+from certsync.issuer.state import Lineage, State
+from certsync.issuer.store import Store, generation_files, sums
+from certsync.issuer.tries import Tries
+from certsync.model.certificate import parse_chain
+from certsync.model.errors import CaSilentError, OutdatedError
+from certsync.model.generation import Manifest
+from certsync.model.proof import Proof, Verdict
+from certsync.programs import receiver
+from certsync.system import proving
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
 from tests.unit.test_receiver import make_pair
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from certsync import gate, overrides, templates
-from certsync.commands.check import check
-from certsync.errors import FleetFileError, Mistake
-from certsync.fleet import Fleet, Wanted
-from certsync.fleet_file import read_fleet
-from certsync.gate import Gate
-from certsync.look import MARK
-from certsync.options import Balancing, KeyType, Site
+from certsync.model.errors import FleetFileError, Mistake
+from certsync.model.fleet import Fleet, Wanted
+from certsync.model.options import Balancing, KeyType, Site
+from certsync.operator.balancer import gate
+from certsync.operator.balancer.gate import Gate
+from certsync.operator.commands.check import check
+from certsync.operator.fleet_file import read_fleet
+from certsync.operator.hosts.look import MARK
+from certsync.operator.rendering import overrides, templates
 from tests.unit.fake_fleet import fleet
 
 OURS = templates.road() / "templates"
@@ -136,7 +137,8 @@ def test_a_misspelt_name_is_told_with_all_names(own: Fleet) -> None:
         ),
         pytest.param("one\ntwo {{ flet.names }}\n", "line 2", "'flet' is undefined", id="name"),
         pytest.param(
-            "\n\n{{ fleet.nam }}\n", "line 3", "'certsync.fleet.Fleet object' has no attribute "
+            "\n\n{{ fleet.nam }}\n", "line 3", "'certsync.model.fleet.Fleet object' has no "
+            "attribute "
             "'nam'", id="attribute",
         ),
         pytest.param("{{ 1 / 0 }}\n", "line 1", "division by zero", id="arithmetic"),

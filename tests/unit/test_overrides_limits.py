@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from certsync import overrides, process
-from certsync.fleet import Fleet, Wanted
-from certsync.options import KeyType, Site
-from certsync.process import Completed
+from certsync.model.fleet import Fleet, Wanted
+from certsync.model.options import KeyType, Site
+from certsync.operator.rendering import overrides
+from certsync.system import process
+from certsync.system.process import Completed
 from tests.unit.fake_fleet import fleet
 from tests.unit.test_overrides import OURS, SITE, mistakes, put
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from certsync.gate import Gate
-from certsync.plan import (
+from certsync.operator.balancer.gate import Gate
+from certsync.operator.deployment.plan import (
     FileChange,
     Plan,
     Step,

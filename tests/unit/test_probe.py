@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from certsync.certificate import parse_chain
-from certsync.probe import probe
-from certsync.proof import Served, Unreachable
+from certsync.model.certificate import parse_chain
+from certsync.model.proof import Served, Unreachable
+from certsync.system.probe import probe
 from tests.unit.test_receiver import NAME, make_pair
 
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 from datetime import timedelta
 
-from certsync.proof import Proof, Served, Unreachable, Verdict, judge
+from certsync.model.proof import Proof, Served, Unreachable, Verdict, judge
 from tests.unit.fake_fleet import NOW, manifest
 
 CHAIN = (b"leaf", b"intermediate")

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from certsync import issuer_side
-from certsync.change import Addition, Change
-from certsync.cli import operator
-from certsync.commands import add_backend
-from certsync.commands.check_online import OnlineFinding
-from certsync.errors import RefusedError
-from certsync.look import Adopt
-from certsync.survey import Survey
+from certsync.model.errors import RefusedError
+from certsync.operator import cli
+from certsync.operator.change import Addition, Change
+from certsync.operator.commands import add_backend
+from certsync.operator.commands.check_online import OnlineFinding
+from certsync.operator.hosts import issuer_side
+from certsync.operator.hosts.look import Adopt
+from certsync.operator.hosts.survey import Survey
 from deploy import step
 from tests.unit.fake_fleet import NOW, fleet
 from tests.unit.steps import program, taken
@@ -121,7 +121,7 @@ def test_a_backend_that_joins_is_looked_at_as_one_whose_files_may_be_taken_over(
 
 
 def test_add_backend_takes_what_deploy_takes() -> None:
-    names = {option for each in operator.add_backend.params for option in each.opts}
+    names = {option for each in cli.add_backend.params for option in each.opts}
     assert {"--adopt-nginx", "--adopt-haproxy"} <= names
 
 

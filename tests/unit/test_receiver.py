@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from certsync import receiver
-from certsync.receiver import Refused
+from certsync.programs import receiver
+from certsync.programs.receiver import Refused
 
 NAME = "passthrough.example.com"
 
@@ -692,7 +692,7 @@ Program = Callable[..., "subprocess.Popen[bytes]"]
 def program(tmp_path: Path) -> Iterator[Program]:
     """Start the receiver as a process, with a home of its own."""
     setting = (
-        "import sys; from pathlib import Path; from certsync import receiver; "
+        "import sys; from pathlib import Path; from certsync.programs import receiver; "
         f"receiver.HOME = Path({str(tmp_path / 'home')!r}); "
         f"receiver.INBOX = Path({str(tmp_path / 'inbox')!r}); "
         f"receiver.LOCK = Path({str(tmp_path / 'lock')!r}); "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from certsync import registration
+from certsync.issuer.ca import registration
 
 URI = "https://ca.example/account/1"
 

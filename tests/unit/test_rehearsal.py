@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from certsync import rehearsal
-from certsync.canary import Sighting
-from certsync.commands.rehearse_here import of_sightings
-from certsync.errors import CertsyncError
-from certsync.fleet import LETSENCRYPT, LETSENCRYPT_STAGING
-from certsync.rehearsal import Finding
+from certsync.issuer.canary import Sighting
+from certsync.issuer.commands.rehearse_here import of_sightings
+from certsync.model import rehearsal
+from certsync.model.errors import CertsyncError
+from certsync.model.fleet import LETSENCRYPT, LETSENCRYPT_STAGING
+from certsync.model.rehearsal import Finding
 
 OTHER = "https://ca.example/dir"
 AT_ITS_OWN = (

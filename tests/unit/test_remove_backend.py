@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from certsync import host, templates
-from certsync.change import Change
-from certsync.commands import remove_backend
-from certsync.commands.remove_backend import Leaving, Options
-from certsync.errors import CertsyncError, HostError, RefusedError
-from certsync.fleet import Fleet, Machine, Wanted
-from certsync.options import KeyType, Site
-from certsync.process import Completed
-from certsync.progress import Outcome
-from certsync.proof import Proof, Verdict
+from certsync.model.errors import CertsyncError, HostError, RefusedError
+from certsync.model.fleet import Fleet, Machine, Wanted
+from certsync.model.options import KeyType, Site
+from certsync.model.proof import Proof, Verdict
+from certsync.operator.change import Change
+from certsync.operator.commands import remove_backend
+from certsync.operator.commands.remove_backend import Leaving, Options
+from certsync.operator.deployment.progress import Outcome
+from certsync.operator.rendering import templates
+from certsync.system import host
+from certsync.system.process import Completed
 from deploy import issuer
 from tests.unit.fake_fleet import NAME, fleet, machine
 

@@ -9,12 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from certsync import lock
-from certsync.commands import session
-from certsync.commands.afterwards import observed, readings
-from certsync.commands.issue import _wait_after_failures, claims, wish
-from certsync.commands.renew import Hour, Outlook, _bar_the_future, _refuse_the_past, described
-from certsync.errors import (
+from certsync.issuer import session
+from certsync.issuer.ca.issuance.binding import Binding, read_binding
+from certsync.issuer.ca.issuance.obtain import replaced
+from certsync.issuer.commands.afterwards import observed, readings
+from certsync.issuer.commands.issue import _wait_after_failures, claims, wish
+from certsync.issuer.commands.renew import (
+    Hour,
+    Outlook,
+    _bar_the_future,
+    _refuse_the_past,
+    described,
+)
+from certsync.issuer.replicas.rollout import Standing
+from certsync.issuer.state import Known, Lineage, State
+from certsync.issuer.steps import COMPROMISE, ISSUANCE, RENEWAL, ROLLOUT, Step, take
+from certsync.issuer.store import Store
+from certsync.issuer.tries import Tries
+from certsync.model.errors import (
     CaBusyError,
     CaError,
     ClockError,
@@ -24,15 +36,9 @@ from certsync.errors import (
     RolloutError,
     TooSoonError,
 )
-from certsync.issuance.binding import Binding, read_binding
-from certsync.issuance.obtain import replaced
-from certsync.options import KeyType
-from certsync.proof import Proof, Verdict
-from certsync.rollout import Standing
-from certsync.state import Known, Lineage, State
-from certsync.steps import COMPROMISE, ISSUANCE, RENEWAL, ROLLOUT, Step, take
-from certsync.store import Store
-from certsync.tries import Tries
+from certsync.model.options import KeyType
+from certsync.model.proof import Proof, Verdict
+from certsync.programs import lock
 from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, manifest
 
 DAY = timedelta(days=1)

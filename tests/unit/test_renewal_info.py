@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from certsync import revocation
-from certsync.certificate import parse_chain
-from certsync.errors import CaSilentError
-from certsync.renewal_info import Answer, _get, advice_of
-from certsync.revocation import Finding, list_addresses, read_list
+from certsync.issuer.ca import revocation
+from certsync.issuer.ca.renewal_info import Answer, _get, advice_of
+from certsync.issuer.ca.revocation import Finding, list_addresses, read_list
+from certsync.model.certificate import parse_chain
+from certsync.model.errors import CaSilentError
 from tests.unit.fake_fleet import NOW
 
 HOUR = timedelta(hours=1)

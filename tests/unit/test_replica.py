@@ -9,8 +9,8 @@ from typing import Any
 import gevent
 import pytest
 
-from certsync.errors import HostError
-from certsync.survey import Entry, Survey
+from certsync.model.errors import HostError
+from certsync.operator.hosts.survey import Entry, Survey
 from deploy import issuer, replica, step, surveys
 from deploy.step import Step
 from tests.unit.fake_fleet import fleet

@@ -9,10 +9,12 @@ from typing import ClassVar
 
 import pytest
 
-from certsync import paths, process, replication
-from certsync.commands import tickets
-from certsync.errors import HostError, UnreachableError
-from certsync.replication import Backend
+from certsync.issuer.commands import tickets
+from certsync.issuer.replicas import replication
+from certsync.issuer.replicas.replication import Backend
+from certsync.model import paths
+from certsync.model.errors import HostError, UnreachableError
+from certsync.system import process
 from tests.unit.fake_fleet import NAME, fleet, machine
 
 GOOD = '{"ok": true}'

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from certsync.commands.replicate import Rollout
-from certsync.errors import KeyRefusedError, UnreachableError
-from certsync.replication import Backend
-from certsync.rollout import Plan, Refusal, Standing, plan, veto
-from certsync.schedule import last_chance
+from certsync.issuer.commands.replicate import Rollout
+from certsync.issuer.replicas.replication import Backend
+from certsync.issuer.replicas.rollout import Plan, Refusal, Standing, plan, veto
+from certsync.issuer.schedule import last_chance
+from certsync.model.errors import KeyRefusedError, UnreachableError
 from tests.unit.fake_fleet import NOW, fleet, machine, manifest
 
 HOUR = timedelta(hours=1)

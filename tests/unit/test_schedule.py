@@ -8,11 +8,8 @@ from typing import Any
 
 import pytest
 
-from certsync.advice import LONGEST, Advice, ask_now, next_ask
-from certsync.fleet import Authority, Fleet
-from certsync.generation import Manifest
-from certsync.options import KeyType
-from certsync.schedule import (
+from certsync.issuer.ca.advice import LONGEST, Advice, ask_now, next_ask
+from certsync.issuer.schedule import (
     Due,
     Withdrawal,
     issuance_due,
@@ -20,6 +17,9 @@ from certsync.schedule import (
     renewal,
     renewal_moment,
 )
+from certsync.model.fleet import Authority, Fleet
+from certsync.model.generation import Manifest
+from certsync.model.options import KeyType
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
 
 HOUR = timedelta(hours=1)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from certsync.operator.hosts.survey import Survey
 from certsync.programs import text_of
-from certsync.survey import Survey
 from deploy import balancer, step
 from tests.unit.steps import program, surveyed, taken
 

@@ -19,9 +19,10 @@ from paramiko import SSHException
 from pyinfra.api import StringCommand
 from pyinfra.connectors.ssh import SSHConnector
 
-from certsync import frame, look
-from certsync.look import Surroundings
-from certsync.survey import Survey
+from certsync.model import frame
+from certsync.operator.hosts import look
+from certsync.operator.hosts.look import Surroundings
+from certsync.operator.hosts.survey import Survey
 from deploy import answers, shell, surveys
 from tests.unit.fake_fleet import machine
 

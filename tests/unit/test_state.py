@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from certsync.advice import Advice
-from certsync.errors import NewerSchemaError
-from certsync.proof import Proof, Verdict
-from certsync.state import REMEMBERED, Known, Lineage, Run, State
-from certsync.store import STATE_SCHEMA, Store
-from certsync.tries import Tries
+from certsync.issuer.ca.advice import Advice
+from certsync.issuer.state import REMEMBERED, Known, Lineage, Run, State
+from certsync.issuer.store import STATE_SCHEMA, Store
+from certsync.issuer.tries import Tries
+from certsync.model.errors import NewerSchemaError
+from certsync.model.proof import Proof, Verdict
 from tests.unit.fake_fleet import NAME, NOW
 
 GOOD = Proof("backend-01", Verdict.IN_SYNC, "0002", "aa", NOW.isoformat(), "")

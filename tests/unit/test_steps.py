@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from certsync import paths, templates, wheels
-from certsync.errors import HostError
-from certsync.fleet import Fleet
-from certsync.options import Site, SiteKind
-from certsync.survey import Entry, Survey, Unit
+from certsync.model import paths
+from certsync.model.errors import HostError
+from certsync.model.fleet import Fleet
+from certsync.model.options import Site, SiteKind
+from certsync.operator.hosts import wheels
+from certsync.operator.hosts.survey import Entry, Survey, Unit
+from certsync.operator.rendering import templates
 from deploy import (
     absent,
     answers,

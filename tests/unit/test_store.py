@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certsync import receiver
-from certsync.certificate import belongs, key_pem, load_key, make_csr, make_key, parse_chain
-from certsync.errors import NewerSchemaError, StoreError
-from certsync.files import write_whole
-from certsync.options import KeyType
-from certsync.state import Lineage, State
-from certsync.store import Store, generation_files, sums
+from certsync.issuer.state import Lineage, State
+from certsync.issuer.store import Store, generation_files, sums
+from certsync.model.certificate import belongs, key_pem, load_key, make_csr, make_key, parse_chain
+from certsync.model.errors import NewerSchemaError, StoreError
+from certsync.model.options import KeyType
+from certsync.programs import receiver
+from certsync.system.files import write_whole
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
 from tests.unit.test_receiver import make_pair
 

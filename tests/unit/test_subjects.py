@@ -39,7 +39,10 @@ def test_every_pattern_is_of_a_file_that_is_there(pattern: str) -> None:
     [
         ([], []),
         (["docs/runbook.md", "README.md", "tests/unit/test_cli.py"], []),
-        (["tests/e2e/test_road.py", "certsync/vrrp.py"], ["road", "two_balancers"]),
+        (
+            ["tests/e2e/test_road.py", "certsync/operator/balancer/vrrp.py"],
+            ["road", "two_balancers"],
+        ),
         (["tests/e2e/test_that_was_removed.py"], []),
     ],
 )
@@ -49,7 +52,13 @@ def test_a_change_touches_what_its_files_are_named_for(paths: list[str], names: 
 
 @pytest.mark.parametrize(
     "path",
-    ["certsync/receiver.py", "deploy/site.py", "lab/world.py", "tests/e2e/road.py", "new.py"],
+    [
+        "certsync/programs/receiver.py",
+        "deploy/site.py",
+        "lab/world.py",
+        "tests/e2e/road.py",
+        "new.py",
+    ],
 )
 def test_a_file_that_is_not_named_touches_every_module(path: str) -> None:
     assert touched(["docs/runbook.md", path]) == modules()

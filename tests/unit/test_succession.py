@@ -8,18 +8,19 @@ from dataclasses import replace
 
 import pytest
 
-from certsync.commands import promote, walk
-from certsync.commands.promote import held
-from certsync.differences import undeployed
-from certsync.fleet import Authority, Fleet, Wanted
-from certsync.options import KeyType, Site
-from certsync.proof import Proof, Verdict
-from certsync.succession import (
+from certsync.model.fleet import Authority, Fleet, Wanted
+from certsync.model.options import KeyType, Site
+from certsync.model.proof import Proof, Verdict
+from certsync.operator.commands import promote
+from certsync.operator.commands.promote import held
+from certsync.operator.deployment import walk
+from certsync.operator.deployment.succession import (
     Holding,
     is_ordered_anew,
     objection_of_holdings,
     objection_of_proofs,
 )
+from certsync.operator.fleet_file.differences import undeployed
 from tests.unit.fake_fleet import DIRECTORY, NAME, fleet, machine
 
 TWO, THREE = Holding("0002", "b", "b"), Holding("0003", "c", "c")

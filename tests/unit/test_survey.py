@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from certsync import survey
-from certsync.look import Surroundings
-from certsync.survey import Entry, Survey, Unit, parse
+from certsync.operator.hosts import survey
+from certsync.operator.hosts.look import Surroundings
+from certsync.operator.hosts.survey import Entry, Survey, Unit, parse
 from tests.unit.steps import program
 
 

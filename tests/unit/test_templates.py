@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from certsync import templates
-from certsync.fleet import Machine
-from certsync.gate import Gate
-from certsync.options import Balancing, Stickiness
+from certsync.model.fleet import Machine
+from certsync.model.options import Balancing, Stickiness
+from certsync.operator.balancer.gate import Gate
+from certsync.operator.rendering import templates
 from tests.unit.fake_fleet import fleet
 
 STICKY = Balancing(stickiness=Stickiness.SOURCE)

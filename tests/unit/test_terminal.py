@@ -10,15 +10,15 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from certsync import console
-from certsync.errors import CertsyncError
-from certsync.fleet import Fleet
-from certsync.progress import Watch
-from certsync.proof import Proof, Verdict
-from certsync.pyinfra_run import Event, Run
-from certsync.state import Lineage, State
-from certsync.terminal import harmless
-from certsync.tries import Tries
+from certsync.issuer.state import Lineage, State
+from certsync.issuer.tries import Tries
+from certsync.model.errors import CertsyncError
+from certsync.model.fleet import Fleet
+from certsync.model.proof import Proof, Verdict
+from certsync.operator.deployment.progress import Watch
+from certsync.operator.deployment.pyinfra_run import Event, Run
+from certsync.system import console
+from certsync.system.terminal import harmless
 from tests.unit.fake_fleet import NAME, NOW, fleet
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\x9b31m\x08\x7f\u202egnp\u2066.\u200b\x00"

@@ -16,20 +16,24 @@ from typing import Any
 
 import pytest
 
-from certsync import keyring, receiver, replication, resumption, steps, templates
-from certsync.commands import fence, tickets
-from certsync.compromise import Mark, Marks
-from certsync.errors import FencedError, HostError, TicketsError
-from certsync.fleet import Fleet, Wanted
-from certsync.options import KeyType, Site
-from certsync.plan import SHARE_TICKETS, completed
-from certsync.plan import Step as Announced
-from certsync.proof import Proof, Verdict
-from certsync.replication import Backend
-from certsync.rollout import Standing
-from certsync.steps import Step
-from certsync.store import Store
-from certsync.tickets import Keys, Note, Plan, Seen, plan
+from certsync.issuer import steps
+from certsync.issuer.commands import fence, tickets
+from certsync.issuer.compromise import Mark, Marks
+from certsync.issuer.replicas import replication
+from certsync.issuer.replicas.replication import Backend
+from certsync.issuer.replicas.rollout import Standing
+from certsync.issuer.steps import Step
+from certsync.issuer.store import Store
+from certsync.issuer.tickets import keyring, resumption
+from certsync.issuer.tickets.tickets import Keys, Note, Plan, Seen, plan
+from certsync.model.errors import FencedError, HostError, TicketsError
+from certsync.model.fleet import Fleet, Wanted
+from certsync.model.options import KeyType, Site
+from certsync.model.proof import Proof, Verdict
+from certsync.operator.deployment.plan import SHARE_TICKETS, completed
+from certsync.operator.deployment.plan import Step as Announced
+from certsync.operator.rendering import templates
+from certsync.programs import receiver
 from tests.unit.fake_fleet import NAME, NOW, fleet
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)

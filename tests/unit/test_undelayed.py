@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from paramiko import Transport
 
-from certsync import undelayed
+from certsync.operator.deployment import undelayed
 
 
 class Channel:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from certsync import templates, vrrp
-from certsync.errors import FleetFileError, Mistake
-from certsync.fleet import Fleet
-from certsync.fleet_file import parse_fleet
-from certsync.look import MARK
-from certsync.options import Balancer
+from certsync.model.errors import FleetFileError, Mistake
+from certsync.model.fleet import Fleet
+from certsync.model.options import Balancer
+from certsync.operator.balancer import vrrp
+from certsync.operator.fleet_file import parse_fleet
+from certsync.operator.hosts.look import MARK
+from certsync.operator.rendering import templates
 from tests.unit.fake_fleet import fleet, machine
 
 V4, V6 = "203.0.113.100", "2001:db8:113::100"

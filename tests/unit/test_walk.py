@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from certsync.commands import walk
-from certsync.commands.status import Status
-from certsync.errors import LaterError, RolloutError
-from certsync.options import Balancer, Provider
-from certsync.plan import Step
-from certsync.progress import Outcome
-from certsync.pyinfra_run import Run
-from certsync.report import Row
+from certsync.model.errors import LaterError, RolloutError
+from certsync.model.options import Balancer, Provider
+from certsync.model.report import Row
+from certsync.operator.commands.status import Status
+from certsync.operator.deployment import walk
+from certsync.operator.deployment.plan import Step
+from certsync.operator.deployment.progress import Outcome
+from certsync.operator.deployment.pyinfra_run import Run
 from tests.unit.fake_fleet import fleet
 
 ORDER = Step("4 of 6: the certificate", "backend-01", "Order the certificate")

@@ -8,11 +8,11 @@ from datetime import timedelta
 
 import pytest
 
-from certsync import watch
-from certsync.fleet import Wanted
-from certsync.moment import moment_of
-from certsync.options import KeyType, Renewal, Site
-from certsync.state import Lineage, Run, State
+from certsync.issuer.state import Lineage, Run, State
+from certsync.model.fleet import Wanted
+from certsync.model.moment import moment_of
+from certsync.model.options import KeyType, Renewal, Site
+from certsync.operator.watching import watch
 from tests.unit.fake_fleet import NAME, NOW, fleet
 
 

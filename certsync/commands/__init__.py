@@ -1,1 +1,0 @@
-"""One file a verb: what each command of certsync does, between the command line and the hands."""

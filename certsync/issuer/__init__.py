@@ -1,0 +1,1 @@
+"""What runs on the one machine that talks to the CA."""

@@ -1,0 +1,23 @@
+"""Talking to the CA: the only place that knows the `acme` and `josepy` libraries.
+
+Control flow: `obtain` orders one certificate. It logs into the account, resumes or places an
+order, answers its challenges through the webroot, finalizes, and returns key and certificate.
+`revoke` undoes one, `enroll` and `give_up_account` begin and end the account.
+"""
+
+from certsync.issuer.ca.issuance.obtain import (
+    Issued,
+    Request,
+    enroll,
+    forget,
+    forget_if_kept,
+    obtain,
+    pending_key_sum,
+)
+from certsync.issuer.ca.issuance.revoke import revoke
+from certsync.issuer.ca.issuance.role import give_up_account, has_account, is_registered
+
+__all__ = [
+    "Issued", "Request", "enroll", "forget", "forget_if_kept", "give_up_account", "has_account",
+    "is_registered", "obtain", "pending_key_sum", "revoke",
+]  # fmt: skip

@@ -1,0 +1,309 @@
+"""One order at the CA, kept on disk while it is open, so that a cut-off run loses nothing.
+
+`pending/NAME/` holds the private key and the signing request from before the order is placed, and
+the order's URL from right after. The next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from acme import challenges, client, errors, messages
+
+from certsync.issuer.ca.issuance import problem
+from certsync.issuer.ca.issuance.client import Client, new_order
+from certsync.issuer.ca.issuance.network import retry_after
+from certsync.issuer.ca.issuance.problem import told
+from certsync.issuer.webroot import present
+from certsync.model import certificate
+from certsync.model.certificate import PrivateKey
+from certsync.model.errors import CaBusyError, CaError, CaSilentError, CertsyncError
+from certsync.model.fleet import Fleet
+from certsync.model.generation import Manifest
+from certsync.system.files import remove_folder, write_whole
+
+MOST_CHAINS = 10
+"""Chains of one certificate that are looked at."""
+
+DEADLINE = timedelta(minutes=5)
+"""How long the CA may take to validate, and again to sign."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """The files of an open order."""
+
+    folder: Path
+
+    @property
+    def key(self) -> Path:
+        """The new certificate's private key."""
+        return self.folder / "privkey.pem"
+
+    @property
+    def csr(self) -> Path:
+        """The signing request."""
+        return self.folder / "csr.pem"
+
+    @property
+    def order(self) -> Path:
+        """The order's URL, and what it was for."""
+        return self.folder / "order.json"
+
+    def prepare(self, fleet: Fleet, kept_key: bytes = b"") -> None:
+        """Have a key and a request for what the fleet file asks for now.
+
+        ``kept_key`` is the PEM of a key to use again; empty: a new one is made.
+        """
+        wanted = {
+            "directory": fleet.authority.directory,
+            "names": list(fleet.names),
+            "key_type": fleet.key_type.value,
+            "profile": fleet.profile,
+            "key": hashlib.sha256(kept_key).hexdigest() if kept_key else "new",
+        }
+        if self._facts("wanted.json") == wanted and self.key.exists() and self.csr.exists():
+            return
+        remove_folder(self.folder)
+        key = certificate.load_key(kept_key) if kept_key else certificate.make_key(fleet.key_type)
+        write_whole(self.key, certificate.key_pem(key), mode=0o600)
+        write_whole(self.csr, certificate.make_csr(key, fleet.names), mode=0o600)
+        write_whole(self.folder / "wanted.json", json.dumps(wanted).encode(), mode=0o600)
+
+    def is_of(self, manifests: Iterable[Manifest]) -> bool:
+        """Return whether what is kept here has become a generation already.
+
+        The order says so; where a run was cut off before there was one, its key.
+        """
+        if not self.key.exists():
+            return False
+        url = self.url()
+        reused = self._facts("wanted.json").get("key", "new") != "new"
+        key_sum = self.key_sum()
+        return any(
+            (url and each.order == url) or (not reused and each.files["privkey.pem"] == key_sum)
+            for each in manifests
+        )
+
+    def key_sum(self) -> str:
+        """Return the SHA-256 of the key's file, in hex, or nothing."""
+        return hashlib.sha256(self.key.read_bytes()).hexdigest() if self.key.exists() else ""
+
+    def url(self) -> str:
+        """Return the open order's URL, or nothing."""
+        return str(self._facts("order.json").get("url", ""))
+
+    def remember(self, url: str) -> None:
+        """Write down the URL of the order just placed."""
+        write_whole(self.order, json.dumps({"url": url}).encode(), mode=0o600)
+
+    def forget_order(self) -> None:
+        """Forget an order that came to nothing; key and request can be used again."""
+        self.order.unlink(missing_ok=True)
+
+    def private_key(self) -> PrivateKey:
+        """Return the key."""
+        return certificate.load_key(self.key.read_bytes())
+
+    def _facts(self, name: str) -> dict[str, object]:
+        try:
+            data = json.loads((self.folder / name).read_text())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
+
+def place(
+    acme: Client, pending: Pending, profile: str, replaces: str, tell: Callable[[str], None]
+) -> messages.OrderResource:
+    """Return the order that is still open from an earlier run, or a new one.
+
+    ``replaces`` is the renewal identifier of the certificate that a new one replaces, or empty.
+
+    Raises:
+        CaError: the CA refuses.
+        CaBusyError: it says when to come back.
+    """
+    csr = pending.csr.read_bytes()
+    order = open_order(acme, pending, csr)
+    if order is None:
+        # At once, before its authorizations are asked for: it is open from here on.
+        acme.on_placed = pending.remember
+        order = new_order(acme, csr, profile, replaces, tell)
+    else:
+        tell(f"an earlier run's order is still open: {order.uri}")
+    return order
+
+
+def open_order(
+    acme: client.ClientV2, pending: Pending, csr: bytes
+) -> messages.OrderResource | None:
+    """Return the order of an earlier run if it can still be finished.
+
+    Raises:
+        CaSilentError: the CA cannot be asked; the order is kept.
+    """
+    url = pending.url()
+    if not url:
+        return None
+    try:
+        with told("looking at the order of an earlier run"):
+            body = _look(acme, url)
+            # A certificate that only has to be fetched needs no authorizations any more.
+            signed = body.status in (messages.STATUS_VALID, messages.STATUS_PROCESSING)
+            wanted = () if signed else body.authorizations
+            polled = [acme.poll(_authorization(each)) for each in wanted]
+    except CaSilentError:
+        raise
+    except CaError:
+        # Gone, or another account's: a new order takes its place.
+        body = None
+        polled = []
+    found = [authorization for authorization, _response in polled]
+    open_still = (messages.STATUS_PENDING, messages.STATUS_VALID)
+    if (
+        body is None
+        or body.status == messages.STATUS_INVALID
+        or any(each.body.status not in open_still for each in found)
+    ):
+        pending.forget_order()
+        return None
+    return messages.OrderResource(body=body, uri=url, authorizations=found, csr_pem=csr)
+
+
+def _look(acme: client.ClientV2, url: str) -> messages.Order:
+    # The library has no public way to look at an order again.
+    return messages.Order.from_json(acme._post_as_get(url).json())  # noqa: SLF001
+
+
+def _authorization(url: str) -> messages.AuthorizationResource:
+    return messages.AuthorizationResource(uri=url, body=messages.Authorization())
+
+
+def is_over(acme: client.ClientV2, url: str) -> bool:
+    """Return whether an order can no longer be finished."""
+    try:
+        with told("looking at the order again"):
+            return bool(_look(acme, url).status == messages.STATUS_INVALID)
+    except CaError:
+        return False
+
+
+def validate(acme: client.ClientV2, order: messages.OrderResource, webroot: Path) -> None:
+    """Answer the challenges of all authorizations that are not valid yet, and wait for the CA.
+
+    Raises:
+        CaError: a validation failed, or took longer than ``DEADLINE``.
+    """
+    waiting = [each for each in order.authorizations if each.body.status == messages.STATUS_PENDING]
+    chosen = {each.uri: _http_01(each) for each in waiting}
+    answers = {}
+    for uri, challenge in chosen.items():
+        answers[uri] = challenge.response_and_validation(acme.net.key)
+    files = {
+        chosen[uri].chall.encode("token"): validation
+        for uri, (_response, validation) in answers.items()
+    }
+    with present(webroot, files), told("validating the names"):
+        for uri, (response, _validation) in answers.items():
+            acme.answer_challenge(chosen[uri], response)
+        _await_all(acme, waiting)
+    failed = [each for each in order.authorizations if each not in waiting and not _is_valid(each)]
+    if failed:
+        raise _validation_failed(failed)
+
+
+def _is_valid(authorization: messages.AuthorizationResource) -> bool:
+    return bool(authorization.body.status == messages.STATUS_VALID)
+
+
+def _http_01(authorization: messages.AuthorizationResource) -> messages.ChallengeBody:
+    for challenge in authorization.body.challenges:
+        if isinstance(challenge.chall, challenges.HTTP01):
+            return challenge
+    name = authorization.body.identifier.value
+    raise CaError(f"the CA offers no http-01 challenge for {name}", "is it a wildcard name?")
+
+
+def _await_all(acme: client.ClientV2, waiting: list[messages.AuthorizationResource]) -> None:
+    end = datetime.now(timezone.utc) + DEADLINE
+    left, failed = list(waiting), []
+    while left:
+        authorization, response = acme.poll(left[0])
+        if authorization.body.status != messages.STATUS_PENDING:
+            left.pop(0)
+            if not _is_valid(authorization):
+                failed.append(authorization)
+            continue
+        now = datetime.now(timezone.utc)
+        if now > end:
+            raise errors.TimeoutError
+        time.sleep(
+            min(retry_after(response, now, default=1), timedelta(seconds=30)).total_seconds()
+        )
+    if failed:
+        raise _validation_failed(failed)
+
+
+def _validation_failed(failed: list[messages.AuthorizationResource]) -> CertsyncError:
+    parts, hint = [], ""
+    for authorization in failed:
+        for challenge in authorization.body.challenges:
+            if challenge.error is not None:
+                name = authorization.body.identifier.value
+                parts.append(f"{name}: {problem.describe(challenge.error)}")
+                hint = problem.HINTS.get(problem.kind(challenge.error), hint)
+    told_by_ca = "; ".join(parts) or "it does not say why"
+    return CaError(f"the CA could not validate, {told_by_ca}", hint)
+
+
+def finalize(acme: client.ClientV2, order: messages.OrderResource) -> messages.OrderResource:
+    """Hand in the signing request and return the order with the full chain, as the CA sent it.
+
+    Raises:
+        CaError: the CA refuses to sign.
+    """
+    with told("signing the certificate"):
+        if order.body.status in (messages.STATUS_PENDING, messages.STATUS_READY):
+            _begin(acme, order)
+        # The library compares with a naive local time.
+        return acme.poll_finalization(order, datetime.now() + DEADLINE)  # noqa: DTZ005
+
+
+def alternatives(
+    acme: client.ClientV2, order: messages.OrderResource, tell: Callable[[str], None]
+) -> Iterator[str]:
+    """Give the other chains, PEM, that the CA has for a signed order (RFC 8555 section 7.4.2).
+
+    Each is asked for when it is wanted; one that cannot be had is told, and the next one given.
+    """
+    try:
+        with told("asking for other chains"):
+            # The library fetches all of them or none.
+            links = acme._get_links(acme._post_as_get(order.body.certificate), "alternate")  # noqa: SLF001
+    except (CaError, CaBusyError) as error:
+        tell(f"warning: {error.message}")
+        return
+    for link in links[:MOST_CHAINS]:
+        try:
+            with told("fetching another chain"):
+                chain = str(acme._post_as_get(link).text)  # noqa: SLF001
+        except (CaError, CaBusyError) as error:
+            tell(f"warning: {error.message}")
+        else:
+            yield chain
+
+
+def _begin(acme: client.ClientV2, order: messages.OrderResource) -> None:
+    try:
+        acme.begin_finalization(order)
+    except messages.Error as error:
+        # The order follows its last authorization a moment later; polling finalizes it then.
+        if error.code != "orderNotReady":
+            raise

@@ -1,0 +1,128 @@
+"""Has a certificate been revoked? By the CA's revocation list, and by its renewal information."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from certsync.issuer.ca import renewal_info
+from certsync.issuer.ca.advice import Advice
+from certsync.issuer.schedule import renewal_moment
+from certsync.issuer.store import Store
+from certsync.model.errors import CaSilentError
+from certsync.model.fleet import Fleet
+from certsync.model.generation import Manifest
+
+SECONDS = 30
+REDIRECTS = 5
+LARGEST = 32 * 1024 * 1024
+"""Bytes of a revocation list. Let's Encrypt's are far smaller; this only bounds what is read."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found out about one certificate."""
+
+    revoked: str = ""
+    """Since when or by which sign it is; empty: it is not, as far as is known."""
+
+    unknown: str = ""
+    """Why nothing is known; empty: it is."""
+
+
+def look(fleet: Fleet, store: Store, generation: Manifest, now: datetime) -> Finding:
+    """Return whether a generation's certificate was revoked, as far as can be found out."""
+    files = store.files(generation.lineage, generation.number)
+    listed = by_list(files["fullchain.pem"], now)
+    if listed.revoked:
+        return listed
+    try:
+        advice, _answer = renewal_info.ask(fleet, store, generation, now)
+    except CaSilentError:
+        return listed
+    if why := wants_it_replaced(generation, advice, now):
+        return Finding(revoked=f"{why}: it was revoked, or will be")
+    return listed
+
+
+def wants_it_replaced(generation: Manifest, advice: Advice, now: datetime) -> str:
+    """Return that the CA wants a certificate replaced long before it is due; empty: it does not.
+
+    RFC 9773 section 4.2: a window in the past says that it is to be renewed at once. One that is
+    further away than a whole lifetime means nothing.
+    """
+    if now >= renewal_moment(generation.not_before, generation.not_after) or advice.window is None:
+        return ""
+    if advice.fingerprint != generation.fingerprint:
+        return ""
+    earliest = generation.not_before - (generation.not_after - generation.not_before)
+    if not earliest < advice.window[1] <= now:
+        return ""
+    why = f", and explains it at {advice.explanation}" if advice.explanation else ""
+    return f"the CA wants it replaced at once{why}"
+
+
+def by_list(fullchain: bytes, now: datetime) -> Finding:
+    """Return what the CA's revocation list (RFC 5280) says of the leaf of a full chain, PEM."""
+    from http.client import HTTPException
+
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    leaf, *chain = x509.load_pem_x509_certificates(fullchain)
+    urls = list_addresses(leaf)
+    if not urls:
+        return Finding(unknown="the certificate names no revocation list")
+    if not chain:
+        return Finding(unknown="the chain holds nothing to verify a revocation list with")
+    try:
+        return read_list(_get(urls[0]), leaf, chain[0], now)
+    except (OSError, ValueError, TypeError, HTTPException, UnsupportedAlgorithm) as error:
+        # Fetched over plain HTTP: anybody may have answered anything.
+        return Finding(unknown=f"{urls[0]}: {error}")
+
+
+def list_addresses(leaf: object) -> list[str]:
+    """Return the addresses of a certificate's revocation lists (RFC 5280 section 4.2.1.13)."""
+    from cryptography import x509
+
+    assert isinstance(leaf, x509.Certificate)
+    try:
+        points = leaf.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    except x509.ExtensionNotFound:
+        return []
+    names = [name for point in points for name in point.full_name or ()]
+    found = [str(each.value) for each in names if isinstance(each, x509.UniformResourceIdentifier)]
+    return [each for each in found if each.startswith(("http://", "https://"))]
+
+
+def read_list(der: bytes, leaf: object, issuer: object, now: datetime) -> Finding:
+    """Return what a revocation list, signed by ``issuer``, says of a leaf.
+
+    Raises:
+        ValueError: it is no revocation list.
+    """
+    from cryptography import x509
+
+    assert isinstance(leaf, x509.Certificate)
+    assert isinstance(issuer, x509.Certificate)
+    found = x509.load_der_x509_crl(der)
+    key = issuer.public_key()
+    if not found.is_signature_valid(key):  # type: ignore[arg-type]  # a CA's key signs
+        return Finding(unknown="the revocation list is not signed by the certificate's CA")
+    entry = found.get_revoked_certificate_by_serial_number(leaf.serial_number)
+    if entry is not None:
+        return Finding(revoked=f"it was revoked on {entry.revocation_date_utc:%Y-%m-%d %H:%M} UTC")
+    if found.next_update_utc is not None and found.next_update_utc < now:
+        return Finding(unknown="the revocation list is out of date")
+    return Finding()
+
+
+def _get(url: str) -> bytes:
+    from certsync.system import http_get
+
+    # Lists are signed, and served over plain HTTP (RFC 5280 section 8).
+    answer = http_get.get(url, http_get.Limits(SECONDS, LARGEST, REDIRECTS))
+    if answer.status != 200:
+        raise OSError(f"it answers HTTP {answer.status}")
+    return answer.body

@@ -1,0 +1,334 @@
+"""What runs on the issuer: by a person, by cron, or started by the operator's machine."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from certsync.model.errors import CertsyncError, LockHeldError, NotifyError, WrongError
+from certsync.system import console
+from certsync.system.command_line import AS_JSON, DRY, TOKEN, cli, now
+
+if TYPE_CHECKING:
+    # Its libraries are loaded when a verb is called, not for `--help`.
+    from certsync.issuer.store import Store
+
+
+@cli.command()
+@DRY
+@AS_JSON
+@click.option("--force", is_flag=True, help="Order a certificate though none is due.")
+def renew(dry_run: bool, as_json: bool, force: bool) -> None:
+    """On the issuer, every hour by cron: finish, heal and prove, and renew what is due."""
+    from certsync.issuer.commands import renew as verb
+    from certsync.issuer.session import on_issuer, require_root
+
+    store = _store()
+    if dry_run:
+        require_root()
+        outlook = verb.outlook(store, now(), force=force)
+        if as_json:
+            console.result_json(outlook.to_json())
+        else:
+            console.result("\n".join(verb.described(outlook)) or "nothing to do")
+        return
+    with on_issuer(store, "renew", "", now()) as done:
+        verb.renew(store, now(), console.tell, done, force=force)
+        console.result("\n".join(done) or "nothing was due")
+
+
+@cli.command()
+@DRY
+@AS_JSON
+@click.option("--lineage", default="", metavar="NAME", help="Which one, where there are several.")
+def rollback(dry_run: bool, as_json: bool, lineage: str) -> None:
+    """On the issuer: let every backend serve the generation before, and withdraw this one."""
+    from certsync.issuer.commands import rollback as verb
+    from certsync.issuer.each_lineage import chosen
+    from certsync.issuer.session import on_issuer, require_root
+
+    require_root()
+    store = chosen(_store(), lineage)
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.way(store, now()).steps(), as_json, "")
+        return
+    with on_issuer(store, "rollback", "", now()) as done:
+        verb.rollback(store, now(), console.tell, done)
+        console.result("\n".join(done))
+
+
+@cli.command()
+@DRY
+@AS_JSON
+@TOKEN
+def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
+    """On the issuer: order a certificate, if one is due."""
+    from certsync.issuer.commands import issue as verb
+    from certsync.issuer.each_lineage import Tell, each_lineage, named
+    from certsync.issuer.session import on_issuer, require_root
+
+    store = _store()
+    if dry_run:
+        require_root()
+        steps = named(store, lambda one: verb.outlook(one, now()).reasons)
+        _tell_outlook(steps, as_json, "needed: ")
+        return
+
+    def work(one: Store, tell: Tell, did: list[str]) -> None:
+        number = verb.issue(one, now(), tell)
+        if number is None:
+            tell("a valid certificate for these names is there: nothing to order")
+        else:
+            did.append(f"ordered generation {number:04}")
+
+    try:
+        with on_issuer(store, "issue", lock_token, now()) as done:
+            each_lineage(store, console.tell, done, work)
+    except LockHeldError:
+        raise
+    except CertsyncError as error:
+        if not (lock_token and verb.has_something(store)):
+            raise
+        # A deploy goes on with what is there, and ends with what is not: that is noted by now.
+        console.warn(f"{error.message}; {error.hint}" if error.hint else error.message)
+
+
+@cli.command()
+@DRY
+@AS_JSON
+@TOKEN
+@click.option("--missed", multiple=True, hidden=True)
+def replicate(dry_run: bool, as_json: bool, lock_token: str, missed: tuple[str, ...]) -> None:
+    """On the issuer: bring the newest generation to every backend, and prove it."""
+    from certsync.issuer.commands import replicate as verb
+    from certsync.issuer.each_lineage import Tell, each_lineage, named
+    from certsync.issuer.session import on_issuer, require_root
+
+    store = _store()
+    if dry_run:
+        require_root()
+        _tell_outlook(named(store, lambda one: verb.outlook(one, now()).steps), as_json, "")
+        return
+
+    def work(one: Store, tell: Tell, did: list[str]) -> None:
+        if verb.is_one_of_several_without_any(one):
+            tell("nothing has been issued yet, so there is nothing to replicate")
+            return
+        outcome = verb.replicate(one, now(), tell, missed)
+        if outcome.changed:
+            did.append(f"activated generation {outcome.number:04} on {', '.join(outcome.changed)}")
+
+    with on_issuer(store, "replicate", lock_token, now()) as done:
+        each_lineage(store, console.tell, done, work)
+
+
+@cli.command()
+@DRY
+@AS_JSON
+@TOKEN
+@click.option("--rotate", is_flag=True, help="Make a new key now, though none is due.")
+@click.option("--missed", multiple=True, hidden=True)
+def tickets(
+    dry_run: bool, as_json: bool, lock_token: str, rotate: bool, missed: tuple[str, ...]
+) -> None:
+    """On the issuer: have all backends share the keys of TLS session tickets.
+
+    They are rotated once a day by the hourly run.
+    """
+    from certsync.issuer.commands import tickets as verb
+    from certsync.issuer.session import on_issuer, require_root
+
+    store = _store()
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.outlook(store, now(), rotate=rotate).steps, as_json, "")
+        return
+    with on_issuer(store, "tickets", lock_token, now()) as done:
+        verb.tickets(store, now(), console.tell, done, rotate=rotate, missed=missed)
+        console.result("\n".join(done) or "nothing to do")
+
+
+@cli.command()
+@AS_JSON
+def prove(as_json: bool) -> None:
+    """On the issuer: probe every backend, and show what each one serves."""
+    from certsync.issuer.commands import prove as verb
+    from certsync.issuer.session import require_root
+    from certsync.model import report
+
+    require_root()
+    seen = verb.prove(_store(), now())
+    if as_json:
+        console.result_json(seen.to_json())
+    else:
+        rows = [report.row(proof, "", seen.at) for proof in seen.rows]
+        console.result(report.table(rows))
+    if not seen.all_in_sync:
+        raise WrongError("not every backend serves the current generation")
+
+
+@cli.command(hidden=True)
+@click.argument("verbs", nargs=-1)
+def outlook(verbs: tuple[str, ...]) -> None:
+    """On the issuer: say in JSON what these verbs would do, for a deploy."""
+    from certsync.issuer.commands import outlook as verb
+    from certsync.issuer.session import require_root
+
+    require_root()
+    if not set(verbs) <= set(verb.VERBS):
+        raise click.UsageError(f"it can tell of {', '.join(verb.VERBS)}")
+    console.result_json(verb.outlook(_store(), now(), verbs))
+
+
+@cli.command()
+@click.option("--set", "setting", is_flag=True, help="Read the URLs to send to, one a line.")
+@click.option("--test", "testing", is_flag=True, help="Send a test message to each of them.")
+def notify(setting: bool, testing: bool) -> None:
+    """On the issuer: say where messages go, or try whether they arrive."""
+    from certsync.issuer.commands import notify as verb
+    from certsync.issuer.session import require_root
+
+    if setting is testing:
+        raise click.UsageError("name one of --set and --test")
+    require_root()
+    if setting:
+        if sys.stdin.isatty():
+            console.tell("type an apprise URL a line, then press Ctrl-D")
+        console.result(verb.set_urls(_store(), sys.stdin.buffer.read()))
+        return
+    shown, refused = verb.test(_store())
+    console.result(shown)
+    if refused:
+        raise NotifyError(
+            f"not every service accepted the test message: {', '.join(refused)}",
+            "are its URL and the issuer's way out right?",
+        )
+
+
+@cli.command("take-over", hidden=True)
+@DRY
+@AS_JSON
+@TOKEN
+def take_over(dry_run: bool, as_json: bool, lock_token: str) -> None:
+    """On the issuer: keep the certificate that certbot has as a generation."""
+    from certsync.issuer.commands import take_over as verb
+    from certsync.issuer.session import on_issuer, require_root
+
+    store = _store()
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.look(store, now()).steps(), as_json, "")
+        return
+    with on_issuer(store, "take-over", lock_token, now()) as done:
+        number = verb.take_over(store, now(), console.tell)
+        if number is None:
+            console.tell("certbot's certificate is kept already")
+        else:
+            done.append(f"took over certbot's certificate as generation {number:04}")
+
+
+@cli.command("retire-certbot", hidden=True)
+@TOKEN
+def retire_certbot(lock_token: str) -> None:
+    """On the issuer: have certbot renew the fleet's certificate no more."""
+    from certsync.issuer.commands import take_over as verb
+    from certsync.issuer.session import on_issuer
+
+    store = _store()
+    with on_issuer(store, "retire-certbot", lock_token, now()) as done:
+        told = verb.retire_certbot(store, now())
+        done.extend(told[:1])
+        if told:
+            console.result("\n".join(told))
+
+
+@cli.command("rehearse-here", hidden=True)
+@click.option("--directory", required=True)
+@TOKEN
+def rehearse_here(directory: str, lock_token: str) -> None:
+    """On the issuer: what `certsync rehearse` does there."""
+    from certsync.issuer.commands import rehearse_here as verb
+    from certsync.issuer.session import locked
+
+    with locked("rehearse-here", lock_token):
+        findings = verb.rehearse_here(_store(), directory, now(), console.tell)
+    console.result_json({"findings": [each.to_json() for each in findings]})
+
+
+@cli.command(hidden=True)
+@click.option("--by", "backend", required=True, metavar="BACKEND", help="Who may hold the keys.")
+@DRY
+@AS_JSON
+@TOKEN
+def compromised(backend: str, dry_run: bool, as_json: bool, lock_token: str) -> None:
+    """On the issuer: replace, revoke and delete every key that BACKEND may hold.
+
+    It has been taken out of the fleet, and its private keys are in wrong hands.
+    """
+    from certsync.issuer.commands import compromised as verb
+    from certsync.issuer.each_lineage import named
+    from certsync.issuer.session import on_issuer, require_root
+
+    store = _store()
+    if dry_run:
+        require_root()
+        steps = named(store, lambda one: verb.outlook(one, now(), backend).steps())
+        _tell_outlook(steps, as_json, "")
+        return
+
+    with on_issuer(store, "compromised", lock_token, now()) as done:
+        verb.everywhere(store, now, console.tell, done, backend)
+        console.result("\n".join(done) or "nothing to do")
+
+
+@cli.command(hidden=True)
+@DRY
+@AS_JSON
+@TOKEN
+def enroll(dry_run: bool, as_json: bool, lock_token: str) -> None:
+    """On a new issuer: have an account at the CA, and withdraw what may have been rolled back."""
+    from certsync.issuer.commands import enroll as verb
+    from certsync.issuer.session import on_issuer, require_root
+
+    store = _store()
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.outlook(store).steps(), as_json, "")
+        return
+    with on_issuer(store, "enroll", lock_token, now()) as done:
+        console.result(f"account {verb.enroll(store, now(), console.tell, done)}")
+
+
+@cli.command(hidden=True)
+@DRY
+@AS_JSON
+@TOKEN
+def resign(dry_run: bool, as_json: bool, lock_token: str) -> None:
+    """On an old issuer: end its account at the CA, and remove the account's key."""
+    from certsync.issuer.commands import resign as verb
+    from certsync.issuer.session import on_issuer, require_root
+
+    store = _store()
+    if dry_run:
+        require_root()
+        _tell_outlook(verb.outlook(store), as_json, "")
+        return
+    with on_issuer(store, "resign", lock_token, now()) as done:
+        verb.resign(store, console.tell, done)
+        console.result("\n".join(done) or "nothing to do")
+
+
+def _store() -> Store:
+    from certsync.issuer.store import Store as Found
+
+    return Found()
+
+
+def _tell_outlook(steps: list[str], as_json: bool, before: str) -> None:
+    if as_json:
+        console.result_json({"steps": steps})
+    else:
+        console.result("\n".join(f"{before}{step}" for step in steps) or "nothing to do")

@@ -1,0 +1,1 @@
+"""The issuer's verbs, one file each."""

@@ -1,0 +1,61 @@
+"""`certsync outlook`, on the issuer: what is due of a deploy's part there, and what is proven now.
+
+One answer to a deploy instead of four: every backend is looked at once for all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+from certsync.issuer.commands import issue, prove, replicate, tickets
+from certsync.issuer.each_lineage import named
+from certsync.issuer.replicas.expected import expected
+from certsync.issuer.store import Store
+from certsync.model.proof import Proof
+from certsync.system import proving
+
+Proven = Callable[[], Mapping[str, Sequence[Proof]]]
+"""Gives what each backend serves now, by the lineage's name, once it has been seen."""
+
+VERBS = ("issue", "replicate", "tickets", "prove")
+
+
+def outlook(store: Store, now: datetime, verbs: Collection[str]) -> dict[str, Any]:
+    """Return what each verb would do, in words, by its name; under `prove`, see `prove.Seen`.
+
+    Nothing is changed.
+
+    Raises:
+        StoreError: this host is no issuer, or its store cannot be read.
+    """
+    ways: dict[str, Callable[[Proven], Any]] = {
+        "issue": lambda _: named(store, lambda one: issue.outlook(one, now).reasons),
+        "replicate": lambda proven: named(
+            store,
+            lambda one: replicate.outlook(one, now, lambda: proven()[one.fleet().lineage]).steps,
+        ),
+        "tickets": lambda proven: tickets.outlook(store, now, proven=proven).steps,
+        "prove": lambda proven: prove.prove(store, now, proven).to_json(),
+    }
+    # At the same time: each of them waits for answers from other machines.
+    with ThreadPoolExecutor(len(VERBS) + 1) as pool:
+        needs_proofs = set(verbs) - {"issue"}
+        proofs = pool.submit(_proofs, store, now) if needs_proofs else None
+        asked = {
+            verb: pool.submit(way, proofs.result if proofs else dict)
+            for verb, way in ways.items()
+            if verb in verbs
+        }
+        return {verb: each.result() for verb, each in asked.items()}
+
+
+def _proofs(store: Store, now: datetime) -> dict[str, list[Proof]]:
+    """Return what every backend serves now, by the lineage's name."""
+    fleets = [one.fleet() for one in store.lineages()]
+    return {
+        each.lineage: proving.prove(each.holders, each, expected(each, store), now)
+        for each in fleets
+    }

@@ -1,0 +1,196 @@
+"""`certsync rehearse-here`, on the issuer: a certificate from order to check, and none of it kept.
+
+What has to be on a disk for it lies in memory below /run, and is gone afterwards; what a killed
+rehearsal has left goes away at the next one's start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from certsync.issuer import canary, webroot
+from certsync.issuer.canary import Sighting
+from certsync.issuer.replicas import replication
+from certsync.issuer.replicas.replication import Answer, Backend
+from certsync.issuer.store import Store, generation_files, sums
+from certsync.model.errors import CertsyncError, HostError
+from certsync.model.fleet import Fleet
+from certsync.model.generation import Manifest
+from certsync.model.paths import REHEARSAL
+from certsync.model.rehearsal import NUMBER, Finding
+from certsync.programs import receiver
+from certsync.system.files import remove_folder
+
+Tell = Callable[[str], None]
+
+RECEIVED = "received with rsync, then checked by its receiver and by nginx"
+CHECKED = "checked by nginx"
+
+
+@dataclass(frozen=True)
+class Scratch(Store):
+    """A store that is thrown away, with the real one's way for challenges and to the CA."""
+
+    real: Store = field(default_factory=Store)
+
+    @property
+    def webroot(self) -> Path:
+        """The folder from which nginx serves challenge files: the real one."""
+        return self.real.webroot
+
+    @property
+    def directory_bundle(self) -> Path:
+        """What verifies the CA's own HTTPS: the real one."""
+        return self.real.directory_bundle
+
+    @property
+    def binding_key(self) -> Path:
+        """The secret of an external account binding: the real one."""
+        return self.real.binding_key
+
+
+def rehearse_here(store: Store, directory: str, now: datetime, tell: Tell) -> list[Finding]:
+    """Return what went well and what did not, from the canary to nginx on every backend.
+
+    Raises:
+        StoreError: this host is no issuer.
+    """
+    stores = store.lineages()
+    if len(stores) == 1:
+        return _of_lineage(stores[0], directory, now, tell)
+    return [
+        replace(finding, what=f"{finding.what}, of {one.lineage}")
+        for one in stores
+        for finding in _of_lineage(one, directory, now, tell)
+    ]
+
+
+def _of_lineage(store: Store, directory: str, now: datetime, tell: Tell) -> list[Finding]:
+    fleet = store.fleet()
+    with _scratch(store) as scratch:
+        tell("asking every side for a challenge file")
+        sightings = canary.look(fleet, store.webroot)
+        findings = of_sightings(sightings)
+        ordered = f"an order at {directory}"
+        if misses := canary.judge(fleet, sightings).misses:
+            why = f"not tried, a challenge would be lost: {'; '.join(misses)}"
+            return [*findings, Finding(fleet.issuer_name, ordered, why)]
+        try:
+            files = _ordered(_at(fleet, directory), scratch, now, tell)
+        except CertsyncError as error:
+            return [*findings, Finding(fleet.issuer_name, ordered, error.message)]
+        findings += [Finding(fleet.issuer_name, ordered)]
+        tell("having it checked by nginx here, and on every replica")
+        return [*findings, _checked_here(fleet, scratch, files, now), *_carried(fleet, files)]
+
+
+@contextmanager
+def _scratch(store: Store) -> Iterator[Scratch]:
+    _clear(store)
+    # Made by its owner alone, before anything is in it.
+    REHEARSAL.mkdir(mode=0o700)
+    try:
+        yield Scratch(REHEARSAL / "etc", REHEARSAL / "var", real=store)
+    finally:
+        _clear(store)
+
+
+def _clear(store: Store) -> None:
+    remove_folder(REHEARSAL)
+    replication.remove_outbox()
+    webroot.clear(store.webroot)
+
+
+def _at(fleet: Fleet, directory: str) -> Fleet:
+    """Return the fleet as it is at the CA for tries, where only its own CA knows its binding."""
+    authority = fleet.authority
+    key_id = authority.eab_key_id if directory == authority.directory else ""
+    return replace(fleet, authority=replace(authority, directory=directory, eab_key_id=key_id))
+
+
+def _ordered(fleet: Fleet, scratch: Store, now: datetime, tell: Tell) -> dict[str, bytes]:
+    """Return the five files of a generation, ordered with a new account."""
+    from certsync.issuer.ca import issuance
+
+    issued = issuance.obtain(fleet, scratch, now, tell, issuance.Request())
+    certificate = issued.certificate
+    files = generation_files(issued.key, certificate)
+    manifest = Manifest(
+        lineage=fleet.lineage,
+        number=NUMBER,
+        names=certificate.names,
+        not_before=certificate.not_before,
+        not_after=certificate.not_after,
+        fingerprint=certificate.fingerprint,
+        key_type=fleet.key_type.value,
+        directory=fleet.authority.directory,
+        account=issued.account,
+        files=sums(files),
+    )
+    return {**files, receiver.MANIFEST: manifest.to_json()}
+
+
+def _checked_here(fleet: Fleet, scratch: Store, files: dict[str, bytes], now: datetime) -> Finding:
+    folder = scratch.root / "generation"
+    folder.mkdir(mode=0o700)
+    for name, content in files.items():
+        (folder / name).touch(mode=0o600)
+        (folder / name).write_bytes(content)
+    try:
+        receiver.verify(folder, fleet.lineage, str(NUMBER), now.timestamp())
+        receiver.try_nginx(folder, fleet.lineage)
+    except receiver.Refused as refused:
+        return Finding(fleet.issuer_name, CHECKED, str(refused))
+    return Finding(fleet.issuer_name, CHECKED)
+
+
+def _carried(fleet: Fleet, files: dict[str, bytes]) -> list[Finding]:
+    name = str(NUMBER)
+    with replication.outbox(files, name) as outbox, replication.in_touch(fleet) as backends:
+        replicas = [each for each in backends if not each.local]
+        found = replication.each(lambda one: _tried(one, fleet, outbox), replicas)
+    return [Finding(backend.name, RECEIVED, _refusal(backend, each)) for backend, each in found]
+
+
+def _tried(backend: Backend, fleet: Fleet, outbox: Path) -> Answer:
+    # The question first: what is pushed goes through the conversation's connection.
+    backend.ask("current", fleet.lineage, 0)
+    backend.push(outbox)
+    return backend.ask("try", fleet.lineage, NUMBER)
+
+
+def _refusal(backend: Backend, answer: Answer | HostError) -> str:
+    if isinstance(answer, HostError):
+        return answer.message.removeprefix(f"{backend.name}: ")
+    if answer["why"] == replication.NO_SUCH_VERB:
+        return f"{replication.OLDER}: deploy again"
+    return "" if answer["ok"] else str(answer["why"])
+
+
+def of_sightings(sightings: Iterable[Sighting]) -> list[Finding]:
+    """Return what the canary found at each backend, and at each public address.
+
+    A public address that is hidden from the issuer alone is no failure.
+    """
+    seen = list(sightings)
+    unknown = canary.hidden(seen)
+    return [
+        Finding(each.where, _canary(each), "" if each in unknown else _why(each)) for each in seen
+    ]
+
+
+def _canary(sighting: Sighting) -> str:
+    if not sighting.public:
+        return "a challenge file, asked for at its own address"
+    family = "IPv6" if ":" in sighting.address else "IPv4"
+    return f"a challenge file, asked for through the balancer over {family}"
+
+
+def _why(sighting: Sighting) -> str:
+    if sighting.seen:
+        return ""
+    return f"answers {sighting.answer}" if sighting.reached else f"not reached: {sighting.answer}"

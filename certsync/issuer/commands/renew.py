@@ -1,0 +1,374 @@
+"""`certsync renew`, on the issuer, every hour: finish, heal, prove, and renew what is due."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from certsync.issuer.ca import advice, renewal_info
+from certsync.issuer.commands import compromised, issue, replicate, tickets
+from certsync.issuer.commands.afterwards import Ended, afterwards
+from certsync.issuer.commands.replicate import Outcome
+from certsync.issuer.each_lineage import each_lineage, together
+from certsync.issuer.replicas.expected import expected
+from certsync.issuer.state import Lineage
+from certsync.issuer.steps import RENEWAL, ROLLOUT, Step
+from certsync.issuer.store import Store
+from certsync.model.errors import (
+    CertsyncError,
+    ClockError,
+    FencedError,
+    RolloutError,
+    VetoError,
+    in_our_words,
+)
+from certsync.model.fleet import Fleet
+from certsync.model.generation import Manifest, number_text
+from certsync.model.proof import Proof, Verdict
+from certsync.programs.receiver import CLOCK_TOLERANCE
+from certsync.system import proving
+
+Tell = Callable[[str], None]
+
+FUTURE = timedelta(days=1)
+"""How far a generation's begin may lie ahead of a clock that may be wrong."""
+
+ASK_ALL = timedelta(days=1)
+"""How often every backend is asked what it holds, though it serves what it should: a damaged copy
+shows at the next boot, and that may be the worst moment."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a renewal would do now."""
+
+    due: str
+    """Why an order would be made; empty: none would."""
+
+    steps: list[str]
+    note: str
+    """When the next renewal is due, and why then."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what `json.dumps` takes."""
+        return {"due": self.due, "steps": self.steps, "note": self.note}
+
+
+@dataclass
+class Hour:
+    """One run, with what it has met on its way."""
+
+    fleet: Fleet
+    store: Store
+    now: datetime
+    tell: Tell
+    done: list[str]
+    proofs: list[Proof] = field(default_factory=list)
+    pushed: tuple[str, ...] = ()
+    mixed_seconds: float | None = None
+    asked_all: bool = False
+    problems: list[CertsyncError] = field(default_factory=list)
+
+    def part(self, work: Callable[[], None]) -> None:
+        """Do a part of the run; what it fails at is a problem, and stops no other part."""
+        try:
+            work()
+        except (CertsyncError, OSError) as error:
+            self.problems.append(in_our_words(error))
+        except Exception as error:  # noqa: BLE001  # what nobody foresaw must not stop an order
+            self.tell(traceback.format_exc())
+            self.problems.append(in_our_words(error))
+
+    def roll_out(self) -> None:
+        """Bring the newest generation to every backend, and note who does not serve it."""
+        self.problems = [each for each in self.problems if not isinstance(each, RolloutError)]
+        try:
+            outcome = replicate.roll_out(self.store, self.now, self.tell)
+        except VetoError as error:
+            # Told at once: an order may follow in this run, and then it is over.
+            self.tell(f"warning: {error.message}")
+            self.problems.append(error)
+            return
+        self._note(outcome)
+
+    def _note(self, outcome: Outcome) -> None:
+        self.proofs, self.asked_all = list(outcome.proofs), True
+        self.pushed += outcome.pushed
+        if outcome.mixed_seconds is not None:
+            self.mixed_seconds = outcome.mixed_seconds
+        if outcome.changed:
+            names = ", ".join(outcome.changed)
+            self.done.append(f"activated generation {number_text(outcome.number)} on {names}")
+        if outcome.failures:
+            self.problems.append(outcome.error())
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether a replica has refused the push key: this may be the issuer no more."""
+        return any(isinstance(each, FencedError) for each in self.problems)
+
+    @property
+    def knows_the_time(self) -> bool:
+        """Whether nothing has shown that this machine's clock is wrong."""
+        return not any(isinstance(each, ClockError) for each in self.problems)
+
+    def trouble(self) -> CertsyncError | None:
+        """Return all problems as one error; None: all is well."""
+        return together(self.problems)
+
+
+def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
+    """Return what would be done, asking every backend and not the CA, and changing nothing.
+
+    Raises:
+        StoreError: this host is no issuer, or its store cannot be read.
+    """
+    stores = store.lineages()
+    looks = [_of_lineage(one, now, force=force) for one in stores]
+    if not any(look.due for look in looks) and store.current(stores[0].lineage):
+        sharing = tickets.outlook(store, now).steps
+        looks[-1] = replace(looks[-1], steps=looks[-1].steps + sharing)
+    if len(looks) == 1:
+        return looks[0]
+    names = [one.lineage for one in stores]
+    told = list(zip(names, looks, strict=True))
+    return Outlook(
+        "; ".join(f"{name}: {look.due}" for name, look in told if look.due),
+        [f"{name}: {step}" for name, look in told for step in look.steps],
+        "; ".join(f"{name}: {look.note}" for name, look in told if look.note),
+    )
+
+
+def _of_lineage(store: Store, now: datetime, *, force: bool) -> Outlook:
+    look = issue.outlook(store, now, force=force)
+    steps = replicate.outlook(store, now).steps if look.newest else []
+    if look.due:
+        left_out = {Step.REMEMBER} | ({Step.SHARE} if not look.fleet.share_tickets else set())
+        steps += [step.value for step in RENEWAL if step not in left_out]
+    elif steps:
+        steps += [step.value for step in ROLLOUT if step is Step.PROVE]
+    if store.compromised(look.fleet.lineage).open:
+        steps += [Step.REVOKE.value, Step.DISCARD.value]
+    note = ""
+    if look.coming and look.newest:
+        number = number_text(look.newest.number)
+        note = (
+            f"generation {number} is renewed after {look.coming.moment:%Y-%m-%d %H:%M} UTC: "
+            f"{look.coming.why}"
+        )
+    return Outlook(look.due.why if look.due else "", steps, note)
+
+
+def renew(store: Store, now: datetime, tell: Tell, done: list[str], *, force: bool = False) -> None:
+    """Do all that is to be done; what is in order costs a handshake with each backend.
+
+    ``done`` gets what was changed, in words; ``force`` orders a certificate though none is due.
+
+    Raises:
+        RolloutError: a backend does not hold or serve the generation; each is named.
+        LaterError: the CA said when to come back, or the names do not lead here.
+        CertsyncError: another failure, see `issue`; all of them in one message.
+    """
+    hours: list[Hour] = []
+
+    def work(one: Store, say: Tell, did: list[str]) -> None:
+        hour = Hour(one.fleet(), one, now, say, did)
+        hours.append(hour)
+        hour.part(lambda: _all_of_it(hour, force=force))
+        if trouble := hour.trouble():
+            raise trouble
+
+    problems: list[CertsyncError] = []
+    try:
+        each_lineage(store, tell, done, work)
+    except CertsyncError as error:
+        problems.append(error)
+    last = Hour(store.fleet(), store, now, tell, done)
+    if all(hour.knows_the_time and not hour.is_fenced for hour in hours):
+        last.part(lambda: _share_tickets(last, hours))
+    trouble = together([*problems, *last.problems])
+    # On a full disk people hear of it in every run, because it cannot be noted that they did.
+    ended = [Ended(hour.store, hour.trouble(), hour.proofs) for hour in hours]
+    last.part(lambda: afterwards(_sharing(ended, last), now, trouble, tell))
+    if trouble := together([*problems, *last.problems]):
+        raise trouble
+
+
+def _share_tickets(last: Hour, hours: Sequence[Hour]) -> None:
+    """Give the session ticket keys to whoever was seen to lack them, and rotate them in time."""
+    proofs = {hour.fleet.lineage: hour.proofs for hour in hours if hour.proofs}
+    if proofs:
+        tickets.share(last.store, last.now, proofs, last.tell, last.done)
+
+
+def _sharing(ended: list[Ended], last: Hour) -> list[Ended]:
+    """Count what went wrong with the whole fleet as the first lineage's, so that people hear it."""
+    problems = [each for each in (ended[0].error, last.trouble()) if each]
+    return [replace(ended[0], error=together(problems)), *ended[1:]]
+
+
+def _all_of_it(hour: Hour, *, force: bool) -> None:
+    # Before anything else: state of a newer version stops the run.
+    hour.store.recall()
+    _tell_damages(hour)
+    _bar_the_future(hour)
+    newest = _newest(hour)
+    if newest:
+        _refuse_the_past(newest, hour.now)
+        hour.part(lambda: _heal(hour, newest))
+        hour.part(lambda: _ask_ca(hour, newest))
+    elif hour.store.current(hour.fleet.lineage):
+        # What is live is compromised, and nothing else is there yet: who is behind is told still.
+        hour.part(lambda: _prove(hour))
+    if not hour.is_fenced:
+        hour.part(lambda: _order(hour, force=force))
+    if not hour.is_fenced:
+        hour.part(lambda: _finish_compromise(hour))
+    hour.part(lambda: _remember(hour))
+
+
+def _tell_damages(hour: Hour) -> None:
+    for number in hour.store.damaged(hour.fleet.lineage):
+        hour.tell(f"warning: generation {number_text(number)} is damaged on this disk: not used")
+
+
+def _bar_the_future(hour: Hour) -> None:
+    """Have a generation that is not valid for long keep no order from being made.
+
+    An older version kept what a CA signed like that. That the live one is valid shows that the
+    clock is not the reason.
+    """
+    live, newest = hour.store.live_manifest(hour.fleet.lineage), _newest(hour)
+    if live is None or newest is None or not live.not_before <= hour.now < live.not_after:
+        return
+    if newest.not_before - hour.now > FUTURE:
+        why = f"not valid before {newest.not_before:%Y-%m-%d %H:%M} UTC"
+        hour.tell(f"warning: generation {number_text(newest.number)} is {why}: not used")
+        hour.store.refuse(hour.fleet.lineage, newest.number, why)
+
+
+def _newest(hour: Hour) -> Manifest | None:
+    number = hour.store.target(hour.fleet.lineage)
+    return hour.store.manifests(hour.fleet.lineage)[number] if number else None
+
+
+def _refuse_the_past(newest: Manifest, now: datetime) -> None:
+    if now + timedelta(seconds=CLOCK_TOLERANCE) < newest.not_before:
+        raise ClockError(
+            f"the issuer's clock says {now:%Y-%m-%d %H:%M} UTC, before generation "
+            f"{number_text(newest.number)} was made ({newest.not_before:%Y-%m-%d %H:%M} UTC)",
+            "set the clock (timedatectl set-ntp true); nothing was changed",
+        )
+
+
+def _heal(hour: Hour, newest: Manifest) -> None:
+    """Finish what an interrupted run left, and catch up who is behind."""
+    fleet, store, now = hour.fleet, hour.store, hour.now
+    _prove(hour)
+    known = store.recall().lineage(fleet.lineage)
+    lagging = [proof for proof in hour.proofs if proof.verdict is not Verdict.IN_SYNC]
+    for proof in lagging:
+        hour.tell(f"{proof.name}: {proof.why}")
+    unfinished = store.current(fleet.lineage) != newest.number
+    asked = _moment(known.asked_all) if known.asked_all else None
+    # One in the future was written under a wrong clock.
+    long_ago = asked is None or not timedelta(0) <= now - asked <= ASK_ALL
+    # One that has expired by our clock is refused everywhere; whether the clock is right, the CA
+    # says when the next one is ordered.
+    compromise = bool(store.compromised(fleet.lineage).open)
+    if (lagging or unfinished or long_ago or compromise) and now < newest.not_after:
+        hour.roll_out()
+
+
+def _prove(hour: Hour) -> None:
+    fleet, store = hour.fleet, hour.store
+    hour.proofs = proving.prove(fleet.holders, fleet, expected(fleet, store), hour.now)
+
+
+def _ask_ca(hour: Hour, newest: Manifest) -> None:
+    """Ask the CA when it suggests to renew, if it is time to; its silence is told and no more."""
+    state = hour.store.recall()
+    known = state.lineage(hour.fleet.lineage)
+    if hour.now >= newest.not_after or newest.directory != hour.fleet.authority.directory:
+        return
+    if not advice.ask_now(known.advice, newest.fingerprint, hour.now):
+        return
+    try:
+        found, answer = renewal_info.ask(hour.fleet, hour.store, newest, hour.now)
+    except CertsyncError as error:
+        hour.tell(f"warning: {error.message}")
+        return
+    if off := _off(answer.ca_date, hour.now):
+        hour.tell(f"warning: {off}")
+    if found.explanation and (known.advice is None or known.advice.window != found.window):
+        hour.tell(f"the CA explains its renewal window: {found.explanation}")
+    lineage = replace(known, advice=found)
+    hour.store.remember(state.having(hour.fleet.lineage, lineage))
+
+
+def _off(ca_date: datetime | None, now: datetime) -> str:
+    if ca_date is None or abs(now - ca_date) < timedelta(minutes=5):
+        return ""
+    minutes = (now - ca_date) / timedelta(minutes=1)
+    side = "ahead of" if minutes > 0 else "behind"
+    return f"the issuer's clock is {abs(minutes):.0f} minutes {side} the CA's"
+
+
+def _order(hour: Hour, *, force: bool) -> None:
+    number = issue.issue(hour.store, hour.now, hour.tell, by_person=False, force=force)
+    if number is not None:
+        hour.done.append(f"ordered generation {number_text(number)}")
+        hour.roll_out()
+
+
+def _finish_compromise(hour: Hour) -> None:
+    """Revoke and delete what a compromise has left, which is nothing in nearly every run."""
+    compromised.finish(hour.store, hour.now, hour.tell, hour.done, hour.proofs)
+
+
+def _remember(hour: Hour) -> None:
+    """Write down per lineage and backend what people and the next run want to know."""
+    store, lineage = hour.store, hour.fleet.lineage
+    state = store.recall()
+    known = state.lineage(lineage)
+    if hour.proofs:
+        known = known.seen(hour.proofs, hour.pushed, hour.now)
+    known = _dated(known, store, hour)
+    if hour.asked_all:
+        known = replace(known, asked_all=hour.now.isoformat())
+    if hour.mixed_seconds is not None:
+        known = replace(known, mixed_seconds=hour.mixed_seconds)
+    store.remember(state.having(lineage, known))
+
+
+def _dated(known: Lineage, store: Store, hour: Hour) -> Lineage:
+    look = issue.outlook(store, hour.now)
+    coming = look.next(hour.now)
+    if look.newest is None or coming is None:
+        return known
+    # What is live, and not what should be: it is the live one that expires.
+    number = store.current(look.fleet.lineage) or 0
+    live = store.manifests(look.fleet.lineage).get(number, look.newest)
+    return replace(
+        known,
+        generation=number_text(live.number),
+        not_before=live.not_before.isoformat(),
+        not_after=live.not_after.isoformat(),
+        next_check=known.advice.ask_again.isoformat() if known.advice else "",
+        next_renewal=coming.moment.isoformat(),
+        why=coming.why,
+    )
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def described(outlook: Outlook) -> Sequence[str]:
+    """Return an outlook as lines that a person reads."""
+    lines = [f"an order would be made: {outlook.due}"] if outlook.due else []
+    lines += outlook.steps
+    return [*lines, outlook.note] if outlook.note else lines

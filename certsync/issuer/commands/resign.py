@@ -1,0 +1,52 @@
+"""`certsync resign`, on an issuer that is one no more: its account at the CA ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from certsync.issuer.store import Store
+from certsync.model.errors import StoreError
+
+Tell = Callable[[str], None]
+
+
+def outlook(store: Store) -> list[str]:
+    """Return what is to be done, in words; nothing: there is no account.
+
+    Raises:
+        StoreError: this host is no issuer.
+    """
+    from certsync.issuer.ca import issuance
+
+    fleet = store.fleet()
+    if not issuance.has_account(fleet, store):
+        return []
+    return [
+        f"deactivate our account at {fleet.authority.directory}",
+        f"remove {store.account(fleet.authority.directory)}",
+    ]
+
+
+def resign(store: Store, tell: Tell, done: list[str]) -> None:
+    """Deactivate our account at the CA, as far as the CA can be asked, and remove its key.
+
+    ``done`` gets what was changed, in words.
+
+    Raises:
+        StoreError: this host is no issuer, or keys are in wrong hands: it alone knows which ones,
+            and its account has to ask for their revocation.
+    """
+    from certsync.issuer.ca import issuance
+
+    fleet = store.fleet()
+    marks = [store.compromised(each.lineage).waiting() for each in fleet.lineages]
+    if waiting := "; ".join(each for each in marks if each):
+        raise StoreError(
+            f"this issuer may not go yet: {waiting}",
+            "have that finished first: sudo certsync renew here says what it waits for",
+        )
+    if not issuance.has_account(fleet, store):
+        return
+    if issuance.give_up_account(fleet, store, tell):
+        done.append("deactivated our account at the CA")
+    done.append("removed the account's key")

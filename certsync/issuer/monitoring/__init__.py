@@ -1,0 +1,1 @@
+"""Who is told what: messages, metrics, the heartbeat."""

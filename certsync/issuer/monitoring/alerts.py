@@ -1,0 +1,244 @@
+"""What people are told: once when something begins, and once when it is over. Pure.
+
+An alert is open from the run that first sees its cause to the run that sees it gone. It may be open
+for a while before anybody is told, because what passes by itself within a day is no news.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from certsync.model.options import Event
+
+PATIENCE = timedelta(days=1)
+"""How long a backend may be behind, and a run be put off, before anybody is told."""
+
+LEFT = 4
+"""People are told when less than this part of the lifetime is left: a renewal is due long before,
+whatever the lifetime is."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a run has seen. What it could not look at stays None, and its alerts as they are."""
+
+    lineage: str
+    at: datetime
+    error: str = ""
+    """What ended the run; empty: it ended well."""
+
+    hint: str = ""
+    later: bool = False
+    """Whether the error was "not now", exit status 75."""
+
+    backends: Mapping[str, datetime | None] | None = None
+    """Every backend of the fleet, and since when it is behind; None: it is not."""
+
+    not_before: datetime | None = None
+    """The validity of the current generation."""
+
+    not_after: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One thing that is not over."""
+
+    key: str
+    """Which one: the event, and the backend if it is one backend's."""
+
+    event: Event
+    since: datetime
+    told: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what `json.dumps` takes."""
+        return {
+            "key": self.key,
+            "event": self.event.value,
+            "since": self.since.isoformat(),
+            "told": self.told,
+        }
+
+
+@dataclass(frozen=True)
+class Message:
+    """What one message says."""
+
+    title: str
+    body: str
+    good: bool
+    """Whether it says that something is over."""
+
+    key: str = ""
+    """The alert that it is about; empty: none."""
+
+
+@dataclass(frozen=True)
+class News:
+    """What to send now, and what is open until it is sent."""
+
+    messages: tuple[Message, ...]
+    alerts: tuple[Alert, ...]
+
+    def after(self, sent: Collection[Message]) -> tuple[Alert, ...]:
+        """Return what is open once these messages have arrived; the next run sends the others."""
+        begun = {message.key for message in sent if not message.good}
+        over = {message.key for message in sent if message.good}
+        return tuple(
+            replace(alert, told=alert.told or alert.key in begun)
+            for alert in self.alerts
+            if alert.key not in over
+        )
+
+
+@dataclass(frozen=True)
+class _Cause:
+    """Something that holds now."""
+
+    key: str
+    event: Event
+    since: datetime
+    ripe: bool
+    """Whether it is time to tell."""
+
+    title: str
+    body: str
+
+
+def read(kept: Iterable[Any]) -> tuple[Alert, ...]:
+    """Return the alerts that `Alert.to_json` wrote. What is none is left out: it is told anew."""
+    return tuple(alert for each in kept if (alert := _alert(each)))
+
+
+def judge(alerts: Iterable[Alert], seen: Observed, chosen: Collection[Event]) -> News:
+    """Return what people are to be told now, of the events they chose.
+
+    Args:
+        alerts: what is open after the last run.
+        seen: what this run has observed.
+        chosen: the events; alerts of others are forgotten.
+    """
+    before = {alert.key: alert for alert in alerts if alert.event in chosen}
+    causes = {cause.key: cause for cause in _causes(seen, before) if cause.event in chosen}
+    messages, left = [], []
+    for key, cause in causes.items():
+        alert = replace(before.get(key, Alert(key, cause.event, cause.since)), since=cause.since)
+        left.append(alert)
+        if cause.ripe and not alert.told:
+            messages.append(Message(cause.title, cause.body, good=False, key=key))
+    for key, alert in before.items():
+        looked_at = _looked_at(alert.event, seen)
+        if key not in causes and (alert.told or not looked_at):
+            left.append(alert)
+            messages += [_over(alert, seen)] if looked_at else []
+    return News(tuple(messages), tuple(left))
+
+
+def _causes(seen: Observed, before: Mapping[str, Alert]) -> Iterator[_Cause]:
+    yield from _failed_run(seen, before)
+    yield from _backends_behind(seen, before)
+    yield from _little_left(seen)
+
+
+def _failed_run(seen: Observed, before: Mapping[str, Alert]) -> Iterator[_Cause]:
+    if not seen.error:
+        return
+    key = Event.RUN_FAILED.value
+    since = _earliest(seen.at, before.get(key))
+    what = "runs have been put off for over a day" if seen.later else "a run has failed"
+    hint = f"hint: {seen.hint}\n" if seen.hint else ""
+    yield _Cause(
+        key,
+        Event.RUN_FAILED,
+        since,
+        not seen.later or seen.at - since > PATIENCE,
+        f"{seen.lineage}: {what}",
+        f"error: {seen.error}\n{hint}No run has ended well since {_moment(since)}. "
+        "`certsync status FLEET` shows what every backend serves.",
+    )
+
+
+def _backends_behind(seen: Observed, before: Mapping[str, Alert]) -> Iterator[_Cause]:
+    for name, behind_since in (seen.backends or {}).items():
+        if behind_since is None:
+            continue
+        key = f"{Event.BEHIND.value} {name}"
+        since = _earliest(behind_since, before.get(key))
+        yield _Cause(
+            key,
+            Event.BEHIND,
+            since,
+            seen.at - since > PATIENCE,
+            f"{seen.lineage}: {name} is behind",
+            f"{name} has not been proven to serve the current generation since {_moment(since)}. "
+            "`certsync status FLEET` says why, and `certsync deploy FLEET` heals what it reaches.",
+        )
+
+
+def _little_left(seen: Observed) -> Iterator[_Cause]:
+    if seen.not_before is None or seen.not_after is None:
+        return
+    since = seen.not_after - (seen.not_after - seen.not_before) / LEFT
+    if seen.at <= since:
+        return
+    over = seen.at >= seen.not_after
+    what = "has expired" if over else f"expires in {_in_words(seen.not_after - seen.at)}"
+    yield _Cause(
+        Event.EXPIRING.value,
+        Event.EXPIRING,
+        since,
+        ripe=True,
+        title=f"{seen.lineage}: the certificate {what}",
+        body=f"It is valid until {_moment(seen.not_after)}, and its renewal has been due for "
+        "long. `certsync deploy FLEET` renews what is due, or says why it cannot.",
+    )
+
+
+def _looked_at(event: Event, seen: Observed) -> bool:
+    return {
+        Event.RUN_FAILED: True,
+        Event.BEHIND: seen.backends is not None,
+        Event.EXPIRING: seen.not_before is not None and seen.not_after is not None,
+    }[event]
+
+
+def _over(alert: Alert, seen: Observed) -> Message:
+    name = alert.key.partition(" ")[2]
+    what = {
+        Event.RUN_FAILED: "runs end well again",
+        Event.BEHIND: f"{name} serves the current generation again",
+        Event.EXPIRING: "the certificate has been renewed",
+    }[alert.event]
+    if alert.event is Event.BEHIND and name not in (seen.backends or {}):
+        what = f"{name} is not in the fleet any more"
+    body = f"It is over since {_moment(seen.at)}, and had begun on {_moment(alert.since)}."
+    return Message(f"{seen.lineage}: {what}", body, good=True, key=alert.key)
+
+
+def _alert(data: Any) -> Alert | None:
+    try:
+        since = datetime.fromisoformat(data["since"]).astimezone(timezone.utc)
+        return Alert(str(data["key"]), Event(data["event"]), since, data["told"] is True)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _earliest(moment: datetime, alert: Alert | None) -> datetime:
+    return min(moment, alert.since) if alert else moment
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _in_words(left: timedelta) -> str:
+    hours = int(left / timedelta(hours=1))
+    if hours < 1:
+        return "less than an hour"
+    if hours == 1:
+        return "1 hour"
+    return f"{hours} hours" if hours < 48 else f"{hours // 24} days"

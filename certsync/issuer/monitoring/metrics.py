@@ -1,0 +1,107 @@
+"""What node_exporter reads of a fleet, in Prometheus' text format. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from certsync.model.proof import Proof, Verdict
+
+Sample = tuple[dict[str, str], float]
+
+LABEL_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+"""https://prometheus.io/docs/instrumenting/exposition_formats/#comments-help-text-and-type-information"""
+
+HELP = {
+    "certificate_not_after_seconds": "End of validity of what a backend serves, as Unix time.",
+    "certificate_days_left": "Days until that, when this was written.",
+    "backend_in_sync": "1 if the backend was proven to serve the current generation, else 0.",
+    "generation": "The number of the current generation.",
+    "last_run_timestamp_seconds": "When the last renewal run was made.",
+    "last_success_timestamp_seconds": "When the last one was made that ended well.",
+    "last_run_exit_status": "How the last one ended: 0 well, 75 to be tried later.",
+    "failed_tries": "Orders in a row that came to nothing.",
+    "next_renewal_timestamp_seconds": "When the next order is due.",
+}
+"""Every metric, in the order in which they are written, by its name without `certsync_`."""
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What is known at the end of a run."""
+
+    lineage: str
+    at: datetime
+    """When the days left are counted."""
+
+    proofs: tuple[Proof, ...] = ()
+    """Each backend, as it was last seen."""
+
+    generation: int | None = None
+    """The number of the current generation; None: nothing has been issued."""
+
+    last_run: datetime | None = None
+    last_success: datetime | None = None
+    exit_status: int = 0
+    failed_tries: int = 0
+    next_renewal: datetime | None = None
+
+
+def text(*lineages: Readings) -> str:
+    """Return a text file's content; what is not known is not in it.
+
+    What is said of a run, and of no lineage, is the first one's.
+    """
+    samples: dict[str, list[Sample]] = {name: [] for name in HELP}
+    for readings in lineages:
+        for name, found in _samples(readings).items():
+            samples[name] += [each for each in found if each[0] or readings is lineages[0]]
+    return "".join(
+        line
+        for name in HELP
+        if samples[name]
+        for line in _family(f"certsync_{name}", name, samples)
+    )
+
+
+def _samples(readings: Readings) -> dict[str, list[Sample]]:
+    lineage = {"lineage": readings.lineage}
+    ends = {
+        proof.name: datetime.fromisoformat(proof.not_after)
+        for proof in readings.proofs
+        if proof.not_after
+    }
+    named = {proof.name: {**lineage, "backend": proof.name} for proof in readings.proofs}
+    return {
+        "certificate_not_after_seconds": [(named[name], ends[name].timestamp()) for name in ends],
+        "certificate_days_left": [
+            (named[name], (ends[name] - readings.at) / timedelta(days=1)) for name in ends
+        ],
+        "backend_in_sync": [
+            (named[proof.name], proof.verdict is Verdict.IN_SYNC) for proof in readings.proofs
+        ],
+        "generation": [] if readings.generation is None else [(lineage, readings.generation)],
+        "last_run_timestamp_seconds": _moment({}, readings.last_run),
+        "last_success_timestamp_seconds": _moment({}, readings.last_success),
+        "last_run_exit_status": [({}, readings.exit_status)] if readings.last_run else [],
+        "failed_tries": [(lineage, readings.failed_tries)],
+        "next_renewal_timestamp_seconds": _moment(lineage, readings.next_renewal),
+    }
+
+
+def _moment(labels: dict[str, str], moment: datetime | None) -> list[Sample]:
+    return [] if moment is None else [(labels, moment.timestamp())]
+
+
+def _family(full_name: str, name: str, samples: dict[str, list[Sample]]) -> Iterator[str]:
+    yield f"# HELP {full_name} {HELP[name]}\n"
+    yield f"# TYPE {full_name} gauge\n"
+    for labels, value in samples[name]:
+        pairs = ",".join(f'{key}="{word.translate(LABEL_ESCAPES)}"' for key, word in labels.items())
+        yield f"{full_name}{f'{{{pairs}}}' if pairs else ''} {_number(value)}\n"
+
+
+def _number(value: float) -> str:
+    # Neither `1e+09` nor fourteen digits of a day.
+    return f"{round(value, 3):.3f}".rstrip("0").rstrip(".")

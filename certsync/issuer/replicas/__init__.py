@@ -1,0 +1,1 @@
+"""How a generation gets to every backend, and when it may go live."""

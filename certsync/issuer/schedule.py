@@ -1,0 +1,205 @@
+"""When a certificate has to be ordered. Pure: the time is always an argument."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from certsync.issuer.ca.advice import Advice
+from certsync.model.fleet import Fleet
+from certsync.model.generation import Manifest
+
+SHORT_LIVED = timedelta(days=10)
+"""Below this lifetime half of it, not a third, is left when a renewal is due."""
+
+EARLY = timedelta(days=1)
+"""A certificate younger than this, or than a tenth of its lifetime, is renewed by advice once; then
+not again for a day. A CA that calls every new one to be replaced would get an order every hour."""
+
+LATEST = 10
+"""No advice moves a renewal to where less than this part of the lifetime, one tenth, is left."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """A reason to order a certificate now."""
+
+    why: str
+    first: bool
+    """Whether no certificate of this CA for these names is there to go on serving."""
+
+    since: datetime | None = None
+    """When a renewal became due by time; None: nothing would expire if this waited."""
+
+
+@dataclass(frozen=True)
+class NextRenewal:
+    """When a certificate will be renewed, and why then."""
+
+    moment: datetime
+    why: str
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """That a newer generation was rolled back, and for which wish it had been made."""
+
+    at: datetime
+    newest: Manifest | None
+    """The newest generation that was withdrawn; None: it is gone, or damaged."""
+
+
+def renewal_moment(not_before: datetime, not_after: datetime) -> datetime:
+    """Return when a certificate becomes due: a third of its lifetime left, half of a short one.
+
+    Never a fixed number of days: lifetimes go from 90 days to 6 (Let's Encrypt's integration
+    guide).
+    """
+    lifetime = not_after - not_before
+    left = lifetime / 2 if lifetime < SHORT_LIVED else lifetime / 3
+    return not_after - left
+
+
+def renewal(
+    newest: Manifest,
+    advice: Advice | None,
+    every: timedelta,
+    now: datetime,
+    withdrawal: Withdrawal | None = None,
+    hurried: datetime | None = None,
+) -> NextRenewal:
+    """Return when the newest generation is to be renewed.
+
+    ``every`` is the time between two runs, ``withdrawal`` of a generation newer than this one, and
+    ``hurried`` when advice last had a young certificate renewed.
+    """
+    chosen = _advised(newest, advice, every, now) or _by_lifetime(newest)
+    if hurried is not None and timedelta(0) <= now - hurried < EARLY:
+        chosen = replace(chosen, moment=max(chosen.moment, young_until(newest)))
+    if withdrawal is None:
+        return chosen
+    # What was rolled back would come again at once: its place is taken by what is due already.
+    half = withdrawal.at + (newest.not_after - withdrawal.at) / 2
+    if half > chosen.moment:
+        return NextRenewal(half, "half of the time that was left at the rollback")
+    return chosen
+
+
+def young_until(newest: Manifest) -> datetime:
+    """Return until when only a CA's advice has a certificate renewed."""
+    return newest.not_before + min(EARLY, (newest.not_after - newest.not_before) / 10)
+
+
+def _by_lifetime(newest: Manifest) -> NextRenewal:
+    short = newest.not_after - newest.not_before < SHORT_LIVED
+    part = "half" if short else "a third"
+    moment = renewal_moment(newest.not_before, newest.not_after)
+    return NextRenewal(moment, f"{part} of its lifetime is left")
+
+
+def _advised(
+    newest: Manifest, advice: Advice | None, every: timedelta, now: datetime
+) -> NextRenewal | None:
+    if advice is None or advice.fingerprint != newest.fingerprint or advice.window is None:
+        return None
+    start, end = advice.window
+    if end > newest.not_after:
+        # Nobody renews what has expired: no such window can be meant, and a year 9999 overflows.
+        return None
+    moment = _chosen(newest.fingerprint, start, end, every)
+    latest = newest.not_after - (newest.not_after - newest.not_before) / LATEST
+    own = _by_lifetime(newest)
+    if moment > latest or (advice.is_stale(now) and moment > own.moment):
+        return None
+    why = f"the CA suggests {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
+    if advice.explanation:
+        why += f" and explains it at {advice.explanation}"
+    return NextRenewal(moment, why)
+
+
+def _chosen(fingerprint: str, start: datetime, end: datetime, every: timedelta) -> datetime:
+    """Return a moment in the window so that the first run after it is in the window too.
+
+    It is a random one for each certificate and window (RFC 9773 section 4.2) and the same in every
+    run, because chance comes from the certificate's fingerprint.
+    """
+    seed = hashlib.sha256(f"{fingerprint} {start.isoformat()} {end.isoformat()}".encode()).digest()
+    part = int.from_bytes(seed[:4], "big") / 2**32
+    return start + max(timedelta(0), (end - start) - every) * part
+
+
+def issuance_due(  # noqa: PLR0913, PLR0917  # all that an order can be due for
+    newest: Manifest | None,
+    fleet: Fleet,
+    now: datetime,
+    advice: Advice | None = None,
+    withdrawal: Withdrawal | None = None,
+    hurried: datetime | None = None,
+    compromised: str = "",
+) -> Due | None:
+    """Return why an order is needed, or None: a certificate as the fleet asks for is there.
+
+    ``compromised`` says that the private key of the newest one is in wrong hands; empty: it is not.
+    """
+    if newest is None:
+        return Due("no certificate yet", first=True)
+    every = timedelta(hours=fleet.renewal.every_hours)
+    coming = renewal(newest, advice, every, now, withdrawal, hurried)
+    since = coming.moment if coming.moment <= now else None
+    if compromised:
+        return Due(compromised, first=False, since=since)
+    differs = difference(newest, fleet)
+    if differs and (since or not _was_withdrawn(withdrawal, fleet)):
+        first = newest.directory != fleet.authority.directory or not _same_names(newest, fleet)
+        return Due(differs, first=first, since=since)
+    if now >= newest.not_after:
+        why = f"it expired on {newest.not_after:%Y-%m-%d %H:%M} UTC"
+        return Due(why, first=False, since=since)
+    if since:
+        why = f"{coming.why}, and it expires on {newest.not_after:%Y-%m-%d %H:%M} UTC"
+        return Due(why, first=False, since=since)
+    return None
+
+
+def difference(generation: Manifest, fleet: Fleet) -> str:
+    """Return how a generation differs from what the fleet file asks for; empty: it does not."""
+    if generation.directory != fleet.authority.directory:
+        return f"it was signed by {generation.directory}"
+    if not _same_names(generation, fleet):
+        return f"it is for {', '.join(generation.names)}"
+    if generation.key_type != fleet.key_type.value:
+        return f"its key is {generation.key_type}"
+    return ""
+
+
+def _same_names(generation: Manifest, fleet: Fleet) -> bool:
+    return (generation.asked or generation.names) == tuple(sorted(fleet.names))
+
+
+def _was_withdrawn(withdrawal: Withdrawal | None, fleet: Fleet) -> bool:
+    """Return whether what the fleet file asks for is what was rolled back."""
+    if withdrawal is None or withdrawal.newest is None:
+        return False
+    return not difference(withdrawal.newest, fleet)
+
+
+def last_chance(live: Manifest | None) -> datetime | None:
+    """Return when a veto against what is to follow the live generation ends; None: none is live.
+
+    It is half-way from when the live one becomes due to its end: no guard may let a site expire.
+    """
+    if live is None:
+        return None
+    due = renewal_moment(live.not_before, live.not_after)
+    return due + (live.not_after - due) / 2
+
+
+def patience_ends(due: Due, newest: Manifest | None) -> datetime | None:
+    """Return until when an order waits where a challenge may be lost; None: as long as it takes.
+
+    A renewal waits for half of the time from due to expiry: no guard may let a site expire.
+    """
+    if newest is None or due.since is None:
+        return None
+    return due.since + (newest.not_after - due.since) / 2

@@ -1,0 +1,1 @@
+"""TLS session ticket keys that all backends share (RFC 5077)."""

@@ -1,0 +1,1 @@
+"""What all machines agree on: values and decisions, no I/O and no clock."""

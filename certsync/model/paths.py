@@ -1,0 +1,108 @@
+"""Every path, user and unit of ours on other machines, as all sides know them.
+
+What a host's own program needs to know stands in that program; it imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from certsync.programs import receiver
+
+PROGRAMS = "/usr/local/lib/certsync"
+RECEIVER = f"{PROGRAMS}/receiver"
+UNITS = "/etc/systemd/system"
+VERIFY_UNIT = "certsync-verify.service"
+TICKETS_UNIT = "certsync-tickets.service"
+
+OPT = "/opt/certsync"
+CURRENT = f"{OPT}/current"
+"""The link to the release that an issuer runs."""
+
+CERTSYNC = f"{CURRENT}/bin/certsync"
+
+PUSHING_USER = "certsync-push"
+PUSH_HOME = Path("/var/lib/certsync-push")
+PUSH_RUNTIME = Path("/run/certsync-push")
+REHEARSAL = Path("/run/certsync-rehearsal")
+
+
+@dataclass(frozen=True)
+class IssuerPaths:
+    """Where everything is on the issuer. ``root`` is root's alone."""
+
+    root: Path = receiver.HOME
+    state: Path = Path("/var/lib/certsync")
+
+    @property
+    def machines(self) -> Path:
+        """The backends that the marker knew of, a name and an address a line."""
+        return self.root / "machines"
+
+    @property
+    def fleet_file(self) -> Path:
+        """The rendered fleet."""
+        return self.root / "fleet.json"
+
+    @property
+    def origin(self) -> Path:
+        """The fleet file it was rendered from: SHA-256, when and by whom."""
+        return self.root / "fleet-origin.json"
+
+    @property
+    def marker(self) -> Path:
+        """The file that says: this host is the issuer."""
+        return self.root / "issuer"
+
+    @property
+    def left(self) -> Path:
+        """Who has been in the fleet and is not any more, a name a line."""
+        return self.root / "left"
+
+    @property
+    def directory_bundle(self) -> Path:
+        """What verifies the CA's own HTTPS, where the fleet file names one."""
+        return self.root / "directory-bundle.pem"
+
+    @property
+    def roots(self) -> Path:
+        """What verifies issued certificates, where the fleet file names one."""
+        return self.root / "roots.pem"
+
+    @property
+    def webroot(self) -> Path:
+        """The folder from which nginx serves challenge files."""
+        return self.state / "webroot"
+
+    @property
+    def state_file(self) -> Path:
+        """What is remembered between runs."""
+        return self.state / "state.json"
+
+    @property
+    def binding_key(self) -> Path:
+        """The secret of an external account binding, put there by a person."""
+        return self.root / "eab-hmac-key"
+
+    @property
+    def notify_urls(self) -> Path:
+        """Where messages go: a URL a line, each a secret; `certsync notify --set` writes it."""
+        return self.root / "notify-urls"
+
+    def account(self, directory: str) -> Path:
+        """Return the folder of the account at a CA."""
+        return self.root / "accounts" / hashlib.sha256(directory.encode()).hexdigest()[:16]
+
+    def pending(self, lineage: str) -> Path:
+        """Return the folder of an order that is not finished."""
+        return self.root / "pending" / lineage
+
+    def archive(self, lineage: str) -> Path:
+        """Return the folder of all generations."""
+        return self.root / "archive" / lineage
+
+    def live(self, lineage: str) -> Path:
+        """Return the link to the current generation."""
+        return self.root / "live" / lineage

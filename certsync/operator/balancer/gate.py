@@ -1,0 +1,305 @@
+"""The gate: which backends the balancer may send TLS to, and whether it does at all. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from certsync.model.fleet import Fleet
+from certsync.model.proof import Proof, Verdict
+
+FIRST, WEB, OTHERS = "tls", "http", "tls-of-"
+"""The pools' names in haproxy.cfg; the third begins those of the lineages besides the first."""
+
+PROXY, CHECKED = "send-proxy-v2", "check-sni"
+
+
+Members = Mapping[str, bool]
+"""Backend to whether it takes traffic; a member never proven is written as disabled."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the balancer's configuration says, or should say."""
+
+    rule: bool
+    """Whether port 443 is passed through."""
+
+    members: Members
+    """The pool of the fleet's first lineage."""
+
+    web: Members = field(default_factory=dict)
+    """The same for port 80, where a first deploy lets all in: the CA's challenges come there."""
+
+    ports: Mapping[str, int] = field(default_factory=dict)
+    """Backend to the port on which it is told the client's address; 0: it is not told."""
+
+    others: Mapping[str, Members] = field(default_factory=dict)
+    """The pool of each lineage besides the first."""
+
+    first: str = field(default="", compare=False)
+    """Which lineage is the first, by the name that the pool's check asks for; empty: not known."""
+
+    @property
+    def admitted(self) -> tuple[str, ...]:
+        """The members that take traffic."""
+        return tuple(name for name, inside in self.members.items() if inside)
+
+    def pool(self, lineage: str) -> Members:
+        """Return the pool of one of the lineages that this is about."""
+        return self.others.get(lineage, self.members)
+
+    def pools(self, fleet: Fleet) -> dict[str, Members]:
+        """Return all pools that are here by the lineage's name; ``fleet`` may have others by now.
+
+        A fleet's only lineage may get another name, and its backends serve it still.
+        """
+        if not fleet.others and not self.others:
+            return {fleet.lineage: self.members}
+        return {self.first or fleet.lineage: self.members, **self.others}
+
+    def leaving(self, fleet: Fleet) -> dict[str, list[str]]:
+        """Return who takes a lineage's traffic here, and is to serve it no more."""
+        serving = {each.lineage: [host.name for host in each.members] for each in fleet.lineages}
+        found = {
+            lineage: [
+                name
+                for name, inside in pool.items()
+                if inside and name not in serving.get(lineage, ())
+            ]
+            for lineage, pool in self.pools(fleet).items()
+        }
+        return {lineage: names for lineage, names in found.items() if names}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the gate is decided from, besides what the balancer has now."""
+
+    proofs: Mapping[str, Mapping[str, Proof]] = field(default_factory=dict)
+    """Lineage to backend to proof. A backend may be missing, or all of them when the issuer could
+    not be asked."""
+
+    listening: Collection[str] = ()
+    """The backends whose port for the PROXY protocol answers the balancer."""
+
+
+def decide(fleet: Fleet, before: Gate, seen: Seen) -> Gate:
+    """Return what the gate should be; ``before`` is what the balancer has now.
+
+    A probe's silence never takes out a member and never turns the rule off; a member that a client
+    would refuse is taken out, unless all of them are to be. Where the client's address is to be
+    told, a member is sent to the port for that once it has been seen to listen there, and not
+    before: an older configuration, or a firewall, would cost the fleet this member.
+    """
+    was = before.pools(fleet)
+    pools = {
+        each.lineage: _pool(
+            [host.name for host in each.members],
+            was.get(each.lineage, {}),
+            seen.proofs.get(each.lineage, {}),
+        )
+        for each in fleet.lineages
+    }
+    members, *others = pools.values()
+    proven = {
+        name
+        for proofs in seen.proofs.values()
+        for name, proof in proofs.items()
+        if proof.verdict is Verdict.IN_SYNC
+    }
+    names = [host.name for host in fleet.backends]
+    port = proxy_port(fleet)
+    told = [name for name in names if any(name in pool for pool in pools.values())]
+    return Gate(
+        fleet.passthrough and (before.rule or any(any(each.values()) for each in pools.values())),
+        members,
+        {name: name in proven or not before.web or before.web.get(name, False) for name in names},
+        {n: port if before.ports.get(n) == port or n in seen.listening else 0 for n in told},
+        dict(zip(list(pools)[1:], others, strict=True)),
+        fleet.lineage,
+    )
+
+
+def abandoned(fleet: Fleet, before: Gate) -> list[str]:
+    """Return the lineages that all who serve them now are to leave, so that nobody would be left.
+
+    Who comes instead is proven at the end of a deploy, and its site is there from its begin.
+    """
+    if not (before.rule and fleet.passthrough):
+        return []
+    gone = before.leaving(fleet)
+    pools = before.pools(fleet)
+    return [
+        each.lineage
+        for each in fleet.lineages
+        if each.lineage in gone
+        and all(
+            name in gone[each.lineage] for name, inside in pools[each.lineage].items() if inside
+        )
+    ]
+
+
+def uncovered(fleet: Fleet, deployed: Fleet, before: Gate) -> dict[str, list[str]]:
+    """Return the names, by lineage, that are served now and would be without a certificate.
+
+    ``deployed`` is the fleet as it is. A lineage is known by its first name: one with another is a
+    new one, without a certificate until the end of a deploy, or for longer if the CA has none. And
+    a name that comes from another lineage is not in the certificate that there is.
+    """
+    if not (before.rule and fleet.passthrough):
+        return {}
+    taking = {lineage for lineage, pool in before.pools(deployed).items() if any(pool.values())}
+    served = {name for each in deployed.lineages if each.lineage in taking for name in each.names}
+    known = {each.lineage: each.names for each in deployed.lineages if each.lineage in taking}
+    found = {
+        each.lineage: [
+            name
+            for name in each.names
+            if name in served and name not in known.get(each.lineage, ())
+        ]
+        for each in fleet.lineages
+    }
+    return {lineage: names for lineage, names in found.items() if names}
+
+
+def takes_away(fleet: Fleet, deployed: Fleet) -> bool:
+    """Return whether backends are about to lose a port or a site that balancers send to.
+
+    ``deployed`` is the fleet as it is.
+    """
+    was = {each.lineage: {host.name for host in each.members} for each in deployed.lineages}
+    will = {each.lineage: {host.name for host in each.members} for each in fleet.lineages}
+    staying = {host.name for host in fleet.backends}
+    lost = any((names & staying) - will.get(lineage, set()) for lineage, names in was.items())
+    renumbered = proxy_port(deployed) not in (0, fleet.balancing.proxy_port)
+    return lost or renumbered or bool(distrusted(fleet, deployed))
+
+
+def distrusted(fleet: Fleet, deployed: Fleet) -> list[str]:
+    """Return the balancers whose address the backends are about to trust no more.
+
+    A balancer comes from the old one until the kernel takes another: on the port for the PROXY
+    protocol it would be sent away. ``deployed`` is the fleet as it is.
+    """
+    was = {host.name: host.private_address for host in deployed.balancers}
+    return [
+        host.name
+        for host in fleet.balancers
+        if proxy_port(deployed) and was.get(host.name, host.private_address) not in fleet.trusted
+    ]
+
+
+def proxy_port(fleet: Fleet) -> int:
+    """Return the port on which backends are to be told the client's address; 0: they are not."""
+    return fleet.balancing.proxy_port if fleet.balancing.proxy_protocol else 0
+
+
+def knocks(fleet: Fleet) -> list[tuple[str, str, int, str, str]]:
+    """Return what `knock` is to ask: backend, address, port, a name that it serves, and a path."""
+    balancing = fleet.balancing
+    names = {host: each.lineage for each in reversed(fleet.lineages) for host in each.members}
+    return [
+        (host.name, host.private_address, balancing.proxy_port, names[host], balancing.health_path)
+        for host in fleet.backends
+        if host in names
+    ]
+
+
+def _pool(backends: Sequence[str], before: Members, proofs: Mapping[str, Proof]) -> Members:
+    inside = {name: _member(before.get(name, False), proofs.get(name)) for name in backends}
+    if not any(inside.values()):
+        # Rather a certificate that clients may refuse than nobody at all, and rather all of them
+        # than one: what they have in common is the certificate, and the balancer's check decides.
+        inside.update({name: True for name in backends if before.get(name, False)})
+    return inside
+
+
+def _member(before: bool, proof: Proof | None) -> bool:
+    if proof is None or proof.verdict is Verdict.UNREACHABLE:
+        return before
+    if proof.verdict is Verdict.BEHIND:
+        return before
+    return proof.verdict is Verdict.IN_SYNC
+
+
+def proofs_from(fleet: Fleet, answer: Mapping[str, Any]) -> dict[str, dict[str, Proof]]:
+    """Return the proofs, by lineage and backend, that `certsync prove` has answered with."""
+    # What the issuer has been told of yet may have another lineage in the first place.
+    first = answer.get("lineage", fleet.lineage)
+    told = {first: answer.get("proofs", ()), **answer.get("others", {})}
+    return {
+        lineage: {proof.name: proof for proof in map(Proof.from_json, proofs)}
+        for lineage, proofs in told.items()
+    }
+
+
+def read(configuration: str) -> Gate:
+    """Return what a haproxy.cfg that we wrote says; anything else says nothing."""
+    rule, section, first = False, "", ""
+    pools: dict[str, dict[str, bool]] = {FIRST: {}, WEB: {}}
+    ports: dict[str, int] = {}
+    for line in configuration.splitlines():
+        words = line.split()
+        if line[:1] not in ("", " ", "#") and words:
+            kind, name = words[0], " ".join(words[1:2])
+            gated = kind == "backend" and (name in (FIRST, WEB) or name.startswith(OTHERS))
+            section = name if gated else ""
+            rule = rule or (kind, name) == ("frontend", "tls")
+            if section:
+                pools.setdefault(section, {})
+        if section == FIRST and CHECKED in words[:-1]:
+            first = words[words.index(CHECKED) + 1]
+        if section and words[:1] == ["server"]:
+            pools[section][words[1]] = "disabled" not in words[3:]
+            if section != WEB:
+                at = words[2].rpartition(":")[2]
+                ports[words[1]] = int(at) if PROXY in words[3:] and at.isdigit() else 0
+    others = {
+        name.removeprefix(OTHERS): pool for name, pool in pools.items() if name.startswith(OTHERS)
+    }
+    return Gate(rule, pools[FIRST], pools[WEB], ports, others, first)
+
+
+def pool_name(fleet: Fleet, lineage: str) -> str:
+    """Return what haproxy.cfg calls a lineage's pool."""
+    return FIRST if lineage == fleet.lineage else f"{OTHERS}{lineage}"
+
+
+def pools_with(configuration: str, member: str) -> list[str]:
+    """Return the pools of a haproxy.cfg that have a member of this name."""
+    found, section = list[str](), ""
+    for line in configuration.splitlines():
+        words = line.split()
+        if line[:1] not in ("", " ", "#") and words:
+            section = words[1] if words[0] == "backend" and len(words) > 1 else ""
+        elif section and words[:2] == ["server", member]:
+            found.append(section)
+    return found
+
+
+FORCED_DRAIN = 0x08
+"""In a server's administrative state (HAProxy's management guide, `show servers state`)."""
+
+
+def drained(configuration: str, states: str) -> list[str]:
+    """Return the admitted members, as POOL/NAME, that a removal which was given up has drained.
+
+    ``states`` is what HAProxy's `show servers state` prints. Nothing sets them ready again by
+    itself: the state is kept over a reload.
+    """
+    admitted, section = set(), ""
+    for line in configuration.splitlines():
+        words = line.split()
+        if line[:1] not in ("", " ", "#") and words:
+            section = words[1] if words[0] == "backend" and len(words) > 1 else ""
+        elif section and words[:1] == ["server"] and "disabled" not in words[3:]:
+            admitted.add(f"{section}/{words[1]}")
+    found = []
+    for line in states.splitlines():
+        # Pool's number and name, member's number and name, its address, what it does, what it may.
+        words = line.split()
+        if len(words) > 6 and words[6].isdigit() and int(words[6]) & FORCED_DRAIN:
+            found.append(f"{words[1]}/{words[3]}")
+    return [each for each in found if each in admitted]

@@ -1,0 +1,176 @@
+"""`certsync add-backend`: a new backend serves the current generation, and only then traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from certsync.model.errors import CertsyncError, RefusedError
+from certsync.model.fleet import Fleet
+from certsync.operator.change import Addition, Change
+from certsync.operator.commands import rules
+from certsync.operator.commands.check_online import look_at
+from certsync.operator.deployment import walk
+from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
+from certsync.operator.deployment.pyinfra_run import Errand
+from certsync.operator.fleet_file import read_fleet, text_of
+from certsync.operator.fleet_file.editing import write
+from certsync.operator.hosts import fleet_lock, issuer_side
+from certsync.operator.hosts.look import Adopt
+from certsync.system import console
+
+FILE_PHASE = "first: the fleet file"
+NO_ORDER = ("Order the certificate",)
+AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Joining:
+    """Backends that join a fleet."""
+
+    path: Path
+    change: Change
+    fleet: Fleet
+    """With them."""
+
+    adopt: Adopt
+    """Whose files on them may be taken over."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(each.name for each in self.change.add)
+
+    @property
+    def errand(self) -> Errand:
+        """What pyinfra is asked for: no other replica is touched."""
+        fleet = self.fleet
+        only = (*self.names, fleet.issuer_name, *(each.name for each in fleet.balancers))
+        data = {"certificate": "kept"}
+        options = {"adopt_nginx": self.adopt.nginx, "adopt_haproxy": self.adopt.haproxy}
+        data |= {key: "true" for key, given in options.items() if given}
+        return Errand(self.path, data, self.change, only)
+
+    def file(self) -> tuple[Step, FileChange] | None:
+        """Return the step that writes the fleet file; None: it is written."""
+        before, after = text_of(self.path), text_of(self.path, self.change)
+        if before == after:
+            return None
+        what = f"write {', '.join(self.names)} into {self.path}"
+        return Step(FILE_PHASE, HERE, what), FileChange(HERE, str(self.path), before, after)
+
+
+def joining(path: Path, additions: tuple[Addition, ...], adopt: Adopt) -> Joining:
+    """Return what is to be done, from the fleet file alone.
+
+    Raises:
+        FleetFileError: it has mistakes, or would have with them.
+        CertsyncError: one of them is a host of the fleet by another address, or serves nothing.
+    """
+    before = read_fleet(path)
+    refuse_who_serves_nothing(before, additions, path)
+    known = {machine.name: machine for machine in before.machines}
+    for each in additions:
+        there = known.get(each.name)
+        private = each.private_address or each.address
+        if there is not None and (there.address, there.private_address) != (each.address, private):
+            at = " and ".join(dict.fromkeys((there.address, there.private_address)))
+            raise CertsyncError(
+                f"{each.name} is in {path} already, at {at}",
+                f"give the new one another name, or take that out: certsync remove-backend "
+                f"{path} {each.name}",
+            )
+    change = Change(add=additions)
+    return Joining(path, change, read_fleet(path, change), adopt)
+
+
+def refuse_who_serves_nothing(fleet: Fleet, additions: tuple[Addition, ...], path: Path) -> None:
+    """Refuse a backend of which it is not known what it is to serve.
+
+    Raises:
+        CertsyncError: it is to serve a lineage that is not there; or every lineage names who serves
+            it, and no lineage names the new one.
+    """
+    lineages = {each.lineage: each.serving for each in fleet.lineages}
+    known = ", ".join(lineages)
+    for each in additions:
+        if strange := [name for name in each.serves if name not in lineages]:
+            raise CertsyncError(
+                f"{path} has no lineage {strange[0]}", f"its lineages are, by first names: {known}"
+            )
+        named = any(each.name in serving for serving in lineages.values())
+        if all(lineages.values()) and not named and not each.serves:
+            raise CertsyncError(
+                f"{each.name} would serve nothing: every served_by in {path} leaves it out",
+                f"say what it is to serve with --serves LINEAGE, one or more of: {known}",
+            )
+
+
+def plan(path: Path, additions: tuple[Addition, ...], adopt: Adopt, now: datetime) -> Plan:
+    """Return what adding them would do; nothing is changed, not the fleet file either.
+
+    Raises:
+        CertsyncError: see `add_backend`.
+    """
+    wanted = joining(path, additions, adopt)
+    _look(wanted, now)
+    found = Plan()
+    if written := wanted.file():
+        step, file = written
+        found = Plan((step,), (file,))
+    return found + walk.announced(wanted.errand, wanted.fleet, NO_ORDER)
+
+
+def add_backend(
+    path: Path,
+    additions: tuple[Addition, ...],
+    adopt: Adopt,
+    now: Callable[[], datetime],
+    done: list[Step],
+) -> None:
+    """Add them, printing as it goes and the table at its end; ``done`` gets what was changed.
+
+    Raises:
+        FleetFileError: the file has mistakes, or would have with them.
+        RefusedError: a host is not fit, or something else waits to be deployed; as it was before.
+        LockHeldError: another run changes the fleet.
+        RolloutError: a step failed; who is not proven is in no pool, and the same command goes on.
+    """
+    wanted = joining(path, additions, adopt)
+    with fleet_lock.held(wanted.fleet, "add-backend") as token:
+        _look(wanted, now())
+        if written := wanted.file():
+            step, file = written
+            write(path, file.after)
+            console.tell(f"wrote {', '.join(wanted.names)} into {path}")
+            done.append(step)
+        walked = walk.taken(wanted.errand, wanted.fleet, token, done)
+        shown = walk.settled(path, now)
+    walk.conclude(wanted.fleet, walked, shown)
+    if told := rules.conclusion(wanted.fleet, path):
+        console.result(told)
+
+
+def _look(wanted: Joining, now: datetime) -> None:
+    """Refuse hosts that are not fit, and a fleet that is not as its file says: before a change."""
+    fleet = wanted.fleet
+    issuer_side.refuse_what_is_not_deployed(fleet, fleet.issuer, wanted.names)
+    seen = issuer_side.answer(fleet, fleet.issuer, "prove")
+    if not seen["current"]:
+        raise RefusedError(
+            f"{fleet.issuer_name} has no certificate yet, so there is none to bring to others",
+            f"finish the first deploy: certsync deploy {wanted.path}",
+        )
+    new = [machine for machine in fleet.backends if machine.name in wanted.names]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = [
+            each
+            for one in pool.map(lambda one: look_at(fleet, one, now, wanted.adopt), new)
+            for each in one
+        ]
+    if stopping := [each for each in found if each.stops]:
+        told = "\n".join(each.text() for each in stopping)
+        raise RefusedError(f"nothing was changed, neither on a host nor in {wanted.path}:\n{told}")

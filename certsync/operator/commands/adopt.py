@@ -1,0 +1,193 @@
+"""`certsync adopt`: certbot's certificate becomes the fleet's first generation, without an order.
+
+It is a deploy whose fourth phase takes over instead of ordering. When every backend is proven, one
+line of certbot's own renewal file has it renew that lineage no more.
+"""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from certsync.model import certbot, paths
+from certsync.model.certbot import Mention
+from certsync.model.errors import HostError, RefusedError, RolloutError, StoreError
+from certsync.model.fleet import Fleet, Machine
+from certsync.model.generation import Manifest
+from certsync.operator.commands.deploy import Options
+from certsync.operator.deployment import walk
+from certsync.operator.deployment.plan import Plan, Step
+from certsync.operator.deployment.pyinfra_run import Errand
+from certsync.operator.fleet_file import read_fleet
+from certsync.operator.hosts import fleet_lock
+from certsync.system import console, host
+from certsync.system.process import Completed
+
+NO_ORDER = ("Order the certificate",)
+LAST_PHASE = "last: certbot's own renewal"
+AT_ONCE = 16
+
+LOOK = """\
+cd {home} 2>/dev/null && for file in live/*/fullchain.pem live/{name}/cert.pem \
+live/{name}/chain.pem renewal/{name}.conf; do
+  [ -e "$file" ] && printf '%s ' "$file" && base64 -w 0 "$file" && echo
+done
+for file in /etc/certsync/archive/{name}/*/manifest.json; do
+  [ -e "$file" ] && printf 'manifest ' && base64 -w 0 "$file" && echo
+done
+exit 0
+"""
+"""Prints what is public of certbot's lineages and of ours: a path or a word, and its content."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is on the issuer, read over the operator's SSH; no key is among it."""
+
+    files: dict[str, str]
+    """Path below certbot's folder to text."""
+
+    kept: tuple[Manifest, ...]
+
+
+def plan(path: Path, options: Options, now: datetime) -> Plan:
+    """Return what adopting would do; nothing is changed.
+
+    Raises:
+        StoreError: there is nothing to take over; why, and what to do instead.
+        RefusedError: the fleet has several lineages; or as a deploy.
+        FleetFileError, HostError: as a deploy.
+    """
+    fleet = read_fleet(path)
+    refuse_several(fleet, path)
+    seen = _look(fleet, now)
+    found = walk.announced(_errand(path, options), fleet, NO_ORDER)
+    renewal = seen.files[_renewal(fleet)]
+    if certbot.not_renewed(renewal) != renewal:
+        what = f"write {certbot.OFF} into {certbot.renewal_file(fleet.lineage)}"
+        step = Step(LAST_PHASE, fleet.issuer_name, what, "that every backend is proven")
+        found += Plan((step,))
+    _tell_mentions(fleet)
+    return found
+
+
+def adopt(path: Path, options: Options, now: Callable[[], datetime], done: list[Step]) -> None:
+    """Take over, walk the road, and have certbot renew that lineage no more.
+
+    Raises:
+        StoreError: there is nothing to take over; nothing was changed.
+        RefusedError: the fleet has several lineages; or as a deploy.
+        FleetFileError, LockHeldError, RolloutError: as a deploy.
+    """
+    fleet = read_fleet(path)
+    refuse_several(fleet, path)
+    with fleet_lock.held(fleet, "adopt") as token:
+        _look(fleet, now())
+        walked = walk.taken(_errand(path, options), fleet, token, done)
+        # It looks at every backend itself before it changes anything.
+        retired = None if walked.failures else _retire(fleet, token)
+    if retired is not None and retired.stdout:
+        console.result(retired.stdout.rstrip("\n"))
+        what = f"write {certbot.OFF} into {certbot.renewal_file(fleet.lineage)}"
+        done.append(Step(LAST_PHASE, fleet.issuer_name, what))
+    _tell_mentions(fleet)
+    walk.conclude(fleet, walked, walk.settled(path, now))
+    if retired is not None and retired.status != 0:
+        told = retired.last_words.removeprefix("error: ").partition("; hint: ")
+        raise RolloutError(f"{fleet.issuer_name}: {told[0]}", told[2])
+
+
+def refuse_several(fleet: Fleet, path: Path) -> None:
+    """Refuse a fleet of which only a part would get a certificate in this run.
+
+    Raises:
+        RefusedError: it has several lineages; nothing was changed.
+    """
+    if not fleet.others:
+        return
+    raise RefusedError(
+        f"{path} has more lineages than {fleet.lineage}, and adopt takes over one certificate, "
+        "without an order for the others; nothing was changed",
+        "adopt first, without the tables [lineages.NAME]; then write them, and certsync deploy "
+        f"{shlex.quote(str(path))} orders what is missing",
+    )
+
+
+def _errand(path: Path, options: Options) -> Errand:
+    return Errand(path, {**options.data(), "certificate": "take-over"})
+
+
+def _look(fleet: Fleet, now: datetime) -> Seen:
+    """Refuse what cannot be taken over before anything is changed anywhere."""
+    script = LOOK.format(home=certbot.HOME, name=shlex.quote(fleet.lineage))
+    done = host.on(fleet.issuer, fleet.known_hosts, script)
+    seen = read(done.stdout)
+    place = f"live/{fleet.lineage}/"
+    if f"{place}fullchain.pem" not in seen.files:
+        there = [name.split("/")[1] for name in seen.files if name.startswith("live/")]
+        raise certbot.missing(fleet.lineage, there)
+    if _renewal(fleet) not in seen.files:
+        raise StoreError(
+            f"{fleet.issuer_name}: {certbot.renewal_file(fleet.lineage)} is not there, so "
+            "which CA the certificate is from is not known",
+            "certbot certificates shows what it has",
+        )
+    pems = {name.removeprefix(place): text for name, text in seen.files.items()}
+    public = certbot.read(fleet.lineage, pems, seen.files[_renewal(fleet)])
+    if not certbot.is_taken(public, seen.kept):
+        certbot.refuse_unfit(fleet, public, now)
+    return seen
+
+
+def read(output: str) -> Seen:
+    """Return what `LOOK` printed; a manifest of a placeholder, or a damaged one, is none."""
+    files, kept = {}, []
+    for line in output.splitlines():
+        name, _, encoded = line.partition(" ")
+        try:
+            content = base64.b64decode(encoded, validate=True)
+        except ValueError:
+            continue
+        if name != "manifest":
+            files[name] = content.decode(errors="replace")
+            continue
+        try:
+            kept.append(Manifest.from_json(content, name))
+        except StoreError:
+            continue
+    return Seen(files, tuple(kept))
+
+
+def _renewal(fleet: Fleet) -> str:
+    return f"renewal/{fleet.lineage}.conf"
+
+
+def _retire(fleet: Fleet, token: str) -> Completed:
+    command = f"{paths.CERTSYNC} retire-certbot --lock-token {shlex.quote(token)}"
+    return host.on(fleet.issuer, fleet.known_hosts, command)
+
+
+def _tell_mentions(fleet: Fleet) -> None:
+    """Tell where nginx still reads certbot's files: those lines are not ours to edit."""
+
+    def ask(machine: Machine) -> list[Mention]:
+        try:
+            done = host.on(machine, fleet.known_hosts, certbot.MENTIONS)
+        except HostError as error:
+            console.warn(error.message)
+            return []
+        return certbot.mentions(machine.name, done.stdout)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = [each for one in pool.map(ask, fleet.backends) for each in one]
+    if not found:
+        return
+    console.warn("nginx reads files of certbot's, which go stale:")
+    for each in found:
+        console.tell(f"  {each.host}: {each.place}: {each.text}")
+    console.tell(f"hint: write `include snippets/ssl-{fleet.lineage}.conf;` instead of them")

@@ -1,0 +1,77 @@
+"""`certsync deploy`: the whole road, seen while it is walked, and a table at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from certsync.model.fleet import Fleet
+from certsync.operator.commands import rules
+from certsync.operator.deployment import walk
+from certsync.operator.deployment.plan import Plan, Step
+from certsync.operator.deployment.pyinfra_run import Errand
+from certsync.operator.fleet_file import read_fleet
+from certsync.operator.hosts import fleet_lock
+from certsync.system import console, host
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person can ask of a deploy."""
+
+    adopt_nginx: bool = False
+    adopt_haproxy: bool = False
+
+    def data(self) -> dict[str, str]:
+        """Return them as pyinfra's host data."""
+        wishes = {"adopt_nginx": self.adopt_nginx, "adopt_haproxy": self.adopt_haproxy}
+        return {key: "true" for key, value in wishes.items() if value}
+
+
+def plan(path: Path, options: Options) -> Plan:
+    """Return what a deploy would do; nothing is changed, and nothing asked of the CA.
+
+    Raises:
+        FleetFileError: it has mistakes.
+        RefusedError: a host is somebody else's.
+        HostError: a host is not reached.
+    """
+    return walk.announced(Errand(path, options.data()), read_fleet(path))
+
+
+def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list[Step]) -> None:
+    """Walk the road for a fleet file, printing as it goes and the table at its end.
+
+    ``done`` gets what was changed.
+
+    Raises:
+        FleetFileError: it has mistakes.
+        RefusedError: a host is somebody else's; nothing was changed.
+        LockHeldError: another run changes the fleet.
+        LaterError: the road is open up to the certificate; the same command continues.
+        RolloutError: a host could not be deployed, or does not serve the certificate.
+    """
+    fleet = read_fleet(path)
+    # pyinfra connects while the lock is asked for, and looks at no host before it is held. Of the
+    # balancers the status wants to know at the end.
+    with (
+        walk.begun(Errand(path, options.data())) as run,
+        host.opened(fleet.balancers, fleet.known_hosts),
+        fleet_lock.held(fleet, "deploy") as token,
+    ):
+        walked = walk.taken_on(run, fleet, {fleet.issuer_name: token}, done)
+        shown = walk.settled(path, now)
+    walk.conclude(fleet, walked, shown, whole=True)
+    _say_where(fleet, path)
+
+
+def _say_where(fleet: Fleet, path: Path) -> None:
+    if told := rules.conclusion(fleet, path):
+        console.result(told)
+    if fleet.passthrough:
+        page = "lb.html" if fleet.site.test_page else ""
+        console.result(f"open https://{fleet.lineage}/{page}")
+    else:
+        console.result("passthrough is off by the fleet file: certsync passthrough on FLEET")

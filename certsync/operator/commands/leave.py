@@ -1,0 +1,51 @@
+"""`certsync leave`: take the tool off all hosts; what serves goes on serving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from certsync.model.errors import RolloutError
+from certsync.operator.deployment import walk
+from certsync.operator.deployment.plan import Plan, Step
+from certsync.operator.deployment.pyinfra_run import Errand
+from certsync.operator.fleet_file import read_fleet
+from certsync.operator.hosts import fleet_lock
+from certsync.system import console
+
+STAYS = """\
+nginx, HAProxy, their configuration and the certificates stay, and go on serving; nothing renews
+the certificate any more, it is yours to do. The account at the CA is
+deactivated, as far as the CA could be asked, and its key removed"""
+
+
+def _errand(path: Path) -> Errand:
+    return Errand(path, deploy="deploy/leave.py")
+
+
+def plan(path: Path) -> Plan:
+    """Return what leaving would do; nothing is changed.
+
+    Raises:
+        FleetFileError: the fleet file has mistakes.
+        HostError: a host is not reached.
+    """
+    return walk.announced(_errand(path), read_fleet(path), walk.NOTHING_ELSE)
+
+
+def leave(path: Path, done: list[Step]) -> None:
+    """Take certsync off every host of a fleet; ``done`` gets what was changed.
+
+    Raises:
+        FleetFileError: the fleet file has mistakes.
+        LockHeldError: another run changes the fleet.
+        RolloutError: a host was not reached, or a step failed there; the same command goes on.
+    """
+    fleet = read_fleet(path)
+    with fleet_lock.held(fleet, "leave") as token:
+        walked = walk.taken(_errand(path), fleet, token, done)
+    if walked.failures:
+        raise RolloutError(
+            f"certsync has not left every host: {'; '.join(walked.failures)}",
+            "run the same command again when this is fixed",
+        )
+    console.result(STAYS)

@@ -1,0 +1,45 @@
+"""`certsync passthrough on|off`: edit the wish in the fleet file; a deploy carries it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tomlkit
+
+from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
+from certsync.operator.fleet_file import parse_fleet, read_fleet, text_of
+from certsync.operator.fleet_file.editing import write
+
+
+def plan(path: Path, *, on: bool) -> Plan:
+    """Return what setting the wish would do; nothing is changed.
+
+    Raises:
+        FleetFileError: the file has mistakes.
+    """
+    if read_fleet(path).passthrough is on:
+        return Plan()
+    before = text_of(path)
+    document = tomlkit.parse(before)
+    document["passthrough"] = on
+    after = tomlkit.dumps(document)
+    parse_fleet(after, str(path), path.parent)
+    step = Step("the fleet file", HERE, f"write passthrough = {str(on).lower()} into {path}")
+    return Plan((step,), (FileChange(HERE, str(path), before, after),))
+
+
+def passthrough(path: Path, *, on: bool, done: list[Step]) -> str:
+    """Set the wish in a fleet file, its comments kept, and return what to do next.
+
+    ``done`` gets what was changed.
+
+    Raises:
+        FleetFileError: the file has mistakes; it is left as it is.
+    """
+    word = "on" if on else "off"
+    wanted = plan(path, on=on)
+    if not wanted.files:
+        return f"passthrough is {word} in {path} already"
+    write(path, wanted.files[0].after)
+    done += wanted.steps
+    return f"passthrough is {word} in {path}; carry it out with: certsync deploy {path}"

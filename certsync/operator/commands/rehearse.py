@@ -1,0 +1,101 @@
+"""`certsync rehearse`: the whole road for real, at a CA for tries, and nothing live is touched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from certsync.model import paths, rehearsal
+from certsync.model.errors import HostError
+from certsync.model.fleet import Fleet, Machine
+from certsync.model.proof import Proof
+from certsync.model.rehearsal import Finding
+from certsync.operator.balancer import gate
+from certsync.operator.balancer.gate import Gate, Seen
+from certsync.operator.fleet_file import read_fleet
+from certsync.operator.fleet_file.differences import undeployed
+from certsync.operator.hosts import fleet_lock, issuer_side
+from certsync.operator.rendering import overrides, templates
+from certsync.system import host
+
+Tell = Callable[[str], None]
+
+SECONDS = 1200
+"""How long the issuer's part may take: the CA has five minutes to validate, and again to sign."""
+
+CONFIGURATION = "haproxy -c of what the next deploy would write"
+TRY_CONFIGURATION = """\
+file=$(mktemp /run/certsync-rehearsal.XXXXXX) || exit 1
+trap 'rm -f "$file"' EXIT
+cat > "$file" && haproxy -c -f "$file"
+"""
+"""Reads a haproxy.cfg, tests it, and leaves nothing, whatever becomes of who asked for it."""
+
+
+def rehearse(path: Path, asked: str, tell: Tell) -> list[Finding]:
+    """Return what went well and what did not, host by host; ``asked`` names the CA for tries.
+
+    Raises:
+        FleetFileError: the fleet file has mistakes.
+        CertsyncError: the CA would be one whose orders count.
+        HostError: the issuer cannot be reached, or the fleet has not been deployed.
+        LockHeldError: another run changes the fleet.
+    """
+    fleet = read_fleet(path)
+    overrides.check(fleet, str(path))
+    directory = rehearsal.directory(fleet.authority.directory, asked)
+    deployed = issuer_side.rendered(fleet, fleet.issuer)
+    if differing := undeployed(fleet, deployed, ()):
+        tell(
+            "note: on the backends what is deployed is rehearsed; the fleet file says something "
+            f"else: {', '.join(differing)}"
+        )
+    with fleet_lock.held(fleet, "rehearse") as token:
+        tell(f"rehearsing on {fleet.issuer_name}, with an order at {directory}")
+        findings = _on_issuer(fleet, directory, token)
+        names = ", ".join(each.name for each in fleet.balancers)
+        tell(f"testing what would be written on {names}" if names else "no balancer of ours here")
+        proofs = _proofs(fleet)
+        findings += [_on_balancer(fleet, machine, proofs) for machine in fleet.balancers]
+    return findings
+
+
+def _on_issuer(fleet: Fleet, directory: str, token: str) -> list[Finding]:
+    words = f"rehearse-here --directory {shlex.quote(directory)} --lock-token {shlex.quote(token)}"
+    command = f"{paths.CERTSYNC} {words}"
+    done = host.on(fleet.issuer, fleet.known_hosts, command, seconds=SECONDS)
+    try:
+        return [Finding.from_json(each) for each in json.loads(done.stdout)["findings"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise HostError(
+            f"{fleet.issuer_name}: the rehearsal ended early: {done.last_words}",
+            "is the certsync there of this version? `certsync deploy FLEET` brings it",
+        ) from None
+
+
+def _proofs(fleet: Fleet) -> dict[str, dict[str, Proof]]:
+    return gate.proofs_from(fleet, issuer_side.answer(fleet, fleet.issuer, "prove"))
+
+
+def _on_balancer(fleet: Fleet, machine: Machine, proofs: dict[str, dict[str, Proof]]) -> Finding:
+    try:
+        before = _gate(fleet, machine)
+        decided = gate.decide(fleet, before, Seen(proofs))
+        roots = fleet.authority.roots
+        roots_sum = hashlib.sha256(Path(roots).read_bytes()).hexdigest() if roots else ""
+        text = templates.haproxy(fleet, machine, decided, roots_sum=roots_sum)
+        done = host.on(machine, fleet.known_hosts, TRY_CONFIGURATION, input=text)
+    except HostError as error:
+        return Finding(machine.name, CONFIGURATION, error.message.removeprefix(f"{machine.name}: "))
+    why = (done.last_words or f"haproxy ended with {done.status}") if done.status else ""
+    return Finding(machine.name, CONFIGURATION, why)
+
+
+def _gate(fleet: Fleet, machine: Machine) -> Gate:
+    done = host.on(machine, fleet.known_hosts, "cat /etc/haproxy/haproxy.cfg")
+    if done.status != 0:
+        raise HostError(f"{machine.name}: {done.last_words}")
+    return gate.read(done.stdout)

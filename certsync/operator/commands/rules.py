@@ -1,0 +1,71 @@
+"""`certsync rules`: what to set at somebody else's balancer, and whether it may be on."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from certsync.model.errors import CertsyncError, HostError
+from certsync.model.fleet import Fleet
+from certsync.model.options import Provider
+from certsync.operator.balancer import forwarding, gate
+from certsync.operator.balancer.forwarding import Standing
+from certsync.operator.fleet_file import read_fleet
+from certsync.operator.fleet_file.differences import undeployed
+from certsync.operator.hosts import issuer_side
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The rules of a fleet, and how they stand."""
+
+    fleet: Fleet
+    standing: Standing
+
+    def text(self) -> str:
+        """Return what a person reads."""
+        return forwarding.text(self.fleet, self.standing)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what `json.dumps` takes."""
+        return forwarding.to_json(self.fleet, self.standing)
+
+
+def rules(path: Path, *, offline: bool) -> Shown:
+    """Return what to set by hand; ``offline`` asks nobody whether it may be on.
+
+    Raises:
+        FleetFileError: the fleet file has mistakes.
+        CertsyncError: the fleet has balancers of ours.
+    """
+    fleet = read_fleet(path)
+    if fleet.balancer.provider is not Provider.NONE:
+        names = ", ".join(machine.name for machine in fleet.balancers)
+        raise CertsyncError(
+            f"certsync sets the rules of this fleet itself, on {names}",
+            'for somebody else\'s balancer write provider = "none" under [balancer], and remove '
+            "[balancers]",
+        )
+    if offline:
+        return Shown(fleet, forwarding.unasked(fleet, "the issuer was not asked"))
+    return Shown(fleet, standing(fleet))
+
+
+def standing(fleet: Fleet) -> Standing:
+    """Return whether the rule may be on, as the issuer proves it now."""
+    try:
+        differing = undeployed(fleet, issuer_side.rendered(fleet, fleet.issuer), ())
+        answer = issuer_side.answer(fleet, fleet.issuer, "prove")
+    except HostError as error:
+        return forwarding.unasked(fleet, error.message)
+    return forwarding.stand(fleet, gate.proofs_from(fleet, answer), differing)
+
+
+def conclusion(fleet: Fleet, path: Path) -> str:
+    """Return what a deploy ends by saying where the balancer is somebody else's; else nothing."""
+    if fleet.balancer.provider is not Provider.NONE:
+        return ""
+    told = standing(fleet).text()
+    return f"{told}\nwhat to set there: certsync rules {shlex.quote(str(path))}"

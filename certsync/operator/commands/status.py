@@ -1,0 +1,274 @@
+"""`certsync status`: probe every backend now, and the public addresses from here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from certsync.model import report
+from certsync.model.errors import HostError
+from certsync.model.fleet import Fleet
+from certsync.model.options import Provider
+from certsync.model.proof import Proof, Served, Unreachable, Verdict, judge
+from certsync.model.report import Row
+from certsync.operator.balancer import balancers, vrrp
+from certsync.operator.balancer.balancers import Answer
+from certsync.operator.balancer.gate import proofs_from, proxy_port
+from certsync.operator.fleet_file import read_fleet
+from certsync.operator.hosts import issuer_side
+from certsync.operator.watching import alt_svc, cut_off, watch
+from certsync.system import proving
+from certsync.system.probe import probe
+
+AT_ONCE = 16
+
+Shown = Mapping[tuple[str, str], tuple[Served | Unreachable, str]]
+"""Lineage and public address to what it shows, and to its promise of HTTP/3; empty: not looked."""
+
+Asked = dict[str, Answer | HostError]
+"""Balancer to what it says."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What was seen, and what is wrong with it."""
+
+    fleet: Fleet
+    rows: list[Row]
+    findings: list[str]
+    """In words; empty: all in sync."""
+
+    past: list[str]
+    """Those of the findings that say how earlier runs ended, which no other run can change."""
+
+    untold: list[str]
+    """Those that say who is not told the client's address, which only a deploy changes."""
+
+    state: dict[str, Any]
+    """What the issuer remembers of its runs; empty: it cannot be asked."""
+
+    renewal: list[str]
+    """When the last hourly run was, and when each certificate is renewed and why then, in words."""
+
+    seen_from: str
+    notes: list[str]
+    """What a person should know, and is no finding."""
+
+    hint: str
+
+    @property
+    def awaited(self) -> list[str]:
+        """The backends that a balancer will take back when its next checks have passed."""
+        return [row.name for row in self.rows if row.proven and "down" in row.pool]
+
+    def text(self) -> str:
+        """Return what a person reads."""
+        lines = [report.table(self.rows)]
+        if self.seen_from != self.fleet.issuer_name:
+            lines.append("seen from this machine alone: the issuer cannot be asked")
+        lines += self.renewal
+        lines += watch.history(self.state, [each.lineage for each in self.fleet.lineages])
+        lines += self.notes
+        if trust := report.trust_note(self.fleet):
+            lines.append(trust)
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what `json.dumps` takes."""
+        return {
+            "lineage": self.fleet.lineage,
+            "seen_from": self.seen_from,
+            "publicly_trusted": self.fleet.authority.publicly_trusted,
+            "rows": [row.to_json() for row in self.rows],
+            "findings": self.findings,
+            "state": self.state,
+            "renewal": self.renewal,
+            "notes": self.notes,
+        }
+
+
+def status(path: Path, now: datetime) -> Status:
+    """Return what every backend serves, and what every public address shows from here.
+
+    Raises:
+        FleetFileError: the fleet file has mistakes.
+    """
+    fleet = read_fleet(path)
+    # At the same time: each of them waits for other machines.
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answered = pool.submit(_answer, fleet)
+        told_by_balancers = pool.submit(balancers.ask, fleet)
+        shown = _shown(fleet, pool) if fleet.passthrough else {}
+        answer, findings = answered.result()
+        asked = told_by_balancers.result()
+    seen_from = fleet.issuer_name if answer else "here"
+    told = proofs_from(fleet, answer) if answer else {}
+    proofs = _proofs(fleet, told, now)
+    through, notes = _through(fleet, proofs, shown, now)
+    pools, unasked = _pools(fleet, asked)
+    held, astray = _virtual(fleet, asked)
+    rows = [report.row(each, pools.get(each.name, "-"), now) for each in proofs]
+    rows += [report.row(each, "-", now) for each in through]
+    for each in fleet.lineages[1:]:
+        more, unseen = _of_another(each, _proofs(each, told, now), shown, pools, now)
+        rows += more
+        notes += unseen
+    heard = {name: each for name, each in asked.items() if isinstance(each, Answer)}
+    untold = balancers.untold(fleet, heard)
+    findings += unasked + astray + _findings(fleet, rows) + untold
+    state = answer.get("state", {})
+    past = watch.findings(state, fleet, now) if answer else []
+    hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"
+    notes += held + _of_other_file(path, answer.get("origin", {}))
+    renewal = [
+        line for line in (watch.last_run(state, now), *watch.all_coming(answer, fleet)) if line
+    ]
+    return Status(
+        fleet, rows, findings + past, past, untold, state, renewal, seen_from, notes, hint
+    )
+
+
+def _of_another(
+    fleet: Fleet, proofs: list[Proof], shown: Shown, pools: dict[str, str], now: datetime
+) -> tuple[list[Row], list[str]]:
+    """Return the rows of a lineage besides the first, each with its name, and notes."""
+    through, notes = _through(fleet, proofs, shown, now)
+    rows = [report.row(each, pools.get(each.name, "-"), now) for each in proofs]
+    rows += [report.row(each, "-", now) for each in through]
+    return [replace(row, name=f"{row.name} {fleet.lineage}") for row in rows], notes
+
+
+def row_name(host: str, lineage: str, fleet: Fleet) -> str:
+    """Return what a host's row of a lineage is called: by its name alone if that is the first."""
+    return host if lineage == fleet.lineage else f"{host} {lineage}"
+
+
+def _of_other_file(path: Path, origin: dict[str, Any]) -> list[str]:
+    own = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not origin or origin["sha256"] == own:
+        return []
+    text = (
+        f"the fleet was deployed from another version of {path.name}, on {origin['at']} by "
+        f"{origin['by']}: deploy this one, or pull the newer"
+    )
+    return [text]
+
+
+def _proofs(fleet: Fleet, told: Mapping[str, Mapping[str, Proof]], now: datetime) -> list[Proof]:
+    """Return the issuer's proofs of a lineage; one that it knows nothing of is seen from here."""
+    known = told.get(fleet.lineage)
+    return _from_here(fleet, now) if known is None else list(known.values())
+
+
+def _from_here(fleet: Fleet, now: datetime) -> list[Proof]:
+    """Return what the backends show this machine, by the addresses that it reaches them by."""
+    wanted = proving.Expected(None, (), (), fleet.authority.roots)
+    machines = [replace(each, private_address=each.address) for each in fleet.holders]
+    uncompared = "clients trust it; which generation it is, only the issuer can tell"
+    return [
+        replace(proof, why=uncompared) if proof.verdict is Verdict.BEHIND else proof
+        for proof in proving.prove(machines, fleet, wanted, now)
+    ]
+
+
+def _answer(fleet: Fleet) -> tuple[dict[str, Any], list[str]]:
+    """Return what the issuer says, or nothing and why."""
+    try:
+        return issuer_side.answer(fleet, fleet.issuer, "prove"), []
+    except HostError as error:
+        return {}, [error.message]
+
+
+def _shown(fleet: Fleet, pool: Executor) -> Shown:
+    """Return what each public address shows this machine, for each lineage."""
+    port, roots = proving.TLS_PORT, fleet.authority.roots
+    looks = {
+        (each.lineage, address): (
+            pool.submit(probe, address, port, each.lineage, roots),
+            pool.submit(alt_svc.promise, address, port, each.lineage),
+        )
+        for each in fleet.lineages
+        for address in fleet.public_addresses
+    }
+    return {where: (seen.result(), said.result()) for where, (seen, said) in looks.items()}
+
+
+def _through(
+    fleet: Fleet, proofs: list[Proof], shown: Shown, now: datetime
+) -> tuple[list[Proof], list[str]]:
+    """Return what each public address shows from here, and notes of those not to be seen from here.
+
+    An address is as good as the backend that serves the same.
+    """
+    trusted = (Verdict.IN_SYNC, Verdict.BEHIND)
+    served = {proof.fingerprint: proof for proof in proofs if proof.verdict in trusted}
+    found, notes = list[Proof](), list[str]()
+    for address in fleet.public_addresses if shown else ():
+        seen, header = shown[fleet.lineage, address]
+        if not notes and header:
+            notes.append(alt_svc.note(fleet.lineage, header))
+        if isinstance(seen, Unreachable) and seen.no_route:
+            notes.append(f"{address}: not looked at, this machine has no route to it")
+            continue
+        if isinstance(seen, Unreachable) and fleet.balancer.provider is Provider.NONE:
+            # Whether its rule is on yet, only who looks after it knows.
+            notes.append(
+                f"{address}: nothing answers on port 443: `certsync rules` says what to set"
+            )
+            continue
+        judged = judge(address, seen, (), (), None, now)
+        same = served.get(judged.fingerprint)
+        if judged.verdict is Verdict.BEHIND and same is not None:
+            judged = replace(same, name=address)
+        elif judged.verdict is Verdict.BEHIND:
+            judged = replace(judged, why="it shows another certificate than the backends")
+        if judged.verdict in trusted and _is_cut_off(fleet, address):
+            why = cut_off.finding(proxy_port(fleet) or proving.TLS_PORT)
+            judged = replace(judged, verdict=Verdict.UNREACHABLE, why=why)
+        found.append(judged)
+    return found, notes
+
+
+def _is_cut_off(fleet: Fleet, address: str) -> bool:
+    """Return whether somebody else's balancer is one that the backends do not answer."""
+    if fleet.balancer.provider is not Provider.NONE:
+        return False
+    path = fleet.balancing.health_path
+    return cut_off.is_cut_off(address, proving.TLS_PORT, fleet.lineage, path)
+
+
+def _virtual(fleet: Fleet, asked: Asked) -> tuple[list[str], list[str]]:
+    """Return the note of who has the virtual addresses, and what is wrong with that."""
+    seen = {name: each.addresses for name, each in asked.items() if isinstance(each, Answer)}
+    held = vrrp.holders(fleet, seen)
+    unasked = [name for name in asked if name not in seen]
+    return [line for line in [vrrp.note(held)] if line], vrrp.findings(held, unasked)
+
+
+def _pools(fleet: Fleet, asked: Asked) -> tuple[dict[str, str], list[str]]:
+    """Return each backend's word by all balancers together, and who could not be asked."""
+    unasked = [each.message for each in asked.values() if isinstance(each, HostError)]
+    heard = {name: each.members for name, each in asked.items() if isinstance(each, Answer)}
+    words = {}
+    for machine in fleet.backends:
+        said = {name: each[machine.name] for name, each in heard.items() if machine.name in each}
+        if said:
+            words[machine.name] = report.pool_words(said)
+    return words, unasked
+
+
+def _findings(fleet: Fleet, rows: list[Row]) -> list[str]:
+    found = []
+    for row in rows:
+        if row.good:
+            continue
+        if row.pool not in ("yes", "-", "") and fleet.passthrough and not row.finding:
+            found.append(f"{row.name}: not in the pool: {row.pool}")
+        elif row.finding:
+            found.append(f"{row.name}: {row.finding}")
+    return found

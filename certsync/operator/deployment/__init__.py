@@ -1,0 +1,1 @@
+"""Runs of pyinfra over a fleet, announced and told."""

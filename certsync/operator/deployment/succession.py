@@ -1,0 +1,69 @@
+"""May a backend become the issuer? What the backends hold and serve decides it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from certsync.model.fleet import Fleet
+from certsync.model.proof import Proof, Verdict
+
+NOTHING = ("", "0000")
+"""What a live link that leads to no certificate of the CA's is read as."""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What a backend holds and serves, as the operator's machine sees it."""
+
+    generation: str
+    """The number that its live link points to; empty: none."""
+
+    fingerprint: str
+    """SHA-256 of that generation's leaf, in hex."""
+
+    served: str
+    """SHA-256 of the leaf that it serves; empty: none was seen."""
+
+
+def is_ordered_anew(fleet: Fleet, name: str, generation: str) -> bool:
+    """Return whether a new issuer has nothing of a lineage, because it does not serve it.
+
+    ``generation`` is what its live link points to. A private key moves nowhere, so it orders one of
+    its own; those who serve the lineage go on with theirs until they get it.
+    """
+    is_member = name in {each.name for each in fleet.members}
+    return not is_member and generation in NOTHING
+
+
+def objection_of_proofs(name: str, proofs: Sequence[Proof]) -> str:
+    """Return why a backend cannot become the issuer, from what the issuer proved; empty: it can."""
+    found = next((proof for proof in proofs if proof.name == name), None)
+    if found is None:
+        return "the issuer does not know it"
+    return "" if found.verdict is Verdict.IN_SYNC else found.why
+
+
+def objection_of_holdings(name: str, holdings: Mapping[str, Holding]) -> str:
+    """Return why a backend cannot become the issuer when nobody else says what is current.
+
+    It is what the newest of the live generations is that any backend in reach serves.
+    """
+    own = holdings.get(name)
+    if own is None:
+        return "it cannot be reached"
+    if own.generation in NOTHING:
+        return "it holds no generation"
+    if not own.served:
+        return f"it holds generation {own.generation}, and was not seen to serve anything"
+    if own.served != own.fingerprint:
+        return f"it holds generation {own.generation}, and serves something else"
+    newer = {
+        other: each.generation
+        for other, each in holdings.items()
+        if each.served == each.fingerprint and each.generation > own.generation
+    }
+    if newer:
+        told = ", ".join(f"{other} serves {number}" for other, number in sorted(newer.items()))
+        return f"it holds generation {own.generation}, and {told}"
+    return ""

@@ -1,0 +1,275 @@
+"""A walk of pyinfra over the fleet: announced by a dry run, taken by a real one, told alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import zip_longest
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from certsync.model.errors import CertsyncError, HostError, LaterError, RefusedError, RolloutError
+from certsync.model.fleet import Fleet
+from certsync.model.options import Provider
+from certsync.operator.commands import status
+from certsync.operator.commands.status import Status
+from certsync.operator.deployment import plan, progress
+from certsync.operator.deployment.plan import Plan, Step
+from certsync.operator.deployment.progress import Outcome
+from certsync.operator.deployment.pyinfra_run import Errand, Run
+from certsync.system import console
+
+AGAIN = "when this is fixed, run the same command again"
+IN_SERVICE = f"the rest of the fleet is in service; {AGAIN}"
+"""What to try where nothing has said anything better."""
+
+NOT_YET = "one, if there is none: the issuer has no certsync yet that could say"
+NOTHING_ELSE = (
+    "Order the certificate", "Replicate the certificate", plan.SHARE_TICKETS, "Passthrough",
+)  # fmt: skip
+"""Operations that only deploy/site.py has."""
+
+NOBODY: Mapping[str, str] = {}
+SETTLING_SECONDS = 10.0
+"""A member that was down has to pass two checks; the balancer looks every second."""
+
+ISSUER_STEPS = {
+    "Order the certificate": "issue",
+    "Replicate the certificate": "replicate",
+    plan.SHARE_TICKETS: "tickets",
+    "Take over the certificate": "take-over",
+}
+"""Operation of deploy/road.py to the verb that it runs on the issuer."""
+
+
+@dataclass(frozen=True)
+class Walked:
+    """How a walk ended."""
+
+    run: Run
+    outcome: Outcome
+
+    @property
+    def failures(self) -> list[str]:
+        """Return what failed where, in words."""
+        failed = [f"{name}: {_why(self.run, name)}" for name in self.outcome.unreached]
+        return failed + [
+            f"{name}: {what}: {_why(self.run, name)}" for name, what in self.outcome.failed.items()
+        ]
+
+    @property
+    def hints(self) -> list[str]:
+        """Return what was printed of what to try, where something failed.
+
+        Where that is not the same on all hosts, each hint says of which one it is.
+        """
+        names = dict.fromkeys((*self.outcome.unreached, *self.outcome.failed))
+        found = {name: dict.fromkeys(_of_kind("hint: ", self.run.said_of(name))) for name in names}
+        kinds = [hints for hints in found.values() if hints]
+        if all(hints == kinds[0] for hints in kinds):
+            return [hint for hints in kinds[:1] for hint in hints]
+        return [f"{name}: {hint}" for name, hints in found.items() for hint in hints]
+
+
+def announced(errand: Errand, fleet: Fleet, absent: Sequence[str] = ()) -> Plan:
+    """Return what pyinfra would do; ``absent`` are operations that this run does not have.
+
+    Raises:
+        FleetFileError: a template of the fleet's own has mistakes.
+        RefusedError: a host is somebody else's.
+        HostError: a host is not reached, so what would be done there is not known.
+    """
+    run = Run(errand, dry=True)
+    outcome = progress.follow(fleet, run)
+    _raise_what_stopped(run, outcome)
+    steps = plan.completed(plan.announced(outcome.operations), fleet, absent)
+    pools = [
+        line for name, before, now in outcome.gates for line in plan.pools(name, before, now, fleet)
+    ]
+    found = Plan(
+        steps,
+        tuple(outcome.files.values()),
+        tuple(pools),
+        _order(outcome, absent),
+        tuple(outcome.scripts),
+    )
+    if outcome.unreached or outcome.failed:
+        console.result(found.text())
+    if outcome.unreached:
+        raise HostError(f"not reached over SSH: {', '.join(outcome.unreached)}")
+    if outcome.failed:
+        walked = Walked(run, outcome)
+        raise HostError("; ".join(walked.failures), "; ".join(dict.fromkeys(walked.hints)))
+    return found
+
+
+def _order(outcome: Outcome, absent: Sequence[str]) -> str:
+    if "Order the certificate" in absent:
+        return "none"
+    if "issue" not in outcome.answers:
+        return ""
+    why = outcome.answers["issue"]
+    return NOT_YET if why is None else "; ".join(why) or "none"
+
+
+@contextmanager
+def begun(errand: Errand) -> Iterator[Run]:
+    """Have pyinfra connect to the hosts inside the block; the rest waits for `taken_on`.
+
+    Raises:
+        FleetFileError: the fleet file has mistakes, or a template of the fleet's own.
+    """
+    run = Run(errand, dry=False)
+    try:
+        yield run
+    finally:
+        run.stop()
+
+
+def taken_on(run: Run, fleet: Fleet, tokens: Mapping[str, str], done: list[Step]) -> Walked:
+    """Have pyinfra do it, and show how far it is; ``done`` gets what was changed.
+
+    ``tokens`` present the fleet locks that are held, by the host's name.
+
+    Raises:
+        RefusedError: a host is somebody else's; nothing was changed.
+        CertsyncError: pyinfra itself stopped.
+    """
+    run.go_on(tokens)
+    try:
+        outcome = progress.follow(fleet, run)
+    finally:
+        run.stop()
+    done += outcome.changed
+    _raise_what_stopped(run, outcome)
+    return Walked(run, outcome)
+
+
+def taken(
+    errand: Errand, fleet: Fleet, token: str, done: list[Step], others: Mapping[str, str] = NOBODY
+) -> Walked:
+    """Have pyinfra do it, from its beginning: see `taken_on`.
+
+    ``token`` presents the fleet lock on the issuer, ``others`` those on more hosts by their names.
+
+    Raises:
+        FleetFileError: a template of the fleet's own has mistakes.
+        RefusedError, CertsyncError: see `taken_on`.
+    """
+    with begun(errand) as run:
+        return taken_on(run, fleet, {fleet.issuer_name: token, **others}, done)
+
+
+def settled(path: Path, now: Callable[[], datetime]) -> Status:
+    """Return the status, once no member that is healed still waits for the balancer's checks."""
+    end = monotonic() + SETTLING_SECONDS
+    while True:
+        shown = status.status(path, now())
+        if not shown.awaited or monotonic() > end:
+            return shown
+        sleep(0.5)
+
+
+def conclude(
+    fleet: Fleet,
+    walked: Walked,
+    shown: Status,
+    expected: Collection[str] = (),
+    *,
+    whole: bool = False,
+) -> None:
+    """Show the table, and tell what failed or is not as it should be.
+
+    ``expected`` are rows of the table whose findings are known, and no failure of this walk.
+    ``whole``: all that the fleet file says was to be done, and not one change of it.
+
+    Raises:
+        LaterError: the road is open up to the certificate; the same command continues.
+        RolloutError: a host could not be deployed, or does not serve the certificate.
+    """
+    console.result(shown.text())
+    count = len(walked.outcome.changed)
+    console.tell("1 change" if count == 1 else f"{count} changes")
+    noted = _noted(fleet, walked.outcome, shown)
+    if noted.get("exit") == LaterError.exit_status:
+        raise LaterError(str(noted["error"]), str(noted["hint"]))
+    others = [*shown.past, *([] if whole else shown.untold)]
+    for text in others:
+        console.warn(text)
+    wrong = [*walked.failures, *(each for each in shown.findings if each not in others)]
+    lacking = _not_ordered(fleet, walked.outcome, shown)
+    if lacking.get("exit") == LaterError.exit_status:
+        # What a lineage without a certificate looks like in the table follows from that.
+        raise LaterError("; ".join([str(lacking["error"]), *wrong]), str(lacking["hint"]))
+    if lacking:
+        wrong.append(f"{fleet.issuer_name}: {lacking['error']}")
+    if unexpected(wrong, expected):
+        own = [str(each.get("hint") or "") for each in (noted, lacking)] + walked.hints
+        particular = "; ".join(dict.fromkeys(hint for hint in own if hint))
+        general = IN_SERVICE if _in_service(fleet, shown) else AGAIN
+        raise RolloutError("; ".join(wrong), particular or general)
+
+
+def unexpected(wrong: Sequence[str], expected: Collection[str]) -> list[str]:
+    """Return what is wrong with anything but the rows that are known to be."""
+    return [each for each in wrong if each.partition(": ")[0] not in expected]
+
+
+def _in_service(fleet: Fleet, shown: Status) -> bool:
+    """Return whether somebody is seen to serve, and to be reached by what is passed through."""
+    proven = [row for row in shown.rows if row.proven]
+    if fleet.passthrough and fleet.balancer.provider is Provider.NONE:
+        return any(row.name in fleet.public_addresses for row in proven)
+    # Of several balancers, each is named with what it says.
+    words = [f": {row.pool}," for row in proven]
+    return any(not fleet.passthrough or ": yes," in each for each in words)
+
+
+def _raise_what_stopped(run: Run, outcome: Outcome) -> None:
+    if outcome.refused:
+        raise RefusedError(f"nothing was changed on any host:\n{outcome.refused}")
+    if run.status != 0 and not outcome.failed and not outcome.unreached:
+        words = [line for line in run.output if line.strip()]
+        raise CertsyncError(f"pyinfra stopped: {' '.join(words[-6:])[-800:]}")
+
+
+def _noted(fleet: Fleet, outcome: Outcome, shown: Status) -> dict[str, Any]:
+    """Return how the issuer noted its own failed step, exit status, words and hint."""
+    verb = ISSUER_STEPS.get(outcome.failed.get(fleet.issuer_name, ""), "")
+    noted: dict[str, Any] = shown.state.get("runs", {}).get(verb, {})
+    return noted
+
+
+def _not_ordered(fleet: Fleet, outcome: Outcome, shown: Status) -> dict[str, Any]:
+    """Return how the issuer noted orders that it has failed at, in a walk that went on.
+
+    Of several lineages, one that lacks its certificate keeps no other from its own.
+    """
+    order = next(what for what, verb in ISSUER_STEPS.items() if verb == "issue")
+    if not any((each.host, each.what) == (fleet.issuer_name, order) for each in outcome.changed):
+        return {}
+    noted: dict[str, Any] = shown.state.get("runs", {}).get("issue", {})
+    return noted if noted.get("error") else {}
+
+
+def _why(run: Run, name: str) -> str:
+    """Return one line of why a host failed: ours, or apt's own after all that it does before."""
+    told = run.said_of(name)
+    errors = [*_of_kind("error: ", told), *_of_dpkg(told), *_of_kind("E: ", told)]
+    return (errors or told or ["no reason was given"])[0]
+
+
+def _of_dpkg(lines: Sequence[str]) -> list[str]:
+    """Return what dpkg failed at, and why, which is on the line behind it."""
+    return [
+        f"{line.removesuffix(':')}: {why}" if line.endswith(":") and why else line
+        for line, why in zip_longest(lines, lines[1:], fillvalue="")
+        if line.startswith("dpkg: error processing ")
+    ]
+
+
+def _of_kind(kind: str, lines: Sequence[str]) -> list[str]:
+    return [line.removeprefix(kind) for line in lines if line.startswith(kind)]

@@ -1,0 +1,1 @@
+"""What the operator's machine asks hosts, and brings to them."""

@@ -1,0 +1,112 @@
+"""The fleet lock as an operator holds it: one SSH child on the issuer, for a whole command."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from certsync.model import frame
+from certsync.model.errors import HostError, LockHeldError
+from certsync.model.fleet import Fleet, Machine
+from certsync.programs import FOLDER
+from certsync.system import host, process
+from certsync.system.deadline import Deadline
+
+PROGRAM = FOLDER / "lock.py"
+ANSWER_SECONDS = 60.0
+MOST_NOISE = 1000
+"""Lines that a login shell may print before the answer."""
+
+
+@contextmanager
+def held(fleet: Fleet, verb: str) -> Iterator[str]:
+    """Hold the fleet lock inside the block, and give the token that its own commands present.
+
+    Raises:
+        LockHeldError: another run has it; who and since when is told.
+        HostError: the issuer cannot be reached.
+    """
+    who = f"certsync {verb} by {getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
+    command = frame.begun(f"python3 -c {_quoted(PROGRAM.read_text())} {_quoted(who)}")
+    with host.shared(fleet.issuer) as options:
+        argv = host.ssh_argv(fleet.issuer, fleet.known_hosts, *options)
+        child = process.Child([*argv, host.as_root(fleet.issuer, command)])
+        try:
+            answer = _answer(fleet.issuer, child)
+            if not answer["held"]:
+                why = str(answer["why"])
+                raise LockHeldError(why, "wait for it, then run the same command again")
+            yield str(answer["token"])
+        finally:
+            child.end()
+
+
+def _answer(issuer: Machine, child: process.Child) -> dict[str, Any]:
+    """Return what the program says, once what a login shell prints before is read.
+
+    Raises:
+        HostError: it does not run there, or says something else.
+    """
+    noise, begun, answer, late = _heard(child, Deadline(ANSWER_SECONDS))
+    if (found := _said(answer)) is not None:
+        return found
+    ended = child.end(0 if late or len(noise) >= MOST_NOISE else 5)
+    if late and not begun:
+        raise host.too_late(issuer.name, ANSWER_SECONDS)
+    if ended.status == 255 and not begun:
+        raise host.ssh_reason(issuer.name, ended.stderr)
+    if not begun:
+        raise host.not_begun(issuer, replace(ended, stdout="".join(noise)))
+    errors = frame.answer(ended.stderr)
+    said = replace(
+        ended, stdout=answer, stderr=errors.text if errors else frame.unmarked(ended.stderr)
+    )
+    raise HostError(
+        f"{issuer.name}: the fleet lock cannot be taken: {said.last_words or 'no answer'}",
+        "the issuer needs python3, and its SSH user root's rights",
+    )
+
+
+def _heard(child: process.Child, deadline: Deadline) -> tuple[list[str], bool, str, bool]:
+    """Return what was printed before, whether the program has begun, its answer, and if too late.
+
+    A second mark comes where a startup file has made one of both outputs.
+    """
+    noise: list[str] = []
+    begun, answer = False, ""
+    try:
+        while not answer and len(noise) < MOST_NOISE and (line := child.line(deadline.left())):
+            if line == f"{frame.BEGIN}\n":
+                begun = True
+            elif not begun:
+                noise.append(line)
+            elif line.strip():
+                answer = line
+        deadline.left()
+    except TimeoutError:
+        return noise, begun, answer, True
+    return noise, begun, answer, False
+
+
+def _said(answer: str) -> dict[str, Any] | None:
+    """Return what the program says of the lock; None: something else."""
+    try:
+        found = json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    held, token = found.get("held"), found.get("token")
+    if held is True and isinstance(token, str) and token:
+        return {"held": True, "token": token}
+    return {"held": False, "why": found["why"]} if held is False and "why" in found else None
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"

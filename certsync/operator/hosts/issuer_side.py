@@ -1,0 +1,120 @@
+"""What the operator's machine asks the issuer, over SSH."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from certsync.model.errors import HostError, RefusedError, StoreError
+from certsync.model.fleet import Fleet, Machine
+from certsync.model.paths import CERTSYNC, CURRENT, IssuerPaths
+from certsync.operator.fleet_file import hosts, rules
+from certsync.operator.fleet_file.differences import undeployed
+from certsync.operator.hosts import wheels
+from certsync.system import host
+
+ISSUER = IssuerPaths()
+
+
+def answer(fleet: Fleet, issuer: Machine, words: str) -> dict[str, Any]:
+    """Return what one of certsync's commands on an issuer says in JSON.
+
+    Raises:
+        HostError: it cannot be reached, or certsync does not answer there.
+    """
+    done = host.on(issuer, fleet.known_hosts, f"{CERTSYNC} {words} --json")
+    try:
+        found = json.loads(done.stdout)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise HostError(
+            f"{issuer.name}: certsync does not answer there: {done.last_words}",
+            "run `certsync deploy` with the same fleet file",
+        )
+    return found
+
+
+def rendered(fleet: Fleet, issuer: Machine) -> Fleet:
+    """Return the fleet that was deployed last, as the issuer has it.
+
+    Raises:
+        HostError: the issuer cannot be reached, or was never deployed to.
+    """
+    done = host.on(issuer, fleet.known_hosts, f"cat {ISSUER.fleet_file}")
+    if done.status != 0:
+        raise HostError(
+            f"{issuer.name}: this fleet has not been deployed: {done.last_words}",
+            "deploy it first: certsync deploy FLEET",
+        )
+    try:
+        return Fleet.from_json(done.stdout)
+    except StoreError as error:
+        raise HostError(f"{issuer.name}: {error.message}", error.hint) from None
+
+
+def refuse_what_is_not_deployed(wanted: Fleet, issuer: Machine, changing: tuple[str, ...]) -> None:
+    """Refuse to change a fleet whose file says more than what is deployed.
+
+    Raises:
+        RefusedError: it does; what a person edited would be carried out half.
+    """
+    found = undeployed(wanted, rendered(wanted, issuer), changing)
+    if found:
+        raise RefusedError(
+            f"the fleet file says something else than what is deployed: {', '.join(found)}; "
+            "nothing was changed",
+            "pull the newer fleet file, or carry this one out first: certsync deploy FLEET",
+        )
+
+
+def forgotten(wanted: Fleet, deployed: Fleet) -> dict[str, Machine]:
+    """Return the backends of a deployed fleet that the fleet file does not name, by name.
+
+    The operator's SSH is to be led there by what an issuer says, so each is held to the fleet
+    file's own rules.
+
+    Raises:
+        HostError: the issuer tells of a machine that no fleet file could name.
+    """
+    names = {each.name for each in wanted.machines}
+    found = [each for each in deployed.backends if each.name not in names]
+    try:
+        for each in found:
+            rules.machine_name(each.name)
+            hosts.machine_address(each.address)
+            hosts.ip_address(each.private_address)
+            rules.user_name(each.ssh_user)
+            rules.port(each.ssh_port)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise HostError(
+            f"{wanted.issuer_name}: /etc/certsync/fleet.json has a machine that cannot be: {error}"
+        ) from None
+    return {each.name: each for each in found}
+
+
+def refuse_another_release(fleet: Fleet, issuer: Machine) -> None:
+    """Refuse to have the issuer do what the certsync that it has may not know of.
+
+    Raises:
+        HostError: the issuer cannot be reached.
+        RefusedError: it has another one than this machine.
+    """
+    has = host.on(issuer, fleet.known_hosts, f"readlink {CURRENT}").stdout.strip()
+    ours = wheels.release(notify=bool(fleet.notify.events))
+    if has != ours:
+        raise RefusedError(
+            f"{issuer.name} has certsync {has or 'not at all'}, and this machine {ours}; "
+            "nothing was changed",
+            "bring this one there first: certsync deploy FLEET",
+        )
+
+
+def left(fleet: Fleet, issuer: Machine) -> list[str]:
+    """Return the names of those that have been in the fleet, and are not any more.
+
+    Raises:
+        HostError: the issuer cannot be reached.
+    """
+    lines = host.on(issuer, fleet.known_hosts, f"cat {ISSUER.left}").stdout.splitlines()
+    return [line for line in lines if line and not line.startswith("#")]

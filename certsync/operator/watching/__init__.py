@@ -1,0 +1,1 @@
+"""How a fleet looks from outside."""

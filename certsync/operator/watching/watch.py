@@ -1,0 +1,120 @@
+"""Who watches the renewal: what the issuer's memory of its runs says to a person. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from certsync.model.fleet import Fleet
+
+OVERDUE = 3
+"""Hours, and as many times the time between two runs, after which a missing run is a finding."""
+
+PUT_OFF = 75
+PATIENCE = timedelta(days=1)
+"""How long runs may be put off without being a finding."""
+
+AHEAD = timedelta(minutes=5)
+
+SHOWN = 5
+"""Runs of the history that a person is shown."""
+
+
+def findings(state: Mapping[str, Any], fleet: Fleet, now: datetime) -> list[str]:
+    """Return what is wrong with the renewal runs, in words; empty: they run, and end well."""
+    runs = state.get("runs", {})
+    found = []
+    last = runs.get("renew")
+    known = [run for verb, run in runs.items() if verb in ("renew", "issue", "replicate")]
+    # A moment in the future was noted by a wrong clock, and must not hide that nothing runs.
+    moments = [_moment(run["at"]) for run in known]
+    newest = max((at for at in moments if at <= now + AHEAD), default=None)
+    if future := [at for at in moments if at > now + AHEAD]:
+        found.append(
+            f"{fleet.issuer_name}: a run is noted for {max(future):%Y-%m-%d %H:%M} UTC: "
+            "its clock is or was ahead"
+        )
+    limit = timedelta(hours=max(OVERDUE, OVERDUE * fleet.renewal.every_hours))
+    if newest is not None and now - newest > limit:
+        what = f"the last one was {age(now - newest)} ago" if last else "none has run yet"
+        found.append(
+            f"{fleet.issuer_name}: no renewal run for over {limit / timedelta(hours=1):.0f} hours, "
+            f"{what}: journalctl -t certsync there says why"
+        )
+    if last and _counts(last, state.get("last_success", ""), now):
+        found.append(f"renewal run of {_short(last['at'])} UTC: {last['error']}")
+    return found
+
+
+def _counts(last: Mapping[str, Any], last_success: str, now: datetime) -> bool:
+    """Return whether the last run's end is a finding: a failure, or a pause that does not end."""
+    if last["exit"] != PUT_OFF:
+        return bool(last["exit"])
+    return not last_success or now - _moment(last_success) > PATIENCE
+
+
+def coming(moment: str, why: str, lineage: str = "") -> str:
+    """Return when the next renewal is, as a person reads it; empty: that is not known.
+
+    ``lineage`` is named where a fleet has several.
+    """
+    of = f" of {lineage}" if lineage else ""
+    return f"next renewal{of} after {_short(moment)} UTC: {why}" if moment else ""
+
+
+def all_coming(answer: Mapping[str, Any], fleet: Fleet) -> list[str]:
+    """Return the same of each lineage, from what `certsync prove` has answered with."""
+    first, *others = (each.lineage for each in fleet.lineages)
+    # An older issuer says it of the first alone.
+    renewals = answer.get("renewals", {})
+    found = {first: (answer.get("next_renewal", ""), answer.get("why", ""))}
+    found.update({each: renewals[each] for each in others if each in renewals})
+    lines = [
+        coming(moment, why, lineage if others else "") for lineage, (moment, why) in found.items()
+    ]
+    return [line for line in lines if line]
+
+
+def last_run(state: Mapping[str, Any], now: datetime) -> str:
+    """Return how long ago the last hourly run was and how it ended; empty: there was none."""
+    run = state.get("runs", {}).get("renew")
+    if not run:
+        return ""
+    ended = "all is well" if run["exit"] == 0 else f"exit status {run['exit']}"
+    return f"last hourly run {age(now - _moment(run['at']))} ago: {ended}"
+
+
+def history(state: Mapping[str, Any], lineages: Sequence[str]) -> list[str]:
+    """Return what a person is told of the renewals that have been, line by line."""
+    lines = []
+    for lineage in lineages:
+        seconds = state.get("lineages", {}).get(lineage, {}).get("mixed_seconds")
+        of = f" of {lineage}" if len(lineages) > 1 else ""
+        if seconds is not None:
+            lines.append(
+                f"the last rollout{of} served two generations side by side for {seconds:.1f} s"
+            )
+    runs = [run for run in state.get("history", ()) if run["did"] or run["error"]][-SHOWN:]
+    return lines + [f"{_short(run['at'])} UTC  {run['verb']}: {_told(run)}" for run in runs]
+
+
+def _told(run: Mapping[str, Any]) -> str:
+    parts = [*run["did"], run["error"]]
+    return "; ".join(part for part in parts if part)
+
+
+def age(span: timedelta) -> str:
+    """Return a length of time as a person says it."""
+    hours = span / timedelta(hours=1)
+    if hours < 1:
+        return f"{span / timedelta(minutes=1):.0f} min"
+    return f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _short(text: str) -> str:
+    return f"{_moment(text):%Y-%m-%d %H:%M}"

@@ -1,0 +1,163 @@
+"""Do the names lead to the fleet? The comparison is pure; `look_up` asks the system's resolver."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from certsync.model.fleet import Fleet
+from certsync.system.deadline import within
+
+SECONDS = 15
+"""How long a look-up may take: a resolver's first server that is off has its pause in it."""
+
+AT_ONCE = 16
+NO_RECORDS = (socket.EAI_NONAME, socket.EAI_NODATA)
+"""getaddrinfo(3)'s answers that speak of the name; all others, EAI_AGAIN above all (no answer,
+SERVFAIL, broken DNSSEC), speak of the look-up."""
+
+INSIDE = [
+    ipaddress.ip_network(each)
+    for each in (
+        "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16",
+        "fc00::/7", "fe80::/10",
+    )
+]  # fmt: skip
+"""Addresses that lead somewhere only inside of a network (RFC 1918, 6598, 3927, 4193, 4291)."""
+
+DNS64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def resolved(host: str, port: int | None, seconds: float = SECONDS) -> list[tuple[Any, ...]]:
+    """Return what getaddrinfo(3) finds for TCP, which has no limit of its own.
+
+    Raises:
+        TimeoutError: it takes longer.
+        OSError, ValueError: it finds nothing.
+    """
+    return within(seconds, lambda: list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+
+
+@dataclass(frozen=True)
+class DnsFinding:
+    """A name whose records are not the fleet's."""
+
+    name: str
+    message: str
+    stops: bool
+    """Whether a CA that follows the records would end up elsewhere."""
+
+    unknown: bool = False
+    """Whether the look-up failed: it says nothing of the records."""
+
+    elsewhere: bool = False
+    """Whether the name has records, and they are another's."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a look-up brought."""
+
+    addresses: tuple[str, ...] = ()
+    """v4 and v6; none: the name has no such record."""
+
+    failure: str = ""
+    """Why nothing is known; empty: something is."""
+
+
+def look_up(name: str) -> Found:
+    """Return the addresses that a name leads to, as this machine sees it."""
+    try:
+        found = resolved(name, None)
+    except socket.gaierror as error:
+        failure = "" if error.errno in NO_RECORDS else error.strerror or str(error)
+        return Found(failure=failure)
+    except (OSError, ValueError) as error:
+        return Found(failure=str(error))
+    return Found(tuple(sorted({str(entry[4][0]) for entry in found})))
+
+
+def look_up_all(names: Sequence[str]) -> dict[str, Found]:
+    """Return what each name leads to."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(names, pool.map(look_up, names), strict=True))
+
+
+def findings(fleet: Fleet, answers: Mapping[str, Found]) -> list[DnsFinding]:
+    """Return what is wrong with the names' records; ``answers`` has a look-up for each."""
+    return [finding for name in fleet.names for finding in _of_name(fleet, name, answers[name])]
+
+
+def _of_name(fleet: Fleet, name: str, looked: Found) -> list[DnsFinding]:
+    if looked.failure:
+        text = f"{name} could not be looked up, so its records are not known: {looked.failure}"
+        return [DnsFinding(name, text, stops=False, unknown=True)]
+    found = looked.addresses
+    if not found:
+        return [DnsFinding(name, f"{name} has no A or AAAA record", stops=True)]
+    public = {_plain(address) for address in fleet.public_addresses}
+    strange = [address for address in found if _plain(address) not in public]
+    if strange and all(_is_seen_from_inside(fleet, address) for address in strange):
+        text = (
+            f"{name} leads to {', '.join(strange)} as this machine sees it, by its /etc/hosts or a "
+            "resolver of its own network; a CA sees something else"
+        )
+        return [DnsFinding(name, text, stops=False)]
+    if strange:
+        text = f"{name} leads to {', '.join(strange)}, {_whose(fleet, strange)}"
+        return [DnsFinding(name, text, stops=True, elsewhere=True)]
+    missing = sorted(public - {_plain(address) for address in found})
+    return [
+        DnsFinding(name, f"{name} has no {record_type(address)} record {address}", stops=False)
+        for address in missing
+    ]
+
+
+def _is_seen_from_inside(fleet: Fleet, address: str) -> bool:
+    """Return whether an address is this machine itself, or the fleet inside of its own network."""
+    place = _unwrapped(address)
+    own = {each for host in fleet.machines for each in (host.address, host.private_address)}
+    return place.is_loopback or (str(place) in own and any(place in each for each in INSIDE))
+
+
+def _whose(fleet: Fleet, addresses: list[str]) -> str:
+    found = {_plain(address) for address in addresses}
+    for host in fleet.backends:
+        if {host.address, host.private_address} & found:
+            return f"which is {host.name}: it must lead to the balancer"
+    return "which is not a public address of the fleet"
+
+
+def record_type(address: str) -> str:
+    """Return `A` or `AAAA`."""
+    return "A" if ipaddress.ip_address(address).version == 4 else "AAAA"
+
+
+def records(fleet: Fleet) -> list[str]:
+    """Return the records to set, one a line, as a zone file has them."""
+    return [
+        f"{name}. {record_type(address)} {address}"
+        for name in fleet.names
+        for address in fleet.public_addresses
+    ]
+
+
+def _plain(address: str) -> str:
+    return str(_unwrapped(address))
+
+
+def _unwrapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address, and the IPv4 one that is meant where a resolver made IPv6 of it.
+
+    IPv4-mapped (RFC 4291 section 2.5.5.2), or DNS64's well-known prefix (RFC 6052 section 2.1).
+    """
+    place = ipaddress.ip_address(address)
+    if place.version == 4:
+        return place
+    return (
+        ipaddress.IPv4Address(place.packed[-4:]) if place in DNS64 else place.ipv4_mapped or place
+    )

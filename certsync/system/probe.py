@@ -1,0 +1,83 @@
+"""Ask a backend which certificate it serves: a TLS handshake with its own address.
+
+Only the standard library, so that the hourly run stays cheap. What was seen is judged by `proof`.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from datetime import datetime, timezone
+from typing import Any
+
+from certsync.model.proof import Served, Unreachable
+
+SECONDS = 5.0
+"""How long one handshake may take."""
+
+
+def probe(
+    address: str, port: int, server_name: str, roots: str, seconds: float = SECONDS
+) -> Served | Unreachable:
+    """Return what is served at an address for a server name, verified against ``roots``.
+
+    ``roots`` is a PEM file; empty: what Python trusts on this machine.
+
+    A handshake that a client would refuse is made again without verifying, to see what is there.
+
+    Raises:
+        OSError: the file ``roots`` cannot be read.
+    """
+    strict = ssl.create_default_context(cafile=roots or None)
+    # Python 3.13 refuses roots without extensions that RFC 5280 asks for; browsers do not.
+    strict.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    try:
+        chain, leaf = _handshake(strict, address, port, server_name, seconds)
+        return Served(chain, "", _not_before(leaf))
+    except ssl.SSLCertVerificationError as error:
+        refusal = error.verify_message or "it is not trusted"
+    except (OSError, ssl.SSLError) as error:
+        return Unreachable(_why(error), no_route=error.errno == errno.ENETUNREACH)
+    loose = ssl.create_default_context()
+    loose.check_hostname = False
+    loose.verify_mode = ssl.CERT_NONE
+    try:
+        return Served(_handshake(loose, address, port, server_name, seconds)[0], refusal)
+    except (OSError, ssl.SSLError) as error:
+        return Unreachable(_why(error))
+
+
+def _handshake(
+    context: ssl.SSLContext, address: str, port: int, server_name: str, seconds: float
+) -> tuple[tuple[bytes, ...], dict[str, Any]]:
+    """Return the chain, and the leaf as `ssl` reads it, which it does for a verified one alone."""
+    with (
+        socket.create_connection((address, port), timeout=seconds) as plain,
+        context.wrap_socket(plain, server_hostname=server_name) as tls,
+    ):
+        return _chain(tls), dict(tls.getpeercert() or {})
+
+
+def _not_before(leaf: dict[str, Any]) -> datetime:
+    seconds = ssl.cert_time_to_seconds(leaf["notBefore"])
+    return datetime.fromtimestamp(seconds, timezone.utc)
+
+
+def _chain(tls: ssl.SSLSocket) -> tuple[bytes, ...]:
+    public = getattr(tls, "get_unverified_chain", None)
+    if public is not None:
+        return tuple(public())
+    # Python 3.10 to 3.12 have it one level below; 3.13 made it public.
+    inner = tls._sslobj.get_unverified_chain()  # type: ignore[attr-defined]  # noqa: SLF001
+    return tuple(ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in inner)
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS handshake ({error.reason or error})"
+    return error.strerror or str(error)

@@ -1,0 +1,76 @@
+"""Probe every backend: the proof that deploys, gates and people read."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import sleep
+
+from certsync.model.errors import StoreError
+from certsync.model.fleet import Fleet, Machine
+from certsync.model.generation import Manifest
+from certsync.model.proof import Proof, Verdict, judge
+from certsync.system.probe import probe
+
+AT_ONCE = 16
+TLS_PORT = 443
+PATIENCE = timedelta(seconds=10)
+"""How long a reload may take: it returns before nginx's new workers serve."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What every backend should serve."""
+
+    current: Manifest | None
+    chain: tuple[bytes, ...]
+    """The current generation's certificates, DER, leaf first."""
+
+    manifests: tuple[Manifest, ...]
+    roots: str
+
+
+def prove(hosts: Sequence[Machine], fleet: Fleet, wanted: Expected, now: datetime) -> list[Proof]:
+    """Return the verdict on each host, by its private address, many at once.
+
+    Raises:
+        StoreError: the roots to verify against cannot be read.
+    """
+
+    def look(machine: Machine) -> Proof:
+        seen = probe(machine.private_address, TLS_PORT, fleet.lineage, wanted.roots)
+        return judge(machine.name, seen, wanted.chain, wanted.manifests, wanted.current, now)
+
+    try:
+        ssl.create_default_context(cafile=wanted.roots or None)
+    except OSError as error:
+        raise StoreError(
+            f"{wanted.roots}: {error.strerror or error}", "is ca.roots in the fleet file right?"
+        ) from None
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(look, hosts))
+
+
+def prove_patiently(
+    hosts: Sequence[Machine], fleet: Fleet, wanted: Expected, now: datetime
+) -> list[Proof]:
+    """Return the verdicts, asking again for a while those that a reload is still under way on."""
+    proofs = {proof.name: proof for proof in prove(hosts, fleet, wanted, now)}
+    waited = timedelta(0)
+    # Short at first, so that how long two generations were served side by side is told truly.
+    pause = timedelta(seconds=0.02)
+    while waited < PATIENCE:
+        late = [host for host in hosts if proofs[host.name].verdict in _PASSING]
+        if not late:
+            break
+        sleep(pause.total_seconds())
+        waited += pause
+        pause = min(pause * 2, timedelta(seconds=2))
+        proofs.update({proof.name: proof for proof in prove(late, fleet, wanted, now)})
+    return [proofs[host.name] for host in hosts]
+
+
+_PASSING = (Verdict.BEHIND, Verdict.WRONG)
