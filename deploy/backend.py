@@ -10,6 +10,7 @@ from certsync.model.errors import CertsyncError
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.options import SiteKind, WebAccess
 from certsync.model.paths import PROGRAMS, RECEIVER, TICKETS_UNIT, UNITS, VERIFY_UNIT
+from certsync.operator.deployment import operations
 from certsync.operator.hosts import look
 from certsync.operator.hosts.survey import Survey
 from certsync.operator.rendering import templates
@@ -71,14 +72,14 @@ def _units(fleet: Fleet, seen: Survey) -> list[tuple[str, Step]]:
 def _ticket_keys(seen: Survey) -> Step:
     there = seen.has_ticket_keys and seen.unit(TICKETS_UNIT).enabled == "enabled"
     script = f"systemctl enable -q {TICKETS_UNIT} && systemctl start {TICKETS_UNIT}"
-    return step.command("Session ticket keys", script, needed=not there)
+    return step.command(operations.TICKET_KEYS, script, needed=not there)
 
 
 def _placeholder(each: Fleet, fleet: Fleet, seen: Survey) -> Step:
     live = seen.entries.get(f"{receiver.HOME}/live/{each.lineage}")
     which = f" of {each.lineage}" if each.lineage != fleet.lineage else ""
     return step.command(
-        f"Placeholder certificate, generation 0000{which}",
+        f"{operations.PLACEHOLDER}{which}",
         shlex.join([RECEIVER, "placeholder", *each.names]),
         needed=live is None or live.kind != "l",
     )
@@ -103,7 +104,7 @@ def _site(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool) -> Steps
         foreign = look.foreign_sites(fleet, seen.surroundings)
         yield step.kept_aside("Put other sites aside", foreign, remove=True)
     yield nginx(
-        "nginx",
+        operations.NGINX,
         lambda: templates.nginx(
             fleet,
             machine,

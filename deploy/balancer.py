@@ -13,6 +13,7 @@ from certsync.model.fleet import Fleet, Machine
 from certsync.model.paths import PROGRAMS, UNITS
 from certsync.operator.balancer import capacity, gate
 from certsync.operator.balancer.gate import Gate
+from certsync.operator.deployment import operations
 from certsync.operator.hosts.survey import Survey
 from certsync.operator.rendering import templates
 from deploy import step
@@ -65,7 +66,7 @@ def configure(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool = Fal
         yield step.kept_aside("Put another haproxy.cfg aside", foreign, remove=False)
     # Nobody is let in here, and new backends answer nothing yet: there is nobody to wait for.
     content = partial(_without_joining, fleet, machine, seen)
-    yield haproxy("haproxy.cfg", content, seen, until_up=False)
+    yield haproxy(operations.HAPROXY, content, seen, until_up=False)
     yield step.firewall(
         seen,
         ["allow 80/tcp", "allow 443/tcp"],
@@ -119,7 +120,7 @@ def drain(name: str, seen: Survey) -> Steps:
 def without(fleet: Fleet, machine: Machine, seen: Survey) -> Steps:
     """Have the pools as the fleet is; who is in it stays as proven as it is."""
     tell_gates(fleet, machine, seen)
-    yield haproxy("haproxy.cfg", lambda: configuration(fleet, machine, seen), seen)
+    yield haproxy(operations.HAPROXY, lambda: configuration(fleet, machine, seen), seen)
 
 
 def off_what_goes(fleet: Fleet, machine: Machine, seen: Survey, *, untold: bool = False) -> Steps:
@@ -139,7 +140,7 @@ def off_what_goes(fleet: Fleet, machine: Machine, seen: Survey, *, untold: bool 
         return configuration(fleet, machine, seen) if moving or before.leaving(fleet) else text
 
     # Nothing that is not there yet, or does not run, sends anything.
-    yield haproxy("Off what is about to go", content, seen, started=False)
+    yield haproxy(operations.DROP_OUTGOING, content, seen, started=False)
 
 
 def configuration(

@@ -16,6 +16,7 @@ from pyinfra.api import Host, State, StringCommand, operation
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from certsync.model.errors import CertsyncError
+from certsync.operator.deployment.operations import Phase
 from certsync.operator.hosts.survey import Survey
 from certsync.programs import text_of
 from deploy import answers, archive, progress, surveys
@@ -27,9 +28,16 @@ Planned = Callable[[Survey], Iterable[Step]]
 
 
 @operation()
-def phase() -> Commands:
+def barrier() -> Commands:
     """Wait until every host is here: pyinfra orders operations within a host, not between them."""
     yield from ()
+
+
+def phase(which: Phase) -> None:
+    """Begin a phase, once every host is here."""
+    name = f"Phase {which}"
+    progress.phases[name] = which
+    barrier(name=name)
 
 
 @operation()

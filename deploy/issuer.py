@@ -15,6 +15,7 @@ from pyinfra.api import Host
 
 from certsync.model import paths
 from certsync.model.fleet import Fleet, Machine
+from certsync.operator.deployment import operations
 from certsync.operator.hosts import wheels
 from certsync.operator.hosts.look import BALANCER, MARK
 from certsync.operator.hosts.survey import Survey
@@ -90,7 +91,7 @@ def _push_user(seen: Survey) -> Steps:
     key = f"{PUSH}/id_ed25519"
     entry = seen.entries.get(key)
     yield step.command(
-        "Push key",
+        operations.PUSH_KEY,
         # Beside its place first: one that was cut off is no key.
         f"rm -f {key}.new {key}.new.pub {key} && "
         f"ssh-keygen -q -t ed25519 -N '' -C 'certsync push' -f {key}.new && "
@@ -149,7 +150,7 @@ def _rendered_fleet(fleet: Fleet, fleet_sum: str, seen: Survey) -> Steps:
         if source:
             yield step.file(seen, name, str(target), Path(source).read_text)
     fleet_file, origin_file = str(STORE.fleet_file), str(STORE.origin)
-    yield step.file(seen, "Rendered fleet", fleet_file, rendered(fleet), mode="600")
+    yield step.file(seen, operations.RENDERED_FLEET, fleet_file, rendered(fleet), mode="600")
     note = origin(fleet_sum, seen.text(origin_file))
     yield step.file(seen, "Where it comes from", origin_file, note, mode="600")
     machines = "".join(f"{each.name}\n" for each in fleet.backends)
@@ -189,7 +190,7 @@ def installed(seen: Survey, *, notify: bool) -> Step:
 
     ``notify`` says whether with what sends notifications.
     """
-    name = "certsync in its own virtual environment"
+    name = operations.INSTALLED
     release = wheels.release(notify=notify)
     current = seen.entries.get(f"{paths.OPT}/current")
     if current is not None and current.target == release and seen.certsync_works:

@@ -2,6 +2,7 @@
 
 from pyinfra import host, inventory, state
 
+from certsync.operator.deployment.operations import Phase
 from deploy import absent, fellows, progress, road, surveys
 from deploy.carried_out import carried_out, phase
 from deploy.shell import frame_answers
@@ -16,20 +17,20 @@ frame_answers(state)
 progress.go_on()
 surveys.ask_all(state)
 
-phase(name="Phase 1 of 3: no account, no more renewals")
+phase(Phase(1, 3, "no account, no more renewals"))
 
 if machine in fleet.backends:
     road.resign()
     carried_out(name="Renewal", plans=[absent.runs])
 
-phase(name="Phase 2 of 3: no more pushes")
+phase(Phase(2, 3, "no more pushes"))
 
 if machine in fleet.backends:
     # An issuer that may not go yet has to reach the others still.
     fellows.let_go(state, needed, name="The issuer has let it go")
     carried_out(name="Access", plans=[absent.access, absent.issuing])
 
-phase(name="Phase 3 of 3: no more certsync")
+phase(Phase(3, 3, "no more certsync"))
 
 if machine in fleet.backends:
     # nginx would look for keys at its next start that nobody makes any more.

@@ -12,6 +12,7 @@ from pyinfra.api import FactBase, Host
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.proof import Proof
 from certsync.operator.balancer.gate import Seen, drained, knocks, proofs_from, proxy_port, read
+from certsync.operator.deployment import operations
 from certsync.operator.hosts.survey import Survey
 from certsync.programs import text_of
 from deploy import answers, step
@@ -43,7 +44,7 @@ def gate(fleet: Fleet, machine: Machine, issuer: Host, seen: Survey) -> Steps:
     proven = Seen(_proofs(fleet, issuer), _listening(fleet, seen))
     tell_gates(fleet, machine, seen, proven)
     content = partial(configuration, fleet, machine, seen, proven)
-    passthrough = haproxy("Passthrough", content, seen)
+    passthrough = haproxy(operations.PASSTHROUGH, content, seen)
     yield passthrough
     yield _members_ready(passthrough.text or seen.text(CONFIGURATION), seen)
 

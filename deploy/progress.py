@@ -16,12 +16,15 @@ from typing import Any
 
 from pyinfra.api.state import BaseStateCallback, State
 
-from certsync.operator.deployment.plan import PHASE
+from certsync.operator.deployment.operations import Phase
 
 VARIABLE = "CERTSYNC_EVENTS"
 
 
 _tokens: dict[str, str] = {}
+
+phases: dict[str, Phase] = {}
+"""The operations at which a phase begins, by their names."""
 
 
 def go_on() -> None:
@@ -97,12 +100,13 @@ class Progress(BaseStateCallback):
     @staticmethod
     def operation_start(state: State, op_hash: str) -> None:
         """An operation begins on all its hosts."""
-        event("operation", name=_name(state, op_hash))
+        if phase := phases.get(_name(state, op_hash)):
+            event("phase", name=str(phase))
 
     @staticmethod
     def operation_host_start(state: State, host: Any, op_hash: str) -> None:
         """An operation begins on a host."""
-        if op_hash in state.ops[host]:
+        if op_hash in state.ops[host] and _name(state, op_hash) not in phases:
             event("start", host=host.name, name=_name(state, op_hash))
 
     @staticmethod
@@ -113,6 +117,7 @@ class Progress(BaseStateCallback):
             if (
                 data is None
                 or (host.name, op_hash) in _tells
+                or _name(state, op_hash) in phases
                 or not data.operation_meta.is_complete()
             ):
                 continue
@@ -124,15 +129,15 @@ class Progress(BaseStateCallback):
 
 def _foretell(state: State) -> None:
     """Tell what the run would change, which pyinfra's own table cuts short on many hosts."""
-    operations = []
+    operations: list[dict[str, Any]] = []
     for op_hash in state.get_op_order():  # type: ignore[no-untyped-call]  # pyinfra's own
+        if phase := phases.get(_name(state, op_hash)):
+            operations.append({"phase": str(phase)})
+            continue
         steps: dict[str, list[str]] = {}
         for host in state.inventory.iter_activated_hosts():
             for name in _would_change(state, host, op_hash):
                 steps.setdefault(name, []).append(host.name)
-        name = _name(state, op_hash)
-        if name.startswith(PHASE):
-            steps = {name: []}
         operations += [{"name": name, "hosts": sorted(hosts)} for name, hosts in steps.items()]
     event("plan", operations=operations)
 
@@ -153,7 +158,9 @@ def _end_with(parent: int) -> None:
 
 
 def _name(state: State, op_hash: str) -> str:
-    return ", ".join(sorted(state.get_op_meta(op_hash).names))
+    """Return what an operation is called, without the part of the deploy that it stands in."""
+    names = sorted(state.get_op_meta(op_hash).names)
+    return ", ".join(each.rpartition(" | ")[2] for each in names)
 
 
 def report(state: State) -> None:

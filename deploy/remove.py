@@ -8,6 +8,7 @@ from functools import partial
 
 from pyinfra import host, inventory, state
 
+from certsync.operator.deployment.operations import Phase
 from deploy import absent, balancer, fellows, issuer, progress, road, surveys
 from deploy.carried_out import carried_out, phase
 from deploy.shell import frame_answers
@@ -24,21 +25,21 @@ frame_answers(state)
 progress.go_on()
 surveys.ask_all(state)
 
-phase(name="Phase 1 of 6: no new connections")
+phase(Phase(1, 6, "no new connections"))
 
 if machine in fleet.balancers:
     carried_out(name="Drain", plans=[partial(balancer.drain, name)])
 
-phase(name="Phase 2 of 6: out of the pools")
+phase(Phase(2, 6, "out of the pools"))
 
 if machine in fleet.balancers:
     carried_out(name="Pools", plans=[partial(balancer.without, fleet, machine)])
 
-phase(name="Phase 3 of 6: the issuer forgets it")
+phase(Phase(3, 6, "the issuer forgets it"))
 
 if machine == fleet.issuer:
     # Keys in wrong hands wait for no balancer.
-    if not host.data.get("compromised"):
+    if not host.data.compromised:
         fellows.let_go(state, balancer_hosts, name="The balancers have let it go")
     plan = partial(
         issuer.forgetting,
@@ -50,25 +51,25 @@ if machine == fleet.issuer:
     )
     carried_out(name="Issuer", plans=[plan])
 
-phase(name="Phase 4 of 6: no more pushes")
+phase(Phase(4, 6, "no more pushes"))
 
 if leaving:
     others = [issuing_host, *balancer_hosts]
     fellows.let_go(state, others, name="The others have let it go")
     carried_out(name="Access", plans=[absent.access])
 
-phase(name="Phase 5 of 6: the last connections, then key and certificate")
+phase(Phase(5, 6, "the last connections, then key and certificate"))
 
 if leaving:
     plans = [
-        partial(absent.connections, fleet, int(host.data.drain_seconds)),
+        partial(absent.connections, fleet, host.data.drain_seconds),
         absent.tickets,
         absent.programs,
         partial(absent.site, fleet),
     ]
     carried_out(name="What it had", plans=plans)
 
-phase(name="Phase 6 of 6: the keys")
+phase(Phase(6, 6, "the keys"))
 
-if machine == fleet.issuer and host.data.get("compromised"):
+if machine == fleet.issuer and host.data.compromised:
     road.compromised(name)

@@ -9,6 +9,7 @@ from pyinfra.api import Host
 from certsync.model.errors import HostError
 from certsync.model.fleet import Fleet
 from certsync.model.paths import PROGRAMS, RECEIVER
+from certsync.operator.deployment import operations
 from certsync.operator.hosts.survey import Survey
 from certsync.operator.rendering import templates
 from certsync.programs import receiver
@@ -58,14 +59,14 @@ def admitted(fleet: Fleet, issuer: Host, seen: Survey) -> Steps:
 def let_in(fleet: Fleet, issuer: Survey, seen: Survey) -> Steps:
     """Let the issuer's push key in; nothing known of the issuer leaves the one that is let in."""
     text = issuer.text(PUSH_KEY).strip()
-    yield step.file(seen, "The issuer's push key", KEYS, lambda: key_line(fleet, text))
+    yield step.file(seen, operations.ACCEPTED_KEY, KEYS, lambda: key_line(fleet, text))
 
 
 def _tickets_inbox(seen: Survey) -> Steps:
     text = (templates.road() / "templates/replica/tmpfiles.conf").read_text()
     yield step.file(seen, "Inbox of session ticket keys, at boot", TMPFILES, text)
     yield step.command(
-        "Inbox of session ticket keys",
+        operations.TICKETS_INBOX,
         f"systemd-tmpfiles --create {TMPFILES}",
         needed=not seen.has(str(receiver.TICKETS_INBOX)),
     )

@@ -10,6 +10,7 @@ from pyinfra import host
 from pyinfra.api import Host, State, StringCommand, deploy, operation
 
 from certsync.model.paths import CERTSYNC, CURRENT
+from certsync.operator.deployment import operations
 from deploy import answers, surveys
 from deploy.progress import event, is_dry, token
 
@@ -17,13 +18,13 @@ from deploy.progress import event, is_dry, token
 @deploy("Issuer: certificate")
 def issue() -> None:
     """Order a certificate, if one is due."""
-    issuer_command(name="Order the certificate", verb="issue")
+    issuer_command(name=operations.ORDER, verb="issue")
 
 
 @deploy("Issuer: certificate of certbot's")
 def take_over() -> None:
     """Keep certbot's certificate as a generation, unless it is kept."""
-    issuer_command(name="Take over the certificate", verb="take-over")
+    issuer_command(name=operations.TAKE_OVER, verb="take-over")
 
 
 @deploy("Issuer: replicate and prove")
@@ -33,15 +34,13 @@ def replicate(state: State, may_miss: list[Host]) -> None:
     Those of ``may_miss`` that this run has not reached, or has failed on, may be behind: a role
     that moves does not wait for who is off.
     """
-    issuer_command(
-        name="Replicate the certificate", verb=lambda: _but("replicate", state, may_miss)
-    )
+    issuer_command(name=operations.REPLICATE, verb=lambda: _but("replicate", state, may_miss))
 
 
 @deploy("Issuer: session ticket keys")
 def share_tickets(state: State, may_miss: list[Host]) -> None:
     """Have every backend go on with the TLS sessions of the others; ``may_miss`` as above."""
-    issuer_command(name="Share session ticket keys", verb=lambda: _but("tickets", state, may_miss))
+    issuer_command(name=operations.SHARE_TICKETS, verb=lambda: _but("tickets", state, may_miss))
 
 
 def _but(verb: str, state: State, may_miss: list[Host]) -> str:
@@ -52,7 +51,7 @@ def _but(verb: str, state: State, may_miss: list[Host]) -> str:
 @deploy("Issuer: compromised keys")
 def compromised(name: str) -> None:
     """Replace every key that a backend which left may have, and have its certificates revoked."""
-    issuer_command(name="Replace the keys", verb=f"compromised --by {shlex.quote(name)}")
+    issuer_command(name=operations.REPLACE_KEYS, verb=f"compromised --by {shlex.quote(name)}")
 
 
 @deploy("Issuer: account")

@@ -9,6 +9,7 @@ from functools import partial
 
 from pyinfra import host, inventory, state
 
+from certsync.operator.deployment import operations, request
 from certsync.operator.hosts.look import Adopt
 from deploy import (
     absent,
@@ -25,32 +26,30 @@ from deploy import (
     road,
     surveys,
 )
-from deploy.carried_out import carried_out, phase
+from deploy.carried_out import barrier, carried_out, phase
 from deploy.preflight import distrusted, letting_go, refuse_foreign_servers
 from deploy.shell import frame_answers
 
 fleet, machine = host.data.fleet, host.data.machine
-adopt = Adopt(
-    nginx=bool(host.data.get("adopt_nginx")), haproxy=bool(host.data.get("adopt_haproxy"))
-)
+adopt = Adopt(nginx=host.data.adopt_nginx, haproxy=host.data.adopt_haproxy)
 issuing_host = inventory.get_host(fleet.issuer.name)
 replica_hosts = [inventory.get_host(each.name) for each in fleet.replicas]
 
-promoting = bool(host.data.get("promote"))
-# "none" ends after phase 3, as where hosts are prepared that get their certificate later.
-certificate = host.data.get("certificate") or "issue"
+promoting = host.data.promoting
+# Without one a run ends after phase 3, as where hosts are prepared for later.
+certificate = host.data.certificate
 
 progress.report(state)
 frame_answers(state)
 # Before the hosts are looked at: whoever held the lock until now may have changed them.
 progress.go_on()
-if certificate == "issue" and not promoting:
+if certificate == request.ISSUE and not promoting:
     # Replicas take their time to answer the issuer, and hosts theirs to be looked at.
     answers.ask_ahead(issuing_host)
 refuse_foreign_servers(state, fleet, adopt, promoting=promoting)
 demoted = promoting and machine in fleet.replicas and surveys.of(host).surroundings.issuer
 
-phase(name="Phase 1 of 6: packages")
+phase(operations.PACKAGES)
 
 if machine in fleet.backends:
     carried_out(name="Packages", plans=[partial(backend.packages, fleet, machine)])
@@ -67,16 +66,16 @@ if machine in fleet.balancers:
 
 if promoting:
     # Before anything else, so that a CA that refuses leaves everything as it was.
-    phase(name="Phase 1 of 6: the new issuer")
+    phase(operations.NEW_ISSUER)
     if machine == fleet.issuer:
         plan = partial(issuer.planned, fleet, host.data.fleet_sum, replica_hosts, promoting=True)
         carried_out(name="Issuer", plans=[plan])
         road.enroll()
-    phase(name="The new issuer is there")
+    barrier(name="The new issuer is there")
     if machine != fleet.issuer:
         fellows.taken_over(state, issuing_host)
 
-phase(name="Phase 2 of 6: nginx on every backend, port 80 on the balancer")
+phase(operations.CONFIGURATION)
 
 if machine in fleet.backends:
     if balancers := letting_go(state):
@@ -97,7 +96,7 @@ if machine in fleet.balancers:
     ]
     carried_out(name="Balancer", plans=plans)
 
-phase(name="Phase 3 of 6: the way from the issuer to the replicas")
+phase(operations.ADMISSION)
 
 if machine in fleet.replicas:
     plans = [partial(replica.admitted, fleet, issuing_host)]
@@ -108,27 +107,27 @@ if machine in fleet.replicas:
 if promoting and machine == fleet.issuer:
     carried_out(name="No replica any more", plans=[absent.access])
 
-phase(name="Phase 4 of 6: the certificate")
+phase(operations.CERTIFICATE)
 
-if machine == fleet.issuer and certificate != "none":
+if machine == fleet.issuer and certificate != request.NOT_YET:
     # What else a command has come for: `add-backend` brings the certificate that there is.
-    if certificate == "issue":
+    if certificate == request.ISSUE:
         road.issue()
-    if certificate == "take-over":
+    if certificate == request.TAKE_OVER:
         road.take_over()
     # From here on it renews, heals and proves by itself, whatever becomes of this deploy.
     carried_out(name="Renewal", plans=[partial(renewal.scheduled, fleet)])
 
-phase(name="Phase 5 of 6: replication and proof")
+phase(operations.REPLICATION)
 
-if machine == fleet.issuer and certificate != "none":
+if machine == fleet.issuer and certificate != request.NOT_YET:
     road.replicate(state, replica_hosts if promoting else [])
     if fleet.share_tickets:
         road.share_tickets(state, replica_hosts if promoting else [])
 
-phase(name="Phase 6 of 6: passthrough, for what has been proven")
+phase(operations.PASSING)
 
-if machine in fleet.balancers and certificate != "none":
+if machine in fleet.balancers and certificate != request.NOT_YET:
     carried_out(name="Gate", plans=[partial(passthrough.gate, fleet, machine, issuing_host)])
 
 if demoted:

@@ -59,8 +59,9 @@ def deploy(
 ) -> None:
     """Do the whole road for FLEET: nginx, balancer, certificate, replicas, proof, passthrough."""
     from certsync.operator.commands import deploy as verb
+    from certsync.operator.deployment.request import Options
 
-    options = verb.Options(adopt_nginx=adopt_nginx, adopt_haproxy=adopt_haproxy)
+    options = Options(adopt_nginx=adopt_nginx, adopt_haproxy=adopt_haproxy)
     if dry_run:
         _tell_plan(verb.plan(fleet, options), as_json)
         return
@@ -232,7 +233,7 @@ def adopt(
     other ones, and its timer, stay as they are.
     """
     from certsync.operator.commands import adopt as verb
-    from certsync.operator.commands.deploy import Options
+    from certsync.operator.deployment.request import Options
 
     options = Options(adopt_nginx=adopt_nginx, adopt_haproxy=adopt_haproxy)
     if dry_run:

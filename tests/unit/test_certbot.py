@@ -23,8 +23,8 @@ from certsync.model.generation import Manifest
 from certsync.model.options import KeyType
 from certsync.operator.commands import adopt
 from certsync.operator.commands.adopt import read
-from certsync.operator.commands.deploy import Options
 from certsync.operator.deployment.plan import Step
+from certsync.operator.deployment.request import Options
 from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, manifest
 
 RENEWAL = f"""\

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from certsync.model.errors import FleetFileError
 from certsync.model.fleet import Machine
 from certsync.operator.change import Addition, Change
 from certsync.operator.deployment import undelayed
-from certsync.operator.deployment.inventory import Request, groups, request
+from certsync.operator.deployment.inventory import groups
+from certsync.operator.deployment.request import DeployRequest, Options, Resolved, resolved
 from certsync.operator.fleet_file import read_fleet
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -72,6 +74,7 @@ def test_a_host_comes_with_what_pyinfra_needs_to_reach_it(fleet_file: Path) -> N
         "fleet": fleet,
         "fleet_sum": hashlib.sha256(fleet_file.read_bytes()).hexdigest(),
         "machine": Machine("backend-01", "b1.example.com", "10.0.0.1", "admin", 2222),
+        **asdict(Options()),
     }
 
 
@@ -149,7 +152,7 @@ def test_one_that_the_fleet_file_no_longer_names_and_that_leaves_is_a_host_of_th
     fleet_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = Machine("backend-03", "203.0.113.13", "10.0.0.3", ssh_user="admin")
-    asked = request(fleet_file, Change(departing=(left,)))
+    asked = resolved(DeployRequest(fleet_file, change=Change(departing=(left,))))
     monkeypatch.setenv("CERTSYNC_REQUEST", "stdin")
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{asked.to_json()}\nmore\n"))
     backends, _issuer, replicas, _balancers = groups(fleet_file)
@@ -161,17 +164,21 @@ def test_one_that_the_fleet_file_no_longer_names_and_that_leaves_is_a_host_of_th
 
 
 def test_a_request_is_handed_over_whole(fleet_file: Path) -> None:
+    options = Options("kept", adopt_nginx=True, leaving="backend-01", drain_seconds=7)
     for change in (
         Change(),
         Change(remove=("backend-01",)),
         Change(issuer="backend-01"),
         Change((Addition("backend-03", "203.0.113.13"),)),
     ):
-        wanted = request(fleet_file, change)
-        assert Request.from_json(wanted.to_json()) == wanted
-    assert [each.name for each in request(fleet_file, Change(remove=("backend-01",))).leaving] == [
-        "backend-01"
-    ]
+        wanted = resolved(DeployRequest(fleet_file, options, change))
+        assert wanted.options == options
+        assert Resolved.from_json(wanted.to_json()) == wanted
+
+
+def test_a_backend_that_is_taken_out_is_a_host_of_the_run(fleet_file: Path) -> None:
+    asked = DeployRequest(fleet_file, change=Change(remove=("backend-01",)))
+    assert [each.name for each in resolved(asked).leaving] == ["backend-01"]
 
 
 def test_who_is_handed_a_request_loads_nothing_that_reads_fleet_files(fleet_file: Path) -> None:
@@ -183,7 +190,7 @@ def test_who_is_handed_a_request_loads_nothing_that_reads_fleet_files(fleet_file
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=CHECKOUT,
-        input=f"{request(fleet_file, Change()).to_json()}\n",
+        input=f"{resolved(DeployRequest(fleet_file, change=Change())).to_json()}\n",
         env={**os.environ, "CERTSYNC_REQUEST": "stdin"},
         capture_output=True,
         text=True,

@@ -114,7 +114,8 @@ def test_a_backend_that_joins_is_looked_at_as_one_whose_files_may_be_taken_over(
     )  # fmt: skip
     add_backend._look(joining, NOW)
     assert asked == [Adopt(nginx=True, haproxy=True)]
-    assert {"adopt_nginx": "true", "adopt_haproxy": "true"}.items() <= joining.errand.data.items()
+    options = joining.request.options
+    assert (options.adopt_nginx, options.adopt_haproxy) == (True, True)
     careful = add_backend.Joining(tmp_path, joining.change, fleet(), Adopt())
     with pytest.raises(RefusedError, match="a site of somebody else's"):
         add_backend._look(careful, NOW)

@@ -60,10 +60,10 @@ def test_a_backend_that_the_issuer_alone_knows_can_be_taken_out() -> None:
     assert known.machine == machine("backend-04", 14)
     assert known.lineages == (NAME,)
     assert known.change == Change(departing=(machine("backend-04", 14),))
-    assert known.errand.only == ("backend-01", "balancer", "backend-04")
-    assert known.errand.data["leaving_address"] == "203.0.113.14"
+    assert known.request.only == ("backend-01", "balancer", "backend-04")
+    assert known.request.options.leaving_address == "203.0.113.14"
     gone = remove_backend.as_the_issuer_knows_it(unnamed("backend-04", gone=True), fleet(4))
-    assert gone.errand.only == ("backend-01", "balancer")
+    assert gone.request.only == ("backend-01", "balancer")
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_a_table_and_a_plan_keep_their_lines(capfd: pytest.CaptureFixture[str]) 
 
 def test_the_progress_shows_an_operation_as_it_is_named_and_nothing_moves() -> None:
     watch = Watch(named(fleet(1)))
-    watch.take(Event("start", host="backend-01", name=f"deploy | [red]write[/red] {HOSTILE}"))
+    watch.take(Event("start", host="backend-01", name=f"[red]write[/red] {HOSTILE}"))
     shown = io.StringIO()
     Console(file=shown, force_terminal=False, width=200).print(watch)
     assert shown.getvalue().rstrip() == f"    backend-01: [red]write[/red] {CLEANED} …"

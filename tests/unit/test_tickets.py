@@ -30,8 +30,9 @@ from certsync.model.errors import FencedError, HostError, TicketsError
 from certsync.model.fleet import Fleet, Wanted
 from certsync.model.options import KeyType, Site
 from certsync.model.proof import Proof, Verdict
-from certsync.operator.deployment.plan import SHARE_TICKETS, completed
+from certsync.operator.deployment import operations
 from certsync.operator.deployment.plan import Step as Announced
+from certsync.operator.deployment.plan import completed
 from certsync.operator.rendering import templates
 from certsync.programs import receiver
 from tests.unit.fake_fleet import NAME, NOW, fleet
@@ -135,7 +136,7 @@ def test_nginx_is_told_of_the_keys_in_their_order_or_not_at_all(on: bool) -> Non
 @pytest.mark.parametrize("on", [True, False])
 def test_a_deploy_announces_sharing_only_where_it_is_wished_for(on: bool) -> None:
     told = completed([Announced("2 of 6", "backend-02", "nginx")], fleet(2, share_tickets=on))
-    assert (SHARE_TICKETS in [each.what for each in told]) is on
+    assert (operations.SHARE_TICKETS in [each.what for each in told]) is on
 
 
 # The issuer's set

@@ -13,9 +13,9 @@ from certsync.model.fleet import Fleet
 from certsync.operator.change import Addition, Change
 from certsync.operator.commands import rules
 from certsync.operator.commands.check_online import look_at
-from certsync.operator.deployment import walk
+from certsync.operator.deployment import operations, walk
 from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
-from certsync.operator.deployment.pyinfra_run import Errand
+from certsync.operator.deployment.request import KEPT, DeployRequest, Options
 from certsync.operator.fleet_file import read_fleet, text_of
 from certsync.operator.fleet_file.editing import write
 from certsync.operator.hosts import fleet_lock, issuer_side
@@ -23,7 +23,7 @@ from certsync.operator.hosts.look import Adopt
 from certsync.system import console
 
 FILE_PHASE = "first: the fleet file"
-NO_ORDER = ("Order the certificate",)
+NO_ORDER = (operations.ORDER,)
 AT_ONCE = 16
 
 
@@ -45,14 +45,12 @@ class Joining:
         return tuple(each.name for each in self.change.add)
 
     @property
-    def errand(self) -> Errand:
+    def request(self) -> DeployRequest:
         """What pyinfra is asked for: no other replica is touched."""
         fleet = self.fleet
         only = (*self.names, fleet.issuer_name, *(each.name for each in fleet.balancers))
-        data = {"certificate": "kept"}
-        options = {"adopt_nginx": self.adopt.nginx, "adopt_haproxy": self.adopt.haproxy}
-        data |= {key: "true" for key, given in options.items() if given}
-        return Errand(self.path, data, self.change, only)
+        options = Options(KEPT, adopt_nginx=self.adopt.nginx, adopt_haproxy=self.adopt.haproxy)
+        return DeployRequest(self.path, options, self.change, only)
 
     def file(self) -> tuple[Step, FileChange] | None:
         """Return the step that writes the fleet file; None: it is written."""
@@ -121,7 +119,7 @@ def plan(path: Path, additions: tuple[Addition, ...], adopt: Adopt, now: datetim
     if written := wanted.file():
         step, file = written
         found = Plan((step,), (file,))
-    return found + walk.announced(wanted.errand, wanted.fleet, NO_ORDER)
+    return found + walk.announced(wanted.request, wanted.fleet, NO_ORDER)
 
 
 def add_backend(
@@ -147,7 +145,7 @@ def add_backend(
             write(path, file.after)
             console.tell(f"wrote {', '.join(wanted.names)} into {path}")
             done.append(step)
-        walked = walk.taken(wanted.errand, wanted.fleet, token, done)
+        walked = walk.taken(wanted.request, wanted.fleet, token, done)
         shown = walk.settled(path, now)
     walk.conclude(wanted.fleet, walked, shown)
     if told := rules.conclusion(wanted.fleet, path):

@@ -10,7 +10,7 @@ import base64
 import shlex
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -19,16 +19,15 @@ from certsync.model.certbot import Mention
 from certsync.model.errors import HostError, RefusedError, RolloutError, StoreError
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.generation import Manifest
-from certsync.operator.commands.deploy import Options
-from certsync.operator.deployment import walk
+from certsync.operator.deployment import operations, walk
 from certsync.operator.deployment.plan import Plan, Step
-from certsync.operator.deployment.pyinfra_run import Errand
+from certsync.operator.deployment.request import TAKE_OVER, DeployRequest, Options
 from certsync.operator.fleet_file import read_fleet
 from certsync.operator.hosts import fleet_lock
 from certsync.system import console, host
 from certsync.system.process import Completed
 
-NO_ORDER = ("Order the certificate",)
+NO_ORDER = (operations.ORDER,)
 LAST_PHASE = "last: certbot's own renewal"
 AT_ONCE = 16
 
@@ -66,7 +65,7 @@ def plan(path: Path, options: Options, now: datetime) -> Plan:
     fleet = read_fleet(path)
     refuse_several(fleet, path)
     seen = _look(fleet, now)
-    found = walk.announced(_errand(path, options), fleet, NO_ORDER)
+    found = walk.announced(_request(path, options), fleet, NO_ORDER)
     renewal = seen.files[_renewal(fleet)]
     if certbot.not_renewed(renewal) != renewal:
         what = f"write {certbot.OFF} into {certbot.renewal_file(fleet.lineage)}"
@@ -88,7 +87,7 @@ def adopt(path: Path, options: Options, now: Callable[[], datetime], done: list[
     refuse_several(fleet, path)
     with fleet_lock.held(fleet, "adopt") as token:
         _look(fleet, now())
-        walked = walk.taken(_errand(path, options), fleet, token, done)
+        walked = walk.taken(_request(path, options), fleet, token, done)
         # It looks at every backend itself before it changes anything.
         retired = None if walked.failures else _retire(fleet, token)
     if retired is not None and retired.stdout:
@@ -118,8 +117,8 @@ def refuse_several(fleet: Fleet, path: Path) -> None:
     )
 
 
-def _errand(path: Path, options: Options) -> Errand:
-    return Errand(path, {**options.data(), "certificate": "take-over"})
+def _request(path: Path, options: Options) -> DeployRequest:
+    return DeployRequest(path, replace(options, certificate=TAKE_OVER))
 
 
 def _look(fleet: Fleet, now: datetime) -> Seen:

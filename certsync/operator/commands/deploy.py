@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -11,23 +10,10 @@ from certsync.model.fleet import Fleet
 from certsync.operator.commands import rules
 from certsync.operator.deployment import walk
 from certsync.operator.deployment.plan import Plan, Step
-from certsync.operator.deployment.pyinfra_run import Errand
+from certsync.operator.deployment.request import DeployRequest, Options
 from certsync.operator.fleet_file import read_fleet
 from certsync.operator.hosts import fleet_lock
 from certsync.system import console, host
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a person can ask of a deploy."""
-
-    adopt_nginx: bool = False
-    adopt_haproxy: bool = False
-
-    def data(self) -> dict[str, str]:
-        """Return them as pyinfra's host data."""
-        wishes = {"adopt_nginx": self.adopt_nginx, "adopt_haproxy": self.adopt_haproxy}
-        return {key: "true" for key, value in wishes.items() if value}
 
 
 def plan(path: Path, options: Options) -> Plan:
@@ -38,7 +24,7 @@ def plan(path: Path, options: Options) -> Plan:
         RefusedError: a host is somebody else's.
         HostError: a host is not reached.
     """
-    return walk.announced(Errand(path, options.data()), read_fleet(path))
+    return walk.announced(DeployRequest(path, options), read_fleet(path))
 
 
 def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list[Step]) -> None:
@@ -57,7 +43,7 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list
     # pyinfra connects while the lock is asked for, and looks at no host before it is held. Of the
     # balancers the status wants to know at the end.
     with (
-        walk.begun(Errand(path, options.data())) as run,
+        walk.begun(DeployRequest(path, options)) as run,
         host.opened(fleet.balancers, fleet.known_hosts),
         fleet_lock.held(fleet, "deploy") as token,
     ):

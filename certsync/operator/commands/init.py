@@ -35,7 +35,9 @@ def init(path: Path) -> str:
     """
     _require_good_name(path)
     inventory = path.with_suffix(".py")
-    template = files("certsync.operator.fleet_file").joinpath("template.toml").read_text(encoding="utf-8")
+    template = (
+        files("certsync.operator.fleet_file").joinpath("template.toml").read_text(encoding="utf-8")
+    )
     try:
         if not path.parent.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

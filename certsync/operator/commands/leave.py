@@ -7,7 +7,7 @@ from pathlib import Path
 from certsync.model.errors import RolloutError
 from certsync.operator.deployment import walk
 from certsync.operator.deployment.plan import Plan, Step
-from certsync.operator.deployment.pyinfra_run import Errand
+from certsync.operator.deployment.request import DeployRequest
 from certsync.operator.fleet_file import read_fleet
 from certsync.operator.hosts import fleet_lock
 from certsync.system import console
@@ -18,8 +18,8 @@ the certificate any more, it is yours to do. The account at the CA is
 deactivated, as far as the CA could be asked, and its key removed"""
 
 
-def _errand(path: Path) -> Errand:
-    return Errand(path, deploy="deploy/leave.py")
+def _request(path: Path) -> DeployRequest:
+    return DeployRequest(path, deploy="deploy/leave.py")
 
 
 def plan(path: Path) -> Plan:
@@ -29,7 +29,7 @@ def plan(path: Path) -> Plan:
         FleetFileError: the fleet file has mistakes.
         HostError: a host is not reached.
     """
-    return walk.announced(_errand(path), read_fleet(path), walk.NOTHING_ELSE)
+    return walk.announced(_request(path), read_fleet(path), walk.NOTHING_ELSE)
 
 
 def leave(path: Path, done: list[Step]) -> None:
@@ -42,7 +42,7 @@ def leave(path: Path, done: list[Step]) -> None:
     """
     fleet = read_fleet(path)
     with fleet_lock.held(fleet, "leave") as token:
-        walked = walk.taken(_errand(path), fleet, token, done)
+        walked = walk.taken(_request(path), fleet, token, done)
     if walked.failures:
         raise RolloutError(
             f"certsync has not left every host: {'; '.join(walked.failures)}",

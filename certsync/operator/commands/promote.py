@@ -27,9 +27,9 @@ from certsync.model.fleet import Fleet, Machine
 from certsync.operator.balancer.gate import proofs_from
 from certsync.operator.change import Change
 from certsync.operator.commands.status import row_name
-from certsync.operator.deployment import walk
+from certsync.operator.deployment import operations, walk
 from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
-from certsync.operator.deployment.pyinfra_run import Errand
+from certsync.operator.deployment.request import KEPT, DeployRequest, Options
 from certsync.operator.deployment.succession import (
     Holding,
     is_ordered_anew,
@@ -43,7 +43,7 @@ from certsync.operator.rendering.templates import bracketed
 from certsync.system import caa, console, host
 
 FILE_PHASE = "at last: the fleet file"
-NO_ORDER = ("Order the certificate",)
+NO_ORDER = (operations.ORDER,)
 AT_ONCE = 16
 MARKED = "test -f /etc/certsync/issuer && echo marked || :"
 HELD = """\
@@ -76,16 +76,18 @@ class Succession:
         return None if self.before.issuer == self.fleet.issuer else self.before.issuer
 
     @property
-    def errand(self) -> Errand:
+    def request(self) -> DeployRequest:
         """What pyinfra is asked for: every backend but one that is dead."""
         dead = self.old.name if self.old and self.old_is_dead else ""
         names = [machine.name for machine in self.fleet.machines if machine.name != dead]
-        data = {"certificate": "kept", "promote": "true"}
-        return Errand(self.path, data, Change(issuer=self.fleet.issuer_name), tuple(names))
+        options = Options(KEPT, promoting=True)
+        return DeployRequest(
+            self.path, options, Change(issuer=self.fleet.issuer_name), tuple(names)
+        )
 
     def file(self) -> tuple[Step, FileChange] | None:
         """Return the last step, which writes the fleet file; None: it is written."""
-        before, after = text_of(self.path), text_of(self.path, self.errand.change)
+        before, after = text_of(self.path), text_of(self.path, self.request.change)
         if before == after:
             return None
         step = Step(FILE_PHASE, HERE, f'write issuer = "{self.fleet.issuer_name}" into {self.path}')
@@ -116,7 +118,7 @@ def plan(path: Path, name: str, *, old_is_dead: bool) -> Plan:
     _look(wanted)
     _tell_of_pins(wanted.fleet)
     _tell_of_orders(wanted.fleet)
-    found = walk.announced(wanted.errand, wanted.fleet, NO_ORDER)
+    found = walk.announced(wanted.request, wanted.fleet, NO_ORDER)
     if written := wanted.file():
         step, file = written
         found += Plan((step,), (file,))
@@ -148,7 +150,7 @@ def promote(
         _look(wanted)
         pinned = _tell_of_pins(wanted.fleet)
         anew = _tell_of_orders(wanted.fleet)
-        walked = walk.taken(wanted.errand, wanted.fleet, token, done, others)
+        walked = walk.taken(wanted.request, wanted.fleet, token, done, others)
         _refuse_half(wanted, walked)
         if written := wanted.file():
             step, file = written

@@ -16,10 +16,10 @@ from certsync.operator.balancer import balancers
 from certsync.operator.balancer.balancers import Pools
 from certsync.operator.balancer.gate import pool_name, proofs_from
 from certsync.operator.change import NONE, Change
-from certsync.operator.deployment import walk
+from certsync.operator.deployment import operations, request, walk
 from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
 from certsync.operator.deployment.progress import Outcome
-from certsync.operator.deployment.pyinfra_run import Errand
+from certsync.operator.deployment.request import DeployRequest
 from certsync.operator.fleet_file import read_fleet, text_of
 from certsync.operator.fleet_file.editing import write
 from certsync.operator.hosts import fleet_lock, issuer_side
@@ -27,7 +27,6 @@ from certsync.system import console, host
 
 FILE_PHASE = "at last: the fleet file"
 DEPLOY = "deploy/remove.py"
-REPLACE = "Replace the keys"
 """Of the walk's operations the last one: what is left when nothing else has failed."""
 
 
@@ -76,20 +75,19 @@ class Leaving:
         return Change(remove=(self.name,)) if self.machine else NONE
 
     @property
-    def errand(self) -> Errand:
+    def request(self) -> DeployRequest:
         """What pyinfra is asked for: of the other replicas, none."""
         fleet, options = self.fleet, self.options
         only = [fleet.issuer_name, *(each.name for each in fleet.balancers)]
         if self.machine and not options.gone:
             only.append(self.name)
-        data = {
-            "leaving": self.name,
-            "leaving_address": self.machine.private_address if self.machine else "",
-            "drain_seconds": str(options.drain_seconds),
-        }
-        if options.compromised:
-            data["compromised"] = "true"
-        return Errand(self.path, data, self.change, tuple(only), DEPLOY)
+        wanted = request.Options(
+            leaving=self.name,
+            leaving_address=self.machine.private_address if self.machine else "",
+            drain_seconds=options.drain_seconds,
+            compromised=options.compromised,
+        )
+        return DeployRequest(self.path, wanted, self.change, tuple(only), DEPLOY)
 
     def file(self) -> tuple[Step, FileChange]:
         """Return the last step, which has the fleet file forget it."""
@@ -146,7 +144,7 @@ def plan(path: Path, name: str, options: Options) -> Plan:
         CertsyncError: see `remove_backend`.
     """
     wanted = _looked(leaving(path, name, options))
-    found = walk.announced(wanted.errand, wanted.fleet, walk.NOTHING_ELSE)
+    found = walk.announced(wanted.request, wanted.fleet, walk.NOTHING_ELSE)
     order = "one, with a new key" if options.compromised else "none"
     last = Plan()
     if wanted.machine and wanted.named:
@@ -173,7 +171,7 @@ def remove_backend(
     with fleet_lock.held(wanted.fleet, "remove-backend") as token:
         wanted = _looked(wanted)
         _tell_of_the_pool(wanted)
-        walked = walk.taken(wanted.errand, wanted.fleet, token, done)
+        walked = walk.taken(wanted.request, wanted.fleet, token, done)
         has_left = not walked.failures or _are_only_keys_left(wanted.fleet, walked.outcome)
         if not has_left:
             raise RolloutError(
@@ -202,7 +200,7 @@ def _how_to_go_on(wanted: Leaving) -> str:
 
 
 def _are_only_keys_left(fleet: Fleet, outcome: Outcome) -> bool:
-    return not outcome.unreached and outcome.failed == {fleet.issuer_name: REPLACE}
+    return not outcome.unreached and outcome.failed == {fleet.issuer_name: operations.REPLACE_KEYS}
 
 
 def _of_keys_left(wanted: Leaving, failures: Sequence[str]) -> tuple[str, str]:

@@ -14,8 +14,9 @@ from typing import Any
 
 from certsync.model.fleet import Fleet
 from certsync.operator.balancer.gate import Gate, proxy_port
+from certsync.operator.deployment import operations
+from certsync.operator.deployment.operations import Phase
 
-PHASE = "Phase "
 HERE = "here"
 """Where a step is taken that is not on a host of the fleet: on the operator's machine."""
 
@@ -111,11 +112,10 @@ def announced(operations: Iterable[Mapping[str, Any]]) -> tuple[Step, ...]:
     found: list[Step] = []
     phase = ""
     for each in operations:
-        if each["name"].startswith(PHASE):
-            phase = each["name"].removeprefix(PHASE)
+        if "phase" in each:
+            phase = each["phase"]
             continue
-        what = each["name"].split(" | ")[-1]
-        found += [Step(phase, host, what) for host in each["hosts"]]
+        found += [Step(phase, host, each["name"]) for host in each["hosts"]]
     return tuple(found)
 
 
@@ -123,7 +123,7 @@ def announced(operations: Iterable[Mapping[str, Any]]) -> tuple[Step, ...]:
 class Dependent:
     """An operation of deploy/ for which there may be work that only others of the run make."""
 
-    phase: str
+    phase: Phase
     what: str
     role: str
     """Whose it is: `issuer`, `replicas`, `backends` or `balancers`."""
@@ -138,40 +138,39 @@ class Dependent:
         return any(what == each or what.startswith(f"{each} of ") for each in self.upstream)
 
 
-SHARE_TICKETS = "Share session ticket keys"
 DEPENDENTS = (
     Dependent(
-        "2 of 6: nginx on every backend, port 80 on the balancer", "haproxy.cfg", "balancers",
-        frozenset({"Off what is about to go"}), "what has been written already by then",
+        operations.CONFIGURATION, operations.HAPROXY, "balancers",
+        frozenset({operations.DROP_OUTGOING}), "what has been written already by then",
     ),
     Dependent(
-        "3 of 6: the way from the issuer to the replicas", "The issuer's push key", "replicas",
-        frozenset({"Push key"}), "the push key that is made",
+        operations.ADMISSION, operations.ACCEPTED_KEY, "replicas",
+        frozenset({operations.PUSH_KEY}), "the push key that is made",
     ),
     Dependent(
-        "4 of 6: the certificate", "Order the certificate", "issuer",
-        frozenset({"certsync in its own virtual environment", "Rendered fleet"}),
+        operations.CERTIFICATE, operations.ORDER, "issuer",
+        frozenset({operations.INSTALLED, operations.RENDERED_FLEET}),
         "whether one is due for what the fleet file says then",
     ),
     Dependent(
-        "5 of 6: replication and proof", "Replicate the certificate", "issuer",
+        operations.REPLICATION, operations.REPLICATE, "issuer",
         frozenset({
-            "Order the certificate", "Rendered fleet", "The issuer's push key", "nginx",
-            "Placeholder certificate, generation 0000", "Take over the certificate",
+            operations.ORDER, operations.RENDERED_FLEET, operations.ACCEPTED_KEY, operations.NGINX,
+            operations.PLACEHOLDER, operations.TAKE_OVER,
         }),
         "which backends lack the generation then",
     ),
     Dependent(
-        "5 of 6: replication and proof", SHARE_TICKETS, "issuer",
+        operations.REPLICATION, operations.SHARE_TICKETS, "issuer",
         frozenset({
-            "Replicate the certificate", "Rendered fleet", "The issuer's push key", "nginx",
-            "Session ticket keys", "Inbox of session ticket keys",
+            operations.REPLICATE, operations.RENDERED_FLEET, operations.ACCEPTED_KEY,
+            operations.NGINX, operations.TICKET_KEYS, operations.TICKETS_INBOX,
         }),
         "which backends lack the keys then",
     ),
     Dependent(
-        "6 of 6: passthrough, for what has been proven", "Passthrough", "balancers",
-        frozenset({"Replicate the certificate", "haproxy.cfg", "nginx"}),
+        operations.PASSING, operations.PASSTHROUGH, "balancers",
+        frozenset({operations.REPLICATE, operations.HAPROXY, operations.NGINX}),
         "what is proven then",
     ),
 )  # fmt: skip
@@ -186,12 +185,12 @@ def completed(steps: Sequence[Step], fleet: Fleet, absent: Iterable[str] = ()) -
     found = list(steps)
     for each in DEPENDENTS:
         moved = any(each.follows(step.what) for step in found)
-        is_off = each.what == SHARE_TICKETS and not fleet.share_tickets
+        is_off = each.what == operations.SHARE_TICKETS and not fleet.share_tickets
         if not moved or each.what in absent or is_off:
             continue
         names = {*_of_role(fleet, each.role)} | {x.host for x in found if x.what == each.what}
         found = [step for step in found if step.what != each.what]
-        found += [Step(each.phase, name, each.what, each.why) for name in sorted(names)]
+        found += [Step(str(each.phase), name, each.what, each.why) for name in sorted(names)]
     return tuple(sorted(found, key=lambda step: step.phase))
 
 

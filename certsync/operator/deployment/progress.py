@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from certsync.model.fleet import Fleet
 from certsync.operator.balancer.gate import Gate
-from certsync.operator.deployment.plan import PHASE, FileChange, Step
+from certsync.operator.deployment.plan import FileChange, Step
 from certsync.operator.deployment.pyinfra_run import Event, Run
 from certsync.system import console
 from certsync.system.terminal import harmless
@@ -66,14 +66,13 @@ class Watch:
                 console.tell(f"    {name}: not reached over SSH")
         elif event.kind == "refused":
             self.outcome.refused = event.text
-        elif event.kind == "operation" and event.name.startswith(PHASE):
+        elif event.kind == "phase":
             self.end_phase()
-            self._phase = event.name.removeprefix(PHASE)
+            self._phase = event.name
             console.tell(self._phase)
         elif event.kind == "start":
-            waiting = event.name.startswith(PHASE)
-            self._doing[event.host] = "" if waiting else event.name.split(" | ")[-1]
-        elif event.kind in ("success", "error") and not event.name.startswith(PHASE):
+            self._doing[event.host] = event.name
+        elif event.kind in ("success", "error"):
             self._finish(event)
         else:
             self._foresee(event)
@@ -95,7 +94,7 @@ class Watch:
             self.outcome.answers[event.name] = data["steps"]
 
     def _finish(self, event: Event) -> None:
-        what = event.name.split(" | ")[-1]
+        what = event.name
         self._doing[event.host] = ""
         if event.kind == "error":
             self.outcome.failed[event.host] = what

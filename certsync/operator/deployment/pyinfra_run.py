@@ -17,8 +17,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from certsync.operator.change import NONE, Change
-from certsync.operator.deployment.inventory import VARIABLE, request
+from certsync.operator.deployment.inventory import VARIABLE
+from certsync.operator.deployment.request import DeployRequest, resolved
 from certsync.operator.rendering.templates import road
 from certsync.system import process
 from certsync.system.terminal import harmless
@@ -28,7 +28,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened: `operation`, `start`, `success`, `error`, `unreached`, `refused`.
+    """One thing that happened: `phase`, `start`, `success`, `error`, `unreached`, `refused`.
 
     In a dry run also `file`, `gate`, `answer` and `plan`: what would be, in ``data``; and `script`.
     """
@@ -44,33 +44,16 @@ class Event:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Errand:
-    """What pyinfra is asked for."""
-
-    fleet_file: Path
-    data: Mapping[str, str] = field(default_factory=dict)
-    """Overrides of pyinfra's host data."""
-
-    change: Change = NONE
-    """What the fleet file does not say yet, or not any more."""
-
-    only: tuple[str, ...] = ()
-    """The hosts to work on; empty: all."""
-
-    deploy: str = "deploy/site.py"
-
-
 class Run:
     """A run of pyinfra over a fleet. A real one only connects until `go_on` is called."""
 
-    def __init__(self, errand: Errand, *, dry: bool) -> None:
+    def __init__(self, asked: DeployRequest, *, dry: bool) -> None:
         """Start it.
 
         Raises:
             FleetFileError: the fleet file has mistakes, or a template of the fleet's own.
         """
-        wanted = request(errand.fleet_file, errand.change)
+        wanted = resolved(asked)
         self.output: list[str] = []
         """All that pyinfra printed, line by line, without colours and made harmless."""
         self.status = 0
@@ -78,16 +61,13 @@ class Run:
         self._events = os.fdopen(reading)
         argv = [sys.executable, "-m", "pyinfra", "--chdir", str(road())]
         argv += ["--dry"] if dry else ["-y"]
-        for key, value in errand.data.items():
-            # Not as it is: pyinfra would make a number of 02.
-            argv += ["--data", f"{key}={json.dumps(value)}"]
-        for name in errand.only:
+        for name in asked.only:
             argv += ["--limit", name]
         self._process = process.follow(
-            [*argv, str(_inventory(errand.fleet_file)), errand.deploy],
+            [*argv, str(_inventory(asked.fleet_file)), asked.deploy],
             cwd=str(road()),
             events=writing,
-            environment=_environment(errand, writing, dry=dry),
+            environment=_environment(asked, writing, dry=dry),
         )
         os.close(writing)
         self._reader = Thread(target=self._read_output, daemon=True)
@@ -153,10 +133,10 @@ class Run:
             self.output.append(harmless(COLOUR.sub("", line.rstrip("\n"))))
 
 
-def _environment(errand: Errand, events: int, *, dry: bool) -> dict[str, str]:
+def _environment(asked: DeployRequest, events: int, *, dry: bool) -> dict[str, str]:
     environment = {
         "CERTSYNC_EVENTS": str(events),
-        "CERTSYNC_FLEET": str(errand.fleet_file.resolve()),
+        "CERTSYNC_FLEET": str(asked.fleet_file.resolve()),
         VARIABLE: "stdin",
         "PYINFRA_PROGRESS": "off",
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -16,10 +16,11 @@ from certsync.model.fleet import Fleet
 from certsync.model.options import Provider
 from certsync.operator.commands import status
 from certsync.operator.commands.status import Status
-from certsync.operator.deployment import plan, progress
+from certsync.operator.deployment import operations, plan, progress
 from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.progress import Outcome
-from certsync.operator.deployment.pyinfra_run import Errand, Run
+from certsync.operator.deployment.pyinfra_run import Run
+from certsync.operator.deployment.request import DeployRequest
 from certsync.system import console
 
 AGAIN = "when this is fixed, run the same command again"
@@ -28,21 +29,13 @@ IN_SERVICE = f"the rest of the fleet is in service; {AGAIN}"
 
 NOT_YET = "one, if there is none: the issuer has no certsync yet that could say"
 NOTHING_ELSE = (
-    "Order the certificate", "Replicate the certificate", plan.SHARE_TICKETS, "Passthrough",
+    operations.ORDER, operations.REPLICATE, operations.SHARE_TICKETS, operations.PASSTHROUGH,
 )  # fmt: skip
 """Operations that only deploy/site.py has."""
 
 NOBODY: Mapping[str, str] = {}
 SETTLING_SECONDS = 10.0
 """A member that was down has to pass two checks; the balancer looks every second."""
-
-ISSUER_STEPS = {
-    "Order the certificate": "issue",
-    "Replicate the certificate": "replicate",
-    plan.SHARE_TICKETS: "tickets",
-    "Take over the certificate": "take-over",
-}
-"""Operation of deploy/road.py to the verb that it runs on the issuer."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ class Walked:
         return [f"{name}: {hint}" for name, hints in found.items() for hint in hints]
 
 
-def announced(errand: Errand, fleet: Fleet, absent: Sequence[str] = ()) -> Plan:
+def announced(asked: DeployRequest, fleet: Fleet, absent: Sequence[str] = ()) -> Plan:
     """Return what pyinfra would do; ``absent`` are operations that this run does not have.
 
     Raises:
@@ -82,7 +75,7 @@ def announced(errand: Errand, fleet: Fleet, absent: Sequence[str] = ()) -> Plan:
         RefusedError: a host is somebody else's.
         HostError: a host is not reached, so what would be done there is not known.
     """
-    run = Run(errand, dry=True)
+    run = Run(asked, dry=True)
     outcome = progress.follow(fleet, run)
     _raise_what_stopped(run, outcome)
     steps = plan.completed(plan.announced(outcome.operations), fleet, absent)
@@ -107,7 +100,7 @@ def announced(errand: Errand, fleet: Fleet, absent: Sequence[str] = ()) -> Plan:
 
 
 def _order(outcome: Outcome, absent: Sequence[str]) -> str:
-    if "Order the certificate" in absent:
+    if operations.ORDER in absent:
         return "none"
     if "issue" not in outcome.answers:
         return ""
@@ -116,13 +109,13 @@ def _order(outcome: Outcome, absent: Sequence[str]) -> str:
 
 
 @contextmanager
-def begun(errand: Errand) -> Iterator[Run]:
+def begun(asked: DeployRequest) -> Iterator[Run]:
     """Have pyinfra connect to the hosts inside the block; the rest waits for `taken_on`.
 
     Raises:
         FleetFileError: the fleet file has mistakes, or a template of the fleet's own.
     """
-    run = Run(errand, dry=False)
+    run = Run(asked, dry=False)
     try:
         yield run
     finally:
@@ -149,7 +142,11 @@ def taken_on(run: Run, fleet: Fleet, tokens: Mapping[str, str], done: list[Step]
 
 
 def taken(
-    errand: Errand, fleet: Fleet, token: str, done: list[Step], others: Mapping[str, str] = NOBODY
+    asked: DeployRequest,
+    fleet: Fleet,
+    token: str,
+    done: list[Step],
+    others: Mapping[str, str] = NOBODY,
 ) -> Walked:
     """Have pyinfra do it, from its beginning: see `taken_on`.
 
@@ -159,7 +156,7 @@ def taken(
         FleetFileError: a template of the fleet's own has mistakes.
         RefusedError, CertsyncError: see `taken_on`.
     """
-    with begun(errand) as run:
+    with begun(asked) as run:
         return taken_on(run, fleet, {fleet.issuer_name: token, **others}, done)
 
 
@@ -238,7 +235,7 @@ def _raise_what_stopped(run: Run, outcome: Outcome) -> None:
 
 def _noted(fleet: Fleet, outcome: Outcome, shown: Status) -> dict[str, Any]:
     """Return how the issuer noted its own failed step, exit status, words and hint."""
-    verb = ISSUER_STEPS.get(outcome.failed.get(fleet.issuer_name, ""), "")
+    verb = operations.ISSUER_VERBS.get(outcome.failed.get(fleet.issuer_name, ""), "")
     noted: dict[str, Any] = shown.state.get("runs", {}).get(verb, {})
     return noted
 
@@ -248,8 +245,8 @@ def _not_ordered(fleet: Fleet, outcome: Outcome, shown: Status) -> dict[str, Any
 
     Of several lineages, one that lacks its certificate keeps no other from its own.
     """
-    order = next(what for what, verb in ISSUER_STEPS.items() if verb == "issue")
-    if not any((each.host, each.what) == (fleet.issuer_name, order) for each in outcome.changed):
+    ordered = (fleet.issuer_name, operations.ORDER)
+    if not any((each.host, each.what) == ordered for each in outcome.changed):
         return {}
     noted: dict[str, Any] = shown.state.get("runs", {}).get("issue", {})
     return noted if noted.get("error") else {}
