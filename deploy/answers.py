@@ -12,6 +12,8 @@ from gevent.lock import RLock
 from pyinfra.api import FactBase, Host
 from pyinfra.api.exceptions import PyinfraError
 
+from certsync.model.answers import Proven
+from certsync.model.fleet import Fleet
 from certsync.model.paths import CERTSYNC
 
 TOGETHER = ("issue", "replicate", "tickets", "prove")
@@ -54,10 +56,13 @@ def steps(issuer: Host, verb: str) -> list[str] | None:
     return _steps(issuer.get_fact(Answer, words=f"{verb} --dry-run --json").get("steps"))
 
 
-def proven(issuer: Host) -> dict[str, Any]:
-    """Return what `certsync prove` on the issuer has seen; empty: it cannot be asked."""
-    found = _outlook(issuer, "prove").get("prove")
-    return found if isinstance(found, dict) else {}
+def proven(issuer: Host, fleet: Fleet) -> Proven:
+    """Return what `certsync prove` on the issuer has seen; nothing, if it cannot be asked."""
+    try:
+        return Proven.from_json(_outlook(issuer, "prove").get("prove", {}), fleet.lineage)
+    except ValueError:
+        # Another machine's word that is none: whoever takes traffic now goes on taking it.
+        return Proven()
 
 
 def ask_ahead(issuer: Host) -> None:

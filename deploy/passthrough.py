@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from functools import partial
 
 from pyinfra import host
@@ -11,7 +12,7 @@ from pyinfra.api import FactBase, Host
 
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.proof import Proof
-from certsync.operator.balancer.gate import Seen, drained, knocks, proofs_from, proxy_port, read
+from certsync.operator.balancer.gate import Seen, drained, knocks, proxy_port, read
 from certsync.operator.deployment import operations
 from certsync.operator.hosts.survey import Survey
 from certsync.programs import text_of
@@ -57,15 +58,9 @@ def _members_ready(text: str, seen: Survey) -> step.Step:
     return step.command("Members take connections", script, needed=bool(left))
 
 
-def _proofs(fleet: Fleet, issuer: Host) -> dict[str, dict[str, Proof]]:
+def _proofs(fleet: Fleet, issuer: Host) -> Mapping[str, Mapping[str, Proof]]:
     """Return what the issuer sees each backend serve now; nothing if it cannot be asked."""
-    if not issuer.connected:
-        return {}
-    try:
-        return proofs_from(fleet, answers.proven(issuer))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        # Another machine's word that is none: whoever takes traffic now goes on taking it.
-        return {}
+    return answers.proven(issuer, fleet).proofs if issuer.connected else {}
 
 
 def _listening(fleet: Fleet, seen: Survey) -> list[str]:

@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from certsync.issuer.ca.advice import Advice
-from certsync.issuer.tries import Tries, moment
+from certsync.issuer.tries import Tries
+from certsync.model.moment import moment
 from certsync.model.proof import Proof, Verdict
 from certsync.system.terminal import harmless_values
 

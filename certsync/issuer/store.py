@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from certsync.issuer.compromise import Marks
 from certsync.issuer.replicas.fence import Fence
 from certsync.issuer.state import State
-from certsync.issuer.tries import moment
 from certsync.model.errors import BrokenStateError, NewerSchemaError, StoreError
 from certsync.model.fleet import Fleet
 from certsync.model.generation import Manifest, number_text, target
+from certsync.model.moment import moment
 from certsync.model.paths import IssuerPaths
 from certsync.programs import receiver
 from certsync.system.files import write_whole

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from certsync.model.moment import moment
+
 BACK_OFF = (timedelta(minutes=1), timedelta(minutes=10), timedelta(minutes=100), timedelta(days=1))
 """Let's Encrypt's advice: after the first failure, the second, the third, and from then on."""
 
@@ -24,18 +26,6 @@ KEY_PROBLEMS = ("badPublicKey", "badCSR")
 
 REMEMBERED = 10
 NEVER = datetime.min.replace(tzinfo=timezone.utc)
-
-
-def moment(text: str) -> datetime:
-    """Return a moment that was written as ISO 8601.
-
-    Raises:
-        ValueError, TypeError: it is none, or has no time zone, so that it cannot be compared.
-    """
-    found = datetime.fromisoformat(text)
-    if found.tzinfo is None:
-        raise ValueError(f"{text} has no time zone")
-    return found
 
 
 @dataclass(frozen=True)

@@ -243,7 +243,7 @@ def test_nonsense_where_certsync_should_answer_is_told_of_the_issuer(
 ) -> None:
     monkeypatch.setattr(host, "on", lambda *_: process.Completed(0, said, ""))
     with pytest.raises(HostError, match=r"^backend-01: certsync does not answer there: "):
-        issuer_side.answer(fleet(), ROOT, "prove")
+        issuer_side.proven(fleet(), ROOT)
     with pytest.raises(HostError, match=r"^backend-01: the rendered fleet cannot be read: "):
         issuer_side.rendered(fleet(), ROOT)
 

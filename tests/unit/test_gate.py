@@ -11,7 +11,7 @@ from certsync.model.fleet import Authority, Fleet, Wanted
 from certsync.model.options import Balancing, KeyType, OnCertificateFailure, Site, Stickiness
 from certsync.model.proof import Proof, Verdict
 from certsync.operator.balancer import gate
-from certsync.operator.balancer.gate import Gate, Seen, drained, proofs_from, read
+from certsync.operator.balancer.gate import Gate, Seen, drained, read
 from certsync.operator.rendering import templates
 from tests.unit.fake_fleet import DIRECTORY, NAME, fleet, machine
 
@@ -280,15 +280,6 @@ def test_with_several_lineages_a_name_that_is_nobodys_is_refused() -> None:
     assert f"    use_backend tls-of-{SHOP} if for-tls-of-{SHOP}\n" in frontend
 
 
-def test_proofs_are_read_from_what_the_issuer_answers_for_each_lineage() -> None:
-    one, other = (Proof(n, Verdict.IN_SYNC, "0001", "ab", "", "") for n in NAMES)
-    answer = {"proofs": [one.to_json()], "others": {SHOP: [other.to_json()]}}
-    assert proofs_from(two_lineages(), answer) == {
-        NAME: {"backend-01": one}, SHOP: {"backend-02": other},
-    }  # fmt: skip
-    assert proofs_from(two_lineages(), {}) == {NAME: {}}
-
-
 CONFIGURATION = """\
 # Port 80
 frontend http
@@ -324,15 +315,6 @@ def test_a_template_of_a_fleets_own_may_say_the_checked_name_with_each_member() 
     )
     assert read(text) == Gate(True, {"a": True, "b": False}, {}, {"a": 0, "b": 8443})
     assert read(text).first == "www.example.com"
-
-
-def test_proofs_of_an_issuer_that_knows_no_new_lineage_yet_are_of_those_that_it_knows() -> None:
-    proof = Proof("backend-01", Verdict.IN_SYNC, "", "", "", "")
-    answer = {"lineage": NAME, "proofs": [proof.to_json()]}
-    on_top = fleet(
-        2, names=(SHOP,), others=(Wanted((NAME,), (), KeyType.RSA_2048, "", False, Site()),)
-    )
-    assert proofs_from(on_top, answer) == {NAME: {"backend-01": proof}}
 
 
 # What a deploy would take away

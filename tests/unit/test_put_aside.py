@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from certsync.model.answers import Proven
 from certsync.model.errors import RefusedError
 from certsync.operator import cli
 from certsync.operator.change import Addition, Change
@@ -107,7 +108,7 @@ def test_a_backend_that_joins_is_looked_at_as_one_whose_files_may_be_taken_over(
 
     monkeypatch.setattr(add_backend, "look_at", look_at)
     monkeypatch.setattr(issuer_side, "refuse_what_is_not_deployed", lambda *_: None)
-    monkeypatch.setattr(issuer_side, "answer", lambda *_: {"current": 1})
+    monkeypatch.setattr(issuer_side, "proven", lambda *_: Proven("0001"))
     joining = add_backend.Joining(
         tmp_path, Change(add=(Addition("backend-03", "203.0.113.13"),)),
         fleet(), Adopt(nginx=True, haproxy=True),

@@ -239,7 +239,7 @@ def test_a_backend_that_leaves_keeps_the_placeholder_where_a_persons_site_names_
 def test_nonsense_in_place_of_proofs_proves_nothing(
     monkeypatch: pytest.MonkeyPatch, told: dict[str, object]
 ) -> None:
-    monkeypatch.setattr(answers, "proven", lambda _issuer: told)
+    monkeypatch.setattr(answers, "_outlook", lambda *_: {"prove": told})
     issuing: Any = SimpleNamespace(connected=True)
     assert passthrough._proofs(FLEET, issuing) == {}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from certsync.model.answers import PastRun, Proven
 from certsync.model.errors import LaterError, RolloutError
 from certsync.model.options import Balancer, Provider
 from certsync.model.report import Row
@@ -14,12 +15,12 @@ from certsync.operator.deployment import walk
 from certsync.operator.deployment.plan import Step
 from certsync.operator.deployment.progress import Outcome
 from certsync.operator.deployment.pyinfra_run import Run
-from tests.unit.fake_fleet import fleet
+from tests.unit.fake_fleet import NOW, fleet
 
 ORDER = Step("4 of 6: the certificate", "backend-01", "Order the certificate")
 UNTOLD = "balancer: it tells no backend the client's address"
-RECORDS = {"exit": 75, "error": "shop: it leads elsewhere", "hint": "shop. A 203.0.113.10"}
-REFUSED = {"exit": 1, "error": "shop: the CA refused", "hint": "ask it why"}
+RECORDS = PastRun("issue", NOW, 75, "shop: it leads elsewhere", "shop. A 203.0.113.10")
+REFUSED = PastRun("issue", NOW, 1, "shop: the CA refused", "ask it why")
 
 
 def walked(*changed: Step, output: str = "", **failed: str) -> walk.Walked:
@@ -30,12 +31,10 @@ def walked(*changed: Step, output: str = "", **failed: str) -> walk.Walked:
     return walk.Walked(run, Outcome(changed=list(changed), failed=names))
 
 
-def status(
-    *findings: str, issue: dict[str, Any] | None = None, rows: tuple[Row, ...] = ()
-) -> Status:
-    state = {"runs": {"issue": issue}} if issue else {}
+def status(*findings: str, issue: PastRun | None = None, rows: tuple[Row, ...] = ()) -> Status:
+    told = Proven(runs={"issue": issue}) if issue else Proven()
     untold = [each for each in findings if each == UNTOLD]
-    return Status(fleet(2), list(rows), list(findings), [], untold, state, [], "here", [], "")
+    return Status(fleet(2), list(rows), list(findings), [], untold, told, [], "here", [], "")
 
 
 def row(name: str, pool: str, *, proven: bool = True) -> Row:
@@ -43,7 +42,7 @@ def row(name: str, pool: str, *, proven: bool = True) -> Row:
 
 
 def test_a_walk_after_which_all_is_well_ends_well() -> None:
-    walk.conclude(fleet(2), walked(ORDER), status(issue={"exit": 0, "error": "", "hint": ""}))
+    walk.conclude(fleet(2), walked(ORDER), status(issue=PastRun("issue", NOW, 0)))
 
 
 def test_what_is_wrong_after_a_walk_is_its_failure() -> None:

@@ -9,9 +9,10 @@ from datetime import timedelta
 import pytest
 
 from certsync.issuer.state import Lineage, Run, State
+from certsync.model.answers import NextRenewal, Proven
 from certsync.model.fleet import Wanted
-from certsync.model.moment import moment_of
 from certsync.model.options import KeyType, Renewal, Site
+from certsync.operator.rendering.timetable import moment_of
 from certsync.operator.watching import watch
 from tests.unit.fake_fleet import NAME, NOW, fleet
 
@@ -20,6 +21,11 @@ def ran(ago: timedelta, exit_status: int = 0, error: str = "", verb: str = "rene
     """Return the state after one run."""
     did = () if error else ("ordered generation 0002",)
     return State().ended(Run(verb, (NOW - ago).isoformat(), exit_status, error, "", did))
+
+
+def told(state: State, **more: object) -> Proven:
+    """Return what the operator's side makes of what the issuer says."""
+    return Proven.from_json({"state": state.to_json(), **more}, NAME)
 
 
 @pytest.mark.parametrize(
@@ -52,15 +58,15 @@ def ran(ago: timedelta, exit_status: int = 0, error: str = "", verb: str = "rene
     ],
 )
 def test_runs_that_do_not_come_are_a_finding(hours: float, every: int, found: list[str]) -> None:
-    state = ran(timedelta(hours=hours)).to_json()
-    assert watch.findings(state, fleet(renewal=Renewal(every)), NOW) == found
+    state = ran(timedelta(hours=hours))
+    assert watch.findings(told(state), fleet(renewal=Renewal(every)), NOW) == found
 
 
 def test_a_fleet_just_deployed_need_not_have_renewed_yet() -> None:
-    state = ran(timedelta(hours=1), verb="issue").to_json()
-    assert watch.findings(state, fleet(), NOW) == []
-    state = ran(timedelta(hours=5), verb="issue").to_json()
-    assert watch.findings(state, fleet(), NOW) == [
+    state = ran(timedelta(hours=1), verb="issue")
+    assert watch.findings(told(state), fleet(), NOW) == []
+    state = ran(timedelta(hours=5), verb="issue")
+    assert watch.findings(told(state), fleet(), NOW) == [
         (
             "backend-01: no renewal run for over 3 hours, none has run yet: "
             "journalctl -t certsync there says why"
@@ -69,18 +75,20 @@ def test_a_fleet_just_deployed_need_not_have_renewed_yet() -> None:
 
 
 def test_a_run_that_failed_is_a_finding_and_one_put_off_is_none() -> None:
-    state = ran(timedelta(hours=1), 1, "no answer").to_json()
-    assert watch.findings(state, fleet(), NOW) == ["renewal run of 2026-11-21 11:00 UTC: no answer"]
+    state = ran(timedelta(hours=1), 1, "no answer")
+    assert watch.findings(told(state), fleet(), NOW) == [
+        "renewal run of 2026-11-21 11:00 UTC: no answer"
+    ]
     put_off = Run("renew", (NOW - timedelta(hours=1)).isoformat(), 75, "busy")
-    assert watch.findings(ran(timedelta(hours=20)).ended(put_off).to_json(), fleet(), NOW) == []
-    assert watch.findings(ran(timedelta(hours=30)).ended(put_off).to_json(), fleet(), NOW) == [
+    assert watch.findings(told(ran(timedelta(hours=20)).ended(put_off)), fleet(), NOW) == []
+    assert watch.findings(told(ran(timedelta(hours=30)).ended(put_off)), fleet(), NOW) == [
         "renewal run of 2026-11-21 11:00 UTC: busy"
     ]
 
 
 def test_a_run_noted_by_a_clock_that_was_ahead_hides_nothing() -> None:
     state = ran(timedelta(hours=5)).ended(Run("issue", (NOW + timedelta(days=9)).isoformat(), 0))
-    found = watch.findings(state.to_json(), fleet(), NOW)
+    found = watch.findings(told(state), fleet(), NOW)
     assert found[0] == (
         "backend-01: a run is noted for 2026-11-30 12:00 UTC: its clock is or was ahead"
     )
@@ -88,20 +96,20 @@ def test_a_run_noted_by_a_clock_that_was_ahead_hides_nothing() -> None:
 
 
 def test_people_are_told_what_is_next_and_what_has_been() -> None:
-    assert watch.coming(NOW.isoformat(), "a third is left") == (
+    assert watch.coming(NextRenewal(NOW, "a third is left")) == (
         "next renewal after 2026-11-21 12:00 UTC: a third is left"
     )
-    assert watch.coming("", "") == ""
+    assert watch.coming(None) == ""
     known = Lineage(mixed_seconds=1.26)
     state = ran(timedelta(hours=1)).having(NAME, known)
     state = state.ended(Run("renew", NOW.isoformat(), 0))
     state = state.ended(Run("renew", NOW.isoformat(), 1, "no answer"))
-    assert watch.history(state.to_json(), [NAME]) == [
+    assert watch.history(told(state), [NAME]) == [
         "the last rollout served two generations side by side for 1.3 s",
         "2026-11-21 11:00 UTC  renew: ordered generation 0002",
         "2026-11-21 12:00 UTC  renew: no answer",
     ]
-    assert watch.history({}, [NAME]) == []
+    assert watch.history(Proven(), [NAME]) == []
 
 
 SHOP = "shop.example.net"
@@ -110,38 +118,40 @@ WANTED = Wanted((SHOP,), (), KeyType.RSA_2048, "", False, Site())
 
 def test_of_several_lineages_each_ones_rollout_is_told_with_its_name() -> None:
     state = State().having(NAME, Lineage(mixed_seconds=1)).having(SHOP, Lineage(mixed_seconds=2.5))
-    assert watch.history(state.to_json(), [NAME, SHOP]) == [
+    assert watch.history(told(state), [NAME, SHOP]) == [
         f"the last rollout of {NAME} served two generations side by side for 1.0 s",
         f"the last rollout of {SHOP} served two generations side by side for 2.5 s",
     ]
 
 
 def test_of_several_lineages_each_ones_next_renewal_is_told_with_its_name() -> None:
-    answer = {"next_renewal": NOW.isoformat(), "why": "a third is left"}
+    answer: dict[str, object] = {"next_renewal": NOW.isoformat(), "why": "a third is left"}
     several = fleet(others=(WANTED,))
     first = f"next renewal of {NAME} after 2026-11-21 12:00 UTC: a third is left"
-    assert watch.all_coming(answer, several) == [first]
+    assert watch.all_coming(told(State(), **answer), several) == [first]
     answer_of_both = {**answer, "renewals": {SHOP: [NOW.isoformat(), "the CA suggests it"]}}
-    assert watch.all_coming(answer_of_both, several) == [
+    assert watch.all_coming(told(State(), **answer_of_both), several) == [
         first,
         f"next renewal of {SHOP} after 2026-11-21 12:00 UTC: the CA suggests it",
     ]
     unknown = {**answer, "renewals": {SHOP: ["", ""]}}
-    assert watch.all_coming(unknown, several) == [first]
-    assert watch.all_coming(answer_of_both, fleet()) == [first.replace(f" of {NAME}", "")]
-    assert watch.all_coming({}, several) == []
+    assert watch.all_coming(told(State(), **unknown), several) == [first]
+    assert watch.all_coming(told(State(), **answer_of_both), fleet()) == [
+        first.replace(f" of {NAME}", "")
+    ]
+    assert watch.all_coming(Proven(), several) == []
 
 
 @pytest.mark.parametrize(
-    ("state", "told"),
+    ("state", "words"),
     [
         (State(), ""),
         (ran(timedelta(minutes=12)), "last hourly run 12 min ago: all is well"),
         (ran(timedelta(hours=2), 75, "busy"), "last hourly run 2 hours ago: exit status 75"),
     ],
 )
-def test_the_age_of_the_last_run_is_told(state: State, told: str) -> None:
-    assert watch.last_run(state.to_json(), NOW) == told
+def test_the_age_of_the_last_run_is_told(state: State, words: str) -> None:
+    assert watch.last_run(told(state), NOW) == words
 
 
 def test_a_fleets_moment_is_its_own_and_stays() -> None:

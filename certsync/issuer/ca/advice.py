@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from certsync.issuer.tries import moment
+from certsync.model.moment import moment
 
 SOONEST = timedelta(minutes=1)
 LONGEST = timedelta(hours=11)

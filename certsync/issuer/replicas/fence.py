@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from certsync.issuer.replicas.rollout import Standing
-from certsync.issuer.tries import moment
 from certsync.model.errors import FencedError
+from certsync.model.moment import moment
 
 REMEMBERED = timedelta(days=7)
 """For how long a refusal counts of a replica that is out of reach since."""

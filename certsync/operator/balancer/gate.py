@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from certsync.model.fleet import Fleet
 from certsync.model.proof import Proof, Verdict
@@ -222,17 +221,6 @@ def _member(before: bool, proof: Proof | None) -> bool:
     if proof.verdict is Verdict.BEHIND:
         return before
     return proof.verdict is Verdict.IN_SYNC
-
-
-def proofs_from(fleet: Fleet, answer: Mapping[str, Any]) -> dict[str, dict[str, Proof]]:
-    """Return the proofs, by lineage and backend, that `certsync prove` has answered with."""
-    # What the issuer has been told of yet may have another lineage in the first place.
-    first = answer.get("lineage", fleet.lineage)
-    told = {first: answer.get("proofs", ()), **answer.get("others", {})}
-    return {
-        lineage: {proof.name: proof for proof in map(Proof.from_json, proofs)}
-        for lineage, proofs in told.items()
-    }
 
 
 def read(configuration: str) -> Gate:

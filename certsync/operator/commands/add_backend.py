@@ -156,8 +156,7 @@ def _look(wanted: Joining, now: datetime) -> None:
     """Refuse hosts that are not fit, and a fleet that is not as its file says: before a change."""
     fleet = wanted.fleet
     issuer_side.refuse_what_is_not_deployed(fleet, fleet.issuer, wanted.names)
-    seen = issuer_side.answer(fleet, fleet.issuer, "prove")
-    if not seen["current"]:
+    if not issuer_side.proven(fleet, fleet.issuer).current:
         raise RefusedError(
             f"{fleet.issuer_name} has no certificate yet, so there is none to bring to others",
             f"finish the first deploy: certsync deploy {wanted.path}",

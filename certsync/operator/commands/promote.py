@@ -24,7 +24,6 @@ from certsync.model.errors import (
     UnreachableError,
 )
 from certsync.model.fleet import Fleet, Machine
-from certsync.operator.balancer.gate import proofs_from
 from certsync.operator.change import Change
 from certsync.operator.commands.status import row_name
 from certsync.operator.deployment import operations, walk
@@ -251,16 +250,15 @@ def _objection_by_issuer(wanted: Succession) -> str:
     issuer_side.refuse_what_is_not_deployed(fleet, asked, ())
     # It has to give its account back, which one of before this release cannot.
     issuer_side.refuse_another_release(fleet, asked)
-    seen = issuer_side.answer(fleet, asked, "prove")
-    if seen["compromise"]:
+    seen = issuer_side.proven(fleet, asked)
+    if seen.compromise:
         raise RefusedError(
-            f"{asked.name} has not replaced compromised keys yet: {seen['compromise']}; nothing "
+            f"{asked.name} has not replaced compromised keys yet: {seen.compromise}; nothing "
             "was changed",
             "let its hourly run finish that, which says what stops it: certsync status shows it",
         )
-    proofs = proofs_from(fleet, seen)
     objections = [
-        objection_of_proofs(fleet.issuer_name, list(proofs.get(each.lineage, {}).values()))
+        objection_of_proofs(fleet.issuer_name, list(seen.proofs.get(each.lineage, {}).values()))
         if fleet.issuer in each.members
         else ""
         for each in fleet.lineages

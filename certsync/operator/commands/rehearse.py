@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from certsync.model import paths, rehearsal
@@ -76,11 +76,13 @@ def _on_issuer(fleet: Fleet, directory: str, token: str) -> list[Finding]:
         ) from None
 
 
-def _proofs(fleet: Fleet) -> dict[str, dict[str, Proof]]:
-    return gate.proofs_from(fleet, issuer_side.answer(fleet, fleet.issuer, "prove"))
+def _proofs(fleet: Fleet) -> Mapping[str, Mapping[str, Proof]]:
+    return issuer_side.proven(fleet, fleet.issuer).proofs
 
 
-def _on_balancer(fleet: Fleet, machine: Machine, proofs: dict[str, dict[str, Proof]]) -> Finding:
+def _on_balancer(
+    fleet: Fleet, machine: Machine, proofs: Mapping[str, Mapping[str, Proof]]
+) -> Finding:
     try:
         before = _gate(fleet, machine)
         decided = gate.decide(fleet, before, Seen(proofs))

@@ -14,7 +14,7 @@ from certsync.model.options import Provider
 from certsync.model.proof import Proof, Verdict
 from certsync.operator.balancer import balancers
 from certsync.operator.balancer.balancers import Pools
-from certsync.operator.balancer.gate import pool_name, proofs_from
+from certsync.operator.balancer.gate import pool_name
 from certsync.operator.change import NONE, Change
 from certsync.operator.deployment import operations, request, walk
 from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
@@ -331,7 +331,7 @@ def _refuse_a_stranger(wanted: Leaving, left: Sequence[str]) -> None:
 
 def _refuse_the_last(wanted: Leaving) -> None:
     fleet = wanted.fleet
-    proofs = proofs_from(fleet, issuer_side.answer(fleet, fleet.issuer, "prove"))
+    proofs = issuer_side.proven(fleet, fleet.issuer).proofs
     asked = list[Pools]()
     for pools in balancers.pools(fleet).values():
         if isinstance(pools, HostError):

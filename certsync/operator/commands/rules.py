@@ -10,7 +10,7 @@ from typing import Any
 from certsync.model.errors import CertsyncError, HostError
 from certsync.model.fleet import Fleet
 from certsync.model.options import Provider
-from certsync.operator.balancer import forwarding, gate
+from certsync.operator.balancer import forwarding
 from certsync.operator.balancer.forwarding import Standing
 from certsync.operator.fleet_file import read_fleet
 from certsync.operator.fleet_file.differences import undeployed
@@ -57,10 +57,10 @@ def standing(fleet: Fleet) -> Standing:
     """Return whether the rule may be on, as the issuer proves it now."""
     try:
         differing = undeployed(fleet, issuer_side.rendered(fleet, fleet.issuer), ())
-        answer = issuer_side.answer(fleet, fleet.issuer, "prove")
+        seen = issuer_side.proven(fleet, fleet.issuer)
     except HostError as error:
         return forwarding.unasked(fleet, error.message)
-    return forwarding.stand(fleet, gate.proofs_from(fleet, answer), differing)
+    return forwarding.stand(fleet, seen.proofs, differing)
 
 
 def conclusion(fleet: Fleet, path: Path) -> str:

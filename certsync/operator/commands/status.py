@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from certsync.model import report
+from certsync.model.answers import Origin, Proven
 from certsync.model.errors import HostError
 from certsync.model.fleet import Fleet
 from certsync.model.options import Provider
@@ -18,7 +19,7 @@ from certsync.model.proof import Proof, Served, Unreachable, Verdict, judge
 from certsync.model.report import Row
 from certsync.operator.balancer import balancers, vrrp
 from certsync.operator.balancer.balancers import Answer
-from certsync.operator.balancer.gate import proofs_from, proxy_port
+from certsync.operator.balancer.gate import proxy_port
 from certsync.operator.fleet_file import read_fleet
 from certsync.operator.hosts import issuer_side
 from certsync.operator.watching import alt_svc, cut_off, watch
@@ -49,8 +50,8 @@ class Status:
     untold: list[str]
     """Those that say who is not told the client's address, which only a deploy changes."""
 
-    state: dict[str, Any]
-    """What the issuer remembers of its runs; empty: it cannot be asked."""
+    proven: Proven
+    """What the issuer says; nothing, if it cannot be asked."""
 
     renewal: list[str]
     """When the last hourly run was, and when each certificate is renewed and why then, in words."""
@@ -72,7 +73,7 @@ class Status:
         if self.seen_from != self.fleet.issuer_name:
             lines.append("seen from this machine alone: the issuer cannot be asked")
         lines += self.renewal
-        lines += watch.history(self.state, [each.lineage for each in self.fleet.lineages])
+        lines += watch.history(self.proven, [each.lineage for each in self.fleet.lineages])
         lines += self.notes
         if trust := report.trust_note(self.fleet):
             lines.append(trust)
@@ -86,7 +87,7 @@ class Status:
             "publicly_trusted": self.fleet.authority.publicly_trusted,
             "rows": [row.to_json() for row in self.rows],
             "findings": self.findings,
-            "state": self.state,
+            "state": self.proven.state,
             "renewal": self.renewal,
             "notes": self.notes,
         }
@@ -107,7 +108,7 @@ def status(path: Path, now: datetime) -> Status:
         answer, findings = answered.result()
         asked = told_by_balancers.result()
     seen_from = fleet.issuer_name if answer else "here"
-    told = proofs_from(fleet, answer) if answer else {}
+    told = answer or Proven()
     proofs = _proofs(fleet, told, now)
     through, notes = _through(fleet, proofs, shown, now)
     pools, unasked = _pools(fleet, asked)
@@ -121,16 +122,11 @@ def status(path: Path, now: datetime) -> Status:
     heard = {name: each for name, each in asked.items() if isinstance(each, Answer)}
     untold = balancers.untold(fleet, heard)
     findings += unasked + astray + _findings(fleet, rows) + untold
-    state = answer.get("state", {})
-    past = watch.findings(state, fleet, now) if answer else []
+    past = watch.findings(told, fleet, now) if answer else []
     hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"
-    notes += held + _of_other_file(path, answer.get("origin", {}))
-    renewal = [
-        line for line in (watch.last_run(state, now), *watch.all_coming(answer, fleet)) if line
-    ]
-    return Status(
-        fleet, rows, findings + past, past, untold, state, renewal, seen_from, notes, hint
-    )
+    notes += held + _of_other_file(path, told.origin)
+    renewal = [line for line in (watch.last_run(told, now), *watch.all_coming(told, fleet)) if line]
+    return Status(fleet, rows, findings + past, past, untold, told, renewal, seen_from, notes, hint)
 
 
 def _of_another(
@@ -148,20 +144,20 @@ def row_name(host: str, lineage: str, fleet: Fleet) -> str:
     return host if lineage == fleet.lineage else f"{host} {lineage}"
 
 
-def _of_other_file(path: Path, origin: dict[str, Any]) -> list[str]:
+def _of_other_file(path: Path, origin: Origin | None) -> list[str]:
     own = hashlib.sha256(path.read_bytes()).hexdigest()
-    if not origin or origin["sha256"] == own:
+    if origin is None or origin.sha256 == own:
         return []
     text = (
-        f"the fleet was deployed from another version of {path.name}, on {origin['at']} by "
-        f"{origin['by']}: deploy this one, or pull the newer"
+        f"the fleet was deployed from another version of {path.name}, on {origin.at} by "
+        f"{origin.by}: deploy this one, or pull the newer"
     )
     return [text]
 
 
-def _proofs(fleet: Fleet, told: Mapping[str, Mapping[str, Proof]], now: datetime) -> list[Proof]:
+def _proofs(fleet: Fleet, told: Proven, now: datetime) -> list[Proof]:
     """Return the issuer's proofs of a lineage; one that it knows nothing of is seen from here."""
-    known = told.get(fleet.lineage)
+    known = told.proofs.get(fleet.lineage)
     return _from_here(fleet, now) if known is None else list(known.values())
 
 
@@ -176,12 +172,12 @@ def _from_here(fleet: Fleet, now: datetime) -> list[Proof]:
     ]
 
 
-def _answer(fleet: Fleet) -> tuple[dict[str, Any], list[str]]:
+def _answer(fleet: Fleet) -> tuple[Proven | None, list[str]]:
     """Return what the issuer says, or nothing and why."""
     try:
-        return issuer_side.answer(fleet, fleet.issuer, "prove"), []
+        return issuer_side.proven(fleet, fleet.issuer), []
     except HostError as error:
-        return {}, [error.message]
+        return None, [error.message]
 
 
 def _shown(fleet: Fleet, pool: Executor) -> Shown:

@@ -9,8 +9,8 @@ from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
 
+from certsync.model.answers import PastRun
 from certsync.model.errors import CertsyncError, HostError, LaterError, RefusedError, RolloutError
 from certsync.model.fleet import Fleet
 from certsync.model.options import Provider
@@ -191,20 +191,20 @@ def conclude(
     count = len(walked.outcome.changed)
     console.tell("1 change" if count == 1 else f"{count} changes")
     noted = _noted(fleet, walked.outcome, shown)
-    if noted.get("exit") == LaterError.exit_status:
-        raise LaterError(str(noted["error"]), str(noted["hint"]))
+    if noted and noted.exit == LaterError.exit_status:
+        raise LaterError(noted.error, noted.hint)
     others = [*shown.past, *([] if whole else shown.untold)]
     for text in others:
         console.warn(text)
     wrong = [*walked.failures, *(each for each in shown.findings if each not in others)]
     lacking = _not_ordered(fleet, walked.outcome, shown)
-    if lacking.get("exit") == LaterError.exit_status:
+    if lacking and lacking.exit == LaterError.exit_status:
         # What a lineage without a certificate looks like in the table follows from that.
-        raise LaterError("; ".join([str(lacking["error"]), *wrong]), str(lacking["hint"]))
+        raise LaterError("; ".join([lacking.error, *wrong]), lacking.hint)
     if lacking:
-        wrong.append(f"{fleet.issuer_name}: {lacking['error']}")
+        wrong.append(f"{fleet.issuer_name}: {lacking.error}")
     if unexpected(wrong, expected):
-        own = [str(each.get("hint") or "") for each in (noted, lacking)] + walked.hints
+        own = [each.hint for each in (noted, lacking) if each] + walked.hints
         particular = "; ".join(dict.fromkeys(hint for hint in own if hint))
         general = IN_SERVICE if _in_service(fleet, shown) else AGAIN
         raise RolloutError("; ".join(wrong), particular or general)
@@ -233,23 +233,22 @@ def _raise_what_stopped(run: Run, outcome: Outcome) -> None:
         raise CertsyncError(f"pyinfra stopped: {' '.join(words[-6:])[-800:]}")
 
 
-def _noted(fleet: Fleet, outcome: Outcome, shown: Status) -> dict[str, Any]:
+def _noted(fleet: Fleet, outcome: Outcome, shown: Status) -> PastRun | None:
     """Return how the issuer noted its own failed step, exit status, words and hint."""
     verb = operations.ISSUER_VERBS.get(outcome.failed.get(fleet.issuer_name, ""), "")
-    noted: dict[str, Any] = shown.state.get("runs", {}).get(verb, {})
-    return noted
+    return shown.proven.runs.get(verb)
 
 
-def _not_ordered(fleet: Fleet, outcome: Outcome, shown: Status) -> dict[str, Any]:
+def _not_ordered(fleet: Fleet, outcome: Outcome, shown: Status) -> PastRun | None:
     """Return how the issuer noted orders that it has failed at, in a walk that went on.
 
     Of several lineages, one that lacks its certificate keeps no other from its own.
     """
     ordered = (fleet.issuer_name, operations.ORDER)
     if not any((each.host, each.what) == ordered for each in outcome.changed):
-        return {}
-    noted: dict[str, Any] = shown.state.get("runs", {}).get("issue", {})
-    return noted if noted.get("error") else {}
+        return None
+    noted = shown.proven.runs.get("issue")
+    return noted if noted and noted.error else None
 
 
 def _why(run: Run, name: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
+from certsync.model.answers import Proven
 from certsync.model.errors import HostError, RefusedError, StoreError
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.paths import CERTSYNC, CURRENT, IssuerPaths
@@ -16,23 +16,20 @@ from certsync.system import host
 ISSUER = IssuerPaths()
 
 
-def answer(fleet: Fleet, issuer: Machine, words: str) -> dict[str, Any]:
-    """Return what one of certsync's commands on an issuer says in JSON.
+def proven(fleet: Fleet, issuer: Machine) -> Proven:
+    """Return what an issuer sees its backends serve now, and what it remembers.
 
     Raises:
         HostError: it cannot be reached, or certsync does not answer there.
     """
-    done = host.on(issuer, fleet.known_hosts, f"{CERTSYNC} {words} --json")
+    done = host.on(issuer, fleet.known_hosts, f"{CERTSYNC} prove --json")
     try:
-        found = json.loads(done.stdout)
+        return Proven.from_json(json.loads(done.stdout), fleet.lineage)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
         raise HostError(
             f"{issuer.name}: certsync does not answer there: {done.last_words}",
             "run `certsync deploy` with the same fleet file",
-        )
-    return found
+        ) from None
 
 
 def rendered(fleet: Fleet, issuer: Machine) -> Fleet:

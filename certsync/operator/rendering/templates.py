@@ -17,11 +17,11 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 import certsync
 from certsync.model.fleet import SYSTEM_ROOTS, Fleet, Machine
-from certsync.model.moment import moment_of
 from certsync.model.options import SiteKind
 from certsync.operator.balancer import vrrp
 from certsync.operator.balancer.gate import Gate, pool_name
 from certsync.operator.hosts.look import MARK, PEER_PORT
+from certsync.operator.rendering.timetable import moment_of
 
 PACKAGE = Path(certsync.__file__).resolve().parent
 HEADER = f"{MARK}; changes here are lost at the next deploy."

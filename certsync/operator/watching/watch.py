@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
+from certsync.model.answers import NextRenewal, PastRun, Proven
 from certsync.model.fleet import Fleet
 
 OVERDUE = 3
@@ -21,14 +21,14 @@ SHOWN = 5
 """Runs of the history that a person is shown."""
 
 
-def findings(state: Mapping[str, Any], fleet: Fleet, now: datetime) -> list[str]:
+def findings(told: Proven, fleet: Fleet, now: datetime) -> list[str]:
     """Return what is wrong with the renewal runs, in words; empty: they run, and end well."""
-    runs = state.get("runs", {})
+    runs = told.runs
     found = []
     last = runs.get("renew")
     known = [run for verb, run in runs.items() if verb in ("renew", "issue", "replicate")]
     # A moment in the future was noted by a wrong clock, and must not hide that nothing runs.
-    moments = [_moment(run["at"]) for run in known]
+    moments = [run.at for run in known]
     newest = max((at for at in moments if at <= now + AHEAD), default=None)
     if future := [at for at in moments if at > now + AHEAD]:
         found.append(
@@ -42,65 +42,60 @@ def findings(state: Mapping[str, Any], fleet: Fleet, now: datetime) -> list[str]
             f"{fleet.issuer_name}: no renewal run for over {limit / timedelta(hours=1):.0f} hours, "
             f"{what}: journalctl -t certsync there says why"
         )
-    if last and _counts(last, state.get("last_success", ""), now):
-        found.append(f"renewal run of {_short(last['at'])} UTC: {last['error']}")
+    if last and _counts(last, told.last_success, now):
+        found.append(f"renewal run of {_short(last.at)} UTC: {last.error}")
     return found
 
 
-def _counts(last: Mapping[str, Any], last_success: str, now: datetime) -> bool:
+def _counts(last: PastRun, last_success: datetime | None, now: datetime) -> bool:
     """Return whether the last run's end is a finding: a failure, or a pause that does not end."""
-    if last["exit"] != PUT_OFF:
-        return bool(last["exit"])
-    return not last_success or now - _moment(last_success) > PATIENCE
+    if last.exit != PUT_OFF:
+        return bool(last.exit)
+    return last_success is None or now - last_success > PATIENCE
 
 
-def coming(moment: str, why: str, lineage: str = "") -> str:
+def coming(renewal: NextRenewal | None, lineage: str = "") -> str:
     """Return when the next renewal is, as a person reads it; empty: that is not known.
 
     ``lineage`` is named where a fleet has several.
     """
     of = f" of {lineage}" if lineage else ""
-    return f"next renewal{of} after {_short(moment)} UTC: {why}" if moment else ""
+    return f"next renewal{of} after {_short(renewal.moment)} UTC: {renewal.why}" if renewal else ""
 
 
-def all_coming(answer: Mapping[str, Any], fleet: Fleet) -> list[str]:
-    """Return the same of each lineage, from what `certsync prove` has answered with."""
-    first, *others = (each.lineage for each in fleet.lineages)
-    # An older issuer says it of the first alone.
-    renewals = answer.get("renewals", {})
-    found = {first: (answer.get("next_renewal", ""), answer.get("why", ""))}
-    found.update({each: renewals[each] for each in others if each in renewals})
-    lines = [
-        coming(moment, why, lineage if others else "") for lineage, (moment, why) in found.items()
-    ]
+def all_coming(told: Proven, fleet: Fleet) -> list[str]:
+    """Return the same of each lineage."""
+    names = [each.lineage for each in fleet.lineages]
+    several = len(names) > 1
+    lines = [coming(told.renewals.get(name), name if several else "") for name in names]
     return [line for line in lines if line]
 
 
-def last_run(state: Mapping[str, Any], now: datetime) -> str:
+def last_run(told: Proven, now: datetime) -> str:
     """Return how long ago the last hourly run was and how it ended; empty: there was none."""
-    run = state.get("runs", {}).get("renew")
-    if not run:
+    run = told.runs.get("renew")
+    if run is None:
         return ""
-    ended = "all is well" if run["exit"] == 0 else f"exit status {run['exit']}"
-    return f"last hourly run {age(now - _moment(run['at']))} ago: {ended}"
+    ended = "all is well" if run.exit == 0 else f"exit status {run.exit}"
+    return f"last hourly run {age(now - run.at)} ago: {ended}"
 
 
-def history(state: Mapping[str, Any], lineages: Sequence[str]) -> list[str]:
+def history(told: Proven, lineages: Sequence[str]) -> list[str]:
     """Return what a person is told of the renewals that have been, line by line."""
     lines = []
     for lineage in lineages:
-        seconds = state.get("lineages", {}).get(lineage, {}).get("mixed_seconds")
+        seconds = told.mixed_seconds.get(lineage)
         of = f" of {lineage}" if len(lineages) > 1 else ""
         if seconds is not None:
             lines.append(
                 f"the last rollout{of} served two generations side by side for {seconds:.1f} s"
             )
-    runs = [run for run in state.get("history", ()) if run["did"] or run["error"]][-SHOWN:]
-    return lines + [f"{_short(run['at'])} UTC  {run['verb']}: {_told(run)}" for run in runs]
+    runs = [run for run in told.history if run.did or run.error][-SHOWN:]
+    return lines + [f"{_short(run.at)} UTC  {run.verb}: {_told(run)}" for run in runs]
 
 
-def _told(run: Mapping[str, Any]) -> str:
-    parts = [*run["did"], run["error"]]
+def _told(run: PastRun) -> str:
+    parts = [*run.did, run.error]
     return "; ".join(part for part in parts if part)
 
 
@@ -112,9 +107,5 @@ def age(span: timedelta) -> str:
     return f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.0f} days"
 
 
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def _short(text: str) -> str:
-    return f"{_moment(text):%Y-%m-%d %H:%M}"
+def _short(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}"

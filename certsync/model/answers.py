@@ -1,0 +1,141 @@
+"""What certsync on the issuer answers to the operator's side, as values.
+
+The issuer may have another version, and may be somebody else's by now: what it leaves out has its
+default, what it has besides is ignored, and what cannot be is a ValueError, here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, TypeVar
+
+from certsync.model.moment import moment
+from certsync.model.proof import Proof, Verdict
+
+Value = TypeVar("Value")
+
+NOT_THESE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What comes of taking apart JSON that is something else."""
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """How a command on the issuer ended."""
+
+    verb: str
+    at: datetime
+    exit: int
+    error: str = ""
+    hint: str = ""
+    did: tuple[str, ...] = ()
+    """What it changed, in words."""
+
+
+@dataclass(frozen=True)
+class NextRenewal:
+    """When a certificate is renewed, and why then, in words."""
+
+    moment: datetime
+    why: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The fleet file that was deployed."""
+
+    sha256: str
+    at: str
+    by: str
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What `certsync prove` has seen, and what the issuer remembers. Mappings are by lineage."""
+
+    current: str = ""
+    """The number of the first lineage's current generation; empty: there is none yet."""
+
+    proofs: Mapping[str, Mapping[str, Proof]] = field(default_factory=dict)
+    """For each lineage, backend to proof."""
+
+    renewals: Mapping[str, NextRenewal] = field(default_factory=dict)
+    mixed_seconds: Mapping[str, float] = field(default_factory=dict)
+    """How long the last rollout had two generations served side by side."""
+
+    runs: Mapping[str, PastRun] = field(default_factory=dict)
+    """The last run of each verb."""
+
+    history: tuple[PastRun, ...] = ()
+    """Oldest first."""
+
+    last_success: datetime | None = None
+    origin: Origin | None = None
+    compromise: str = ""
+    """What is still to be done about compromised keys, in words; empty: nothing."""
+
+    state: Mapping[str, Any] = field(default_factory=dict)
+    """All that it remembers as it says it, for programs."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], first: str) -> Proven:
+        """Return what `certsync prove --json` says; ``first`` is the fleet's first lineage.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        try:
+            return _proven(data, first)
+        except NOT_THESE as error:
+            raise ValueError(f"no answer of `certsync prove`: {error!r}") from None
+
+
+def _proven(data: Mapping[str, Any], first: str) -> Proven:
+    # The issuer may not know yet that another lineage comes first now.
+    first = str(data.get("lineage") or first)
+    state = data.get("state", {})
+    proofs = {first: data.get("proofs", ()), **data.get("others", {})}
+    # An older issuer says of the first alone when it is renewed.
+    renewals = {
+        first: (data.get("next_renewal", ""), data.get("why", "")), **data.get("renewals", {})
+    }  # fmt: skip
+    seconds = {name: each.get("mixed_seconds") for name, each in _items(state, "lineages")}
+    origin, last_success = data.get("origin"), state.get("last_success", "")
+    return Proven(
+        current=str(data.get("current", "")),
+        proofs={lineage: _proofs(each) for lineage, each in proofs.items()},
+        renewals={
+            lineage: NextRenewal(moment(at), str(why))
+            for lineage, (at, why) in renewals.items()
+            if at
+        },
+        mixed_seconds={name: float(each) for name, each in seconds.items() if each is not None},
+        runs={verb: _run(each) for verb, each in _items(state, "runs")},
+        history=tuple(_run(each) for each in state.get("history", ())),
+        last_success=moment(last_success) if last_success else None,
+        origin=_only(Origin, origin) if origin else None,
+        compromise=str(data.get("compromise", "")),
+        state=dict(state),
+    )
+
+
+def _items(data: Mapping[str, Any], key: str) -> Iterable[tuple[str, Any]]:
+    found: Mapping[str, Any] = data.get(key, {})
+    return found.items()
+
+
+def _proofs(said: Iterable[Mapping[str, Any]]) -> dict[str, Proof]:
+    found = [_only(Proof, {**each, "verdict": Verdict(each["verdict"])}) for each in said]
+    return {each.name: each for each in found}
+
+
+def _run(data: Mapping[str, Any]) -> PastRun:
+    did = tuple(str(each) for each in data.get("did", ()))
+    return _only(PastRun, {**data, "at": moment(data["at"]), "exit": int(data["exit"]), "did": did})
+
+
+def _only(kind: type[Value], data: Mapping[str, Any]) -> Value:
+    """Return a value of what it knows of; a newer version may say more."""
+    known = {each.name for each in fields(kind)}  # type: ignore[arg-type]  # all are dataclasses
+    return kind(**{name: value for name, value in data.items() if name in known})

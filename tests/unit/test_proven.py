@@ -1,0 +1,76 @@
+"""What the operator's side makes of what certsync on the issuer answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from certsync.issuer.state import Lineage, Run, State
+from certsync.model.answers import NextRenewal, Origin, PastRun, Proven
+from certsync.model.proof import Proof, Verdict
+from tests.unit.fake_fleet import NAME, NOW
+
+SHOP = "shop.example.net"
+ONE = Proof("backend-01", Verdict.IN_SYNC, "0001", "ab", "", "")
+OTHER = replace(ONE, name="backend-02")
+
+
+def test_proofs_are_by_lineage_and_backend() -> None:
+    answer = {"proofs": [ONE.to_json()], "others": {SHOP: [OTHER.to_json()]}}
+    assert Proven.from_json(answer, NAME).proofs == {
+        NAME: {"backend-01": ONE}, SHOP: {"backend-02": OTHER},
+    }  # fmt: skip
+
+
+def test_of_an_issuer_that_says_nothing_there_is_no_proof_and_no_run() -> None:
+    assert Proven.from_json({}, NAME) == Proven(proofs={NAME: {}})
+
+
+def test_an_issuer_that_knows_no_new_lineage_yet_names_the_one_that_comes_first_there() -> None:
+    answer = {"lineage": NAME, "proofs": [ONE.to_json()]}
+    assert Proven.from_json(answer, SHOP).proofs == {NAME: {"backend-01": ONE}}
+
+
+def test_what_the_issuer_remembers_comes_over_as_it_is_kept() -> None:
+    run = Run("issue", NOW.isoformat(), 75, "the CA is busy", "wait", ("kept the order",))
+    state = State().ended(run).having(NAME, Lineage(mixed_seconds=1.5))
+    answer = {
+        "current": "0007",
+        "state": state.to_json(),
+        "next_renewal": NOW.isoformat(),
+        "why": "a third is left",
+        "renewals": {SHOP: ["", ""]},
+        "origin": {"schema": 1, "sha256": "ab", "at": "today", "by": "somebody"},
+        "compromise": "a key is to be replaced",
+    }
+    past = PastRun("issue", NOW, 75, "the CA is busy", "wait", ("kept the order",))
+    found = Proven.from_json(answer, NAME)
+    assert (found.current, found.compromise) == ("0007", "a key is to be replaced")
+    assert (found.runs, found.history, found.last_success) == ({"issue": past}, (past,), None)
+    assert found.renewals == {NAME: NextRenewal(NOW, "a third is left")}
+    assert found.mixed_seconds == {NAME: 1.5}
+    assert found.origin == Origin("ab", "today", "somebody")
+
+
+def test_what_a_newer_issuer_says_besides_is_ignored() -> None:
+    answer = {"proofs": [{**ONE.to_json(), "mood": "good"}], "weather": "fair"}
+    assert Proven.from_json(answer, NAME).proofs == {NAME: {"backend-01": ONE}}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [], "nonsense", {"proofs": 5}, {"proofs": [{}]}, {"proofs": [], "others": []},
+        {"proofs": [{**ONE.to_json(), "verdict": "lovely"}]}, {"state": []},
+        {"state": {"runs": {"issue": {"verb": "issue", "at": "noon", "exit": 0}}}},
+        {"state": {"runs": {"issue": {"verb": "issue", "at": "2026-11-21", "exit": 0}}}},
+        {"state": {"history": [{"verb": "issue", "at": NOW.isoformat(), "exit": "badly"}]}},
+        {"renewals": {SHOP: "soon"}}, {"origin": 5}, {"state": {"lineages": {NAME: 5}}},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_answer_is_refused_as_a_whole(answer: Any) -> None:
+    with pytest.raises(ValueError, match="no answer of `certsync prove`"):
+        Proven.from_json(answer, NAME)
