@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -180,8 +181,13 @@ def test_two_operators_at_once_do_not_meet(road: Road) -> None:
         # By its first phase it holds the lock.
         line = first.stderr.readline()
         assert line.startswith("1 of 6"), line
-        ended = add(road)
-        first.communicate(timeout=300)
+        # It would be over before the second one asks for it.
+        first.send_signal(signal.SIGSTOP)
+        try:
+            ended = add(road)
+        finally:
+            first.send_signal(signal.SIGCONT)
+            first.communicate(timeout=300)
     assert first.returncode == 0
     assert ended.status == 75
     assert "error: certsync deploy by " in ended.stderr
