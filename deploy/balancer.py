@@ -111,7 +111,7 @@ def haproxy(
 
 def drain(name: str, seen: Survey) -> Steps:
     """Have a member get no new connections; the ones it has go on."""
-    pools = gate.pools_with(seen.text(CONFIGURATION), name)
+    pools = gate.pools_with(name, seen.server_states)
     lines = [f"echo 'set server {pool}/{name} state drain'" for pool in pools]
     script = " && ".join(f"{line} | socat -t 5 - {SOCKET} > /dev/null" for line in lines)
     yield step.command("No new connections", script, needed=bool(pools))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from pyinfra import host
@@ -47,12 +47,12 @@ def gate(fleet: Fleet, machine: Machine, issuer: Host, seen: Survey) -> Steps:
     content = partial(configuration, fleet, machine, seen, proven)
     passthrough = haproxy(operations.PASSTHROUGH, content, seen)
     yield passthrough
-    yield _members_ready(passthrough.text or seen.text(CONFIGURATION), seen)
+    has = read(passthrough.text or seen.text(CONFIGURATION))
+    yield _members_ready(drained(fleet, has, seen.server_states))
 
 
-def _members_ready(text: str, seen: Survey) -> step.Step:
+def _members_ready(left: Sequence[str]) -> step.Step:
     """Have no admitted member drained, as one is after a removal that was given up."""
-    left = drained(text, "\n".join(seen.server_states))
     lines = [f"echo 'set server {each} state ready' | socat -t 5 - {SOCKET}" for each in left]
     script = " && ".join(f"{line} > /dev/null" for line in lines)
     return step.command("Members take connections", script, needed=bool(left))

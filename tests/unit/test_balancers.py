@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from certsync.model.options import Balancing
@@ -18,7 +16,7 @@ from certsync.operator.balancer.balancers import (
 )
 from certsync.operator.balancer.gate import Gate
 from certsync.operator.rendering import templates
-from tests.unit.fake_fleet import fleet
+from tests.unit.fake_fleet import NAME, fleet
 
 HEADER = "# pxname,svname,status,check_desc,last_chk,\n"
 ON, OFF = "# configuration frontend tls\n", "# configuration frontend http\n"
@@ -75,7 +73,7 @@ def answer(has: Gate) -> Answer:
 
 
 def test_who_takes_traffic_without_the_clients_address_is_named_with_what_to_look_at() -> None:
-    has = Gate(True, EVERYBODY, ports={**TOLD, "backend-02": 0})
+    has = Gate(True, {NAME: EVERYBODY}, ports={**TOLD, "backend-02": 0})
     (line,) = untold(fleet(2), {"balancer": answer(has)})
     assert line == (
         "backend-02: balancer sends it connections without the client's address, because its port "
@@ -85,7 +83,7 @@ def test_who_takes_traffic_without_the_clients_address_is_named_with_what_to_loo
 
 
 def test_where_nobody_is_told_it_the_balancer_is_named_once() -> None:
-    (line,) = untold(fleet(2), {"balancer": answer(Gate(True, EVERYBODY))})
+    (line,) = untold(fleet(2), {"balancer": answer(Gate(True, {NAME: EVERYBODY}))})
     assert line == (
         "balancer: it tells no backend the client's address: no deploy has turned that on yet, or "
         "none of them answers it on port 8443 (let the firewall pass it, or write proxy_protocol = "
@@ -94,16 +92,16 @@ def test_where_nobody_is_told_it_the_balancer_is_named_once() -> None:
 
 
 def test_nothing_is_said_where_all_are_told_it_or_nobody_is_to_be() -> None:
-    assert untold(fleet(2), {"balancer": answer(Gate(True, EVERYBODY, ports=TOLD))}) == []
+    assert untold(fleet(2), {"balancer": answer(Gate(True, {NAME: EVERYBODY}, ports=TOLD))}) == []
     off = fleet(2, balancing=Balancing(proxy_protocol=False))
-    assert untold(off, {"balancer": answer(Gate(True, EVERYBODY))}) == []
+    assert untold(off, {"balancer": answer(Gate(True, {NAME: EVERYBODY}))}) == []
 
 
 @pytest.mark.parametrize(
     "has",
     [
-        Gate(False, EVERYBODY),
-        Gate(True, dict.fromkeys(EVERYBODY, False)),
+        Gate(False, {NAME: EVERYBODY}),
+        Gate(True, {NAME: dict.fromkeys(EVERYBODY, False)}),
     ],
 )
 def test_nothing_is_said_of_who_takes_no_traffic(has: Gate) -> None:
@@ -111,14 +109,14 @@ def test_nothing_is_said_of_who_takes_no_traffic(has: Gate) -> None:
 
 
 def test_of_several_lineages_every_pool_counts_and_each_member_once() -> None:
-    has = Gate(True, {"backend-01": True}, others={"shop": EVERYBODY}, ports={"backend-01": 8443})
+    has = Gate(True, {NAME: {"backend-01": True}, "shop": EVERYBODY}, ports={"backend-01": 8443})
     (line,) = untold(fleet(2), {"balancer": answer(has)})
     assert line.startswith("backend-02: ")
 
 
 def test_what_a_balancer_is_configured_to_do_is_read_from_its_answer() -> None:
-    has = Gate(True, EVERYBODY, EVERYBODY, TOLD)
+    has = Gate(True, {NAME: EVERYBODY}, EVERYBODY, TOLD)
     text = templates.haproxy(fleet(2), fleet(2).balancers[0], has)
     told = "".join(f"# configuration {line}\n" for line in text.splitlines())
-    assert replace(configured(f"{HEADER}tls,a,UP,,,\n{told}"), first="") == has
+    assert configured(f"{HEADER}tls,a,UP,,,\n{told}") == has
     assert gate.read(text) == configured(told)

@@ -11,7 +11,7 @@ from certsync.model.fleet import Authority, Fleet, Wanted
 from certsync.model.options import Balancing, KeyType, OnCertificateFailure, Site, Stickiness
 from certsync.model.proof import Proof, Verdict
 from certsync.operator.balancer import gate
-from certsync.operator.balancer.gate import Gate, Seen, drained, read
+from certsync.operator.balancer.gate import Gate, Seen, drained, pools_with, read
 from certsync.operator.rendering import templates
 from tests.unit.fake_fleet import DIRECTORY, NAME, fleet, machine
 
@@ -23,7 +23,12 @@ TOLD, UNTOLD = dict.fromkeys(NAMES, 8443), dict.fromkeys(NAMES, 0)
 
 def gate_of(rule: bool, members: dict[str, bool]) -> Gate:
     """Return a gate that has every backend on port 80, as a first deploy leaves it."""
-    return Gate(rule, members, dict.fromkeys(members, True), dict.fromkeys(members, 0))
+    pools = {NAME: members} if members else {}
+    return Gate(rule, pools, dict.fromkeys(members, True), dict.fromkeys(members, 0))
+
+
+def admitted_in(made: Gate) -> tuple[str, ...]:
+    return tuple(name for name, inside in made.pools[NAME].items() if inside)
 
 
 def decide(
@@ -57,22 +62,22 @@ def test_a_member_stays_where_no_client_would_refuse_it(verdict: Verdict | None)
 def test_a_member_that_clients_would_refuse_is_taken_out() -> None:
     seen = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.WRONG)
     made = decide(wish=True, before=gate_of(True, IN), proofs=seen)
-    assert made.admitted == ("backend-01",)
+    assert admitted_in(made) == ("backend-01",)
 
 
 def test_where_clients_would_refuse_all_members_all_of_them_stay() -> None:
     seen = proofs(backend_01=Verdict.WRONG, backend_02=Verdict.WRONG)
     made = decide(wish=True, before=gate_of(True, IN), proofs=seen)
-    assert made.admitted == NAMES
+    assert admitted_in(made) == NAMES
     assert made.rule
     last = decide(True, gate_of(True, {"backend-01": True, "backend-02": False}), seen)
-    assert last.admitted == ("backend-01",)
+    assert admitted_in(last) == ("backend-01",)
 
 
 def test_one_that_was_never_proven_is_not_admitted_for_being_reached() -> None:
     seen = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.BEHIND)
     made = decide(wish=True, before=gate_of(False, OUT), proofs=seen)
-    assert made.admitted == ("backend-01",)
+    assert admitted_in(made) == ("backend-01",)
 
 
 def test_the_wish_turns_the_rule_off_and_keeps_the_members() -> None:
@@ -82,11 +87,11 @@ def test_the_wish_turns_the_rule_off_and_keeps_the_members() -> None:
 
 def test_a_backend_that_left_the_fleet_is_no_member() -> None:
     before = gate_of(True, {**IN, "backend-09": True})
-    assert "backend-09" not in decide(True, before, {}).members
+    assert "backend-09" not in decide(True, before, {}).pools[NAME]
 
 
 def test_on_port_80_a_first_deploy_lets_everybody_in_for_the_challenges() -> None:
-    assert decide(wish=True, before=Gate(False, {}), proofs={}).web == IN
+    assert decide(wish=True, before=Gate(False), proofs={}).web == IN
 
 
 @pytest.mark.parametrize("rule", [True, False])
@@ -118,7 +123,7 @@ def test_what_is_written_into_haproxy_cfg_is_read_back(
     failure: OnCertificateFailure,
     stickiness: Stickiness,
 ) -> None:
-    wanted = Gate(rule, members, web, ports)
+    wanted = Gate(rule, {NAME: members}, web, ports)
     made = fleet(2, balancing=Balancing(on_certificate_failure=failure, stickiness=stickiness))
     assert read(haproxy(made, wanted)) == wanted
 
@@ -131,7 +136,7 @@ def haproxy(made: Fleet, wanted: Gate, roots_sum: str = "") -> str:
     "text", ["", "frontend web\n  bind :80\nbackend web\n  server a 1.2.3.4\n"]
 )
 def test_somebody_elses_configuration_says_nothing(text: str) -> None:
-    assert read(text) == Gate(False, {})
+    assert read(text) == Gate(False)
 
 
 def test_the_check_verifies_names_dates_and_roots_and_never_resumes() -> None:
@@ -208,41 +213,40 @@ def two_lineages(**changes: object) -> Fleet:
 def test_each_lineage_has_a_pool_of_its_own_with_its_own_proofs() -> None:
     first = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.IN_SYNC)
     second = proofs(backend_02=Verdict.UNREACHABLE)
-    made = gate.decide(two_lineages(), Gate(False, {}), Seen({NAME: first, SHOP: second}))
-    assert made.members == {"backend-01": True}
-    assert made.others == {SHOP: {"backend-02": False}}
+    made = gate.decide(two_lineages(), Gate(False), Seen({NAME: first, SHOP: second}))
+    assert made.pools == {NAME: {"backend-01": True}, SHOP: {"backend-02": False}}
     second = proofs(backend_02=Verdict.IN_SYNC)
     made = gate.decide(two_lineages(), made, Seen({SHOP: second}))
-    assert (made.members, made.others) == ({"backend-01": True}, {SHOP: {"backend-02": True}})
+    assert made.pools == {NAME: {"backend-01": True}, SHOP: {"backend-02": True}}
 
 
 def test_a_lineage_that_is_new_has_nobody_in_its_pool_until_that_is_proven() -> None:
     everywhere = fleet(2, others=(replace(two_lineages().others[0], serving=()),))
     made = gate.decide(everywhere, gate_of(True, IN), Seen({NAME: {}}))
-    assert (made.members, made.others) == (IN, {SHOP: OUT})
+    assert made.pools == {NAME: IN, SHOP: OUT}
 
 
 def test_one_lineage_that_is_proven_turns_the_rule_on() -> None:
     second = proofs(backend_02=Verdict.IN_SYNC)
-    made = gate.decide(two_lineages(), Gate(False, {}), Seen({SHOP: second}))
+    made = gate.decide(two_lineages(), Gate(False), Seen({SHOP: second}))
     assert made.rule
-    assert made.admitted == ()
+    assert admitted_in(made) == ()
 
 
 def test_members_go_with_their_lineages_name_whichever_is_the_first() -> None:
     """A new lineage on top of the file must not inherit who serves another one."""
     old = read(haproxy(fleet(2), gate_of(True, IN)))
-    assert old.first == NAME
+    assert old.pools == {NAME: IN}
     kept = Wanted((NAME,), (), KeyType.ECDSA_P256, "", False, Site())
     swapped = fleet(2, names=(SHOP,), others=(kept,))
     made = gate.decide(swapped, old, Seen())
-    assert (made.members, made.others) == (OUT, {NAME: IN})
+    assert made.pools == {SHOP: OUT, NAME: IN}
     assert read(haproxy(swapped, made)) == made
 
 
 def test_a_fleets_only_lineage_may_get_another_name() -> None:
     old = read(haproxy(fleet(2), gate_of(True, IN)))
-    assert gate.decide(fleet(2, names=(SHOP, NAME)), old, Seen()).members == IN
+    assert gate.decide(fleet(2, names=(SHOP, NAME)), old, Seen()).pools == {SHOP: IN}
 
 
 def test_who_leaves_a_lineage_is_known_from_what_the_balancer_has() -> None:
@@ -259,20 +263,20 @@ def test_who_leaves_a_lineage_is_known_from_what_the_balancer_has() -> None:
 
 
 def test_the_last_member_of_each_pool_stays() -> None:
-    before = Gate(True, {"backend-01": True}, IN, UNTOLD, {SHOP: {"backend-02": True}}, NAME)
+    before = Gate(True, {NAME: {"backend-01": True}, SHOP: {"backend-02": True}}, IN, UNTOLD)
     wrong = {NAME: proofs(backend_01=Verdict.WRONG), SHOP: proofs(backend_02=Verdict.WRONG)}
     made = gate.decide(two_lineages(), before, Seen(wrong))
-    assert (made.members, made.others) == (before.members, before.others)
+    assert made.pools == before.pools
 
 
 def test_the_pools_of_several_lineages_are_read_back() -> None:
     for inside in (True, False):
-        wanted = Gate(True, {"backend-01": True}, IN, TOLD, {SHOP: {"backend-02": inside}})
+        wanted = Gate(True, {NAME: {"backend-01": True}, SHOP: {"backend-02": inside}}, IN, TOLD)
         assert read(haproxy(two_lineages(), wanted)) == wanted
 
 
 def test_with_several_lineages_a_name_that_is_nobodys_is_refused() -> None:
-    wanted = Gate(True, {"backend-01": True}, IN, TOLD, {SHOP: {"backend-02": True}})
+    wanted = Gate(True, {NAME: {"backend-01": True}, SHOP: {"backend-02": True}}, IN, TOLD)
     text = haproxy(two_lineages(), wanted)
     frontend = text[text.index("frontend tls\n") : text.index("\nbackend tls\n")]
     assert "    tcp-request content reject\n" in frontend
@@ -302,8 +306,14 @@ STATES = """\
 
 
 def test_members_that_are_drained_are_found_and_one_that_is_not_proven_is_left_as_it_is() -> None:
-    assert drained(CONFIGURATION, STATES) == ["http/backend-02", "tls/backend-01"]
-    assert drained(CONFIGURATION, "") == drained("", STATES) == []
+    has = read(CONFIGURATION)
+    assert drained(fleet(2), has, STATES.splitlines()) == ["http/backend-02", "tls/backend-01"]
+    assert drained(fleet(2), has, []) == drained(fleet(2), read(""), STATES.splitlines()) == []
+
+
+def test_a_member_is_drained_in_every_pool_that_haproxy_has_it_in() -> None:
+    assert pools_with("backend-02", STATES.splitlines()) == ["http", "tls"]
+    assert pools_with("backend-09", STATES.splitlines()) == []
 
 
 def test_a_template_of_a_fleets_own_may_say_the_checked_name_with_each_member() -> None:
@@ -313,8 +323,8 @@ def test_a_template_of_a_fleets_own_may_say_the_checked_name_with_each_member() 
         "    server a 203.0.113.11:443 check check-sni www.example.com\n"
         "    server b 203.0.113.12:8443 send-proxy-v2 check-sni www.example.com disabled\n"
     )
-    assert read(text) == Gate(True, {"a": True, "b": False}, {}, {"a": 0, "b": 8443})
-    assert read(text).first == "www.example.com"
+    pools = {"www.example.com": {"a": True, "b": False}}
+    assert read(text) == Gate(True, pools, {}, {"a": 0, "b": 8443})
 
 
 # What a deploy would take away
@@ -324,7 +334,7 @@ def admitted(made: Fleet) -> Gate:
     """Return the gate of a fleet whose members are all in."""
     good = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.IN_SYNC)
     seen = Seen({each.lineage: good for each in made.lineages})
-    return gate.decide(made, Gate(False, {}), seen)
+    return gate.decide(made, Gate(False), seen)
 
 
 def lineages(first: tuple[str, ...], *others: tuple[str, ...]) -> Fleet:

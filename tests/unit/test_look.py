@@ -34,7 +34,7 @@ from certsync.operator.hosts.look import (
     ports,
 )
 from certsync.operator.rendering import templates
-from tests.unit.fake_fleet import fleet
+from tests.unit.fake_fleet import NAME, fleet
 
 FLEET = fleet()
 ISSUER, REPLICA, BALANCER = FLEET.backends[0], FLEET.backends[1], FLEET.balancers[0]
@@ -182,8 +182,8 @@ def test_what_the_oldest_ubuntu_is_too_old_for_is_refused() -> None:
 @pytest.mark.parametrize("limit", [0, 60])
 def test_the_ports_that_are_looked_at_are_those_that_are_written(limit: int) -> None:
     made = fleet(balancing=Balancing(connections_per_client=limit, proxy_port=9443))
-    gate = Gate(True, dict.fromkeys(("backend-01", "backend-02", "backend-03"), True))
-    gate = replace(gate, web=gate.members, ports=dict.fromkeys(gate.members, 0))
+    members = dict.fromkeys(("backend-01", "backend-02", "backend-03"), True)
+    gate = Gate(True, {NAME: members}, members, dict.fromkeys(members, 0))
     haproxy = templates.haproxy(made, BALANCER, gate)
     bound = re.findall(r"(?m)^ +(?:bind|peer \S+) \S+:(\d+)", haproxy)
     assert {int(port) for port in bound} == set(ports(made, BALANCER))

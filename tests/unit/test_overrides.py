@@ -175,7 +175,7 @@ def test_a_haproxy_cfg_of_ones_own_that_keeps_the_gate_is_taken(own: Fleet) -> N
     put(own, HAPROXY, text)
     assert overrides.check(own, "fleet.toml") == [HAPROXY]
     wanted = Gate(
-        rule=True, members={**OPEN, "backend-02": False}, web=OPEN, ports=dict.fromkeys(OPEN, 8443)
+        True, {own.lineage: {**OPEN, "backend-02": False}}, OPEN, dict.fromkeys(OPEN, 8443)
     )
     made = templates.haproxy(own, own.balancers[0], wanted)
     assert "timeout client 7s" in made
@@ -187,7 +187,7 @@ def test_a_haproxy_cfg_of_ones_own_that_keeps_the_gate_is_taken(own: Fleet) -> N
     [
         pytest.param("frontend tls", "frontend https", id="no rule to be read"),
         pytest.param("backend {{ pool }}\n", "backend pool\n", id="no pool to be read"),
-        pytest.param('{{ "" if gate.pool(lineage.lineage)[host.name] else " disabled" }}', "",
+        pytest.param('{{ "" if gate.pools[lineage.lineage][host.name] else " disabled" }}', "",
                      id="all take traffic"),
         pytest.param(" send-proxy-v2", "", id="nobody is told the client's address"),
         pytest.param("{% if gate.rule %}", "{% if true %}", id="the rule is always on"),

@@ -18,7 +18,7 @@ from certsync.operator.deployment.plan import (
     pools,
     strayed,
 )
-from tests.unit.fake_fleet import fleet
+from tests.unit.fake_fleet import NAME, fleet
 
 
 def operation(name: str, *hosts: str) -> dict[str, Any]:
@@ -144,8 +144,8 @@ def test_a_file_that_changes_alike_on_many_hosts_is_shown_once() -> None:
 
 
 def test_pools_are_told_before_and_after() -> None:
-    was = Gate(True, TRUE, TRUE)
-    will = Gate(True, {**TRUE, "backend-02": False}, {**TRUE, "backend-02": False})
+    was = Gate(True, {NAME: TRUE}, TRUE)
+    will = Gate(True, {NAME: {**TRUE, "backend-02": False}}, {**TRUE, "backend-02": False})
     assert pools("balancer", was, will, fleet(2)) == (
         "balancer: passthrough rule: on",
         "balancer: tls: backend-01 in, backend-02 not there -> in, once it is proven",
@@ -154,10 +154,12 @@ def test_pools_are_told_before_and_after() -> None:
 
 
 def test_a_backend_that_leaves_is_told_as_out_and_a_rule_that_waits_as_waiting() -> None:
-    first = pools("balancer", Gate(False, {}, {}), Gate(False, FALSE, TRUE), fleet(1))
+    first = pools(
+        "balancer", Gate(False, {NAME: {}}, {}), Gate(False, {NAME: FALSE}, TRUE), fleet(1)
+    )
     assert first[0] == "balancer: passthrough rule: off -> on, once a backend is proven"
     assert first[2] == "balancer: port 80: backend-01 not there -> in"
-    left = pools("balancer", Gate(True, TRUE, TRUE), Gate(True, {}, {}), fleet(1))
+    left = pools("balancer", Gate(True, {NAME: TRUE}, TRUE), Gate(True, {NAME: {}}, {}), fleet(1))
     assert left[1] == "balancer: tls: backend-01 in -> out"
 
 

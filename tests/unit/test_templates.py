@@ -8,10 +8,10 @@ from certsync.model.fleet import Machine
 from certsync.model.options import Balancing, Stickiness
 from certsync.operator.balancer.gate import Gate
 from certsync.operator.rendering import templates
-from tests.unit.fake_fleet import fleet
+from tests.unit.fake_fleet import NAME, fleet
 
 STICKY = Balancing(stickiness=Stickiness.SOURCE)
-GATE = Gate(True, {}, {"backend-01": True, "backend-02": True, "backend-03": True})
+GATE = Gate(True, {NAME: {}}, {"backend-01": True, "backend-02": True, "backend-03": True})
 
 
 def haproxy(addresses: tuple[str, ...]) -> str:
@@ -20,7 +20,7 @@ def haproxy(addresses: tuple[str, ...]) -> str:
         for number, address in enumerate(addresses, start=1)
     )
     members = dict.fromkeys(GATE.web, True)
-    gate = Gate(True, members, members, dict.fromkeys(members, 0))
+    gate = Gate(True, {NAME: members}, members, dict.fromkeys(members, 0))
     return templates.haproxy(fleet(balancers=balancers, balancing=STICKY), balancers[0], gate)
 
 

@@ -84,7 +84,7 @@ def untold(fleet: Fleet, answers: Mapping[str, Answer]) -> list[str]:
         return []
     found = []
     for balancer, answer in answers.items():
-        taking = _taking(answer.gate)
+        taking = list(answer.gate.taking)
         missing = [name for name in taking if answer.gate.ports.get(name) != port]
         if missing and missing == taking:
             found.append(
@@ -98,11 +98,6 @@ def untold(fleet: Fleet, answers: Mapping[str, Answer]) -> list[str]:
             for name in missing
         ]
     return found
-
-
-def _taking(has: Gate) -> list[str]:
-    pools = [has.members, *has.others.values()] if has.rule else []
-    return sorted({name for pool in pools for name, inside in pool.items() if inside})
 
 
 def members(output: str) -> dict[str, str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from certsync.model.fleet import Fleet
 from certsync.model.proof import Proof, Verdict
 
-FIRST, WEB, OTHERS = "tls", "http", "tls-of-"
-"""The pools' names in haproxy.cfg; the third begins those of the lineages besides the first."""
+FIRST, WEB, OTHERS, UNVERIFIED = "tls", "http", "tls-of-", "tls-unverified"
+"""The pools' names in haproxy.cfg. The third begins those of the lineages besides the first; the
+fourth stands for `tls` in those that are used while every check fails."""
 
 PROXY, CHECKED = "send-proxy-v2", "check-sni"
 
@@ -25,8 +26,8 @@ class Gate:
     rule: bool
     """Whether port 443 is passed through."""
 
-    members: Members
-    """The pool of the fleet's first lineage."""
+    pools: Mapping[str, Members] = field(default_factory=dict)
+    """The pool of each lineage; of one whose name is not known, under the empty name."""
 
     web: Members = field(default_factory=dict)
     """The same for port 80, where a first deploy lets all in: the CA's challenges come there."""
@@ -34,29 +35,20 @@ class Gate:
     ports: Mapping[str, int] = field(default_factory=dict)
     """Backend to the port on which it is told the client's address; 0: it is not told."""
 
-    others: Mapping[str, Members] = field(default_factory=dict)
-    """The pool of each lineage besides the first."""
-
-    first: str = field(default="", compare=False)
-    """Which lineage is the first, by the name that the pool's check asks for; empty: not known."""
-
-    @property
-    def admitted(self) -> tuple[str, ...]:
-        """The members that take traffic."""
-        return tuple(name for name, inside in self.members.items() if inside)
-
-    def pool(self, lineage: str) -> Members:
-        """Return the pool of one of the lineages that this is about."""
-        return self.others.get(lineage, self.members)
-
-    def pools(self, fleet: Fleet) -> dict[str, Members]:
-        """Return all pools that are here by the lineage's name; ``fleet`` may have others by now.
+    def pools_of(self, fleet: Fleet) -> dict[str, Members]:
+        """Return the pools by lineage, as a fleet calls them, which may have others by now.
 
         A fleet's only lineage may get another name, and its backends serve it still.
         """
-        if not fleet.others and not self.others:
-            return {fleet.lineage: self.members}
-        return {self.first or fleet.lineage: self.members, **self.others}
+        if not fleet.others and len(self.pools) == 1:
+            return dict.fromkeys([fleet.lineage], *self.pools.values())
+        return {lineage or fleet.lineage: pool for lineage, pool in self.pools.items()}
+
+    @property
+    def taking(self) -> tuple[str, ...]:
+        """The members that take traffic for one lineage or more."""
+        pools = self.pools.values() if self.rule else ()
+        return tuple(sorted({name for pool in pools for name, inside in pool.items() if inside}))
 
     def leaving(self, fleet: Fleet) -> dict[str, list[str]]:
         """Return who takes a lineage's traffic here, and is to serve it no more."""
@@ -67,7 +59,7 @@ class Gate:
                 for name, inside in pool.items()
                 if inside and name not in serving.get(lineage, ())
             ]
-            for lineage, pool in self.pools(fleet).items()
+            for lineage, pool in self.pools_of(fleet).items()
         }
         return {lineage: names for lineage, names in found.items() if names}
 
@@ -92,7 +84,7 @@ def decide(fleet: Fleet, before: Gate, seen: Seen) -> Gate:
     told, a member is sent to the port for that once it has been seen to listen there, and not
     before: an older configuration, or a firewall, would cost the fleet this member.
     """
-    was = before.pools(fleet)
+    was = before.pools_of(fleet)
     pools = {
         each.lineage: _pool(
             [host.name for host in each.members],
@@ -101,7 +93,6 @@ def decide(fleet: Fleet, before: Gate, seen: Seen) -> Gate:
         )
         for each in fleet.lineages
     }
-    members, *others = pools.values()
     proven = {
         name
         for proofs in seen.proofs.values()
@@ -111,13 +102,12 @@ def decide(fleet: Fleet, before: Gate, seen: Seen) -> Gate:
     names = [host.name for host in fleet.backends]
     port = proxy_port(fleet)
     told = [name for name in names if any(name in pool for pool in pools.values())]
+    is_open = before.rule or any(any(pool.values()) for pool in pools.values())
     return Gate(
-        fleet.passthrough and (before.rule or any(any(each.values()) for each in pools.values())),
-        members,
+        fleet.passthrough and is_open,
+        pools,
         {name: name in proven or not before.web or before.web.get(name, False) for name in names},
         {n: port if before.ports.get(n) == port or n in seen.listening else 0 for n in told},
-        dict(zip(list(pools)[1:], others, strict=True)),
-        fleet.lineage,
     )
 
 
@@ -129,7 +119,7 @@ def abandoned(fleet: Fleet, before: Gate) -> list[str]:
     if not (before.rule and fleet.passthrough):
         return []
     gone = before.leaving(fleet)
-    pools = before.pools(fleet)
+    pools = before.pools_of(fleet)
     return [
         each.lineage
         for each in fleet.lineages
@@ -149,7 +139,7 @@ def uncovered(fleet: Fleet, deployed: Fleet, before: Gate) -> dict[str, list[str
     """
     if not (before.rule and fleet.passthrough):
         return {}
-    taking = {lineage for lineage, pool in before.pools(deployed).items() if any(pool.values())}
+    taking = {lineage for lineage, pool in before.pools_of(deployed).items() if any(pool.values())}
     served = {name for each in deployed.lineages if each.lineage in taking for name in each.names}
     known = {each.lineage: each.names for each in deployed.lineages if each.lineage in taking}
     found = {
@@ -226,7 +216,7 @@ def _member(before: bool, proof: Proof | None) -> bool:
 def read(configuration: str) -> Gate:
     """Return what a haproxy.cfg that we wrote says; anything else says nothing."""
     rule, section, first = False, "", ""
-    pools: dict[str, dict[str, bool]] = {FIRST: {}, WEB: {}}
+    pools: dict[str, dict[str, bool]] = {}
     ports: dict[str, int] = {}
     for line in configuration.splitlines():
         words = line.split()
@@ -244,10 +234,11 @@ def read(configuration: str) -> Gate:
             if section != WEB:
                 at = words[2].rpartition(":")[2]
                 ports[words[1]] = int(at) if PROXY in words[3:] and at.isdigit() else 0
-    others = {
-        name.removeprefix(OTHERS): pool for name, pool in pools.items() if name.startswith(OTHERS)
+    web = pools.pop(WEB, {})
+    by_lineage = {
+        first if name == FIRST else name.removeprefix(OTHERS): pool for name, pool in pools.items()
     }
-    return Gate(rule, pools[FIRST], pools[WEB], ports, others, first)
+    return Gate(rule, by_lineage, web, ports)
 
 
 def pool_name(fleet: Fleet, lineage: str) -> str:
@@ -255,39 +246,37 @@ def pool_name(fleet: Fleet, lineage: str) -> str:
     return FIRST if lineage == fleet.lineage else f"{OTHERS}{lineage}"
 
 
-def pools_with(configuration: str, member: str) -> list[str]:
-    """Return the pools of a haproxy.cfg that have a member of this name."""
-    found, section = list[str](), ""
-    for line in configuration.splitlines():
-        words = line.split()
-        if line[:1] not in ("", " ", "#") and words:
-            section = words[1] if words[0] == "backend" and len(words) > 1 else ""
-        elif section and words[:2] == ["server", member]:
-            found.append(section)
-    return found
-
-
 FORCED_DRAIN = 0x08
 """In a server's administrative state (HAProxy's management guide, `show servers state`)."""
 
 
-def drained(configuration: str, states: str) -> list[str]:
+def pools_with(member: str, states: Iterable[str]) -> list[str]:
+    """Return what HAProxy calls the pools that have a member of this name.
+
+    ``states`` are the lines of HAProxy's `show servers state`.
+    """
+    return [pool for pool, name, _ in _states(states) if name == member]
+
+
+def drained(fleet: Fleet, has: Gate, states: Iterable[str]) -> list[str]:
     """Return the admitted members, as POOL/NAME, that a removal which was given up has drained.
 
-    ``states`` is what HAProxy's `show servers state` prints. Nothing sets them ready again by
-    itself: the state is kept over a reload.
+    ``has`` is what the balancer's configuration says, ``states`` are as above. Nothing sets them
+    ready again by itself: the state is kept over a reload.
     """
-    admitted, section = set(), ""
-    for line in configuration.splitlines():
-        words = line.split()
-        if line[:1] not in ("", " ", "#") and words:
-            section = words[1] if words[0] == "backend" and len(words) > 1 else ""
-        elif section and words[:1] == ["server"] and "disabled" not in words[3:]:
-            admitted.add(f"{section}/{words[1]}")
-    found = []
-    for line in states.splitlines():
+    pools = {pool_name(fleet, lineage): pool for lineage, pool in has.pools_of(fleet).items()}
+    return [
+        f"{pool}/{name}"
+        for pool, name, state in _states(states)
+        if state & FORCED_DRAIN
+        and pools.get(pool.replace(UNVERIFIED, FIRST, 1), has.web).get(name, False)
+    ]
+
+
+def _states(lines: Iterable[str]) -> Iterator[tuple[str, str, int]]:
+    """Give the pool, the name and the administrative state of each member."""
+    for line in lines:
         # Pool's number and name, member's number and name, its address, what it does, what it may.
         words = line.split()
-        if len(words) > 6 and words[6].isdigit() and int(words[6]) & FORCED_DRAIN:
-            found.append(f"{words[1]}/{words[3]}")
-    return [each for each in found if each in admitted]
+        if len(words) > 6 and words[6].isdigit():
+            yield words[1], words[3], int(words[6])

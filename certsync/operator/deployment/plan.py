@@ -268,12 +268,14 @@ def pools(balancer: str, before: Gate, now: Gate, fleet: Fleet) -> tuple[str, ..
     ``now`` is what could be decided without the run: who is not proven yet may be by then.
     """
     lines = [f"{balancer}: passthrough rule: {_rule(before, now, fleet)}"]
-    pools = [("tls", before.members, now.members), ("port 80", before.web, now.web)]
-    pools += [
-        (f"tls of {lineage}", before.others.get(lineage, {}), now.others.get(lineage, {}))
-        for lineage in {**before.others, **now.others}
-    ]
-    for pool, was, will in pools:
+    has, gets = before.pools_of(fleet), now.pools_of(fleet)
+    changes = {
+        "tls" if lineage == fleet.lineage else f"tls of {lineage}": (
+            has.get(lineage, {}), gets.get(lineage, {}),
+        )
+        for lineage in {**gets, **has}
+    }  # fmt: skip
+    for pool, (was, will) in {**changes, "port 80": (before.web, now.web)}.items():
         names = [*was, *(each for each in will if each not in was)]
         told = ", ".join(f"{name} {_place(was.get(name), will.get(name))}" for name in names)
         lines.append(f"{balancer}: {pool}: {told}")

@@ -222,17 +222,15 @@ def _gates(fleet: Fleet) -> Iterator[Gate]:
 
 
 def _gate_without(fleet: Fleet, out: Collection[str], *, rule: bool, port: int) -> Gate:
-    pools = [
-        {machine.name: machine.name not in out for machine in each.members}
+    pools = {
+        each.lineage: {machine.name: machine.name not in out for machine in each.members}
         for each in fleet.lineages
-    ]
-    others = [each.lineage for each in fleet.lineages[1:]]
+    }
     return Gate(
         rule=rule,
-        members=pools[0],
+        pools=pools,
         web={machine.name: machine.name not in out for machine in fleet.backends},
-        ports={name: port for pool in pools for name in pool},
-        others=dict(zip(others, pools[1:], strict=True)),
+        ports={name: port for pool in pools.values() for name in pool},
     )
 
 
