@@ -7,11 +7,12 @@ from pyinfra.api import Host, State
 from pyinfra.api.exceptions import PyinfraError
 
 from certsync.model.errors import StoreError
+from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet
 from certsync.model.paths import IssuerPaths
 from certsync.operator.balancer import gate
 from certsync.operator.hosts import look
-from certsync.operator.hosts.look import Adopt, Objection
+from certsync.operator.hosts.look import Adopt
 from deploy import surveys
 from deploy.balancer import CONFIGURATION
 from deploy.progress import event
@@ -109,27 +110,27 @@ def _deployed(state: State, fleet: Fleet) -> Fleet | None:
     return None
 
 
-def _not_reached(state: State, fleet: Fleet, deployed: Fleet | None) -> list[Objection]:
+def _not_reached(state: State, fleet: Fleet, deployed: Fleet | None) -> list[Finding]:
     if deployed is None or not gate.takes_away(fleet, deployed):
         return []
     reached = {host.name for host in state.activated_hosts}
     known = {host.name for host in deployed.balancers}
     return [
-        Objection(each.name, UNTOLD, BRING_BACK)
+        Finding(each.name, UNTOLD, BRING_BACK)
         for each in fleet.balancers
         if each.name in known - reached
     ]
 
 
-def _of_pools(fleet: Fleet, deployed: Fleet | None, host: Host) -> list[Objection]:
+def _of_pools(fleet: Fleet, deployed: Fleet | None, host: Host) -> list[Finding]:
     """Return the lineages that nobody would serve while a deploy is under way."""
     before = gate.read(surveys.of(host).text(CONFIGURATION))
     found = [
-        Objection(host.name, NOBODY_LEFT.format(lineage), TWO_DEPLOYS)
+        Finding(host.name, NOBODY_LEFT.format(lineage), TWO_DEPLOYS)
         for lineage in gate.abandoned(fleet, before)
     ]
     uncovered = gate.uncovered(fleet, deployed, before) if deployed else {}
     return found + [
-        Objection(host.name, UNCOVERED.format(", ".join(names), lineage), KEEP_FIRST)
+        Finding(host.name, UNCOVERED.format(", ".join(names), lineage), KEEP_FIRST)
         for lineage, names in uncovered.items()
     ]

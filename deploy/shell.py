@@ -137,7 +137,7 @@ class Framed(SSHConnector):
         if not self.told:
             self.told = True
             event("error", host=self.host.name, name="Commands over SSH")
-        why = error.message.removeprefix(f"{self.host.name}: ")
+        why = error.why
         lines = [OutputLine("stderr", f"error: {why}"), OutputLine("stderr", f"hint: {error.hint}")]
         return False, CommandOutput(lines)
 

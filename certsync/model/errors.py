@@ -82,7 +82,12 @@ class RefusedError(CertsyncError):
 
 
 class HostError(CertsyncError):
-    """What was run on a host, or on this machine, failed."""
+    """What was run on a host, or on this machine, failed. ``host`` names it; empty: this one."""
+
+    def __init__(self, why: str, hint: str = "", *, host: str = "") -> None:
+        super().__init__(f"{host}: {why}" if host else why, hint)
+        self.why = why
+        self.host = host
 
 
 class UnreachableError(HostError):

@@ -19,7 +19,7 @@ SHORT = 12
 class Row:
     """One backend, or one balancer's public address."""
 
-    name: str
+    host: str
     generation: str
     fingerprint: str
     days_left: int | None
@@ -31,9 +31,17 @@ class Row:
     proven: bool = False
     """Whether it serves the current generation, whatever the balancers say."""
 
+    lineage: str = ""
+    """Which certificate it is about, where that is not the fleet's first."""
+
+    @property
+    def name(self) -> str:
+        """What the row is called."""
+        return f"{self.host} {self.lineage}" if self.lineage else self.host
+
     def to_json(self) -> dict[str, Any]:
         """Return it as what `json.dumps` takes."""
-        return asdict(self)
+        return {"name": self.name, **asdict(self)}
 
 
 def row(proof: Proof, pool: str, now: datetime) -> Row:

@@ -42,7 +42,7 @@ def check(fleet: Path, online: bool) -> None:
 
         findings = check_online.check_online(fleet, now(), console.tell)
         for finding in findings:
-            console.result(finding.text())
+            console.result(finding.full())
         if any(finding.stops for finding in findings):
             raise WrongError("the fleet is not ready to be deployed")
         console.result("every host is ready")
@@ -179,7 +179,7 @@ def status(fleet: Path, as_json: bool) -> None:
     else:
         console.result(shown.text())
     if shown.findings:
-        raise WrongError("; ".join(shown.findings), shown.hint)
+        raise WrongError("; ".join(map(str, shown.findings)), shown.hint)
 
 
 @cli.command()

@@ -67,17 +67,17 @@ def ssh_reason(name: str, stderr: str) -> UnreachableError:
     """Return the error for a host that OpenSSH could not get a command to, from its words."""
     for words, meaning, hint in SILENCE:
         if words in stderr:
-            return SilentError(f"{name}: {meaning}", hint)
+            return SilentError(meaning, hint, host=name)
     for words, meaning, hint in REASONS:
         if words in stderr:
-            return UnreachableError(f"{name}: {meaning}", hint)
+            return UnreachableError(meaning, hint, host=name)
     if KEY_REFUSED in stderr:
         return KeyRefusedError(
-            f"{name}: it does not accept the SSH key", "are the user and key right?"
+            "it does not accept the SSH key", "are the user and key right?", host=name
         )
     lines = [line for line in stderr.strip().splitlines() if line.strip()]
     return UnreachableError(
-        f"{name}: {printable(lines[-1] if lines else 'SSH failed without a word')}"
+        printable(lines[-1] if lines else "SSH failed without a word"), host=name
     )
 
 
@@ -173,7 +173,7 @@ def on(
     try:
         done = process.run(argv, input=input, seconds=seconds)
     except HostError as error:
-        raise HostError(f"{machine.name}: {error.message}", error.hint) from None
+        raise HostError(error.why, error.hint, host=machine.name) from None
     answer = frame.answer(done.stdout)
     if answer is None:
         if done.status == 255:
@@ -195,8 +195,9 @@ def cut_off(name: str, stderr: str) -> UnreachableError:
     """Return the error for a host whose connection ended before our command did."""
     words = Completed(255, "", stderr).last_words
     return UnreachableError(
-        f"{name}: the connection ended while a command ran{f': {words}' if words else ''}",
+        f"the connection ended while a command ran{f': {words}' if words else ''}",
         "run the same command again",
+        host=name,
     )
 
 
@@ -207,15 +208,16 @@ def not_begun(machine: Machine, done: Completed) -> HostError:
     said = Completed(done.status, frame.unmarked(done.stdout), telling or stderr)
     if machine.ssh_user != "root" and SUDO.search(telling):
         return HostError(
-            f"{machine.name}: {machine.ssh_user} cannot become root: {said.last_words}",
+            f"{machine.ssh_user} cannot become root: {said.last_words}",
             f"allow it: '{machine.ssh_user} ALL=(ALL) NOPASSWD: ALL' in /etc/sudoers.d/operator",
+            host=machine.name,
         )
     words = said.last_words or f"it ended with {done.status} and said nothing"
-    return HostError(f"{machine.name}: its login shell does not run commands: {words}", SHELL)
+    return HostError(f"its login shell does not run commands: {words}", SHELL, host=machine.name)
 
 
 def too_late(name: str, seconds: float) -> HostError:
     """Return the error for a host whose login shell goes on for longer than we wait."""
     return HostError(
-        f"{name}: its login shell has not begun to run a command within {seconds:g} s", SHELL
+        f"its login shell has not begun to run a command within {seconds:g} s", SHELL, host=name
     )

@@ -75,7 +75,7 @@ def answer(has: Gate) -> Answer:
 def test_who_takes_traffic_without_the_clients_address_is_named_with_what_to_look_at() -> None:
     has = Gate(True, {NAME: EVERYBODY}, ports={**TOLD, "backend-02": 0})
     (line,) = untold(fleet(2), {"balancer": answer(has)})
-    assert line == (
+    assert str(line) == (
         "backend-02: balancer sends it connections without the client's address, because its port "
         "8443 did not answer balancer (let the firewall pass it, or write proxy_protocol = false "
         "under [balancing])"
@@ -84,7 +84,7 @@ def test_who_takes_traffic_without_the_clients_address_is_named_with_what_to_loo
 
 def test_where_nobody_is_told_it_the_balancer_is_named_once() -> None:
     (line,) = untold(fleet(2), {"balancer": answer(Gate(True, {NAME: EVERYBODY}))})
-    assert line == (
+    assert str(line) == (
         "balancer: it tells no backend the client's address: no deploy has turned that on yet, or "
         "none of them answers it on port 8443 (let the firewall pass it, or write proxy_protocol = "
         "false under [balancing])"
@@ -111,7 +111,7 @@ def test_nothing_is_said_of_who_takes_no_traffic(has: Gate) -> None:
 def test_of_several_lineages_every_pool_counts_and_each_member_once() -> None:
     has = Gate(True, {NAME: {"backend-01": True}, "shop": EVERYBODY}, ports={"backend-01": 8443})
     (line,) = untold(fleet(2), {"balancer": answer(has)})
-    assert line.startswith("backend-02: ")
+    assert str(line).startswith("backend-02: ")
 
 
 def test_what_a_balancer_is_configured_to_do_is_read_from_its_answer() -> None:

@@ -14,7 +14,7 @@ FIT = Surroundings(os=("debian", "13"), time=int(NOW.timestamp()), disk_mb=5000,
 
 def told(seen: Surroundings, adopt: Adopt | None = None) -> list[str]:
     found = of_host(FLEET, FLEET.backends[1], seen, NOW, adopt or Adopt())
-    return [each.text() for each in found]
+    return [each.full() for each in found]
 
 
 def test_a_host_that_is_fit_has_nothing_said_of_it() -> None:

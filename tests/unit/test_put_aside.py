@@ -9,10 +9,10 @@ import pytest
 
 from certsync.model.answers import Proven
 from certsync.model.errors import RefusedError
+from certsync.model.finding import Finding
 from certsync.operator import cli
 from certsync.operator.change import Addition, Change
 from certsync.operator.commands import add_backend
-from certsync.operator.commands.check_online import OnlineFinding
 from certsync.operator.hosts import issuer_side
 from certsync.operator.hosts.look import Adopt
 from certsync.operator.hosts.survey import Survey
@@ -100,11 +100,9 @@ def test_a_backend_that_joins_is_looked_at_as_one_whose_files_may_be_taken_over(
 ) -> None:
     asked = []
 
-    def look_at(
-        _fleet: object, _machine: object, _now: object, adopt: Adopt
-    ) -> list[OnlineFinding]:
+    def look_at(_fleet: object, _machine: object, _now: object, adopt: Adopt) -> list[Finding]:
         asked.append(adopt)
-        return [] if adopt.nginx else [OnlineFinding("backend-03", "a site of somebody else's")]
+        return [] if adopt.nginx else [Finding("backend-03", "a site of somebody else's")]
 
     monkeypatch.setattr(add_backend, "look_at", look_at)
     monkeypatch.setattr(issuer_side, "refuse_what_is_not_deployed", lambda *_: None)

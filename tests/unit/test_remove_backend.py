@@ -169,7 +169,7 @@ def test_it_has_left_if_nothing_but_its_keys_is_left_to_be_done(
 
 
 def test_that_only_its_keys_are_left_is_told_with_what_goes_on() -> None:
-    message, hint = remove_backend._of_keys_left(GONE, ["backend-01: the CA is busy"])
+    message, hint = remove_backend._of_keys_left(GONE, "backend-01: the CA is busy")
     assert message == (
         "backend-09 has left; its keys are not all replaced yet: backend-01: the CA is busy"
     )

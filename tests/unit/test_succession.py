@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from certsync.model.finding import Finding
 from certsync.model.fleet import Authority, Fleet, Wanted
 from certsync.model.options import KeyType, Site
 from certsync.model.proof import Proof, Verdict
@@ -97,13 +98,13 @@ def test_what_is_known_to_be_wrong_after_a_promotion_is_no_failure_of_it() -> No
         issuer_name="backend-02", public_addresses=("203.0.113.10",),
     )  # fmt: skip
     known = promote.expected(apart, "", [SHOP])
-    assert known == [f"backend-02 {SHOP}", f"backend-03 {SHOP}", f"203.0.113.10 {SHOP}"]
-    assert promote.expected(apart, "backend-01", []) == ["backend-01", f"backend-01 {SHOP}"]
-    behind = f"backend-03 {SHOP}: it serves generation 0002: no"
+    assert known == [("backend-02", SHOP), ("backend-03", SHOP), ("203.0.113.10", SHOP)]
+    assert promote.expected(apart, "backend-01", []) == [("backend-01", ""), ("backend-01", SHOP)]
+    behind = Finding("backend-03", "it serves generation 0002: no", lineage=SHOP)
     assert walk.unexpected([behind], known) == []
-    assert walk.unexpected([behind, "backend-03: no answer"], known) == ["backend-03: no answer"]
-    # Of the first lineage, a host's row has no name but its own.
-    assert promote.expected(apart, "", [NAME])[:2] == ["backend-01", "backend-02"]
+    silent = Finding("backend-03", "no answer")
+    assert walk.unexpected([behind, silent], known) == [silent]
+    assert promote.expected(apart, "", [NAME])[:2] == [("backend-01", ""), ("backend-02", "")]
 
 
 PEMS = [

@@ -215,7 +215,7 @@ class Fake:
 
     def give_tickets(self, outbox: Path) -> None:
         if self.why:
-            raise HostError(f"{self.name}: {self.why}")
+            raise HostError(self.why, host=self.name)
         self.given.append({path.name: path.read_bytes() for path in outbox.iterdir()})
 
 

@@ -82,7 +82,7 @@ def test_an_address_of_two_or_of_nobody_is_a_finding() -> None:
     assert vrrp.note(held) == (
         f"virtual addresses: {V4} on balancer and balancer-02; {V6} on nobody"
     )
-    assert vrrp.findings(held, []) == [
+    assert [str(each) for each in vrrp.findings(held, [])] == [
         f"{V4}: balancer and balancer-02 hold it at the same time",
         f"{V6}: no balancer holds it",
     ]

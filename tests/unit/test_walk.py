@@ -8,6 +8,7 @@ import pytest
 
 from certsync.model.answers import PastRun, Proven
 from certsync.model.errors import LaterError, RolloutError
+from certsync.model.finding import Finding
 from certsync.model.options import Balancer, Provider
 from certsync.model.report import Row
 from certsync.operator.commands.status import Status
@@ -33,8 +34,9 @@ def walked(*changed: Step, output: str = "", **failed: str) -> walk.Walked:
 
 def status(*findings: str, issue: PastRun | None = None, rows: tuple[Row, ...] = ()) -> Status:
     told = Proven(runs={"issue": issue}) if issue else Proven()
-    untold = [each for each in findings if each == UNTOLD]
-    return Status(fleet(2), list(rows), list(findings), [], untold, told, [], "here", [], "")
+    found = [Finding(host, text) for host, _, text in (each.partition(": ") for each in findings)]
+    untold = [each for each in found if str(each) == UNTOLD]
+    return Status(fleet(2), list(rows), found, [], untold, told, [], "here", [], "")
 
 
 def row(name: str, pool: str, *, proven: bool = True) -> Row:

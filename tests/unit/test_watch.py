@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from certsync.issuer.state import Lineage, Run, State
 from certsync.model.answers import NextRenewal, Proven
-from certsync.model.fleet import Wanted
+from certsync.model.fleet import Fleet, Wanted
 from certsync.model.options import KeyType, Renewal, Site
 from certsync.operator.rendering.timetable import moment_of
 from certsync.operator.watching import watch
@@ -26,6 +26,10 @@ def ran(ago: timedelta, exit_status: int = 0, error: str = "", verb: str = "rene
 def told(state: State, **more: object) -> Proven:
     """Return what the operator's side makes of what the issuer says."""
     return Proven.from_json({"state": state.to_json(), **more}, NAME)
+
+
+def findings(seen: Proven, of: Fleet, now: datetime) -> list[str]:
+    return [str(each) for each in watch.findings(seen, of, now)]
 
 
 @pytest.mark.parametrize(
@@ -59,14 +63,14 @@ def told(state: State, **more: object) -> Proven:
 )
 def test_runs_that_do_not_come_are_a_finding(hours: float, every: int, found: list[str]) -> None:
     state = ran(timedelta(hours=hours))
-    assert watch.findings(told(state), fleet(renewal=Renewal(every)), NOW) == found
+    assert findings(told(state), fleet(renewal=Renewal(every)), NOW) == found
 
 
 def test_a_fleet_just_deployed_need_not_have_renewed_yet() -> None:
     state = ran(timedelta(hours=1), verb="issue")
-    assert watch.findings(told(state), fleet(), NOW) == []
+    assert findings(told(state), fleet(), NOW) == []
     state = ran(timedelta(hours=5), verb="issue")
-    assert watch.findings(told(state), fleet(), NOW) == [
+    assert findings(told(state), fleet(), NOW) == [
         (
             "backend-01: no renewal run for over 3 hours, none has run yet: "
             "journalctl -t certsync there says why"
@@ -76,19 +80,19 @@ def test_a_fleet_just_deployed_need_not_have_renewed_yet() -> None:
 
 def test_a_run_that_failed_is_a_finding_and_one_put_off_is_none() -> None:
     state = ran(timedelta(hours=1), 1, "no answer")
-    assert watch.findings(told(state), fleet(), NOW) == [
-        "renewal run of 2026-11-21 11:00 UTC: no answer"
+    assert findings(told(state), fleet(), NOW) == [
+        "backend-01: renewal run of 2026-11-21 11:00 UTC: no answer"
     ]
     put_off = Run("renew", (NOW - timedelta(hours=1)).isoformat(), 75, "busy")
-    assert watch.findings(told(ran(timedelta(hours=20)).ended(put_off)), fleet(), NOW) == []
-    assert watch.findings(told(ran(timedelta(hours=30)).ended(put_off)), fleet(), NOW) == [
-        "renewal run of 2026-11-21 11:00 UTC: busy"
+    assert findings(told(ran(timedelta(hours=20)).ended(put_off)), fleet(), NOW) == []
+    assert findings(told(ran(timedelta(hours=30)).ended(put_off)), fleet(), NOW) == [
+        "backend-01: renewal run of 2026-11-21 11:00 UTC: busy"
     ]
 
 
 def test_a_run_noted_by_a_clock_that_was_ahead_hides_nothing() -> None:
     state = ran(timedelta(hours=5)).ended(Run("issue", (NOW + timedelta(days=9)).isoformat(), 0))
-    found = watch.findings(told(state), fleet(), NOW)
+    found = findings(told(state), fleet(), NOW)
     assert found[0] == (
         "backend-01: a run is noted for 2026-11-30 12:00 UTC: its clock is or was ahead"
     )

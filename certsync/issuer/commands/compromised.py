@@ -282,7 +282,7 @@ def _discard(fleet: Fleet, store: Store, tell: Tell) -> dict[str, str]:
         )
     for backend, answer in answers:
         if isinstance(answer, HostError):
-            holding[backend.name] = answer.message.removeprefix(f"{backend.name}: ")
+            holding[backend.name] = answer.why
         elif refused := [each["why"] for each in answer if not each["ok"]]:
             holding[backend.name] = OLDER if refused[0] == NO_SUCH_VERB else refused[0]
     for name, why in holding.items():

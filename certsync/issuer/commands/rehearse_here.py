@@ -153,7 +153,7 @@ def _carried(fleet: Fleet, files: dict[str, bytes]) -> list[Finding]:
     with replication.outbox(files, name) as outbox, replication.in_touch(fleet) as backends:
         replicas = [each for each in backends if not each.local]
         found = replication.each(lambda one: _tried(one, fleet, outbox), replicas)
-    return [Finding(backend.name, RECEIVED, _refusal(backend, each)) for backend, each in found]
+    return [Finding(backend.name, RECEIVED, _refusal(each)) for backend, each in found]
 
 
 def _tried(backend: Backend, fleet: Fleet, outbox: Path) -> Answer:
@@ -163,9 +163,9 @@ def _tried(backend: Backend, fleet: Fleet, outbox: Path) -> Answer:
     return backend.ask("try", fleet.lineage, NUMBER)
 
 
-def _refusal(backend: Backend, answer: Answer | HostError) -> str:
+def _refusal(answer: Answer | HostError) -> str:
     if isinstance(answer, HostError):
-        return answer.message.removeprefix(f"{backend.name}: ")
+        return answer.why
     if answer["why"] == replication.NO_SUCH_VERB:
         return f"{replication.OLDER}: deploy again"
     return "" if answer["ok"] else str(answer["why"])

@@ -144,7 +144,7 @@ class Rollout:
     def note(self, backend: Backend, answer: Answer | HostError) -> None:
         """Note a backend that cannot be reached, which has no vote, or that refuses."""
         if isinstance(answer, HostError):
-            why = answer.message.removeprefix(f"{backend.name}: ")
+            why = answer.why
             if isinstance(answer, UnreachableError):
                 self.unreached[backend.name] = why
             else:

@@ -96,7 +96,7 @@ class Sharing:
             found = replication.each(lambda one: one.give_tickets(outbox), among)
         for backend, error in found:
             if error is not None:
-                self.miss(backend.name, error.message.removeprefix(f"{backend.name}: "))
+                self.miss(backend.name, error.why)
         given = [backend.name for backend, error in found if error is None]
         if given:
             self.done.append(f"shared the session ticket keys with {', '.join(given)}")

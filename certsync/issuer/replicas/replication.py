@@ -98,7 +98,7 @@ class Backend:
                 return ""
             return conversation.ask(line, RECEIVE_SECONDS)
         except HostError as error:
-            raise HostError(f"{self.name}: {error.message}", error.hint) from None
+            raise HostError(error.why, error.hint, host=self.name) from None
 
     def _start(self) -> process.Conversation:
         if self.local:
@@ -112,7 +112,7 @@ class Backend:
             return self._unreached(done.stderr)
         words = process.printable(told) or done.last_words or str(done.status)
         return HostError(
-            f"{self.name}: no receiver answers: {words}", "run `certsync deploy` again"
+            f"no receiver answers: {words}", "run `certsync deploy` again", host=self.name
         )
 
     def standing(self, lineage: str) -> Standing:
@@ -138,14 +138,15 @@ class Backend:
         if "SSH host key" not in error.message:
             return error
         # Here it was pinned by a deploy, and not by somebody who connected by hand.
-        return UnreachableError(f"{error.message}: if it was reinstalled, `certsync deploy` again")
+        why = f"{error.why}: if it was reinstalled, `certsync deploy` again"
+        return UnreachableError(why, host=self.name)
 
     def unheard(self, error: HostError) -> Standing:
         """Return the standing of a backend that could not be asked."""
         return Standing(
             self.name,
             reached=False,
-            why=error.message.removeprefix(f"{self.name}: "),
+            why=error.why,
             refuses_key=isinstance(error, KeyRefusedError),
         )
 
@@ -167,8 +168,8 @@ class Backend:
         answer = self._answer(TICKETS)
         if not answer["ok"]:
             if answer["why"] == NO_SUCH_VERB:
-                raise HostError(f"{self.name}: {OLDER}", BRING_NEWER)
-            raise HostError(f"{self.name}: {answer['why']}")
+                raise HostError(OLDER, BRING_NEWER, host=self.name)
+            raise HostError(answer["why"], host=self.name)
 
     def _rsync(self, files: Sequence[Path], module: str) -> None:
         argv = [
@@ -181,9 +182,9 @@ class Backend:
         if done.status in RSYNC_LOST_CONNECTION:
             raise self._unreached(done.stderr)
         if UNKNOWN_MODULE in done.stderr:
-            raise HostError(f"{self.name}: {OLDER}", BRING_NEWER)
+            raise HostError(OLDER, BRING_NEWER, host=self.name)
         if done.status != 0:
-            raise HostError(f"{self.name}: rsync failed ({done.status}): {done.last_words}")
+            raise HostError(f"rsync failed ({done.status}): {done.last_words}", host=self.name)
 
     def finish(self) -> None:
         """Say that nobody is talked to any more, not in a conversation that begins just now."""

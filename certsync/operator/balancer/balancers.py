@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from certsync.model.errors import HostError
+from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet, Machine
 from certsync.operator.balancer import gate
 from certsync.operator.balancer.gate import FIRST, OTHERS, Gate
@@ -77,8 +78,8 @@ def configured(output: str) -> Gate:
     return gate.read("\n".join(_of(output, CONFIGURATION)))
 
 
-def untold(fleet: Fleet, answers: Mapping[str, Answer]) -> list[str]:
-    """Return, in words, who takes a balancer's traffic and is not told the client's address."""
+def untold(fleet: Fleet, answers: Mapping[str, Answer]) -> list[Finding]:
+    """Return who takes a balancer's traffic and is not told the client's address."""
     port = gate.proxy_port(fleet)
     if not port:
         return []
@@ -87,16 +88,17 @@ def untold(fleet: Fleet, answers: Mapping[str, Answer]) -> list[str]:
         taking = list(answer.gate.taking)
         missing = [name for name in taking if answer.gate.ports.get(name) != port]
         if missing and missing == taking:
-            found.append(
-                f"{balancer}: it tells no backend the client's address: no deploy has turned that "
-                f"on yet, or none of them answers it on port {port} ({WAY_OUT})"
+            text = (
+                "it tells no backend the client's address: no deploy has turned that on yet, or "
+                f"none of them answers it on port {port} ({WAY_OUT})"
             )
+            found.append(Finding(balancer, text))
             continue
-        found += [
-            f"{name}: {balancer} sends it connections without the client's address, because its "
-            f"port {port} did not answer {balancer} ({WAY_OUT})"
-            for name in missing
-        ]
+        text = (
+            f"{balancer} sends it connections without the client's address, because its port "
+            f"{port} did not answer {balancer} ({WAY_OUT})"
+        )
+        found += [Finding(name, text) for name in missing]
     return found
 
 

@@ -6,6 +6,7 @@ import ipaddress
 import zlib
 from collections.abc import Mapping, Sequence
 
+from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet, Machine
 
 HIGHEST = 250
@@ -79,7 +80,7 @@ def note(held: Mapping[str, Sequence[str]]) -> str:
     return f"virtual addresses: {'; '.join(told)}" if told else ""
 
 
-def findings(held: Mapping[str, Sequence[str]], unasked: Sequence[str]) -> list[str]:
+def findings(held: Mapping[str, Sequence[str]], unasked: Sequence[str]) -> list[Finding]:
     """Return which virtual addresses are nobody's, or more than one's; and which are apart.
 
     ``unasked`` are the balancers that could not be asked: one of them may have what the others
@@ -88,7 +89,7 @@ def findings(held: Mapping[str, Sequence[str]], unasked: Sequence[str]) -> list[
     found = []
     for address, names in held.items():
         if len(names) > 1:
-            found.append(f"{address}: {' and '.join(names)} hold it at the same time")
+            found.append(Finding(address, f"{' and '.join(names)} hold it at the same time"))
         elif not names and not unasked:
-            found.append(f"{address}: no balancer holds it")
+            found.append(Finding(address, "no balancer holds it"))
     return found

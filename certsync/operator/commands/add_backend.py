@@ -169,5 +169,5 @@ def _look(wanted: Joining, now: datetime) -> None:
             for each in one
         ]
     if stopping := [each for each in found if each.stops]:
-        told = "\n".join(each.text() for each in stopping)
+        told = "\n".join(each.full() for each in stopping)
         raise RefusedError(f"nothing was changed, neither on a host nor in {wanted.path}:\n{told}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from certsync.model.errors import HostError
+from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet, Machine
 from certsync.operator.fleet_file import read_fleet
 from certsync.operator.hosts import look, survey
@@ -25,23 +25,7 @@ CLOCK_SECONDS = 300
 """How far a host's clock may be from this machine's."""
 
 
-@dataclass(frozen=True)
-class OnlineFinding:
-    """Something a deploy would trip over, or a person should know."""
-
-    where: str
-    message: str
-    hint: str = ""
-    stops: bool = True
-
-    def text(self) -> str:
-        """Return it as a person reads it."""
-        kind = "" if self.stops else "note: "
-        hint = f"\n  hint: {self.hint}" if self.hint else ""
-        return f"{kind}{self.where}: {self.message}{hint}"
-
-
-def check_online(path: Path, now: datetime, tell: Callable[[str], None]) -> list[OnlineFinding]:
+def check_online(path: Path, now: datetime, tell: Callable[[str], None]) -> list[Finding]:
     """Return what is wrong on the hosts of a fleet file, and with its names' records.
 
     Raises:
@@ -57,38 +41,33 @@ def check_online(path: Path, now: datetime, tell: Callable[[str], None]) -> list
     return found + [each for one in fleet.lineages for each in of_names(one, answers)]
 
 
-def look_at(
-    fleet: Fleet, machine: Machine, now: datetime, adopt: Adopt = NOBODYS
-) -> list[OnlineFinding]:
+def look_at(fleet: Fleet, machine: Machine, now: datetime, adopt: Adopt = NOBODYS) -> list[Finding]:
     """Return what is wrong with a host, from a look at it now."""
     try:
         done = host.on(machine, fleet.known_hosts, survey.script())
     except HostError as error:
-        message = error.message.removeprefix(f"{machine.name}: ")
-        return [OnlineFinding(machine.name, message, error.hint)]
+        message = error.why
+        return [Finding(machine.name, message, error.hint)]
     seen = look.parse(done.stdout.splitlines())
     return of_host(fleet, machine, seen, now, adopt) + _of_shell(machine, done.noise)
 
 
-def _of_shell(machine: Machine, noise: str) -> list[OnlineFinding]:
+def _of_shell(machine: Machine, noise: str) -> list[Finding]:
     if not noise:
         return []
     said = printable(noise.splitlines()[0])
     message = f"its login shell prints something when a command is run ({said!r}); that is skipped"
-    return [OnlineFinding(machine.name, message, host.SHELL, stops=False)]
+    return [Finding(machine.name, message, host.SHELL, stops=False)]
 
 
 def of_host(
     fleet: Fleet, machine: Machine, seen: Surroundings, now: datetime, adopt: Adopt = NOBODYS
-) -> list[OnlineFinding]:
+) -> list[Finding]:
     """Return what is wrong with a host, from what was seen there."""
-    found = [
-        OnlineFinding(each.host, each.what, each.hint)
-        for each in look.objections(fleet, machine, seen, adopt)
-    ]
+    found = look.objections(fleet, machine, seen, adopt)
     if seen.os not in look.SUPPORTED | look.BY_READING:
         found.append(
-            OnlineFinding(
+            Finding(
                 machine.name,
                 f"it runs {' '.join(seen.os)}, which certsync does not know",
                 "Debian 12 or 13, Ubuntu 22.04, 24.04 or 26.04",
@@ -96,7 +75,7 @@ def of_host(
         )
     if seen.disk_mb is not None and seen.disk_mb < LEAST_DISK_MB:
         found.append(
-            OnlineFinding(
+            Finding(
                 machine.name,
                 f"its disk has {seen.disk_mb} MB left, and {LEAST_DISK_MB} are needed",
                 "make room: apt-get clean, journalctl --vacuum-size=100M, df -h",
@@ -106,21 +85,19 @@ def of_host(
     if abs(off) > CLOCK_SECONDS:
         side = "ahead of" if off > 0 else "behind"
         message = f"its clock is {abs(off) / 60:.0f} minutes {side} this machine's"
-        found.append(OnlineFinding(machine.name, message, "timedatectl set-ntp true"))
+        found.append(Finding(machine.name, message, "timedatectl set-ntp true"))
     if machine == fleet.issuer and not seen.python:
-        found.append(
-            OnlineFinding(machine.name, "the issuer has no python3", "apt install python3")
-        )
+        found.append(Finding(machine.name, "the issuer has no python3", "apt install python3"))
     return found + _of_limit(fleet, machine, seen)
 
 
-def _of_limit(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[OnlineFinding]:
+def _of_limit(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Finding]:
     ssh = {"OpenSSH", "SSH", "22", "ssh"} if machine.ssh_port == 22 else set()
     ssh |= {str(machine.ssh_port), f"{machine.ssh_port}/tcp"}
     if machine not in fleet.replicas or not ssh & set(seen.limited):
         return []
     return [
-        OnlineFinding(
+        Finding(
             machine.name,
             "UFW has a `limit` rule on SSH: pushes that come close together would be refused",
             f"let the issuer in before it: ufw insert 1 allow from "
@@ -129,12 +106,12 @@ def _of_limit(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Online
     ]
 
 
-def of_names(fleet: Fleet, answers: dict[str, dns.Found]) -> list[OnlineFinding]:
+def of_names(fleet: Fleet, answers: dict[str, dns.Found]) -> list[Finding]:
     """Return what is wrong with the names' records; a missing one is only told."""
     records = f"set: {'; '.join(dns.records(fleet))}"
     again = "run the same command again, and look at this machine's resolver if it says so again"
     return [
-        OnlineFinding(
+        Finding(
             "DNS",
             each.message,
             again if each.unknown else records if each.stops else "",

@@ -45,7 +45,7 @@ def leave(path: Path, done: list[Step]) -> None:
         walked = walk.taken(_request(path), fleet, token, done)
     if walked.failures:
         raise RolloutError(
-            f"certsync has not left every host: {'; '.join(walked.failures)}",
+            f"certsync has not left every host: {walked.why}",
             "run the same command again when this is fixed",
         )
     console.result(STAYS)

@@ -25,7 +25,6 @@ from certsync.model.errors import (
 )
 from certsync.model.fleet import Fleet, Machine
 from certsync.operator.change import Change
-from certsync.operator.commands.status import row_name
 from certsync.operator.deployment import operations, walk
 from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
 from certsync.operator.deployment.request import KEPT, DeployRequest, Options
@@ -166,7 +165,7 @@ def _lock_old(stack: ExitStack, wanted: Succession) -> str:
     try:
         return stack.enter_context(fleet_lock.held(wanted.before, "promote"))
     except UnreachableError as error:
-        raise HostError(error.message, _if_dead(wanted, error.hint)) from None
+        raise HostError(error.why, _if_dead(wanted, error.hint), host=error.host) from None
 
 
 def _if_dead(wanted: Succession, hint: str) -> str:
@@ -187,7 +186,7 @@ def _refuse_half(wanted: Succession, walked: walk.Walked) -> None:
         needed.add(wanted.old.name)
     if broken & needed:
         raise RolloutError(
-            f"{wanted.fleet.issuer_name} has not taken over yet: {'; '.join(walked.failures)}",
+            f"{wanted.fleet.issuer_name} has not taken over yet: {walked.why}",
             "run the same command again when this is fixed",
         )
 
@@ -295,7 +294,7 @@ def _who_is_issuer(wanted: Succession) -> Machine:
         marked = host.on(old, fleet.known_hosts, MARKED).stdout.strip()
         working = host.on(old, fleet.known_hosts, f"{paths.CERTSYNC} --version").status == 0
     except UnreachableError as error:
-        raise HostError(error.message, _if_dead(wanted, error.hint)) from None
+        raise HostError(error.why, _if_dead(wanted, error.hint), host=error.host) from None
     # One that has taken over half of the role knows the fleet as well.
     follows = not (marked and working) and _is_marked(fleet.issuer, fleet)
     return fleet.issuer if follows else old
@@ -373,8 +372,8 @@ def of_order(name: str, lineage: str) -> str:
     )
 
 
-def expected(fleet: Fleet, dead: str, anew: Sequence[str]) -> list[str]:
-    """Return the rows of the table at the end whose findings are known, by their names.
+def expected(fleet: Fleet, dead: str, anew: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the hosts whose findings at the end are known, with a lineage besides the first.
 
     They are those of an issuer that is dead, and of lineages that are to be ordered anew.
     """
@@ -383,7 +382,8 @@ def expected(fleet: Fleet, dead: str, anew: Sequence[str]) -> list[str]:
         hosts = [dead] if dead else []
         if each.lineage in anew:
             hosts += [*(machine.name for machine in each.holders), *fleet.public_addresses]
-        found += [row_name(name, each.lineage, fleet) for name in hosts]
+        other = "" if each.lineage == fleet.lineage else each.lineage
+        found += [(name, other) for name in hosts]
     return found
 
 

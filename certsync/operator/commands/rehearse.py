@@ -71,8 +71,9 @@ def _on_issuer(fleet: Fleet, directory: str, token: str) -> list[Finding]:
         return [Finding.from_json(each) for each in json.loads(done.stdout)["findings"]]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise HostError(
-            f"{fleet.issuer_name}: the rehearsal ended early: {done.last_words}",
+            f"the rehearsal ended early: {done.last_words}",
             "is the certsync there of this version? `certsync deploy FLEET` brings it",
+            host=fleet.issuer_name,
         ) from None
 
 
@@ -91,7 +92,7 @@ def _on_balancer(
         text = templates.haproxy(fleet, machine, decided, roots_sum=roots_sum)
         done = host.on(machine, fleet.known_hosts, TRY_CONFIGURATION, input=text)
     except HostError as error:
-        return Finding(machine.name, CONFIGURATION, error.message.removeprefix(f"{machine.name}: "))
+        return Finding(machine.name, CONFIGURATION, error.why)
     why = (done.last_words or f"haproxy ended with {done.status}") if done.status else ""
     return Finding(machine.name, CONFIGURATION, why)
 
@@ -99,5 +100,5 @@ def _on_balancer(
 def _gate(fleet: Fleet, machine: Machine) -> Gate:
     done = host.on(machine, fleet.known_hosts, "cat /etc/haproxy/haproxy.cfg")
     if done.status != 0:
-        raise HostError(f"{machine.name}: {done.last_words}")
+        raise HostError(done.last_words, host=machine.name)
     return gate.read(done.stdout)

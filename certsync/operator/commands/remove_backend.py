@@ -174,16 +174,14 @@ def remove_backend(
         walked = walk.taken(wanted.request, wanted.fleet, token, done)
         has_left = not walked.failures or _are_only_keys_left(wanted.fleet, walked.outcome)
         if not has_left:
-            raise RolloutError(
-                f"{name} is not removed yet: {'; '.join(walked.failures)}", _how_to_go_on(wanted)
-            )
+            raise RolloutError(f"{name} is not removed yet: {walked.why}", _how_to_go_on(wanted))
         if wanted.machine and wanted.named:
             step, file = wanted.file()
             write(path, file.after)
             console.tell(f"took {name} out of {path}")
             done.append(step)
         if walked.failures:
-            raise RolloutError(*_of_keys_left(wanted, walked.failures))
+            raise RolloutError(*_of_keys_left(wanted, walked.why))
     _tell_of_the_key(wanted)
     walk.conclude(wanted.fleet, walked, walk.settled(path, now))
 
@@ -203,7 +201,7 @@ def _are_only_keys_left(fleet: Fleet, outcome: Outcome) -> bool:
     return not outcome.unreached and outcome.failed == {fleet.issuer_name: operations.REPLACE_KEYS}
 
 
-def _of_keys_left(wanted: Leaving, failures: Sequence[str]) -> tuple[str, str]:
+def _of_keys_left(wanted: Leaving, why: str) -> tuple[str, str]:
     """Return what to tell when it is out of the fleet, and its keys are not replaced.
 
     Were it in the fleet file still, the next deploy would bring it back.
@@ -211,7 +209,7 @@ def _of_keys_left(wanted: Leaving, failures: Sequence[str]) -> tuple[str, str]:
     path = shlex.quote(str(wanted.path))
     again = f"certsync remove-backend {path} {wanted.name} --gone --compromised"
     return (
-        f"{wanted.name} has left; its keys are not all replaced yet: {'; '.join(failures)}",
+        f"{wanted.name} has left; its keys are not all replaced yet: {why}",
         f"the hourly run goes on by itself once it can, and so does {again}",
     )
 
@@ -297,8 +295,9 @@ def _refuse_what_is_said_of(wanted: Leaving, machine: Machine) -> None:
             return
         hint = error.hint if error.hint.endswith("?") or not error.hint else f"{error.hint}."
         raise HostError(
-            error.message,
+            error.why,
             f"{hint} If it is gone for good, add --gone: its key then stays on it".lstrip(),
+            host=error.host,
         ) from None
     if asked.status != 0:
         if wanted.options.gone:
@@ -336,9 +335,10 @@ def _refuse_the_last(wanted: Leaving) -> None:
     for pools in balancers.pools(fleet).values():
         if isinstance(pools, HostError):
             raise HostError(
-                f"{pools.message}; it would send {wanted.name} connections still, so nothing was "
+                f"{pools.why}; it would send {wanted.name} connections still, so nothing was "
                 "changed",
                 pools.hint,
+                host=pools.host,
             )
         asked.append(pools)
     refuse_the_last(wanted, proofs, asked)

@@ -13,6 +13,7 @@ from typing import Any
 from certsync.model import report
 from certsync.model.answers import Origin, Proven
 from certsync.model.errors import HostError
+from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet
 from certsync.model.options import Provider
 from certsync.model.proof import Proof, Served, Unreachable, Verdict, judge
@@ -41,13 +42,13 @@ class Status:
 
     fleet: Fleet
     rows: list[Row]
-    findings: list[str]
-    """In words; empty: all in sync."""
+    findings: list[Finding]
+    """Empty: all in sync."""
 
-    past: list[str]
+    past: list[Finding]
     """Those of the findings that say how earlier runs ended, which no other run can change."""
 
-    untold: list[str]
+    untold: list[Finding]
     """Those that say who is not told the client's address, which only a deploy changes."""
 
     proven: Proven
@@ -86,7 +87,7 @@ class Status:
             "seen_from": self.seen_from,
             "publicly_trusted": self.fleet.authority.publicly_trusted,
             "rows": [row.to_json() for row in self.rows],
-            "findings": self.findings,
+            "findings": [str(each) for each in self.findings],
             "state": self.proven.state,
             "renewal": self.renewal,
             "notes": self.notes,
@@ -136,12 +137,7 @@ def _of_another(
     through, notes = _through(fleet, proofs, shown, now)
     rows = [report.row(each, pools.get(each.name, "-"), now) for each in proofs]
     rows += [report.row(each, "-", now) for each in through]
-    return [replace(row, name=f"{row.name} {fleet.lineage}") for row in rows], notes
-
-
-def row_name(host: str, lineage: str, fleet: Fleet) -> str:
-    """Return what a host's row of a lineage is called: by its name alone if that is the first."""
-    return host if lineage == fleet.lineage else f"{host} {lineage}"
+    return [replace(row, lineage=fleet.lineage) for row in rows], notes
 
 
 def _of_other_file(path: Path, origin: Origin | None) -> list[str]:
@@ -172,12 +168,12 @@ def _from_here(fleet: Fleet, now: datetime) -> list[Proof]:
     ]
 
 
-def _answer(fleet: Fleet) -> tuple[Proven | None, list[str]]:
+def _answer(fleet: Fleet) -> tuple[Proven | None, list[Finding]]:
     """Return what the issuer says, or nothing and why."""
     try:
         return issuer_side.proven(fleet, fleet.issuer), []
     except HostError as error:
-        return None, [error.message]
+        return None, [Finding(error.host, error.why)]
 
 
 def _shown(fleet: Fleet, pool: Executor) -> Shown:
@@ -238,7 +234,7 @@ def _is_cut_off(fleet: Fleet, address: str) -> bool:
     return cut_off.is_cut_off(address, proving.TLS_PORT, fleet.lineage, path)
 
 
-def _virtual(fleet: Fleet, asked: Asked) -> tuple[list[str], list[str]]:
+def _virtual(fleet: Fleet, asked: Asked) -> tuple[list[str], list[Finding]]:
     """Return the note of who has the virtual addresses, and what is wrong with that."""
     seen = {name: each.addresses for name, each in asked.items() if isinstance(each, Answer)}
     held = vrrp.holders(fleet, seen)
@@ -246,9 +242,11 @@ def _virtual(fleet: Fleet, asked: Asked) -> tuple[list[str], list[str]]:
     return [line for line in [vrrp.note(held)] if line], vrrp.findings(held, unasked)
 
 
-def _pools(fleet: Fleet, asked: Asked) -> tuple[dict[str, str], list[str]]:
+def _pools(fleet: Fleet, asked: Asked) -> tuple[dict[str, str], list[Finding]]:
     """Return each backend's word by all balancers together, and who could not be asked."""
-    unasked = [each.message for each in asked.values() if isinstance(each, HostError)]
+    unasked = [
+        Finding(name, each.why) for name, each in asked.items() if isinstance(each, HostError)
+    ]
     heard = {name: each.members for name, each in asked.items() if isinstance(each, Answer)}
     words = {}
     for machine in fleet.backends:
@@ -258,13 +256,13 @@ def _pools(fleet: Fleet, asked: Asked) -> tuple[dict[str, str], list[str]]:
     return words, unasked
 
 
-def _findings(fleet: Fleet, rows: list[Row]) -> list[str]:
+def _findings(fleet: Fleet, rows: list[Row]) -> list[Finding]:
     found = []
     for row in rows:
         if row.good:
             continue
         if row.pool not in ("yes", "-", "") and fleet.passthrough and not row.finding:
-            found.append(f"{row.name}: not in the pool: {row.pool}")
+            found.append(Finding(row.host, f"not in the pool: {row.pool}", lineage=row.lineage))
         elif row.finding:
-            found.append(f"{row.name}: {row.finding}")
+            found.append(Finding(row.host, row.finding, lineage=row.lineage))
     return found

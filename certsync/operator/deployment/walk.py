@@ -12,6 +12,7 @@ from time import monotonic, sleep
 
 from certsync.model.answers import PastRun
 from certsync.model.errors import CertsyncError, HostError, LaterError, RefusedError, RolloutError
+from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet
 from certsync.model.options import Provider
 from certsync.operator.commands import status
@@ -46,12 +47,18 @@ class Walked:
     outcome: Outcome
 
     @property
-    def failures(self) -> list[str]:
-        """Return what failed where, in words."""
-        failed = [f"{name}: {_why(self.run, name)}" for name in self.outcome.unreached]
+    def failures(self) -> list[Finding]:
+        """Return what failed where."""
+        failed = [Finding(name, _why(self.run, name)) for name in self.outcome.unreached]
         return failed + [
-            f"{name}: {what}: {_why(self.run, name)}" for name, what in self.outcome.failed.items()
+            Finding(name, f"{what}: {_why(self.run, name)}")
+            for name, what in self.outcome.failed.items()
         ]
+
+    @property
+    def why(self) -> str:
+        """What failed where, in words."""
+        return "; ".join(map(str, self.failures))
 
     @property
     def hints(self) -> list[str]:
@@ -95,7 +102,7 @@ def announced(asked: DeployRequest, fleet: Fleet, absent: Sequence[str] = ()) ->
         raise HostError(f"not reached over SSH: {', '.join(outcome.unreached)}")
     if outcome.failed:
         walked = Walked(run, outcome)
-        raise HostError("; ".join(walked.failures), "; ".join(dict.fromkeys(walked.hints)))
+        raise HostError(walked.why, "; ".join(dict.fromkeys(walked.hints)))
     return found
 
 
@@ -174,13 +181,14 @@ def conclude(
     fleet: Fleet,
     walked: Walked,
     shown: Status,
-    expected: Collection[str] = (),
+    expected: Collection[tuple[str, str]] = (),
     *,
     whole: bool = False,
 ) -> None:
     """Show the table, and tell what failed or is not as it should be.
 
-    ``expected`` are rows of the table whose findings are known, and no failure of this walk.
+    ``expected`` are hosts, with a lineage besides the first one, whose findings are known and no
+    failure of this walk.
     ``whole``: all that the fleet file says was to be done, and not one change of it.
 
     Raises:
@@ -195,24 +203,24 @@ def conclude(
         raise LaterError(noted.error, noted.hint)
     others = [*shown.past, *([] if whole else shown.untold)]
     for text in others:
-        console.warn(text)
+        console.warn(str(text))
     wrong = [*walked.failures, *(each for each in shown.findings if each not in others)]
     lacking = _not_ordered(fleet, walked.outcome, shown)
     if lacking and lacking.exit == LaterError.exit_status:
         # What a lineage without a certificate looks like in the table follows from that.
-        raise LaterError("; ".join([lacking.error, *wrong]), lacking.hint)
+        raise LaterError("; ".join([lacking.error, *map(str, wrong)]), lacking.hint)
     if lacking:
-        wrong.append(f"{fleet.issuer_name}: {lacking.error}")
+        wrong.append(Finding(fleet.issuer_name, lacking.error))
     if unexpected(wrong, expected):
         own = [each.hint for each in (noted, lacking) if each] + walked.hints
         particular = "; ".join(dict.fromkeys(hint for hint in own if hint))
         general = IN_SERVICE if _in_service(fleet, shown) else AGAIN
-        raise RolloutError("; ".join(wrong), particular or general)
+        raise RolloutError("; ".join(map(str, wrong)), particular or general)
 
 
-def unexpected(wrong: Sequence[str], expected: Collection[str]) -> list[str]:
-    """Return what is wrong with anything but the rows that are known to be."""
-    return [each for each in wrong if each.partition(": ")[0] not in expected]
+def unexpected(wrong: Sequence[Finding], expected: Collection[tuple[str, str]]) -> list[Finding]:
+    """Return what is wrong with anything but what is known to be."""
+    return [each for each in wrong if each.about not in expected]
 
 
 def _in_service(fleet: Fleet, shown: Status) -> bool:

@@ -68,8 +68,9 @@ def _answer(issuer: Machine, child: process.Child) -> dict[str, Any]:
         ended, stdout=answer, stderr=errors.text if errors else frame.unmarked(ended.stderr)
     )
     raise HostError(
-        f"{issuer.name}: the fleet lock cannot be taken: {said.last_words or 'no answer'}",
+        f"the fleet lock cannot be taken: {said.last_words or 'no answer'}",
         "the issuer needs python3, and its SSH user root's rights",
+        host=issuer.name,
     )
 
 

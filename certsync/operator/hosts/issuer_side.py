@@ -27,8 +27,9 @@ def proven(fleet: Fleet, issuer: Machine) -> Proven:
         return Proven.from_json(json.loads(done.stdout), fleet.lineage)
     except (ValueError, RecursionError):
         raise HostError(
-            f"{issuer.name}: certsync does not answer there: {done.last_words}",
+            f"certsync does not answer there: {done.last_words}",
             "run `certsync deploy` with the same fleet file",
+            host=issuer.name,
         ) from None
 
 
@@ -41,13 +42,14 @@ def rendered(fleet: Fleet, issuer: Machine) -> Fleet:
     done = host.on(issuer, fleet.known_hosts, f"cat {ISSUER.fleet_file}")
     if done.status != 0:
         raise HostError(
-            f"{issuer.name}: this fleet has not been deployed: {done.last_words}",
+            f"this fleet has not been deployed: {done.last_words}",
             "deploy it first: certsync deploy FLEET",
+            host=issuer.name,
         )
     try:
         return Fleet.from_json(done.stdout)
     except StoreError as error:
-        raise HostError(f"{issuer.name}: {error.message}", error.hint) from None
+        raise HostError(error.message, error.hint, host=issuer.name) from None
 
 
 def refuse_what_is_not_deployed(wanted: Fleet, issuer: Machine, changing: tuple[str, ...]) -> None:
@@ -85,7 +87,8 @@ def forgotten(wanted: Fleet, deployed: Fleet) -> dict[str, Machine]:
             rules.port(each.ssh_port)
     except (ValueError, TypeError, AttributeError) as error:
         raise HostError(
-            f"{wanted.issuer_name}: /etc/certsync/fleet.json has a machine that cannot be: {error}"
+            f"/etc/certsync/fleet.json has a machine that cannot be: {error}",
+            host=wanted.issuer_name,
         ) from None
     return {each.name: each for each in found}
 

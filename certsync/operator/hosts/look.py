@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.options import Provider, Stickiness
 
@@ -127,18 +128,9 @@ class Adopt:
     haproxy: bool = False
 
 
-@dataclass(frozen=True)
-class Objection:
-    """Why a host must not be deployed to."""
-
-    host: str
-    what: str
-    hint: str = field(default="")
-
-
 def objections(
     fleet: Fleet, machine: Machine, seen: Surroundings, adopt: Adopt, *, promoting: bool = False
-) -> list[Objection]:
+) -> list[Finding]:
     """Return why this host is somebody else's, or not fit; empty: go on.
 
     ``promoting``: one that has been the issuer is about to be it no more.
@@ -152,17 +144,17 @@ def objections(
     return found + _of_issuer(fleet, machine, seen, promoting=promoting)
 
 
-def _of_system(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Objection]:
+def _of_system(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Finding]:
     """Return what a release's own packages are too old for."""
     if seen.os != OLDEST_UBUNTU:
         return []
     hint = "use Ubuntu 24.04, Debian 12 or a later one"
     if machine in fleet.backends and fleet.others:
         why = "its nginx (1.18) cannot refuse a name of no certificate (1.19.4): one lineage only"
-        return [Objection(machine.name, why, f"{hint}, or take [lineages] out of the fleet file")]
+        return [Finding(machine.name, why, f"{hint}, or take [lineages] out of the fleet file")]
     if machine in fleet.balancers and fleet.balancer.virtual_addresses and seen.ufw:
         why = "its UFW (0.36.1) has no rules for VRRP (0.36.2), and balancers would not hear others"
-        return [Objection(machine.name, why, f"{hint}, or remove ufw and use another firewall")]
+        return [Finding(machine.name, why, f"{hint}, or remove ufw and use another firewall")]
     return []
 
 
@@ -184,7 +176,7 @@ def ports(fleet: Fleet, machine: Machine) -> dict[int, str]:
     return needed
 
 
-def _of_ports(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Objection]:
+def _of_ports(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Finding]:
     allowed = "nginx" if machine in fleet.backends else "haproxy"
     needed = ports(fleet, machine)
     programs: dict[tuple[str, int, str], list[int]] = {}
@@ -194,7 +186,7 @@ def _of_ports(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Object
                 each.port
             )
     return [
-        Objection(
+        Finding(
             machine.name,
             f"port {' and '.join(str(port) for port in sorted(set(taken)))} is held by "
             f"{'an unknown program' if program == '?' else f'{program} (process {process})'}",
@@ -214,9 +206,9 @@ def foreign_sites(fleet: Fleet, seen: Surroundings) -> list[str]:
     return [path for origin, path in seen.nginx_sites if origin == "foreign"]
 
 
-def _of_nginx(fleet: Fleet, machine: Machine, seen: Surroundings, adopt: Adopt) -> list[Objection]:
+def _of_nginx(fleet: Fleet, machine: Machine, seen: Surroundings, adopt: Adopt) -> list[Finding]:
     return [
-        Objection(
+        Finding(
             machine.name,
             f"{path} is an nginx site that certsync did not write",
             'keep it with site.kind = "unmanaged", or have it put aside with --adopt-nginx',
@@ -226,11 +218,11 @@ def _of_nginx(fleet: Fleet, machine: Machine, seen: Surroundings, adopt: Adopt) 
     ]
 
 
-def _of_haproxy(machine: Machine, seen: Surroundings, adopt: Adopt) -> list[Objection]:
+def _of_haproxy(machine: Machine, seen: Surroundings, adopt: Adopt) -> list[Finding]:
     if seen.haproxy != "foreign" or adopt.haproxy:
         return []
     return [
-        Objection(
+        Finding(
             machine.name,
             "/etc/haproxy/haproxy.cfg is neither the distribution's nor certsync's",
             "have it put aside, a dated copy kept, with --adopt-haproxy",
@@ -238,11 +230,11 @@ def _of_haproxy(machine: Machine, seen: Surroundings, adopt: Adopt) -> list[Obje
     ]
 
 
-def _of_keepalived(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Objection]:
+def _of_keepalived(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Finding]:
     if seen.keepalived != "foreign" or not fleet.balancer.virtual_addresses:
         return []
     return [
-        Objection(
+        Finding(
             machine.name,
             "/etc/keepalived/keepalived.conf is not certsync's",
             "move it away, or leave it to it and take balancer.virtual_addresses out of the fleet "
@@ -253,11 +245,11 @@ def _of_keepalived(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[O
 
 def _of_issuer(
     fleet: Fleet, machine: Machine, seen: Surroundings, *, promoting: bool
-) -> list[Objection]:
+) -> list[Finding]:
     found = []
     if seen.issuer and machine.name != fleet.issuer_name and not promoting:
         found.append(
-            Objection(
+            Finding(
                 machine.name,
                 f"it is this fleet's issuer, and the fleet file names {fleet.issuer_name}",
                 "pull the newer fleet file, or have the other one take over: "
@@ -272,7 +264,7 @@ def _of_issuer(
     # One that takes over may know who was there when it began to; the old one was asked.
     if gone and machine.name == fleet.issuer_name and not promoting:
         found.append(
-            Objection(
+            Finding(
                 machine.name,
                 f"the issuer knows {', '.join(gone)}, and the fleet file does not",
                 "pull the newer fleet file, or " + _how_it_leaves(fleet, gone, seen),
@@ -281,7 +273,7 @@ def _of_issuer(
     if machine.name == fleet.issuer_name and seen.python and seen.python < OLDEST_PYTHON:
         version = ".".join(str(part) for part in seen.python)
         found.append(
-            Objection(machine.name, f"the issuer has Python {version}", "it needs 3.10 or newer")
+            Finding(machine.name, f"the issuer has Python {version}", "it needs 3.10 or newer")
         )
     return found
 
@@ -298,11 +290,6 @@ def _how_it_leaves(fleet: Fleet, gone: Sequence[str], seen: Surroundings) -> str
     return "take it out with `certsync remove-backend`"
 
 
-def describe(found: Sequence[Objection]) -> str:
+def describe(found: Sequence[Finding]) -> str:
     """Return the objections as lines, each with its hint."""
-    lines = []
-    for each in found:
-        lines.append(f"{each.host}: {each.what}")
-        if each.hint:
-            lines.append(f"  hint: {each.hint}")
-    return "\n".join(lines)
+    return "\n".join(each.full() for each in found)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from certsync.model.answers import NextRenewal, PastRun, Proven
+from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet
 
 OVERDUE = 3
@@ -21,8 +22,8 @@ SHOWN = 5
 """Runs of the history that a person is shown."""
 
 
-def findings(told: Proven, fleet: Fleet, now: datetime) -> list[str]:
-    """Return what is wrong with the renewal runs, in words; empty: they run, and end well."""
+def findings(told: Proven, fleet: Fleet, now: datetime) -> list[Finding]:
+    """Return what is wrong with the renewal runs; empty: they run, and end well."""
     runs = told.runs
     found = []
     last = runs.get("renew")
@@ -32,19 +33,18 @@ def findings(told: Proven, fleet: Fleet, now: datetime) -> list[str]:
     newest = max((at for at in moments if at <= now + AHEAD), default=None)
     if future := [at for at in moments if at > now + AHEAD]:
         found.append(
-            f"{fleet.issuer_name}: a run is noted for {max(future):%Y-%m-%d %H:%M} UTC: "
-            "its clock is or was ahead"
+            f"a run is noted for {max(future):%Y-%m-%d %H:%M} UTC: its clock is or was ahead"
         )
     limit = timedelta(hours=max(OVERDUE, OVERDUE * fleet.renewal.every_hours))
     if newest is not None and now - newest > limit:
         what = f"the last one was {age(now - newest)} ago" if last else "none has run yet"
         found.append(
-            f"{fleet.issuer_name}: no renewal run for over {limit / timedelta(hours=1):.0f} hours, "
+            f"no renewal run for over {limit / timedelta(hours=1):.0f} hours, "
             f"{what}: journalctl -t certsync there says why"
         )
     if last and _counts(last, told.last_success, now):
         found.append(f"renewal run of {_short(last.at)} UTC: {last.error}")
-    return found
+    return [Finding(fleet.issuer_name, text) for text in found]
 
 
 def _counts(last: PastRun, last_success: datetime | None, now: datetime) -> bool:
