@@ -111,6 +111,12 @@ class Unfit(Refused):
     code = "content"
 
 
+class Unknown(Refused):
+    """What is asked for is nothing that this version does."""
+
+    code = "unknown"
+
+
 def archive(name: str) -> Path:
     """Return the folder of all generations of a lineage."""
     return HOME / "archive" / name
@@ -789,7 +795,7 @@ def answer(line: str) -> dict:
     verb, name = words[0], words[1] if len(words) > 1 else ""
     number = words[2] if len(words) > 2 else PLACEHOLDER
     if verb not in FROM_INPUT or len(words) > 3:
-        raise Refused("no such verb")
+        raise Unknown("no such verb")
     if not NAME.fullmatch(name) or ".." in name or not NUMBER.fullmatch(number):
         raise Refused("no such name or number")
     return FROM_INPUT[verb](name, number)

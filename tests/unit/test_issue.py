@@ -16,6 +16,7 @@ from certsync.issuer.ca import issuance
 from certsync.issuer.ca.issuance import Issued, Request
 from certsync.issuer.commands import issue
 from certsync.issuer.replicas import replication
+from certsync.issuer.replicas.answer import Answer
 from certsync.issuer.replicas.replication import Backend
 from certsync.issuer.store import Store
 from certsync.model.certificate import parse_chain
@@ -33,18 +34,18 @@ from tests.unit.test_receiver import make_pair
 from tests.unit.test_registration import lay
 
 DAY = timedelta(days=1)
-UNFIT = {"ok": False, "why": "no client would take it", "of_content": True}
-FULL = {"ok": False, "why": "No space left on device", "of_content": False}
+UNFIT = Answer(ok=False, why="no client would take it", of_content=True)
+FULL = Answer(ok=False, why="No space left on device")
 
 
 class Receiver(Backend):
     """The issuer's own receiver, with one answer."""
 
-    def __init__(self, answer: dict[str, Any]) -> None:
+    def __init__(self, answer: Answer) -> None:
         super().__init__(machine("backend-01", 11), local=True)
         self.answer = answer
 
-    def ask(self, *_: object) -> dict[str, Any]:
+    def ask(self, *_: object) -> Answer:
         """Return the answer."""
         return self.answer
 
@@ -62,11 +63,11 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setattr(
         issue, "free_number", lambda _, one, __: 1 + max(one.numbers(NAME), default=0)
     )
-    answers(monkeypatch, {"ok": True})
+    answers(monkeypatch, Answer(ok=True))
     return store
 
 
-def answers(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]) -> None:
+def answers(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> None:
     """Let the issuer's receiver give this answer to everything."""
 
     @contextmanager
@@ -127,7 +128,7 @@ def test_what_the_issuers_own_receiver_refuses_counts_as_a_failed_order(
     assert (store.target(NAME), tries(store)) == (None, 1)
     with pytest.raises(CertsyncError, match="it is tried again after 2026-11-22"):
         unattended(store, NOW + timedelta(hours=1))
-    answers(monkeypatch, {"ok": True})
+    answers(monkeypatch, Answer(ok=True))
     assert unattended(store, NOW + DAY) == 2
     assert (store.target(NAME), tries(store), len(asked)) == (2, 0, 2)
 

@@ -11,6 +11,7 @@ import pytest
 
 from certsync.issuer.commands import tickets
 from certsync.issuer.replicas import replication
+from certsync.issuer.replicas.answer import parsed
 from certsync.issuer.replicas.replication import Backend
 from certsync.model import paths
 from certsync.model.errors import HostError, UnreachableError
@@ -89,12 +90,28 @@ def test_a_replicas_words_are_told_in_one_printable_line() -> None:
     [('"content"', True), ('"host"', False), ("null", False), ("[]", False)],
 )
 def test_only_a_refusal_that_says_so_is_of_the_content(code: str, of_content: bool) -> None:
-    answer = replication.parsed(f'{{"ok": false, "why": "no", "code": {code}}}')
+    answer = parsed(f'{{"ok": false, "why": "no", "code": {code}}}')
     assert answer is not None
-    assert answer["of_content"] is of_content
-    older = replication.parsed('{"ok": false, "why": "no"}')
+    assert answer.of_content is of_content
+    older = parsed('{"ok": false, "why": "no"}')
     assert older is not None
-    assert older["of_content"] is False
+    assert older.of_content is False
+
+
+@pytest.mark.parametrize(
+    ("refusal", "is_older"),
+    [
+        ('"why": "no such verb", "code": "unknown"', True),
+        ('"why": "I do not know that", "code": "unknown"', True),
+        ('"why": "no such verb", "code": "host"', True),
+        ('"why": "no such verb"', True),
+        ('"why": "no such verb here", "code": "host"', False),
+    ],
+)
+def test_a_receiver_that_does_not_know_a_verb_is_an_older_one(refusal: str, is_older: bool) -> None:
+    answer = parsed(f'{{"ok": false, {refusal}}}')
+    assert answer is not None
+    assert answer.is_older is is_older
 
 
 def test_what_a_receiver_tells_is_its_standing() -> None:
@@ -133,7 +150,7 @@ def test_the_issuers_own_receiver_is_asked_without_ssh() -> None:
 def test_a_receiver_whose_patience_has_ended_is_started_again_once() -> None:
     one = says(GOOD, "", GOOD)
     one.ask("check", NAME, 1)
-    assert one.ask("activate", NAME, 1)["ok"]
+    assert one.ask("activate", NAME, 1).ok
     assert [each.asked[-1] for each in Fake.started] == [f"activate {NAME} 0001"] * 2
     assert Fake.started[0].over
     one = says(GOOD, "", "")

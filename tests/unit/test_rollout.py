@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from certsync.issuer.commands.replicate import Rollout
+from certsync.issuer.replicas.answer import Answer
 from certsync.issuer.replicas.replication import Backend
 from certsync.issuer.replicas.rollout import Plan, Refusal, Standing, plan, veto
 from certsync.issuer.schedule import last_chance
@@ -129,17 +130,17 @@ def test_where_nothing_is_live_most_backends_stop_nothing_but_the_issuer_does() 
 class Answering(Backend):
     """A backend that has another generation live, or says no."""
 
-    def __init__(self, name: str, answer: dict[str, Any]) -> None:
+    def __init__(self, name: str, answer: Answer) -> None:
         super().__init__(machine(name, 11), local=False)
         self.answer = answer
 
-    def ask(self, *_: object) -> dict[str, Any]:
+    def ask(self, *_: object) -> Answer:
         return self.answer
 
 
-BEFORE = {"ok": True, "current": "0002", "before": "0001"}
-SAME = {"ok": True, "current": "0002", "before": "0002"}
-NO = {"ok": False, "why": "no", "of_content": True}
+BEFORE = Answer(ok=True, current="0002", before="0001")
+SAME = Answer(ok=True, current="0002", before="0002")
+NO = Answer(ok=False, why="no", of_content=True)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ NO = {"ok": False, "why": "no", "of_content": True}
     ],
 )
 def test_two_generations_are_served_side_by_side_where_more_than_one_backend_changed(
-    answers: list[dict[str, Any]], changed: int, mixed: bool
+    answers: list[Answer], changed: int, mixed: bool
 ) -> None:
     backends = [Answering(f"backend-0{n}", answer) for n, answer in enumerate(answers)]
     run = Rollout(fleet(), Plan(2, (), (), {}), cast("list[Backend]", backends), lambda _: None)

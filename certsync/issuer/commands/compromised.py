@@ -17,7 +17,7 @@ from certsync.issuer.commands.replicate import Outcome
 from certsync.issuer.compromise import Exposed, Mark, Marks
 from certsync.issuer.each_lineage import each_lineage
 from certsync.issuer.replicas import replication
-from certsync.issuer.replicas.replication import BRING_NEWER, NO_SUCH_VERB, OLDER
+from certsync.issuer.replicas.replication import BRING_NEWER, OLDER
 from certsync.issuer.steps import ISSUANCE, ROLLOUT, Step
 from certsync.issuer.store import Store
 from certsync.model.errors import CertsyncError, FencedError, HostError, RolloutError, StoreError
@@ -283,8 +283,8 @@ def _discard(fleet: Fleet, store: Store, tell: Tell) -> dict[str, str]:
     for backend, answer in answers:
         if isinstance(answer, HostError):
             holding[backend.name] = answer.why
-        elif refused := [each["why"] for each in answer if not each["ok"]]:
-            holding[backend.name] = OLDER if refused[0] == NO_SUCH_VERB else refused[0]
+        elif refused := [each for each in answer if not each.ok]:
+            holding[backend.name] = OLDER if refused[0].is_older else refused[0].why
     for name, why in holding.items():
         tell(f"{name}: compromised keys are not deleted: {why}")
     return holding

@@ -324,9 +324,9 @@ def _refused_here(
             lambda one: one.ask("check", fleet.lineage, number), backends[:1]
         )
     answer = answers[0][1]
-    if isinstance(answer, HostError) or answer["ok"] or not answer["of_content"]:
+    if isinstance(answer, HostError) or answer.ok or not answer.of_content:
         return None
-    why = str(answer["why"])
+    why = answer.why
     store.refuse(fleet.lineage, number, why)
     return OrderFailedError(
         f"{fleet.issuer_name}, the issuer, refuses generation {number_text(number)}, which was "

@@ -15,7 +15,8 @@ from pathlib import Path
 from certsync.issuer import canary, webroot
 from certsync.issuer.canary import Sighting
 from certsync.issuer.replicas import replication
-from certsync.issuer.replicas.replication import Answer, Backend
+from certsync.issuer.replicas.answer import Answer
+from certsync.issuer.replicas.replication import Backend
 from certsync.issuer.store import Store, generation_files, sums
 from certsync.model.errors import CertsyncError, HostError
 from certsync.model.fleet import Fleet
@@ -166,9 +167,9 @@ def _tried(backend: Backend, fleet: Fleet, outbox: Path) -> Answer:
 def _refusal(answer: Answer | HostError) -> str:
     if isinstance(answer, HostError):
         return answer.why
-    if answer["why"] == replication.NO_SUCH_VERB:
+    if answer.is_older:
         return f"{replication.OLDER}: deploy again"
-    return "" if answer["ok"] else str(answer["why"])
+    return "" if answer.ok else answer.why
 
 
 def of_sightings(sightings: Iterable[Sighting]) -> list[Finding]:

@@ -13,8 +13,9 @@ from certsync.issuer import steps
 from certsync.issuer.commands import fence, outdated
 from certsync.issuer.compromise import RETURNED
 from certsync.issuer.replicas import replication, rollout
+from certsync.issuer.replicas.answer import Answer
 from certsync.issuer.replicas.expected import expected
-from certsync.issuer.replicas.replication import Answer, Backend
+from certsync.issuer.replicas.replication import Backend
 from certsync.issuer.replicas.rollout import Plan, Refusal, Standing
 from certsync.issuer.schedule import last_chance
 from certsync.issuer.steps import Step
@@ -105,9 +106,9 @@ class Rollout:
         if among and self.began is None:
             self.began = time.monotonic()
         for backend, answer in self.ask("activate", among):
-            if not isinstance(answer, HostError) and answer["ok"]:
+            if not isinstance(answer, HostError) and answer.ok:
                 self.changed.append(backend.name)
-                self.switched += answer.get("before") != number_text(self.plan.number)
+                self.switched += answer.before != number_text(self.plan.number)
             # Nothing more is asked: its connection ends while the others are proven.
             backend.let_go()
 
@@ -151,9 +152,9 @@ class Rollout:
                 self.refused[backend.name] = Refusal(backend.name, why)
             if isinstance(answer, KeyRefusedError):
                 self.refusing.add(backend.name)
-        elif not answer["ok"]:
-            why = str(answer["why"])
-            self.refused[backend.name] = Refusal(backend.name, why, bool(answer["of_content"]))
+        elif not answer.ok:
+            why = answer.why
+            self.refused[backend.name] = Refusal(backend.name, why, answer.of_content)
         else:
             return
         self.tell(f"{backend.name}: {why}")

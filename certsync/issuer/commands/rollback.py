@@ -119,9 +119,9 @@ def _refuse_what_the_issuer_refuses(there: Way) -> None:
     with replication.in_touch(there.fleet) as backends:
         issuer = backends[0]
         answer = issuer.ask("check", there.fleet.lineage, there.to.number)
-    if not answer["ok"]:
+    if not answer.ok:
         raise RolloutError(
             f"{issuer.name}, the issuer, refuses generation {number_text(there.to.number)}: "
-            f"{answer['why']}",
+            f"{answer.why}",
             "nothing was changed; certsync renew --force orders a new one",
         )

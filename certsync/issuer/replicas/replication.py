@@ -6,16 +6,16 @@ key, and write nothing: a server can try to read its rsync client's files (CVE-2
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from certsync.issuer.replicas.answer import Answer, parsed
 from certsync.issuer.replicas.rollout import Standing
 from certsync.model.errors import HostError, KeyRefusedError, UnreachableError
 from certsync.model.fleet import Fleet, Machine
@@ -33,9 +33,6 @@ RECEIVE_SECONDS = 90
 TICKETS = "tickets"
 """What the module for session ticket keys is called, and the verb that has them used."""
 
-NO_SUCH_VERB = "no such verb"
-"""What a receiver says to what it does not know, as an older one may."""
-
 OLDER = "its receiver is of an older certsync"
 BRING_NEWER = "bring the newer receiver there: certsync deploy FLEET"
 UNKNOWN_MODULE = f"Unknown module '{TICKETS}'"
@@ -45,7 +42,6 @@ SSH_FAILED = 255
 RSYNC_LOST_CONNECTION = (12, 30, SSH_FAILED)
 """rsync(1)'s exit values for a connection that ended or fell silent, and ssh(1)'s own."""
 
-Answer = dict[str, Any]
 Result = TypeVar("Result")
 
 
@@ -121,16 +117,10 @@ class Backend:
             answer = self.ask("current", lineage, 0)
         except HostError as error:
             return self.unheard(error)
-        if not answer["ok"]:
-            return Standing(self.name, reached=False, why=answer["why"])
+        if not answer.ok:
+            return Standing(self.name, reached=False, why=answer.why)
         return Standing(
-            self.name,
-            reached=True,
-            current=next(iter(_numbers([answer.get("current")])), ""),
-            generations={
-                number: str(answer["generations"][number])
-                for number in _numbers(answer["generations"])
-            },
+            self.name, reached=True, current=answer.current, generations=dict(answer.generations)
         )
 
     def _unreached(self, stderr: str) -> UnreachableError:
@@ -166,10 +156,10 @@ class Backend:
         """
         self._rsync([outbox / name for name in receiver.TICKET_KEYS], TICKETS)
         answer = self._answer(TICKETS)
-        if not answer["ok"]:
-            if answer["why"] == NO_SUCH_VERB:
-                raise HostError(OLDER, BRING_NEWER, host=self.name)
-            raise HostError(answer["why"], host=self.name)
+        if answer.is_older:
+            raise HostError(OLDER, BRING_NEWER, host=self.name)
+        if not answer.ok:
+            raise HostError(answer.why, host=self.name)
 
     def _rsync(self, files: Sequence[Path], module: str) -> None:
         argv = [
@@ -219,31 +209,6 @@ class Backend:
             "-o", f"ControlPath={PUSH_RUNTIME}/ssh/{os.getpid()}-%C",
             "-l", receiver.RECEIVING_USER, "-p", str(self.machine.ssh_port),
         ]  # fmt: skip
-
-
-def _numbers(said: Iterable[object]) -> list[str]:
-    """Return those of a receiver's words that are a generation's number."""
-    return [each for each in said if isinstance(each, str) and receiver.NUMBER.fullmatch(each)]
-
-
-def parsed(text: str) -> Answer | None:
-    """Return a receiver's answer; None: it is none. A replica may send us anything."""
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(data, dict) or not isinstance(data.get("ok"), bool):
-        return None
-    generations = data.get("generations", {})
-    if not isinstance(generations, dict):
-        return None
-    return {
-        **data,
-        "generations": generations,
-        "why": process.printable(str(data.get("why", ""))),
-        # A receiver of an older version says nothing of it.
-        "of_content": data.get("code") == receiver.Unfit.code,
-    }
 
 
 def backends(fleet: Fleet) -> list[Backend]:
