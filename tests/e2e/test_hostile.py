@@ -26,7 +26,7 @@ from certsync.programs import receiver
 from lab import Lab, Machine
 from tests.e2e.conftest import BringUp
 from tests.e2e.road import LINEAGE, LIVE, NAME, Road
-from tests.unit.test_receiver import seal
+from tests.unit.programs.test_receiver import seal
 
 PUSH = "/var/lib/certsync-push"
 AS_PUSHING = "setpriv --reuid certsync-push --regid certsync-push --clear-groups"

@@ -14,7 +14,7 @@ from certsync.operator.commands.init import INVENTORY, init
 from certsync.operator.fleet_file import parse_fleet, read_fleet
 from certsync.operator.fleet_file.schema import TABLES, Top
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 TEMPLATE = CHECKOUT / "certsync/operator/fleet_file/template.toml"
 
 ROOT = """\

@@ -13,7 +13,7 @@ from certsync.operator.rendering import overrides
 from certsync.system import process
 from certsync.system.process import Completed
 from tests.unit.fake_fleet import fleet
-from tests.unit.test_overrides import OURS, SITE, mistakes, put
+from tests.unit.operator.test_overrides import OURS, SITE, mistakes, put
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from certsync import __version__
 from certsync.main import cli
 from certsync.operator import manual
 
-COMMITTED = Path(__file__).parent.parent.parent / "docs/certsync.1"
+COMMITTED = Path(__file__).parent.parent.parent.parent / "docs/certsync.1"
 MACROS = {".TH", ".SH", ".SS", ".PP", ".TP", ".B", ".I", ".BR", ".nf", ".fi"}
 ESCAPES = re.compile(r"\\(?:f[BIR]|e|-|&|\(aq)")
 

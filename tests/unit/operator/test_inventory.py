@@ -22,7 +22,7 @@ from certsync.operator.deployment.inventory import groups
 from certsync.operator.deployment.request import DeployRequest, Options, Resolved, resolved
 from certsync.operator.fleet_file import read_fleet
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 FLEET = """\
 names = ["www.example.com"]

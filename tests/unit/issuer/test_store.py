@@ -17,7 +17,7 @@ from certsync.model.options import KeyType
 from certsync.programs import receiver
 from certsync.system.files import write_whole
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
-from tests.unit.test_receiver import make_pair
+from tests.unit.programs.test_receiver import make_pair
 
 
 @pytest.fixture

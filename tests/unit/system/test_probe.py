@@ -13,7 +13,7 @@ import pytest
 from certsync.model.certificate import parse_chain
 from certsync.model.proof import Served, Unreachable
 from certsync.system.probe import probe
-from tests.unit.test_receiver import NAME, make_pair
+from tests.unit.programs.test_receiver import NAME, make_pair
 
 
 class Silent(BaseHTTPRequestHandler):

@@ -25,7 +25,7 @@ from certsync.model.proof import Proof, Verdict
 from certsync.programs import receiver
 from certsync.system import proving
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
-from tests.unit.test_receiver import make_pair
+from tests.unit.programs.test_receiver import make_pair
 
 DAY = timedelta(days=1)
 OWN = Standing("backend-01", reached=True, current="0002", generations={"0002": "a"})

@@ -26,7 +26,7 @@ from certsync.model.options import KeyType, Site
 from certsync.model.proof import Proof, Verdict
 from certsync.programs import receiver
 from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, manifest
-from tests.unit.test_receiver import make_pair
+from tests.unit.programs.test_receiver import make_pair
 
 DAY = timedelta(days=1)
 LOST = Exposed(2, "ab", DIRECTORY, "https://ca.example/account/1", NOW + DAY, "leaf", "key")

@@ -30,8 +30,8 @@ from certsync.model.errors import (
 from certsync.model.fleet import SYSTEM_ROOTS, Fleet
 from certsync.programs import receiver
 from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, machine
-from tests.unit.test_receiver import make_pair
-from tests.unit.test_registration import lay
+from tests.unit.issuer.test_registration import lay
+from tests.unit.programs.test_receiver import make_pair
 
 DAY = timedelta(days=1)
 UNFIT = Answer(ok=False, why="no client would take it", of_content=True)

@@ -107,7 +107,7 @@ def test_nothing_to_send_reads_nothing_and_loads_nothing(tmp_path: Path) -> None
     )
     shown = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
     )  # fmt: skip
     assert (shown.stdout, shown.stderr) == ("False\n", "")
 

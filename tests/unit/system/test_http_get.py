@@ -26,7 +26,7 @@ from certsync.system.deadline import Deadline, within
 from certsync.system.http_get import Limits, get
 from tests.unit.fake_fleet import NAME, NOW, fleet, machine
 from tests.unit.fake_web import dripping, web
-from tests.unit.test_receiver import make_pair
+from tests.unit.programs.test_receiver import make_pair
 
 SHORT = 0.2
 LONGEST = 2.5
