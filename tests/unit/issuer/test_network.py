@@ -59,7 +59,7 @@ class Ca(BaseHTTPRequestHandler):
 def url() -> Iterator[str]:
     Ca.ready, Ca.agents = [], set()
     server = HTTPServer(("127.0.0.1", 0), Ca)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}/"
     server.shutdown()

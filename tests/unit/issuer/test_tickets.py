@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from certsync.issuer import steps
+from certsync.issuer import canary, steps
 from certsync.issuer.commands import fence, tickets
 from certsync.issuer.compromise import Mark, Marks
 from certsync.issuer.replicas import replication
@@ -234,6 +234,8 @@ class World:
         self.told: list[str] = []
         self.done: list[str] = []
         self.asked = 0
+        # No way leads here, and nobody is asked for one.
+        monkeypatch.setattr(canary, "look", lambda *_: [])
         monkeypatch.setattr(replication, "in_touch", self.in_touch)
         monkeypatch.setattr(replication, "standings", self.standings)
         monkeypatch.setattr(replication, "outbox", self.outbox)
