@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @AS_JSON
 @click.option("--force", is_flag=True, help="Order a certificate though none is due.")
 def renew(dry_run: bool, as_json: bool, force: bool) -> None:
-    """On the issuer, every hour by cron: finish, heal and prove, and renew what is due."""
+    """Finish, heal, prove, and renew what is due: every hour, by cron or a timer."""
     from certsync.issuer.commands import renew as verb
     from certsync.issuer.session import on_issuer, require_root
 
@@ -44,7 +44,7 @@ def renew(dry_run: bool, as_json: bool, force: bool) -> None:
 @AS_JSON
 @click.option("--lineage", default="", metavar="NAME", help="Which one, where there are several.")
 def rollback(dry_run: bool, as_json: bool, lineage: str) -> None:
-    """On the issuer: let every backend serve the generation before, and withdraw this one."""
+    """Let every backend serve the generation before, and withdraw this one."""
     from certsync.issuer.commands import rollback as verb
     from certsync.issuer.each_lineage import chosen
     from certsync.issuer.session import on_issuer, require_root
@@ -65,7 +65,7 @@ def rollback(dry_run: bool, as_json: bool, lineage: str) -> None:
 @AS_JSON
 @TOKEN
 def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
-    """On the issuer: order a certificate, if one is due."""
+    """Order a certificate, if one is due."""
     from certsync.issuer.commands import issue as verb
     from certsync.issuer.each_lineage import Tell, each_lineage, named
     from certsync.issuer.session import on_issuer, require_root
@@ -102,7 +102,7 @@ def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
 @TOKEN
 @click.option("--missed", multiple=True, hidden=True)
 def replicate(dry_run: bool, as_json: bool, lock_token: str, missed: tuple[str, ...]) -> None:
-    """On the issuer: bring the newest generation to every backend, and prove it."""
+    """Bring the newest generation to every backend, and prove it."""
     from certsync.issuer.commands import replicate as verb
     from certsync.issuer.each_lineage import Tell, each_lineage, named
     from certsync.issuer.session import on_issuer, require_root
@@ -134,7 +134,7 @@ def replicate(dry_run: bool, as_json: bool, lock_token: str, missed: tuple[str, 
 def tickets(
     dry_run: bool, as_json: bool, lock_token: str, rotate: bool, missed: tuple[str, ...]
 ) -> None:
-    """On the issuer: have all backends share the keys of TLS session tickets.
+    """Have all backends share the keys of TLS session tickets.
 
     They are rotated once a day by the hourly run.
     """
@@ -154,7 +154,7 @@ def tickets(
 @cli.command()
 @AS_JSON
 def prove(as_json: bool) -> None:
-    """On the issuer: probe every backend, and show what each one serves."""
+    """Probe every backend, and show what each one serves."""
     from certsync.issuer.commands import prove as verb
     from certsync.issuer.session import require_root
     from certsync.model import report
@@ -173,7 +173,7 @@ def prove(as_json: bool) -> None:
 @cli.command(hidden=True)
 @click.argument("verbs", nargs=-1)
 def outlook(verbs: tuple[str, ...]) -> None:
-    """On the issuer: say in JSON what these verbs would do, for a deploy."""
+    """Say in JSON what these verbs would do, for a deploy."""
     from certsync.issuer.commands import outlook as verb
     from certsync.issuer.session import require_root
 
@@ -187,7 +187,7 @@ def outlook(verbs: tuple[str, ...]) -> None:
 @click.option("--set", "setting", is_flag=True, help="Read the URLs to send to, one a line.")
 @click.option("--test", "testing", is_flag=True, help="Send a test message to each of them.")
 def notify(setting: bool, testing: bool) -> None:
-    """On the issuer: say where messages go, or try whether they arrive."""
+    """Say where messages go, or try whether they arrive."""
     from certsync.issuer.commands import notify as verb
     from certsync.issuer.session import require_root
 
@@ -213,7 +213,7 @@ def notify(setting: bool, testing: bool) -> None:
 @AS_JSON
 @TOKEN
 def take_over(dry_run: bool, as_json: bool, lock_token: str) -> None:
-    """On the issuer: keep the certificate that certbot has as a generation."""
+    """Keep the certificate that certbot has as a generation."""
     from certsync.issuer.commands import take_over as verb
     from certsync.issuer.session import on_issuer, require_root
 
@@ -233,7 +233,7 @@ def take_over(dry_run: bool, as_json: bool, lock_token: str) -> None:
 @cli.command("retire-certbot", hidden=True)
 @TOKEN
 def retire_certbot(lock_token: str) -> None:
-    """On the issuer: have certbot renew the fleet's certificate no more."""
+    """Have certbot renew the fleet's certificate no more."""
     from certsync.issuer.commands import take_over as verb
     from certsync.issuer.session import on_issuer
 
@@ -249,7 +249,7 @@ def retire_certbot(lock_token: str) -> None:
 @click.option("--directory", required=True)
 @TOKEN
 def rehearse_here(directory: str, lock_token: str) -> None:
-    """On the issuer: what `certsync rehearse` does there."""
+    """What `certsync rehearse` does there."""
     from certsync.issuer.commands import rehearse_here as verb
     from certsync.issuer.session import locked
 
@@ -264,7 +264,7 @@ def rehearse_here(directory: str, lock_token: str) -> None:
 @AS_JSON
 @TOKEN
 def compromised(backend: str, dry_run: bool, as_json: bool, lock_token: str) -> None:
-    """On the issuer: replace, revoke and delete every key that BACKEND may hold.
+    """Replace, revoke and delete every key that BACKEND may hold.
 
     It has been taken out of the fleet, and its private keys are in wrong hands.
     """

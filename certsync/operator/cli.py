@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from certsync import __version__
 from certsync.model.errors import WrongError
 from certsync.system import console
 from certsync.system.command_line import AS_JSON, DRY, FLEET, cli, now
@@ -57,7 +56,7 @@ def check(fleet: Path, online: bool) -> None:
 def deploy(
     fleet: Path, dry_run: bool, as_json: bool, adopt_nginx: bool, adopt_haproxy: bool
 ) -> None:
-    """Do the whole road for FLEET: nginx, balancer, certificate, replicas, proof, passthrough."""
+    """Set up FLEET end to end: nginx, balancer, certificate, replicas, proof, passthrough."""
     from certsync.operator.commands import deploy as verb
     from certsync.operator.deployment.request import Options
 
@@ -208,7 +207,7 @@ def rules(fleet: Path, offline: bool, as_json: bool) -> None:
 @DRY
 @AS_JSON
 def passthrough(wish: str, fleet: Path, dry_run: bool, as_json: bool) -> None:
-    """Wish for the passthrough rule in FLEET, on or off; the next deploy carries it out."""
+    """Set passthrough on or off in FLEET; the next deploy applies it."""
     from certsync.operator.commands import passthrough as verb
 
     if dry_run:
@@ -227,7 +226,7 @@ def passthrough(wish: str, fleet: Path, dry_run: bool, as_json: bool) -> None:
 def adopt(
     fleet: Path, dry_run: bool, as_json: bool, adopt_nginx: bool, adopt_haproxy: bool
 ) -> None:
-    """Do the whole road for FLEET with the certificate that certbot has on the issuer.
+    """Set up FLEET end to end with the certificate that certbot has on the issuer.
 
     Nothing is ordered. When every backend is proven, certbot renews that certificate no more; its
     other ones, and its timer, stay as they are.
@@ -248,7 +247,7 @@ def adopt(
 @click.option("--directory", default="", help="The URL of the CA's directory for tries.")
 @AS_JSON
 def rehearse(fleet: Path, directory: str, as_json: bool) -> None:
-    """Walk the whole road for FLEET with a CA's directory for tries; nothing live is touched.
+    """Try every step for FLEET with a CA's test directory; nothing live is touched.
 
     The certificate that it gives is carried to every backend, checked there, and thrown away.
     """
@@ -268,7 +267,7 @@ def rehearse(fleet: Path, directory: str, as_json: bool) -> None:
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what completes commands and paths in SHELL.
+    """Print shell completion for SHELL.
 
     \b
       bash: eval "$(certsync completion bash)"            in ~/.bashrc
@@ -280,14 +279,6 @@ def completion(shell: str) -> None:
     found = get_completion_class(shell)
     assert found is not None
     console.result(found(cli, {}, "certsync", "_CERTSYNC_COMPLETE").source().strip())
-
-
-@cli.command("manual", hidden=True)
-def manual_page() -> None:
-    """Print the manual page certsync(1), in roff."""
-    from certsync.operator import manual
-
-    console.result(manual.page(cli, __version__).rstrip("\n"))
 
 
 @cli.command("fetch-wheels", hidden=True)

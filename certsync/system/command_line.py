@@ -15,18 +15,38 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result
 DRY = click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+WHOLE = 1000
+"""Characters of a first sentence that are shown: all of them."""
+
+HEADINGS = {"operator": "On your machine", "issuer": "On the issuer"}
+"""Which machine a command is for, by the room that it stands in."""
+
+
+class Sided(click.Group):
+    """A group that shows its commands by the machine they are for, each with its first sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's interface
+        """Return the commands in the order in which they are written."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each machine."""
+        for room, heading in HEADINGS.items():
+            rows = [
+                (name, command.get_short_help_str(WHOLE))
+                for name in self.list_commands(ctx)
+                if (command := self.commands[name]).hidden is False
+                and f".{room}." in command.callback.__module__
+            ]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
+
+
+@click.group(cls=Sided, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="certsync", message="%(prog)s %(version)s")
 def cli() -> None:
-    """One certificate for every server behind a TLS passthrough balancer.
-
-    \b
-    On your machine, with a fleet file:
-      certsync init fleet.toml      write one, then edit it
-      certsync check fleet.toml     look for mistakes
-      certsync deploy fleet.toml    do the whole road
-      certsync status fleet.toml    see what every backend serves
-    """
+    """One certificate for every server behind a TLS passthrough balancer."""
 
 
 def now() -> datetime:

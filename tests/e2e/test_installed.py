@@ -103,11 +103,6 @@ def test_what_runs_is_the_wheels_and_the_checkout_is_out_of_sight(installed: Ins
     assert listing == "[]"
 
 
-def test_it_carries_the_manual_page_where_man_looks(installed: Installed) -> None:
-    page = installed.venv / "share/man/man1/certsync.1"
-    assert page.read_text() == (CHECKOUT / "docs/certsync.1").read_text()
-
-
 def test_a_fleet_file_is_written_edited_and_found_without_mistakes(installed: Installed) -> None:
     ended = installed.certsync("init")
     assert ended.status == 0, ended.everything
@@ -173,3 +168,35 @@ def test_a_second_deploy_knows_the_files_for_its_own_and_changes_nothing(
 def test_the_issuer_is_told_no_path_of_the_operators_machine(installed: Installed) -> None:
     rendered = installed.road.issuer.sh("cat /etc/certsync/fleet.json")
     assert str(installed.folder) not in rendered
+
+
+PACKAGE = "/opt/certsync/current/lib/python3*/site-packages/certsync"
+
+
+def test_an_issuer_has_what_runs_there_and_offers_what_works_there(installed: Installed) -> None:
+    issuer = installed.road.issuer
+    rooms = issuer.sh(f"cd {PACKAGE} && ls -d */ | grep -v pycache").split()
+    assert rooms == ["issuer/", "model/", "programs/", "system/"]
+    shown = issuer.sh("certsync --help")
+    assert "On the issuer:\n" in shown
+    assert "On your machine" not in shown
+    status, told = issuer.attempt("certsync deploy fleet.toml")
+    assert (status, "No such command 'deploy'" in told) == (2, True)
+
+
+def test_what_changes_on_the_operators_side_alone_makes_no_other_release_there(
+    installed: Installed,
+) -> None:
+    issuer = installed.road.issuer
+    release = issuer.sh("readlink /opt/certsync/current")
+    [room] = (installed.venv / "lib").glob("python*/site-packages/certsync/operator")
+    for path in ("cli.py", "fleet_file/template.toml", "commands/deploy.py"):
+        with (room / path).open("a") as file:
+            file.write("# a comment\n")
+    ended = installed.certsync("deploy", "fleet.toml")
+    assert ended.status == 0, ended.everything
+    assert "\n0 changes\n" in ended.stderr
+    assert issuer.sh("readlink /opt/certsync/current") == release
+    # It would refuse to have another release than its own give its account back.
+    ended = installed.certsync("promote", "fleet.toml", "backend-02", "--dry-run")
+    assert ended.status == 0, ended.everything

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from click.testing import CliRunner
 from certsync.main import cli, run
 from certsync.model.errors import LockHeldError
 from certsync.operator.deployment.plan import Step
+from certsync.operator.hosts import wheels
 
 
 def ended(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -94,3 +98,36 @@ def test_passthrough_is_edited_with_comments_kept(tmp_path: Path) -> None:
     assert "\npassthrough = false\n" in after
     assert "# A fleet: the servers behind one address that share one certificate." in after
     assert passthrough(path, on=False, done=done) == f"passthrough is off in {path} already"
+
+
+def section(text: str, heading: str) -> str:
+    """Return a section of the help."""
+    return text.partition(f"{heading}:\n")[2].partition("\n\n")[0]
+
+
+def test_help_shows_commands_by_the_machine_they_are_for_with_whole_sentences() -> None:
+    text = CliRunner().invoke(cli, ["--help"]).output
+    here, there = section(text, "On your machine"), section(text, "On the issuer")
+    assert here.split()[0] == "init"
+    assert "  add-backend " in here
+    assert "  renew " in there
+    assert "  renew " not in here
+    assert "  outlook " not in text
+    assert "..." not in here + there
+
+
+def test_without_the_operators_side_its_commands_are_not_there(tmp_path: Path) -> None:
+    """As on an issuer, with what is brought there."""
+    for name, content in wheels.sources().items():
+        place = tmp_path / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-m", "certsync", "--help"],
+        cwd=tmp_path, capture_output=True, text=True, env={"PATH": os.environ["PATH"]},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "On your machine" not in done.stdout
+    assert "  renew " in section(done.stdout, "On the issuer")
+    rooms = {path.parent.name for path in (tmp_path / "certsync").glob("*/__init__.py")}
+    assert rooms == {"issuer", "model", "programs", "system"}

@@ -66,7 +66,7 @@ PURE = (
     "certsync/operator/balancer/gate.py", "certsync/operator/balancer/vrrp.py",
     "certsync/operator/deployment/plan.py", "certsync/operator/deployment/succession.py",
     "certsync/operator/change.py", "certsync/operator/fleet_file/differences.py",
-    "certsync/operator/hosts/look.py", "certsync/operator/manual.py",
+    "certsync/operator/hosts/look.py",
     "certsync/operator/watching/watch.py", "certsync/system/terminal.py",
 )  # fmt: skip
 """Values and decisions: what they need to know comes as an argument, the time too."""
