@@ -102,7 +102,7 @@ def test_zsh_and_fish_get_scripts_that_ask_certsync(shell: str, words: list[str]
     [
         pytest.param(
             {"_CERTSYNC_COMPLETE": "zsh_complete", "COMP_WORDS": "certsync dep", "COMP_CWORD": "1"},
-            r"plain\ndeploy\nDo the whole road",
+            r"plain\ndeploy\nSet up FLEET end to end",
             id="zsh",
         ),
         pytest.param(
