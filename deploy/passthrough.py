@@ -12,7 +12,7 @@ from pyinfra.api import FactBase, Host
 
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.proof import Proof
-from certsync.operator.balancer.gate import Seen, drained, knocks, proxy_port, read
+from certsync.operator.balancer.gate import Seen, drained, proxy_port, proxy_port_questions, read
 from certsync.operator.deployment import operations
 from certsync.operator.hosts.survey import Survey
 from certsync.programs import text_of
@@ -25,8 +25,8 @@ class Listening(FactBase[list[str]]):
     """The backends that answer this balancer on their port for the PROXY protocol."""
 
     def command(self, questions: str) -> str:
-        """Return the command; ``questions`` is JSON, see `certsync.knock`."""
-        program = text_of("knock.py")
+        """Return the command; ``questions`` is JSON, see `proxy_port_check`."""
+        program = text_of("proxy_port_check.py")
         words = shlex.join(["python3", "-IS", "-c", program, questions])
         return f"( {words} ) 2>/dev/null || :"
 
@@ -67,7 +67,7 @@ def _listening(fleet: Fleet, seen: Survey) -> list[str]:
     """Return who answers the balancer on its port for the PROXY protocol, of those not told yet."""
     port = proxy_port(fleet)
     told = [name for name, at in read(seen.text(CONFIGURATION)).ports.items() if at == port]
-    unknown = [each for each in knocks(fleet) if each[0] not in told]
+    unknown = [each for each in proxy_port_questions(fleet) if each[0] not in told]
     if not port or not unknown:
         return []
     heard: list[str] = host.get_fact(Listening, questions=json.dumps(unknown))

@@ -30,8 +30,8 @@ from pyinfra.connectors.util import (
 
 from certsync.model.errors import HostError
 from certsync.model.frame import AFTER, BEFORE, BEGIN, END
-from certsync.system.host import cut_off, instead, not_begun, too_late
 from certsync.system.process import Completed
+from certsync.system.ssh import cut_off, instead, not_begun, too_late
 from deploy.progress import event
 
 BEGIN_SECONDS = 60.0

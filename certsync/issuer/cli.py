@@ -46,7 +46,7 @@ def renew(dry_run: bool, as_json: bool, force: bool) -> None:
 def rollback(dry_run: bool, as_json: bool, lineage: str) -> None:
     """Let every backend serve the generation before, and withdraw this one."""
     from certsync.issuer.commands import rollback as verb
-    from certsync.issuer.each_lineage import chosen
+    from certsync.issuer.lineages import chosen
     from certsync.issuer.session import on_issuer, require_root
 
     require_root()
@@ -66,8 +66,8 @@ def rollback(dry_run: bool, as_json: bool, lineage: str) -> None:
 @TOKEN
 def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
     """Order a certificate, if one is due."""
-    from certsync.issuer.commands import issue as verb
-    from certsync.issuer.each_lineage import Tell, each_lineage, named
+    from certsync.issuer.ca import ordering as verb
+    from certsync.issuer.lineages import Tell, each_lineage, named
     from certsync.issuer.session import on_issuer, require_root
 
     store = _store()
@@ -103,8 +103,8 @@ def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
 @click.option("--missed", multiple=True, hidden=True)
 def replicate(dry_run: bool, as_json: bool, lock_token: str, missed: tuple[str, ...]) -> None:
     """Bring the newest generation to every backend, and prove it."""
-    from certsync.issuer.commands import replicate as verb
-    from certsync.issuer.each_lineage import Tell, each_lineage, named
+    from certsync.issuer.lineages import Tell, each_lineage, named
+    from certsync.issuer.replicas import replicate as verb
     from certsync.issuer.session import on_issuer, require_root
 
     store = _store()
@@ -138,8 +138,8 @@ def tickets(
 
     They are rotated once a day by the hourly run.
     """
-    from certsync.issuer.commands import tickets as verb
     from certsync.issuer.session import on_issuer, require_root
+    from certsync.issuer.tickets import share as verb
 
     store = _store()
     if dry_run:
@@ -155,7 +155,7 @@ def tickets(
 @AS_JSON
 def prove(as_json: bool) -> None:
     """Probe every backend, and show what each one serves."""
-    from certsync.issuer.commands import prove as verb
+    from certsync.issuer.replicas import prove as verb
     from certsync.issuer.session import require_root
     from certsync.model import report
 
@@ -268,8 +268,8 @@ def compromised(backend: str, dry_run: bool, as_json: bool, lock_token: str) -> 
 
     It has been taken out of the fleet, and its private keys are in wrong hands.
     """
-    from certsync.issuer.commands import compromised as verb
-    from certsync.issuer.each_lineage import named
+    from certsync.issuer import replacement as verb
+    from certsync.issuer.lineages import named
     from certsync.issuer.session import on_issuer, require_root
 
     store = _store()

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from certsync.issuer.backoff import Tries
 from certsync.issuer.ca.advice import Advice
-from certsync.issuer.tries import Tries
 from certsync.model.moment import moment
 from certsync.model.proof import Proof, Verdict
 from certsync.system.terminal import harmless_values

@@ -13,7 +13,7 @@ from certsync.model.errors import StoreError
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.generation import Manifest
 from certsync.model.proof import Proof, Verdict, judge
-from certsync.system.probe import probe
+from certsync.system.handshake import probe
 
 AT_ONCE = 16
 TLS_PORT = 443

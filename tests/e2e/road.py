@@ -14,9 +14,9 @@ from typing import Any
 
 from cryptography import x509
 
-from certsync.issuer.commands.issue import INSISTING, wish
+from certsync.issuer.backoff import Tries
+from certsync.issuer.ca.ordering import INSISTING, wish
 from certsync.issuer.state import State
-from certsync.issuer.tries import Tries
 from certsync.model.certificate import parse_chain
 from certsync.model.fleet import Fleet
 from certsync.operator.deployment.plan import Step, strayed

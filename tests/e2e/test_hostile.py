@@ -846,7 +846,7 @@ def test_the_receiving_user_has_one_rule_and_no_password(siege: Siege) -> None:
 
 HOLD_OUTBOX = """
 import subprocess, sys
-from certsync.issuer.replicas import replication
+from certsync.issuer.replicas import receivers
 with replication.outbox({"privkey.pem": b"secret\\n"}, "0007") as folder:
     print(folder, flush=True)
     subprocess.run(["setpriv", "--reuid", "certsync-push", "--regid", "certsync-push",
@@ -892,7 +892,7 @@ def test_the_pushing_user_can_do_nothing_else_on_the_issuer(siege: Siege, comman
 
 
 STAND = f"""
-from certsync.issuer.replicas import replication
+from certsync.issuer.replicas import receivers
 from certsync.issuer.store import Store
 replication.RECEIVE_SECONDS = 3
 with replication.in_touch(Store().fleet()) as among:

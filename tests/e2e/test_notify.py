@@ -41,7 +41,7 @@ HTTPServer(("0.0.0.0", {PORT}), Service).serve_forever()
 A_RUN = """\
 import json, pathlib
 from datetime import datetime, timedelta, timezone
-from certsync.issuer.monitoring import alerts, heartbeat, metrics, notification, textfile
+from certsync.issuer.monitoring import alerts, heartbeat, prometheus, notification, textfile
 from certsync.model.proof import Proof
 from certsync.issuer.store import Store
 store = Store()

@@ -58,11 +58,11 @@ ONLY_IN = {
 
 PURE = (
     "certsync/model/*", "certsync/issuer/ca/advice.py", "certsync/issuer/monitoring/alerts.py",
-    "certsync/issuer/monitoring/metrics.py", "certsync/issuer/compromise.py",
+    "certsync/issuer/monitoring/prometheus.py", "certsync/issuer/compromise.py",
     "certsync/issuer/replicas/fence.py", "certsync/issuer/replicas/rollout.py",
     "certsync/issuer/schedule.py", "certsync/issuer/state.py", "certsync/issuer/steps.py",
-    "certsync/issuer/tickets/tickets.py", "certsync/issuer/tries.py",
-    "certsync/operator/balancer/capacity.py", "certsync/operator/balancer/forwarding.py",
+    "certsync/issuer/tickets/decide.py", "certsync/issuer/backoff.py",
+    "certsync/operator/balancer/capacity.py", "certsync/operator/balancer/provider_rules.py",
     "certsync/operator/balancer/gate.py", "certsync/operator/balancer/vrrp.py",
     "certsync/operator/deployment/plan.py", "certsync/operator/deployment/succession.py",
     "certsync/operator/change.py", "certsync/operator/fleet_file/differences.py",

@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
-from certsync.issuer.commands import issue, prove, replicate, tickets
-from certsync.issuer.each_lineage import named
+from certsync.issuer.ca import ordering
+from certsync.issuer.lineages import named
+from certsync.issuer.replicas import prove, replicate
 from certsync.issuer.replicas.expected import expected
 from certsync.issuer.store import Store
+from certsync.issuer.tickets import share
 from certsync.model.proof import Proof
 from certsync.system import proving
 
@@ -32,12 +34,12 @@ def outlook(store: Store, now: datetime, verbs: Collection[str]) -> dict[str, An
         StoreError: this host is no issuer, or its store cannot be read.
     """
     ways: dict[str, Callable[[Proven], Any]] = {
-        "issue": lambda _: named(store, lambda one: issue.outlook(one, now).reasons),
+        "issue": lambda _: named(store, lambda one: ordering.outlook(one, now).reasons),
         "replicate": lambda proven: named(
             store,
             lambda one: replicate.outlook(one, now, lambda: proven()[one.fleet().lineage]).steps,
         ),
-        "tickets": lambda proven: tickets.outlook(store, now, proven=proven).steps,
+        "tickets": lambda proven: share.outlook(store, now, proven=proven).steps,
         "prove": lambda proven: prove.prove(store, now, proven).to_json(),
     }
     # At the same time: each of them waits for answers from other machines.

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from certsync.issuer import canary, webroot
 from certsync.issuer.canary import Sighting
-from certsync.issuer.replicas import replication
+from certsync.issuer.replicas import receivers
 from certsync.issuer.replicas.answer import Answer
-from certsync.issuer.replicas.replication import Backend
+from certsync.issuer.replicas.receivers import Backend
 from certsync.issuer.store import Store, generation_files, sums
 from certsync.model.errors import CertsyncError, HostError
 from certsync.model.fleet import Fleet
@@ -102,7 +102,7 @@ def _scratch(store: Store) -> Iterator[Scratch]:
 
 def _clear(store: Store) -> None:
     remove_folder(REHEARSAL)
-    replication.remove_outbox()
+    receivers.remove_outbox()
     webroot.clear(store.webroot)
 
 
@@ -151,9 +151,9 @@ def _checked_here(fleet: Fleet, scratch: Store, files: dict[str, bytes], now: da
 
 def _carried(fleet: Fleet, files: dict[str, bytes]) -> list[Finding]:
     name = str(NUMBER)
-    with replication.outbox(files, name) as outbox, replication.in_touch(fleet) as backends:
+    with receivers.outbox(files, name) as outbox, receivers.in_touch(fleet) as backends:
         replicas = [each for each in backends if not each.local]
-        found = replication.each(lambda one: _tried(one, fleet, outbox), replicas)
+        found = receivers.each(lambda one: _tried(one, fleet, outbox), replicas)
     return [Finding(backend.name, RECEIVED, _refusal(each)) for backend, each in found]
 
 
@@ -168,7 +168,7 @@ def _refusal(answer: Answer | HostError) -> str:
     if isinstance(answer, HostError):
         return answer.why
     if answer.is_older:
-        return f"{replication.OLDER}: deploy again"
+        return f"{receivers.OLDER}: deploy again"
     return "" if answer.ok else answer.why
 
 

@@ -8,15 +8,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from certsync.issuer.ca import advice, renewal_info
-from certsync.issuer.commands import compromised, issue, replicate, tickets
-from certsync.issuer.commands.afterwards import Ended, afterwards
-from certsync.issuer.commands.replicate import Outcome
-from certsync.issuer.each_lineage import each_lineage, together
+from certsync.issuer import replacement
+from certsync.issuer.ca import advice, ordering, renewal_info
+from certsync.issuer.lineages import each_lineage, together
+from certsync.issuer.monitoring.afterwards import Ended, afterwards
+from certsync.issuer.replicas import replicate
 from certsync.issuer.replicas.expected import expected
+from certsync.issuer.replicas.replicate import Outcome
 from certsync.issuer.state import Lineage
 from certsync.issuer.steps import RENEWAL, ROLLOUT, Step
 from certsync.issuer.store import Store
+from certsync.issuer.tickets import share
 from certsync.model.errors import (
     CertsyncError,
     ClockError,
@@ -129,7 +131,7 @@ def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
     stores = store.lineages()
     looks = [_of_lineage(one, now, force=force) for one in stores]
     if not any(look.due for look in looks) and store.current(stores[0].lineage):
-        sharing = tickets.outlook(store, now).steps
+        sharing = share.outlook(store, now).steps
         looks[-1] = replace(looks[-1], steps=looks[-1].steps + sharing)
     if len(looks) == 1:
         return looks[0]
@@ -143,7 +145,7 @@ def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
 
 
 def _of_lineage(store: Store, now: datetime, *, force: bool) -> Outlook:
-    look = issue.outlook(store, now, force=force)
+    look = ordering.outlook(store, now, force=force)
     steps = replicate.outlook(store, now).steps if look.newest else []
     if look.due:
         left_out = {Step.REMEMBER} | ({Step.SHARE} if not look.fleet.share_tickets else set())
@@ -201,7 +203,7 @@ def _share_tickets(last: Hour, hours: Sequence[Hour]) -> None:
     """Give the session ticket keys to whoever was seen to lack them, and rotate them in time."""
     proofs = {hour.fleet.lineage: hour.proofs for hour in hours if hour.proofs}
     if proofs:
-        tickets.share(last.store, last.now, proofs, last.tell, last.done)
+        share.share(last.store, last.now, proofs, last.tell, last.done)
 
 
 def _sharing(ended: list[Ended], last: Hour) -> list[Ended]:
@@ -318,7 +320,7 @@ def _off(ca_date: datetime | None, now: datetime) -> str:
 
 
 def _order(hour: Hour, *, force: bool) -> None:
-    number = issue.issue(hour.store, hour.now, hour.tell, by_person=False, force=force)
+    number = ordering.issue(hour.store, hour.now, hour.tell, by_person=False, force=force)
     if number is not None:
         hour.done.append(f"ordered generation {number_text(number)}")
         hour.roll_out()
@@ -326,7 +328,7 @@ def _order(hour: Hour, *, force: bool) -> None:
 
 def _finish_compromise(hour: Hour) -> None:
     """Revoke and delete what a compromise has left, which is nothing in nearly every run."""
-    compromised.finish(hour.store, hour.now, hour.tell, hour.done, hour.proofs)
+    replacement.finish(hour.store, hour.now, hour.tell, hour.done, hour.proofs)
 
 
 def _remember(hour: Hour) -> None:
@@ -345,7 +347,7 @@ def _remember(hour: Hour) -> None:
 
 
 def _dated(known: Lineage, store: Store, hour: Hour) -> Lineage:
-    look = issue.outlook(store, hour.now)
+    look = ordering.outlook(store, hour.now)
     coming = look.next(hour.now)
     if look.newest is None or coming is None:
         return known

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from certsync.issuer.ca import revocation
-from certsync.issuer.commands import replicate
-from certsync.issuer.commands.replicate import Outcome
-from certsync.issuer.replicas import replication
+from certsync.issuer.ca import crl
+from certsync.issuer.replicas import receivers, replicate
+from certsync.issuer.replicas.replicate import Outcome
 from certsync.issuer.steps import ROLLOUT
 from certsync.issuer.store import Store
 from certsync.model.errors import FencedError, RolloutError, StoreError, VetoError
@@ -105,7 +104,7 @@ def _refuse_compromised(store: Store, fleet: Fleet, current: int | None) -> None
 
 def _refuse_revoked(store: Store, there: Way, now: datetime, tell: Tell) -> None:
     number = number_text(there.to.number)
-    found = revocation.look(there.fleet, store, there.to, now)
+    found = crl.look(there.fleet, store, there.to, now)
     if found.revoked:
         raise StoreError(
             f"generation {number} is not gone back to: {found.revoked}",
@@ -116,7 +115,7 @@ def _refuse_revoked(store: Store, there: Way, now: datetime, tell: Tell) -> None
 
 
 def _refuse_what_the_issuer_refuses(there: Way) -> None:
-    with replication.in_touch(there.fleet) as backends:
+    with receivers.in_touch(there.fleet) as backends:
         issuer = backends[0]
         answer = issuer.ask("check", there.fleet.lineage, there.to.number)
     if not answer.ok:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from certsync.issuer.tickets.tickets import Keys, Note
+from certsync.issuer.tickets.decide import Keys, Note
 from certsync.model.errors import TicketsError
 from certsync.programs import receiver
 

@@ -185,8 +185,8 @@ def proxy_port(fleet: Fleet) -> int:
     return fleet.balancing.proxy_port if fleet.balancing.proxy_protocol else 0
 
 
-def knocks(fleet: Fleet) -> list[tuple[str, str, int, str, str]]:
-    """Return what `knock` is to ask: backend, address, port, a name that it serves, and a path."""
+def proxy_port_questions(fleet: Fleet) -> list[tuple[str, str, int, str, str]]:
+    """Return what `proxy_port_check` asks: backend, address, port, a name it serves, a path."""
     balancing = fleet.balancing
     names = {host: each.lineage for each in reversed(fleet.lineages) for host in each.members}
     return [

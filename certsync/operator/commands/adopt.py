@@ -24,7 +24,7 @@ from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.request import TAKE_OVER, DeployRequest, Options
 from certsync.operator.fleet_file import read_fleet
 from certsync.operator.hosts import fleet_lock
-from certsync.system import console, host
+from certsync.system import console, ssh
 from certsync.system.process import Completed
 
 NO_ORDER = (operations.ORDER,)
@@ -124,7 +124,7 @@ def _request(path: Path, options: Options) -> DeployRequest:
 def _look(fleet: Fleet, now: datetime) -> Seen:
     """Refuse what cannot be taken over before anything is changed anywhere."""
     script = LOOK.format(home=certbot.HOME, name=shlex.quote(fleet.lineage))
-    done = host.on(fleet.issuer, fleet.known_hosts, script)
+    done = ssh.on(fleet.issuer, fleet.known_hosts, script)
     seen = read(done.stdout)
     place = f"live/{fleet.lineage}/"
     if f"{place}fullchain.pem" not in seen.files:
@@ -168,7 +168,7 @@ def _renewal(fleet: Fleet) -> str:
 
 def _retire(fleet: Fleet, token: str) -> Completed:
     command = f"{paths.CERTSYNC} retire-certbot --lock-token {shlex.quote(token)}"
-    return host.on(fleet.issuer, fleet.known_hosts, command)
+    return ssh.on(fleet.issuer, fleet.known_hosts, command)
 
 
 def _tell_mentions(fleet: Fleet) -> None:
@@ -176,7 +176,7 @@ def _tell_mentions(fleet: Fleet) -> None:
 
     def ask(machine: Machine) -> list[Mention]:
         try:
-            done = host.on(machine, fleet.known_hosts, certbot.MENTIONS)
+            done = ssh.on(machine, fleet.known_hosts, certbot.MENTIONS)
         except HostError as error:
             console.warn(error.message)
             return []

@@ -13,7 +13,7 @@ from certsync.model.fleet import Fleet, Machine
 from certsync.operator.fleet_file import read_fleet
 from certsync.operator.hosts import look, survey
 from certsync.operator.hosts.look import Adopt, Surroundings
-from certsync.system import dns, host
+from certsync.system import dns, ssh
 from certsync.system.process import printable
 
 AT_ONCE = 16
@@ -44,7 +44,7 @@ def check_online(path: Path, now: datetime, tell: Callable[[str], None]) -> list
 def look_at(fleet: Fleet, machine: Machine, now: datetime, adopt: Adopt = NOBODYS) -> list[Finding]:
     """Return what is wrong with a host, from a look at it now."""
     try:
-        done = host.on(machine, fleet.known_hosts, survey.script())
+        done = ssh.on(machine, fleet.known_hosts, survey.script())
     except HostError as error:
         message = error.why
         return [Finding(machine.name, message, error.hint)]
@@ -57,7 +57,7 @@ def _of_shell(machine: Machine, noise: str) -> list[Finding]:
         return []
     said = printable(noise.splitlines()[0])
     message = f"its login shell prints something when a command is run ({said!r}); that is skipped"
-    return [Finding(machine.name, message, host.SHELL, stops=False)]
+    return [Finding(machine.name, message, ssh.SHELL, stops=False)]
 
 
 def of_host(

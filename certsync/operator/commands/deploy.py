@@ -13,7 +13,7 @@ from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.request import DeployRequest, Options
 from certsync.operator.fleet_file import read_fleet
 from certsync.operator.hosts import fleet_lock
-from certsync.system import console, host
+from certsync.system import console, ssh
 
 
 def plan(path: Path, options: Options) -> Plan:
@@ -44,7 +44,7 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list
     # balancers the status wants to know at the end.
     with (
         walk.begun(DeployRequest(path, options)) as run,
-        host.opened(fleet.balancers, fleet.known_hosts),
+        ssh.opened(fleet.balancers, fleet.known_hosts),
         fleet_lock.held(fleet, "deploy") as token,
     ):
         walked = walk.taken_on(run, fleet, {fleet.issuer_name: token}, done)

@@ -38,7 +38,7 @@ from certsync.operator.fleet_file import read_fleet, text_of
 from certsync.operator.fleet_file.editing import write
 from certsync.operator.hosts import fleet_lock, issuer_side
 from certsync.operator.rendering.templates import bracketed
-from certsync.system import caa, console, host
+from certsync.system import caa, console, ssh
 
 FILE_PHASE = "at last: the fleet file"
 NO_ORDER = (operations.ORDER,)
@@ -199,7 +199,7 @@ def _look(wanted: Succession) -> None:
     fleet, new = wanted.fleet, wanted.fleet.issuer
     for balancer in fleet.balancers:
         # It has to send challenges to the new issuer, and nobody else can tell it so.
-        host.on(balancer, fleet.known_hosts, "true")
+        ssh.on(balancer, fleet.known_hosts, "true")
     _refuse_without_binding_key(fleet)
     if wanted.old and wanted.old_is_dead:
         _refuse_if_it_answers(wanted.old, fleet)
@@ -217,7 +217,7 @@ def _look(wanted: Succession) -> None:
 def _refuse_without_binding_key(fleet: Fleet) -> None:
     if not fleet.authority.eab_key_id:
         return
-    done = host.on(fleet.issuer, fleet.known_hosts, "test -s /etc/certsync/eab-hmac-key")
+    done = ssh.on(fleet.issuer, fleet.known_hosts, "test -s /etc/certsync/eab-hmac-key")
     if done.status != 0:
         raise RefusedError(
             f"{fleet.issuer_name} has no /etc/certsync/eab-hmac-key, and the CA wants accounts "
@@ -228,7 +228,7 @@ def _refuse_without_binding_key(fleet: Fleet) -> None:
 
 def _refuse_if_it_answers(old: Machine, fleet: Fleet) -> None:
     try:
-        host.on(old, fleet.known_hosts, "true")
+        ssh.on(old, fleet.known_hosts, "true")
     except SilentError:
         return
     except UnreachableError as error:
@@ -291,8 +291,8 @@ def _who_is_issuer(wanted: Succession) -> Machine:
     if old is None:
         return fleet.issuer
     try:
-        marked = host.on(old, fleet.known_hosts, MARKED).stdout.strip()
-        working = host.on(old, fleet.known_hosts, f"{paths.CERTSYNC} --version").status == 0
+        marked = ssh.on(old, fleet.known_hosts, MARKED).stdout.strip()
+        working = ssh.on(old, fleet.known_hosts, f"{paths.CERTSYNC} --version").status == 0
     except UnreachableError as error:
         raise HostError(error.why, _if_dead(wanted, error.hint), host=error.host) from None
     # One that has taken over half of the role knows the fleet as well.
@@ -301,7 +301,7 @@ def _who_is_issuer(wanted: Succession) -> Machine:
 
 
 def _is_marked(machine: Machine, fleet: Fleet) -> bool:
-    return bool(host.on(machine, fleet.known_hosts, MARKED).stdout.strip())
+    return bool(ssh.on(machine, fleet.known_hosts, MARKED).stdout.strip())
 
 
 def _holdings(wanted: Succession, fleet: Fleet) -> dict[str, Holding]:
@@ -312,7 +312,7 @@ def _holdings(wanted: Succession, fleet: Fleet) -> dict[str, Holding]:
         address = bracketed(machine.private_address)
         script = HELD.format(lineage=shlex.quote(fleet.lineage), address=address)
         try:
-            return held(host.on(machine, fleet.known_hosts, script).stdout)
+            return held(ssh.on(machine, fleet.known_hosts, script).stdout)
         except HostError:
             return None
 
@@ -356,7 +356,7 @@ def _tell_of_orders(fleet: Fleet) -> list[str]:
         if fleet.issuer in each.members:
             continue
         link = shlex.quote(f"/etc/certsync/live/{each.lineage}")
-        done = host.on(fleet.issuer, fleet.known_hosts, f'basename "$(readlink {link})"')
+        done = ssh.on(fleet.issuer, fleet.known_hosts, f'basename "$(readlink {link})"')
         if is_ordered_anew(each, name, done.stdout.strip()):
             anew.append(each.lineage)
             console.warn(of_order(name, each.lineage))
@@ -398,7 +398,7 @@ def _tell_what_is_left(wanted: Succession, *, pinned: bool) -> None:
     fleet, name = wanted.fleet, wanted.fleet.issuer_name
     if pinned:
         place = paths.IssuerPaths().account(fleet.authority.directory)
-        told = host.on(fleet.issuer, fleet.known_hosts, f"cat {place}/account.json").stdout
+        told = ssh.on(fleet.issuer, fleet.known_hosts, f"cat {place}/account.json").stdout
         account = _account(told)
         console.warn(f"put this account into the CAA record: accounturi={account}")
     if fleet.notify.events:

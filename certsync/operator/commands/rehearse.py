@@ -19,7 +19,7 @@ from certsync.operator.fleet_file import read_fleet
 from certsync.operator.fleet_file.differences import undeployed
 from certsync.operator.hosts import fleet_lock, issuer_side
 from certsync.operator.rendering import overrides, templates
-from certsync.system import host
+from certsync.system import ssh
 
 Tell = Callable[[str], None]
 
@@ -66,7 +66,7 @@ def rehearse(path: Path, asked: str, tell: Tell) -> list[Finding]:
 def _on_issuer(fleet: Fleet, directory: str, token: str) -> list[Finding]:
     words = f"rehearse-here --directory {shlex.quote(directory)} --lock-token {shlex.quote(token)}"
     command = f"{paths.CERTSYNC} {words}"
-    done = host.on(fleet.issuer, fleet.known_hosts, command, seconds=SECONDS)
+    done = ssh.on(fleet.issuer, fleet.known_hosts, command, seconds=SECONDS)
     try:
         return [Finding.from_json(each) for each in json.loads(done.stdout)["findings"]]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -90,7 +90,7 @@ def _on_balancer(
         roots = fleet.authority.roots
         roots_sum = hashlib.sha256(Path(roots).read_bytes()).hexdigest() if roots else ""
         text = templates.haproxy(fleet, machine, decided, roots_sum=roots_sum)
-        done = host.on(machine, fleet.known_hosts, TRY_CONFIGURATION, input=text)
+        done = ssh.on(machine, fleet.known_hosts, TRY_CONFIGURATION, input=text)
     except HostError as error:
         return Finding(machine.name, CONFIGURATION, error.why)
     why = (done.last_words or f"haproxy ended with {done.status}") if done.status else ""
@@ -98,7 +98,7 @@ def _on_balancer(
 
 
 def _gate(fleet: Fleet, machine: Machine) -> Gate:
-    done = host.on(machine, fleet.known_hosts, "cat /etc/haproxy/haproxy.cfg")
+    done = ssh.on(machine, fleet.known_hosts, "cat /etc/haproxy/haproxy.cfg")
     if done.status != 0:
         raise HostError(done.last_words, host=machine.name)
     return gate.read(done.stdout)

@@ -12,9 +12,9 @@ from certsync.model.errors import CertsyncError, HostError, RefusedError, Rollou
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.options import Provider
 from certsync.model.proof import Proof, Verdict
-from certsync.operator.balancer import balancers
-from certsync.operator.balancer.balancers import Pools
+from certsync.operator.balancer import haproxy
 from certsync.operator.balancer.gate import pool_name
+from certsync.operator.balancer.haproxy import Pools
 from certsync.operator.change import NONE, Change
 from certsync.operator.deployment import operations, request, walk
 from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
@@ -23,7 +23,7 @@ from certsync.operator.deployment.request import DeployRequest
 from certsync.operator.fleet_file import read_fleet, text_of
 from certsync.operator.fleet_file.editing import write
 from certsync.operator.hosts import fleet_lock, issuer_side
-from certsync.system import console, host
+from certsync.system import console, ssh
 
 FILE_PHASE = "at last: the fleet file"
 DEPLOY = "deploy/remove.py"
@@ -288,7 +288,7 @@ def _refuse_what_is_said_of(wanted: Leaving, machine: Machine) -> None:
     folders = (f"/etc/certsync/archive/{each.lineage}" for each in wanted.fleet.lineages)
     looks = " || ".join(f"test -d {shlex.quote(folder)}" for folder in folders)
     try:
-        asked = host.on(machine, wanted.fleet.known_hosts, "true" if wanted.named else looks)
+        asked = ssh.on(machine, wanted.fleet.known_hosts, "true" if wanted.named else looks)
     except HostError as error:
         # One with a dead disk may still answer over SSH, and run nothing.
         if wanted.options.gone:
@@ -332,7 +332,7 @@ def _refuse_the_last(wanted: Leaving) -> None:
     fleet = wanted.fleet
     proofs = issuer_side.proven(fleet, fleet.issuer).proofs
     asked = list[Pools]()
-    for pools in balancers.pools(fleet).values():
+    for pools in haproxy.pools(fleet).values():
         if isinstance(pools, HostError):
             raise HostError(
                 f"{pools.why}; it would send {wanted.name} connections still, so nothing was "

@@ -10,8 +10,8 @@ from typing import Any
 from certsync.model.errors import CertsyncError, HostError
 from certsync.model.fleet import Fleet
 from certsync.model.options import Provider
-from certsync.operator.balancer import forwarding
-from certsync.operator.balancer.forwarding import Standing
+from certsync.operator.balancer import provider_rules
+from certsync.operator.balancer.provider_rules import Standing
 from certsync.operator.fleet_file import read_fleet
 from certsync.operator.fleet_file.differences import undeployed
 from certsync.operator.hosts import issuer_side
@@ -26,11 +26,11 @@ class Shown:
 
     def text(self) -> str:
         """Return what a person reads."""
-        return forwarding.text(self.fleet, self.standing)
+        return provider_rules.text(self.fleet, self.standing)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as what `json.dumps` takes."""
-        return forwarding.to_json(self.fleet, self.standing)
+        return provider_rules.to_json(self.fleet, self.standing)
 
 
 def rules(path: Path, *, offline: bool) -> Shown:
@@ -49,7 +49,7 @@ def rules(path: Path, *, offline: bool) -> Shown:
             "[balancers]",
         )
     if offline:
-        return Shown(fleet, forwarding.unasked(fleet, "the issuer was not asked"))
+        return Shown(fleet, provider_rules.unasked(fleet, "the issuer was not asked"))
     return Shown(fleet, standing(fleet))
 
 
@@ -59,8 +59,8 @@ def standing(fleet: Fleet) -> Standing:
         differing = undeployed(fleet, issuer_side.rendered(fleet, fleet.issuer), ())
         seen = issuer_side.proven(fleet, fleet.issuer)
     except HostError as error:
-        return forwarding.unasked(fleet, error.message)
-    return forwarding.stand(fleet, seen.proofs, differing)
+        return provider_rules.unasked(fleet, error.message)
+    return provider_rules.stand(fleet, seen.proofs, differing)
 
 
 def conclusion(fleet: Fleet, path: Path) -> str:

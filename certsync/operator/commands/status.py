@@ -18,14 +18,14 @@ from certsync.model.fleet import Fleet
 from certsync.model.options import Provider
 from certsync.model.proof import Proof, Served, Unreachable, Verdict, judge
 from certsync.model.report import Row
-from certsync.operator.balancer import balancers, vrrp
-from certsync.operator.balancer.balancers import Answer
+from certsync.operator.balancer import haproxy, vrrp
 from certsync.operator.balancer.gate import proxy_port
+from certsync.operator.balancer.haproxy import Answer
 from certsync.operator.fleet_file import read_fleet
 from certsync.operator.hosts import issuer_side
-from certsync.operator.watching import alt_svc, cut_off, watch
+from certsync.operator.watching import alt_svc, proxy_protocol_check, watch
 from certsync.system import proving
-from certsync.system.probe import probe
+from certsync.system.handshake import probe
 
 AT_ONCE = 16
 
@@ -104,7 +104,7 @@ def status(path: Path, now: datetime) -> Status:
     # At the same time: each of them waits for other machines.
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answered = pool.submit(_answer, fleet)
-        told_by_balancers = pool.submit(balancers.ask, fleet)
+        told_by_balancers = pool.submit(haproxy.ask, fleet)
         shown = _shown(fleet, pool) if fleet.passthrough else {}
         answer, findings = answered.result()
         asked = told_by_balancers.result()
@@ -121,7 +121,7 @@ def status(path: Path, now: datetime) -> Status:
         rows += more
         notes += unseen
     heard = {name: each for name, each in asked.items() if isinstance(each, Answer)}
-    untold = balancers.untold(fleet, heard)
+    untold = haproxy.untold(fleet, heard)
     findings += unasked + astray + _findings(fleet, rows) + untold
     past = watch.findings(told, fleet, now) if answer else []
     hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"
@@ -220,7 +220,7 @@ def _through(
         elif judged.verdict is Verdict.BEHIND:
             judged = replace(judged, why="it shows another certificate than the backends")
         if judged.verdict in trusted and _is_cut_off(fleet, address):
-            why = cut_off.finding(proxy_port(fleet) or proving.TLS_PORT)
+            why = proxy_protocol_check.finding(proxy_port(fleet) or proving.TLS_PORT)
             judged = replace(judged, verdict=Verdict.UNREACHABLE, why=why)
         found.append(judged)
     return found, notes
@@ -231,7 +231,7 @@ def _is_cut_off(fleet: Fleet, address: str) -> bool:
     if fleet.balancer.provider is not Provider.NONE:
         return False
     path = fleet.balancing.health_path
-    return cut_off.is_cut_off(address, proving.TLS_PORT, fleet.lineage, path)
+    return proxy_protocol_check.is_cut_off(address, proving.TLS_PORT, fleet.lineage, path)
 
 
 def _virtual(fleet: Fleet, asked: Asked) -> tuple[list[str], list[Finding]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from certsync.model.fleet import Fleet
 from certsync.operator.balancer.gate import Gate
 from certsync.operator.deployment.plan import FileChange, Step
-from certsync.operator.deployment.pyinfra_run import Event, Run
+from certsync.operator.deployment.run import Event, Run
 from certsync.system import console
 from certsync.system.terminal import harmless
 

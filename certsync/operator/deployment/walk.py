@@ -20,8 +20,8 @@ from certsync.operator.commands.status import Status
 from certsync.operator.deployment import operations, plan, progress
 from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.progress import Outcome
-from certsync.operator.deployment.pyinfra_run import Run
 from certsync.operator.deployment.request import DeployRequest
+from certsync.operator.deployment.run import Run
 from certsync.system import console
 
 AGAIN = "when this is fixed, run the same command again"

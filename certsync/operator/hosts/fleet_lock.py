@@ -15,7 +15,7 @@ from certsync.model import frame
 from certsync.model.errors import HostError, LockHeldError
 from certsync.model.fleet import Fleet, Machine
 from certsync.programs import FOLDER
-from certsync.system import host, process
+from certsync.system import process, ssh
 from certsync.system.deadline import Deadline
 
 PROGRAM = FOLDER / "lock.py"
@@ -34,9 +34,9 @@ def held(fleet: Fleet, verb: str) -> Iterator[str]:
     """
     who = f"certsync {verb} by {getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
     command = frame.begun(f"python3 -c {_quoted(PROGRAM.read_text())} {_quoted(who)}")
-    with host.shared(fleet.issuer) as options:
-        argv = host.ssh_argv(fleet.issuer, fleet.known_hosts, *options)
-        child = process.Child([*argv, host.as_root(fleet.issuer, command)])
+    with ssh.shared(fleet.issuer) as options:
+        argv = ssh.ssh_argv(fleet.issuer, fleet.known_hosts, *options)
+        child = process.Child([*argv, ssh.as_root(fleet.issuer, command)])
         try:
             answer = _answer(fleet.issuer, child)
             if not answer["held"]:
@@ -58,11 +58,11 @@ def _answer(issuer: Machine, child: process.Child) -> dict[str, Any]:
         return found
     ended = child.end(0 if late or len(noise) >= MOST_NOISE else 5)
     if late and not begun:
-        raise host.too_late(issuer.name, ANSWER_SECONDS)
+        raise ssh.too_late(issuer.name, ANSWER_SECONDS)
     if ended.status == 255 and not begun:
-        raise host.ssh_reason(issuer.name, ended.stderr)
+        raise ssh.ssh_reason(issuer.name, ended.stderr)
     if not begun:
-        raise host.not_begun(issuer, replace(ended, stdout="".join(noise)))
+        raise ssh.not_begun(issuer, replace(ended, stdout="".join(noise)))
     errors = frame.answer(ended.stderr)
     said = replace(
         ended, stdout=answer, stderr=errors.text if errors else frame.unmarked(ended.stderr)

@@ -11,7 +11,7 @@ from certsync.model.paths import CERTSYNC, CURRENT, IssuerPaths
 from certsync.operator.fleet_file import hosts, rules
 from certsync.operator.fleet_file.differences import undeployed
 from certsync.operator.hosts import wheels
-from certsync.system import host
+from certsync.system import ssh
 
 ISSUER = IssuerPaths()
 
@@ -22,7 +22,7 @@ def proven(fleet: Fleet, issuer: Machine) -> Proven:
     Raises:
         HostError: it cannot be reached, or certsync does not answer there.
     """
-    done = host.on(issuer, fleet.known_hosts, f"{CERTSYNC} prove --json")
+    done = ssh.on(issuer, fleet.known_hosts, f"{CERTSYNC} prove --json")
     try:
         return Proven.from_json(json.loads(done.stdout), fleet.lineage)
     except (ValueError, RecursionError):
@@ -39,7 +39,7 @@ def rendered(fleet: Fleet, issuer: Machine) -> Fleet:
     Raises:
         HostError: the issuer cannot be reached, or was never deployed to.
     """
-    done = host.on(issuer, fleet.known_hosts, f"cat {ISSUER.fleet_file}")
+    done = ssh.on(issuer, fleet.known_hosts, f"cat {ISSUER.fleet_file}")
     if done.status != 0:
         raise HostError(
             f"this fleet has not been deployed: {done.last_words}",
@@ -100,7 +100,7 @@ def refuse_another_release(fleet: Fleet, issuer: Machine) -> None:
         HostError: the issuer cannot be reached.
         RefusedError: it has another one than this machine.
     """
-    has = host.on(issuer, fleet.known_hosts, f"readlink {CURRENT}").stdout.strip()
+    has = ssh.on(issuer, fleet.known_hosts, f"readlink {CURRENT}").stdout.strip()
     ours = wheels.release(notify=bool(fleet.notify.events))
     if has != ours:
         raise RefusedError(
@@ -116,5 +116,5 @@ def left(fleet: Fleet, issuer: Machine) -> list[str]:
     Raises:
         HostError: the issuer cannot be reached.
     """
-    lines = host.on(issuer, fleet.known_hosts, f"cat {ISSUER.left}").stdout.splitlines()
+    lines = ssh.on(issuer, fleet.known_hosts, f"cat {ISSUER.left}").stdout.splitlines()
     return [line for line in lines if line and not line.startswith("#")]

@@ -11,12 +11,14 @@ from pathlib import Path
 import josepy
 import pytest
 
+from certsync.issuer import replacement
+from certsync.issuer.ca import ordering
 from certsync.issuer.ca.issuance.obtain import _kept_key, forget_if_kept
 from certsync.issuer.ca.issuance.order import Pending
 from certsync.issuer.ca.issuance.revoke import signer
-from certsync.issuer.commands import compromised, enroll, issue, prove, replicate, resign, rollback
+from certsync.issuer.commands import enroll, resign, rollback
 from certsync.issuer.compromise import Exposed, Mark, Marks
-from certsync.issuer.replicas import replication
+from certsync.issuer.replicas import prove, receivers, replicate
 from certsync.issuer.schedule import issuance_due
 from certsync.issuer.store import Store, generation_files, sums
 from certsync.model.certificate import key_pem, make_key, parse_chain
@@ -65,8 +67,8 @@ def keep(store: Store, tmp_path: Path) -> Callable[[int], bytes]:
     return kept
 
 
-def look(store: Store) -> compromised.Outlook:
-    return compromised.outlook(store, NOW, "backend-09")
+def look(store: Store) -> replacement.Outlook:
+    return replacement.outlook(store, NOW, "backend-09")
 
 
 # Marks
@@ -157,9 +159,9 @@ def test_a_compromised_key_is_due_to_be_replaced_at_once(
     store: Store, keep: Callable[[int], bytes]
 ) -> None:
     keep(2)
-    assert issue.outlook(store, NOW).due is None
+    assert ordering.outlook(store, NOW).due is None
     store.mark_compromised(NAME, Marks((MARK,)))
-    found = issue.outlook(store, NOW)
+    found = ordering.outlook(store, NOW)
     assert found.due is not None
     assert (found.due.why, found.due.first, found.due.since) == (WHY, False, None)
     assert found.newest is not None
@@ -168,7 +170,7 @@ def test_a_compromised_key_is_due_to_be_replaced_at_once(
     assert coming is not None
     assert (coming.moment, coming.why) == (NOW, WHY)
     keep(3)
-    assert issue.outlook(store, NOW).due is None
+    assert ordering.outlook(store, NOW).due is None
 
 
 def test_a_compromised_key_is_a_reason_before_all_others() -> None:
@@ -238,7 +240,7 @@ def test_all_that_is_kept_is_marked_whole_and_the_open_order_is_dropped(
     pending = Pending(store.pending(NAME))
     pending.prepare(fleet())
     sum_of_it = pending.key_sum()
-    compromised.mark(look(store), store, NOW)
+    replacement.mark(look(store), store, NOW)
     found = store.compromised(NAME)
     assert found.numbers == {1, 2}
     assert found.exposed[1] == Exposed(1)
@@ -255,7 +257,7 @@ def test_all_that_is_kept_is_marked_whole_and_the_open_order_is_dropped(
 
 def test_a_backend_that_would_get_the_new_key_is_not_called_compromised(store: Store) -> None:
     with pytest.raises(StoreError) as caught:
-        compromised.outlook(store, NOW, "backend-03")
+        replacement.outlook(store, NOW, "backend-03")
     assert caught.value.message == "backend-03 is in the fleet, so a new key would reach it too"
     assert caught.value.hint == (
         "take it out first: certsync remove-backend FLEET backend-03"
@@ -274,7 +276,7 @@ def test_what_is_to_be_done_is_told_in_words_and_nothing_when_it_was_done(
             "delete these keys from every backend: generations 0002",
         ],
     )
-    compromised.mark(look(store), store, NOW)
+    replacement.mark(look(store), store, NOW)
     assert look(store).steps() == whole[1:]
     keep(3)
     rest = look(store).steps()
@@ -284,7 +286,7 @@ def test_what_is_to_be_done_is_told_in_words_and_nothing_when_it_was_done(
     assert look(store).steps() == []
     done: list[str] = []
     told: list[str] = []
-    compromised.compromised(store, NOW, told.append, done, "backend-09")
+    replacement.compromised(store, NOW, told.append, done, "backend-09")
     assert (done, told) == (
         [], ["what backend-09 may hold was revoked and deleted before: nothing to do"]
     )  # fmt: skip
@@ -303,10 +305,10 @@ def test_all_lineages_are_marked_before_any_is_worked_on(
         seen.append({name for name in marks if store.compromised(name).of("backend-09")})
         raise cut_off("cut off")
 
-    monkeypatch.setattr(issue, "issue", ordered)
+    monkeypatch.setattr(ordering, "issue", ordered)
     done = list[str]()
     with pytest.raises(cut_off):
-        compromised.everywhere(store, lambda: NOW, print, done, "backend-09")
+        replacement.everywhere(store, lambda: NOW, print, done, "backend-09")
     assert seen[0] == {NAME, "shop.example.net"}
     told = "marked what backend-09 may hold: generations none"
     assert done == [f"{NAME}: {told}", f"shop.example.net: {told}"]
@@ -317,7 +319,7 @@ def test_a_backend_that_is_in_the_fleet_is_marked_in_no_lineage(store: Store) ->
     render(store, fleet(others=(shop,)))
     done = list[str]()
     with pytest.raises(StoreError) as caught:
-        compromised.everywhere(store, lambda: NOW, print, done, "backend-03")
+        replacement.everywhere(store, lambda: NOW, print, done, "backend-03")
     why = "backend-03 is in the fleet, so a new key would reach it too"
     assert caught.value.message == f"{NAME}: {why}; shop.example.net: {why}"
     assert done == []
@@ -359,7 +361,7 @@ def test_a_mark_that_is_done_is_not_believed_while_a_key_of_it_is_live(
 ) -> None:
     keep(1)
     keep(2)
-    compromised.mark(look(store), store, NOW)
+    replacement.mark(look(store), store, NOW)
     store.mark_compromised(NAME, store.compromised(NAME).ended())
     again = look(store)
     assert not again.is_done
@@ -370,12 +372,12 @@ def test_a_mark_that_is_done_is_not_believed_while_a_key_of_it_is_live(
 
 
 def test_a_receiver_that_does_not_know_how_to_delete_is_to_be_replaced() -> None:
-    old = {"backend-02": replication.OLDER}
-    assert replication.OLDER == "its receiver is of an older certsync"
-    assert compromised._hint(old) == (
+    old = {"backend-02": receivers.OLDER}
+    assert receivers.OLDER == "its receiver is of an older certsync"
+    assert replacement._hint(old) == (
         "bring the newer receiver there: certsync deploy FLEET; then the hourly run goes on"
     )
-    assert compromised._hint({"backend-02": "it does not answer"}).startswith("nothing needs")
+    assert replacement._hint({"backend-02": "it does not answer"}).startswith("nothing needs")
 
 
 def proof(name: str, verdict: Verdict) -> Proof:
@@ -387,7 +389,7 @@ def test_a_revocation_waits_for_who_can_be_reached_and_for_nobody_else() -> None
         proof("a", Verdict.IN_SYNC), proof("b", Verdict.BEHIND), proof("c", Verdict.UNREACHABLE),
         proof("d", Verdict.WRONG),
     ]  # fmt: skip
-    assert compromised.waits_for(proofs) == ["b", "d"]
+    assert replacement.waits_for(proofs) == ["b", "d"]
 
 
 @pytest.mark.parametrize(
@@ -405,11 +407,11 @@ def test_nothing_is_revoked_or_deleted_before_the_new_one_is_served(
     store: Store, keep: Callable[[int], bytes], proofs: list[Proof]
 ) -> None:
     keep(2)
-    compromised.mark(look(store), store, NOW)
+    replacement.mark(look(store), store, NOW)
     keep(3)
     before = store.compromised(NAME)
     told: list[str] = []
-    compromised.finish(store, NOW, told.append, [], proofs)
+    replacement.finish(store, NOW, told.append, [], proofs)
     assert store.compromised(NAME) == before
     assert store.numbers(NAME) == [2, 3]
     waiting = ["the compromised certificates are revoked once backend-02 serves another one"]
@@ -420,9 +422,9 @@ def test_while_a_compromised_one_is_live_nothing_is_revoked(
     store: Store, keep: Callable[[int], bytes]
 ) -> None:
     keep(2)
-    compromised.mark(look(store), store, NOW)
+    replacement.mark(look(store), store, NOW)
     before = store.compromised(NAME)
-    compromised.finish(store, NOW, print, [], [proof("backend-01", Verdict.IN_SYNC)])
+    replacement.finish(store, NOW, print, [], [proof("backend-01", Verdict.IN_SYNC)])
     assert store.compromised(NAME) == before
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from certsync.issuer import canary
 from certsync.issuer.canary import Sighting, leads_here
-from certsync.issuer.commands import fence
+from certsync.issuer.replicas import admission
 from certsync.issuer.replicas.fence import LEFT_OUT, Fence, is_exception
 from certsync.issuer.replicas.rollout import Standing
 from certsync.issuer.state import Lineage, State
@@ -54,7 +54,7 @@ def lead(monkeypatch: pytest.MonkeyPatch, sightings: Sequence[Sighting]) -> None
 
 def heed(store: Store, *replicas: Standing, now: datetime = NOW) -> dict[str, str]:
     """Heed the fence for what the replicas said just now."""
-    return fence.heed(store, fleet(), [ISSUER, *replicas], now)
+    return admission.heed(store, fleet(), [ISSUER, *replicas], now)
 
 
 def refusing(*names: str) -> list[Standing]:
@@ -197,8 +197,8 @@ def test_time_runs_out_for_a_damaged_live_generation_too(
     monkeypatch.setattr(Store, "manifests", lambda *_: {2: manifest(2, days=90)})
     monkeypatch.setattr(Store, "current", lambda *_: 3)
     with pytest.raises(FencedError):
-        fence.leave_out(store, fleet(), TWO, [], NOW + 74 * DAY)
-    assert set(fence.leave_out(store, fleet(), TWO, [], NOW + 75 * DAY)) == set(TWO)
+        admission.leave_out(store, fleet(), TWO, [], NOW + 74 * DAY)
+    assert set(admission.leave_out(store, fleet(), TWO, [], NOW + 75 * DAY)) == set(TWO)
 
 
 # What is remembered

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from certsync.issuer.commands.afterwards import Ended, afterwards
-from certsync.issuer.commands.issue import has_something
-from certsync.issuer.commands.replicate import is_one_of_several_without_any
-from certsync.issuer.each_lineage import Tell, chosen, each_lineage, named, together
+from certsync.issuer.ca.ordering import has_something
+from certsync.issuer.lineages import Tell, chosen, each_lineage, named, together
+from certsync.issuer.monitoring.afterwards import Ended, afterwards
+from certsync.issuer.replicas.replicate import is_one_of_several_without_any
 from certsync.issuer.state import Known, Lineage, State
 from certsync.issuer.store import Store, sums
 from certsync.model.errors import CaError, CertsyncError, LaterError, StoreError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from certsync.issuer.commands.issue import Outlook, _with_names_that_lead_here
+from certsync.issuer.ca.ordering import Outlook, _with_names_that_lead_here
 from certsync.issuer.schedule import Due
 from certsync.issuer.state import Lineage
 from certsync.model.errors import DnsError

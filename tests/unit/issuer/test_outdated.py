@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from certsync.issuer.ca import renewal_info, revocation
+from certsync.issuer.backoff import Tries
+from certsync.issuer.ca import crl, ordering, renewal_info
 from certsync.issuer.ca.advice import Advice
-from certsync.issuer.ca.revocation import Finding
-from certsync.issuer.commands import issue, outdated
+from certsync.issuer.ca.crl import Finding
+from certsync.issuer.replicas import outdated
 from certsync.issuer.replicas.rollout import Plan, Standing
 from certsync.issuer.state import Lineage, State
 from certsync.issuer.store import Store, generation_files, sums
-from certsync.issuer.tries import Tries
 from certsync.model.certificate import parse_chain
 from certsync.model.errors import CaSilentError, OutdatedError
 from certsync.model.generation import Manifest
@@ -59,7 +59,7 @@ class World:
         self.is_silent = False
         self.asked: list[str] = []
         monkeypatch.setattr(proving, "prove", self.prove)
-        monkeypatch.setattr(revocation, "by_list", self.by_list)
+        monkeypatch.setattr(crl, "by_list", self.by_list)
         monkeypatch.setattr(renewal_info, "ask", self.ask)
 
     def prove(self, *_: object) -> Sequence[Proof]:
@@ -163,11 +163,11 @@ def test_what_the_ca_has_revoked_goes_live_nowhere_and_another_one_is_ordered(
             "nothing is activated: generation 0002: the CA has revoked it"
         )
     assert world.asked == ["list", "renewal information"]
-    look = issue.outlook(store, NOW + 2 * DAY)
+    look = ordering.outlook(store, NOW + 2 * DAY)
     assert look.due is not None
     assert look.due.why == "the CA has revoked generation 0002"
     # A CA that revokes every new one at once gets one order a day.
-    assert issue.outlook(store, NOW + DAY / 2).due is None
+    assert ordering.outlook(store, NOW + DAY / 2).due is None
     # Better than what is about to expire.
     assert refuse(store, days=76)[0].startswith("warning: generation 0002: the CA has revoked it")
 
@@ -184,7 +184,7 @@ def test_what_the_ca_wants_replaced_at_once_waits_for_the_order_that_is_due(
     advised = store.recall().lineage(NAME).advice
     assert advised is not None
     assert advised.window == PAST
-    due = issue.outlook(store, NOW).due
+    due = ordering.outlook(store, NOW).due
     assert due is not None
     assert due.why.startswith("the CA suggests ")
 
@@ -221,7 +221,7 @@ def test_a_restored_issuer_asks_whatever_it_remembers(store: Store, world: World
     with pytest.raises(OutdatedError, match="is older than what is served"):
         refuse(store, NEWER)
     assert world.asked == ["backends", "list", "renewal information"]
-    assert issue.outlook(store, NOW).due is not None
+    assert ordering.outlook(store, NOW).due is not None
 
 
 def test_a_silent_ca_keeps_nobody(store: Store, world: World) -> None:

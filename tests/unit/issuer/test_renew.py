@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from certsync.issuer import session
+from certsync.issuer.backoff import Tries
 from certsync.issuer.ca.issuance.binding import Binding, read_binding
 from certsync.issuer.ca.issuance.obtain import replaced
-from certsync.issuer.commands.afterwards import observed, readings
-from certsync.issuer.commands.issue import _wait_after_failures, claims, wish
+from certsync.issuer.ca.ordering import _wait_after_failures, claims, wish
 from certsync.issuer.commands.renew import (
     Hour,
     Outlook,
@@ -21,11 +21,11 @@ from certsync.issuer.commands.renew import (
     _refuse_the_past,
     described,
 )
+from certsync.issuer.monitoring.afterwards import observed, readings
 from certsync.issuer.replicas.rollout import Standing
 from certsync.issuer.state import Known, Lineage, State
 from certsync.issuer.steps import COMPROMISE, ISSUANCE, RENEWAL, ROLLOUT, Step, take
 from certsync.issuer.store import Store
-from certsync.issuer.tries import Tries
 from certsync.model.errors import (
     CaBusyError,
     CaError,

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from certsync.issuer.ca import revocation
+from certsync.issuer.ca import crl
+from certsync.issuer.ca.crl import Finding, list_addresses, read_list
 from certsync.issuer.ca.renewal_info import Answer, _get, advice_of
-from certsync.issuer.ca.revocation import Finding, list_addresses, read_list
 from certsync.model.certificate import parse_chain
 from certsync.model.errors import CaSilentError
 from tests.unit.fake_fleet import NOW
@@ -168,8 +168,8 @@ def test_a_list_that_cannot_be_had_or_read_is_told_and_ends_nothing(
     pem = certificate(1, x509.CRLDistributionPoints([place])).public_bytes(
         serialization.Encoding.PEM
     )
-    monkeypatch.setattr(revocation, "_get", fails)
-    assert revocation.by_list(pem + pem, NOW).unknown.startswith(f"{URL}: ")
+    monkeypatch.setattr(crl, "_get", fails)
+    assert crl.by_list(pem + pem, NOW).unknown.startswith(f"{URL}: ")
 
 
 def test_a_list_of_somebody_else_or_of_last_year_says_nothing() -> None:

@@ -7,9 +7,9 @@ from typing import cast
 
 import pytest
 
-from certsync.issuer.commands.replicate import Rollout
 from certsync.issuer.replicas.answer import Answer
-from certsync.issuer.replicas.replication import Backend
+from certsync.issuer.replicas.receivers import Backend
+from certsync.issuer.replicas.replicate import Rollout
 from certsync.issuer.replicas.rollout import Plan, Refusal, Standing, plan, veto
 from certsync.issuer.schedule import last_chance
 from certsync.model.errors import KeyRefusedError, UnreachableError

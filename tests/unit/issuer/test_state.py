@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from certsync.issuer.backoff import Tries
 from certsync.issuer.ca.advice import Advice
 from certsync.issuer.state import REMEMBERED, Known, Lineage, Run, State
 from certsync.issuer.store import STATE_SCHEMA, Store
-from certsync.issuer.tries import Tries
 from certsync.model.errors import NewerSchemaError
 from certsync.model.proof import Proof, Verdict
 from tests.unit.fake_fleet import NAME, NOW

@@ -17,15 +17,14 @@ from typing import Any
 import pytest
 
 from certsync.issuer import canary, steps
-from certsync.issuer.commands import fence, tickets
 from certsync.issuer.compromise import Mark, Marks
-from certsync.issuer.replicas import replication
-from certsync.issuer.replicas.replication import Backend
+from certsync.issuer.replicas import admission, receivers
+from certsync.issuer.replicas.receivers import Backend
 from certsync.issuer.replicas.rollout import Standing
 from certsync.issuer.steps import Step
 from certsync.issuer.store import Store
-from certsync.issuer.tickets import keyring, resumption
-from certsync.issuer.tickets.tickets import Keys, Note, Plan, Seen, plan
+from certsync.issuer.tickets import keyring, resumption, share
+from certsync.issuer.tickets.decide import Keys, Note, Plan, Seen, plan
 from certsync.model.errors import FencedError, HostError, TicketsError
 from certsync.model.fleet import Fleet, Wanted
 from certsync.model.options import KeyType, Site
@@ -236,9 +235,9 @@ class World:
         self.asked = 0
         # No way leads here, and nobody is asked for one.
         monkeypatch.setattr(canary, "look", lambda *_: [])
-        monkeypatch.setattr(replication, "in_touch", self.in_touch)
-        monkeypatch.setattr(replication, "standings", self.standings)
-        monkeypatch.setattr(replication, "outbox", self.outbox)
+        monkeypatch.setattr(receivers, "in_touch", self.in_touch)
+        monkeypatch.setattr(receivers, "standings", self.standings)
+        monkeypatch.setattr(receivers, "outbox", self.outbox)
         monkeypatch.setattr(resumption, "strangers", lambda *_: self.strange)
         self.tmp_path = tmp_path
 
@@ -277,7 +276,7 @@ class World:
         names = [each.name for each in self.store.fleet().backends]
         proofs = [proof(name, Verdict.BEHIND if name in behind else None) for name in names]
         now = NOW + after
-        tickets.share(self.store, now, {NAME: proofs}, self.told.append, self.done)
+        share.share(self.store, now, {NAME: proofs}, self.told.append, self.done)
 
     def keys(self, name: str) -> Keys:
         """Return what a replica was given last."""
@@ -412,8 +411,8 @@ def test_with_sharing_off_nothing_is_looked_at(world: World, folder: Path) -> No
     world.put(fleet(share_tickets=False))
     world.share()
     assert not folder.exists()
-    assert tickets.outlook(world.store, NOW).steps == []
-    tickets.tickets(world.store, NOW, world.told.append, world.done)
+    assert share.outlook(world.store, NOW).steps == []
+    share.tickets(world.store, NOW, world.told.append, world.done)
     assert world.told == ["share_tickets is false in the fleet file: there is nothing to share"]
 
 
@@ -452,7 +451,7 @@ def test_the_fence_is_asked_with_all_replicas(
         asked.append([each.name for each in words[2]])
         return {}
 
-    monkeypatch.setattr(fence, "heed", heed)
+    monkeypatch.setattr(admission, "heed", heed)
     world.strange = ["203.0.113.13"]
     world.share()
     assert asked == [list(BOTH)]
@@ -476,7 +475,7 @@ def test_of_several_lineages_each_backend_is_looked_at_by_one_that_it_serves(
     }
     # The store of one lineage knows of the others as well.
     one = replace(world.store, lineage="other.example.com")
-    tickets.share(one, NOW, proofs, world.told.append, world.done)
+    share.share(one, NOW, proofs, world.told.append, world.done)
     issuer = "203.0.113.11"
     assert looks == [
         (issuer, ["203.0.113.12"], 443, NAME),

@@ -277,11 +277,11 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Return an issuer's store with the tutorial's fleet, alone in the world."""
-    from certsync.issuer.commands import issue
+    from certsync.issuer.ca import ordering
     from certsync.programs import receiver
 
     monkeypatch.setattr(receiver, "HOME", tmp_path / "certsync")
-    monkeypatch.setattr(issue, "free_number", lambda _, store, __: 1 + len(store.numbers(NAME)))
+    monkeypatch.setattr(ordering, "free_number", lambda _, store, __: 1 + len(store.numbers(NAME)))
     found = Store(tmp_path / "certsync", tmp_path / "state")
     found.root.mkdir()
     found.fleet_file.write_text(json.dumps(fleet().to_json()))

@@ -18,7 +18,7 @@ from certsync.operator.commands import remove_backend
 from certsync.operator.commands.remove_backend import Leaving, Options
 from certsync.operator.deployment.progress import Outcome
 from certsync.operator.rendering import templates
-from certsync.system import host
+from certsync.system import ssh
 from certsync.system.process import Completed
 from deploy import issuer
 from tests.unit.fake_fleet import NAME, fleet, machine
@@ -102,7 +102,7 @@ def test_only_a_backend_of_this_fleet_is_taken_out_by_an_issuers_word(
         asked.append(command)
         return Completed(status, "", "")
 
-    monkeypatch.setattr(host, "on", on)
+    monkeypatch.setattr(ssh, "on", on)
     taken = machine("backend-04", 14)
     context = pytest.raises(RefusedError, match=refused) if refused else nullcontext()
     with context:
@@ -119,9 +119,9 @@ def test_one_that_answers_over_ssh_and_runs_nothing_may_be_called_gone(
     taken = machine("backend-03", 13)
 
     def on(*_: object) -> Completed:
-        raise host.not_begun(taken, Completed(126, "", DEAD_DISK))
+        raise ssh.not_begun(taken, Completed(126, "", DEAD_DISK))
 
-    monkeypatch.setattr(host, "on", on)
+    monkeypatch.setattr(ssh, "on", on)
     gone = replace(leaves(NAME, of=fleet()), options=Options(gone=True))
     remove_backend._refuse_what_is_said_of(gone, taken)
     with pytest.raises(HostError) as caught:

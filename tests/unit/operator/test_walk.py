@@ -15,7 +15,7 @@ from certsync.operator.commands.status import Status
 from certsync.operator.deployment import walk
 from certsync.operator.deployment.plan import Step
 from certsync.operator.deployment.progress import Outcome
-from certsync.operator.deployment.pyinfra_run import Run
+from certsync.operator.deployment.run import Run
 from tests.unit.fake_fleet import NOW, fleet
 
 ORDER = Step("4 of 6: the certificate", "backend-01", "Order the certificate")

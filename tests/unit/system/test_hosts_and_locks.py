@@ -18,7 +18,7 @@ from certsync.model.errors import HostError, KeyRefusedError, SilentError, Unrea
 from certsync.model.report import pool_words
 from certsync.operator.hosts import wheels
 from certsync.programs import lock
-from certsync.system import host, process
+from certsync.system import process, ssh
 from certsync.system.process import Completed
 from tests.unit.fake_fleet import machine
 
@@ -41,25 +41,25 @@ from tests.unit.fake_fleet import machine
     ],
 )
 def test_what_openssh_says_is_told_with_the_host_and_its_meaning(stderr: str, message: str) -> None:
-    error = host.ssh_reason("backend-02", stderr)
+    error = ssh.ssh_reason("backend-02", stderr)
     assert isinstance(error, UnreachableError)
     assert error.message == f"backend-02: {message}"
 
 
 def test_a_refused_key_is_told_apart_from_a_host_that_is_out_of_reach() -> None:
-    error = host.ssh_reason("backend-02", "certsync@x: Permission denied (publickey).\n")
+    error = ssh.ssh_reason("backend-02", "certsync@x: Permission denied (publickey).\n")
     assert isinstance(error, KeyRefusedError)
     assert error.message == "backend-02: it does not accept the SSH key"
     assert error.hint == "are the user and key right?"
-    reached = host.ssh_reason("backend-02", "bash: line 1: /x: Permission denied")
+    reached = ssh.ssh_reason("backend-02", "bash: line 1: /x: Permission denied")
     assert not isinstance(reached, KeyRefusedError)
 
 
 def test_a_host_that_is_silent_is_told_apart_from_one_that_does_not_let_us_in() -> None:
-    silent = host.ssh_reason("x", "ssh: connect to host x port 22: No route to host")
+    silent = ssh.ssh_reason("x", "ssh: connect to host x port 22: No route to host")
     assert isinstance(silent, SilentError)
     for words in ("Host key verification failed.", "x: Permission denied (publickey).", "?"):
-        assert not isinstance(host.ssh_reason("x", words), SilentError)
+        assert not isinstance(ssh.ssh_reason("x", words), SilentError)
 
 
 def test_a_program_that_is_not_there_is_named() -> None:
@@ -148,13 +148,13 @@ def test_a_program_to_talk_to_that_is_not_there_is_named() -> None:
 
 
 def test_root_needs_no_sudo_and_others_do() -> None:
-    assert host.as_root(machine("a", 1), "id") == "exec sh -c id"
+    assert ssh.as_root(machine("a", 1), "id") == "exec sh -c id"
     admin = machine("a", 1, ssh_user="admin")
-    assert host.as_root(admin, "id; who") == "exec env LC_ALL=C sudo -n sh -c 'id; who'"
+    assert ssh.as_root(admin, "id; who") == "exec env LC_ALL=C sudo -n sh -c 'id; who'"
 
 
 def test_the_operators_ssh_asks_nothing_and_trusts_nobody_new() -> None:
-    argv = host.ssh_argv(machine("a", 1, ssh_key="/k", ssh_port=2222), "/known")
+    argv = ssh.ssh_argv(machine("a", 1, ssh_key="/k", ssh_port=2222), "/known")
     assert argv[-1] == "203.0.113.1"
     assert {"BatchMode=yes", "StrictHostKeyChecking=yes", "UserKnownHostsFile=/known"} <= set(argv)
     assert argv[argv.index("-p") + 1] == "2222"
@@ -378,16 +378,16 @@ def test_what_is_asked_while_a_long_connection_is_open_goes_through_it(
 
     monkeypatch.setattr(process, "run", run)
     one, other = machine("a", 1), machine("b", 2)
-    with host.shared(one) as options:
+    with ssh.shared(one) as options:
         socket = options[-1]
         folder = Path(socket.partition("=")[2]).parent
         assert folder.stat().st_mode & 0o777 == 0o700
         # One within another's has a connection of its own.
-        with host.shared(one) as inner:
+        with ssh.shared(one) as inner:
             assert inner == []
-        host.on(one, "", "true")
-        host.on(other, "", "true")
-    host.on(one, "", "true")
+        ssh.on(one, "", "true")
+        ssh.on(other, "", "true")
+    ssh.on(one, "", "true")
     assert [socket in argv for argv in asked] == [True, False, False]
     assert "ControlMaster=no" in asked[0]
     assert not folder.exists()

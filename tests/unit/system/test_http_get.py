@@ -16,11 +16,11 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certsync.issuer import canary
-from certsync.issuer.ca import renewal_info, revocation
+from certsync.issuer.ca import crl, renewal_info
 from certsync.issuer.ca.issuance import clock, network
 from certsync.issuer.monitoring import heartbeat
 from certsync.model.errors import CaSilentError
-from certsync.operator.watching import alt_svc, cut_off
+from certsync.operator.watching import alt_svc, proxy_protocol_check
 from certsync.system import dns, http_get, unverified
 from certsync.system.deadline import Deadline, within
 from certsync.system.http_get import Limits, get
@@ -195,9 +195,9 @@ def test_a_heartbeat_is_held_by_nobody(monkeypatch: pytest.MonkeyPatch, begin: b
 def test_a_revocation_list_is_waited_for_no_longer(
     monkeypatch: pytest.MonkeyPatch, begin: bytes
 ) -> None:
-    monkeypatch.setattr(revocation, "SECONDS", SHORT)
+    monkeypatch.setattr(crl, "SECONDS", SHORT)
     with dripping(begin) as port, pytest.raises(TimeoutError):
-        timed(lambda: revocation._get(f"http://127.0.0.1:{port}/1.crl"))
+        timed(lambda: crl._get(f"http://127.0.0.1:{port}/1.crl"))
 
 
 @pytest.mark.parametrize("begin", BODIES)
@@ -221,7 +221,10 @@ def test_what_is_asked_behind_a_handshake_is_waited_for_no_longer(
     monkeypatch.setattr(clock, "SECONDS", SHORT)
     with dripping(begin, served(tmp_path)) as port:
         assert timed(lambda: alt_svc.promise("127.0.0.1", port, NAME, SHORT)) == ""
-        assert timed(lambda: cut_off.is_cut_off("127.0.0.1", port, NAME, "/", SHORT)) is False
+        assert (
+            timed(lambda: proxy_protocol_check.is_cut_off("127.0.0.1", port, NAME, "/", SHORT))
+            is False
+        )
         assert timed(lambda: clock.unverified_date(f"https://127.0.0.1:{port}/dir")) is None
 
 

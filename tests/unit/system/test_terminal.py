@@ -10,13 +10,13 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from certsync.issuer.backoff import Tries
 from certsync.issuer.state import Lineage, State
-from certsync.issuer.tries import Tries
 from certsync.model.errors import CertsyncError
 from certsync.model.fleet import Fleet
 from certsync.model.proof import Proof, Verdict
 from certsync.operator.deployment.progress import Watch
-from certsync.operator.deployment.pyinfra_run import Event, Run
+from certsync.operator.deployment.run import Event, Run
 from certsync.system import console
 from certsync.system.terminal import harmless
 from tests.unit.fake_fleet import NAME, NOW, fleet

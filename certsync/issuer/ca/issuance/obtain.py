@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from certsync.issuer import steps
+from certsync.issuer.backoff import KEY_PROBLEMS
 from certsync.issuer.ca import registration
 from certsync.issuer.ca.issuance.acceptance import Acceptance, client_context
 from certsync.issuer.ca.issuance.account import account_key, log_in, open_directory
@@ -24,7 +25,6 @@ from certsync.issuer.ca.issuance.order import (
 )
 from certsync.issuer.steps import Step
 from certsync.issuer.store import Store
-from certsync.issuer.tries import KEY_PROBLEMS
 from certsync.model.certificate import Certificate
 from certsync.model.errors import CaError, CertsyncError, OrderFailedError, StoreError
 from certsync.model.fleet import SYSTEM_ROOTS, Fleet

@@ -11,7 +11,7 @@ from certsync.model.errors import CertsyncError
 from certsync.model.fleet import Fleet, Wanted
 from certsync.model.options import Balancer, Balancing, KeyType, Provider, Site
 from certsync.model.proof import Proof, Verdict
-from certsync.operator.balancer import forwarding
+from certsync.operator.balancer import provider_rules
 from certsync.operator.commands.rules import conclusion, rules
 from tests.unit.fake_fleet import NAME, fleet
 
@@ -79,12 +79,12 @@ the rule of port 443 may be switched on now, for backend-01, backend-02"""
 
 def test_all_that_is_to_be_set_is_told() -> None:
     made = theirs()
-    assert forwarding.text(made, forwarding.stand(made, BOTH)) == TOLD
+    assert provider_rules.text(made, provider_rules.stand(made, BOTH)) == TOLD
 
 
 def test_without_the_proxy_protocol_port_443_goes_to_443_everywhere() -> None:
     made = theirs(balancing=Balancing(proxy_protocol=False), balancer=Balancer(Provider.NONE))
-    text = forwarding.text(made, forwarding.stand(made, BOTH))
+    text = provider_rules.text(made, provider_rules.stand(made, BOTH))
     assert "8443" not in text
     assert "TCP 443 -> port 443\n        PROXY protocol: Proxy Protocol: None" in text
     assert "TCP 443 -> TCP 443\n        PROXY protocol: off: no policy" in text
@@ -94,7 +94,7 @@ def test_without_the_proxy_protocol_port_443_goes_to_443_everywhere() -> None:
 
 def test_programs_are_told_the_same() -> None:
     made = theirs()
-    data = json.loads(json.dumps(forwarding.to_json(made, forwarding.stand(made, BOTH))))
+    data = json.loads(json.dumps(provider_rules.to_json(made, provider_rules.stand(made, BOTH))))
     assert data["nodes"][0] == {"name": "backend-01", "address": "203.0.113.11"}
     assert [each["provider"] for each in data["providers"]] == [
         "DigitalOcean", "Linode", "Outscale",
@@ -106,7 +106,9 @@ def test_programs_are_told_the_same() -> None:
 
 def test_who_is_not_proven_is_not_in_the_pool_yet() -> None:
     made = theirs()
-    stands = forwarding.stand(made, proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.WRONG))
+    stands = provider_rules.stand(
+        made, proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.WRONG)
+    )
     assert stands.may
     assert stands.text() == (
         "the rule of port 443 may be switched on now, for backend-01\n"
@@ -128,7 +130,7 @@ def test_the_rule_may_not_be_on(
     changes: dict[str, object],
     why: str,
 ) -> None:
-    stands = forwarding.stand(theirs(**changes), seen, differing)
+    stands = provider_rules.stand(theirs(**changes), seen, differing)
     assert not stands.may
     told = f"the rule of port 443 may not be switched on yet: {why}"
     assert stands.text().splitlines()[0] == told
@@ -140,22 +142,24 @@ def lineage(*backends: str) -> Wanted:
 
 def test_only_who_serves_every_name_is_a_node_because_any_may_get_any() -> None:
     made = theirs(others=(lineage("backend-02"),))
-    assert [node.name for node in forwarding.nodes(made)] == ["backend-02"]
+    assert [node.name for node in provider_rules.nodes(made)] == ["backend-02"]
     shop = {"shop.example.net": {"backend-02": BOTH[NAME]["backend-02"]}}
-    assert forwarding.stand(made, BOTH).waiting == {"backend-02": "not proven"}
-    assert forwarding.stand(made, {**BOTH, **shop}).ready == ("backend-02",)
+    assert provider_rules.stand(made, BOTH).waiting == {"backend-02": "not proven"}
+    assert provider_rules.stand(made, {**BOTH, **shop}).ready == ("backend-02",)
 
 
 def test_a_check_that_names_no_server_is_not_advised_where_there_are_several_certificates() -> None:
     [ours] = [
-        each for each in forwarding.rules(theirs(others=(lineage(),))) if each.provider[0] == "D"
+        each
+        for each in provider_rules.rules(theirs(others=(lineage(),)))
+        if each.provider[0] == "D"
     ]
     assert ours.check.startswith("TCP, port 443, every 10 s")
 
 
 def test_where_nobody_serves_all_names_there_is_no_pool() -> None:
     made = theirs(serving=("backend-01",), others=(lineage("backend-02"),))
-    assert forwarding.stand(made, BOTH).why_not == (
+    assert provider_rules.stand(made, BOTH).why_not == (
         "no backend serves all names, and such a balancer does not tell them apart"
     )
 

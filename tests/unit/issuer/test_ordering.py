@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 
-from certsync.issuer.ca import issuance
+from certsync.issuer.ca import issuance, ordering
 from certsync.issuer.ca.issuance import Issued, Request
-from certsync.issuer.commands import issue
-from certsync.issuer.replicas import replication
+from certsync.issuer.replicas import receivers
 from certsync.issuer.replicas.answer import Answer
-from certsync.issuer.replicas.replication import Backend
+from certsync.issuer.replicas.receivers import Backend
 from certsync.issuer.store import Store
 from certsync.model.certificate import parse_chain
 from certsync.model.errors import (
@@ -54,14 +53,14 @@ class Receiver(Backend):
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Return an issuer's store, where challenges are known to find their way."""
     monkeypatch.setattr(receiver, "HOME", tmp_path / "etc")
-    monkeypatch.setattr(replication, "PUSH_RUNTIME", tmp_path / "run")
+    monkeypatch.setattr(receivers, "PUSH_RUNTIME", tmp_path / "run")
     receiver.make_folder(tmp_path / "etc")
     store = Store(tmp_path / "etc", tmp_path / "state")
     store.state.mkdir()
     store.fleet_file.write_text(json.dumps(fleet().to_json(), default=str))
-    monkeypatch.setattr(issue, "look_before_buying", lambda look, *_: look.fleet)
+    monkeypatch.setattr(ordering, "look_before_buying", lambda look, *_: look.fleet)
     monkeypatch.setattr(
-        issue, "free_number", lambda _, one, __: 1 + max(one.numbers(NAME), default=0)
+        ordering, "free_number", lambda _, one, __: 1 + max(one.numbers(NAME), default=0)
     )
     answers(monkeypatch, Answer(ok=True))
     return store
@@ -74,7 +73,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> None:
     def in_touch(_: Fleet) -> Iterator[Sequence[Backend]]:
         yield [Receiver(answer)]
 
-    monkeypatch.setattr(replication, "in_touch", in_touch)
+    monkeypatch.setattr(receivers, "in_touch", in_touch)
 
 
 def signs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Request]:
@@ -104,7 +103,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[Request]:
 
 
 def unattended(store: Store, now: datetime) -> int | None:
-    return issue.issue(store, now, lambda _: None, by_person=False)
+    return ordering.issue(store, now, lambda _: None, by_person=False)
 
 
 def tries(store: Store) -> int:
@@ -159,11 +158,13 @@ def test_an_account_that_could_not_order_is_registered_before_an_order_is_due(
     monkeypatch.setattr(issuance, "enroll", enroll)
     unattended(store, NOW)
     assert enrolled == []
-    assert issue.outlook(store, NOW).reasons[0].startswith("no order, but the key of the account")
+    assert (
+        ordering.outlook(store, NOW).reasons[0].startswith("no order, but the key of the account")
+    )
     told: list[str] = []
-    assert issue.issue(store, NOW, told.append) is None
+    assert ordering.issue(store, NOW, told.append) is None
     assert told[-1] == "registered at the CA: account https://ca.example/account/2"
-    assert issue.outlook(store, NOW).reasons == []
+    assert ordering.outlook(store, NOW).reasons == []
     unattended(store, NOW)
     assert enrolled == ["once"]
 
@@ -223,10 +224,10 @@ def test_a_key_that_the_ca_refuses_is_not_offered_again_until_a_certificate_is_t
     for refusal in (problem, "", "rateLimited"):
         fails(monkeypatch, CaError("the CA refused", problem=refusal))
         with pytest.raises(CaError):
-            issue.issue(store, NOW, lambda _: None)
+            ordering.issue(store, NOW, lambda _: None)
     asked = signs(monkeypatch, tmp_path)
-    issue.issue(store, NOW, lambda _: None)
-    issue.issue(store, NOW, lambda _: None, force=True)
+    ordering.issue(store, NOW, lambda _: None)
+    ordering.issue(store, NOW, lambda _: None, force=True)
     assert [each.new_key for each in asked] == [new_key, False]
 
 
@@ -236,7 +237,7 @@ def test_an_order_that_fails_often_is_given_up(
     asked = fails(monkeypatch, CaSilentError("the CA cannot be reached, signing the certificate"))
     for _ in range(5):
         with pytest.raises(CaSilentError):
-            issue.issue(store, NOW, lambda _: None)
+            ordering.issue(store, NOW, lambda _: None)
     assert [request.anew for request in asked] == [False, False, False, True, True]
     assert [request.replacing for request in asked] == [True, True, False, False, False]
 
@@ -245,11 +246,11 @@ def test_a_chain_is_measured_by_the_roots_that_the_proof_goes_by(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked = signs(monkeypatch, tmp_path)
-    issue.issue(store, NOW, lambda _: None, force=True)
+    ordering.issue(store, NOW, lambda _: None, force=True)
     authority = replace(fleet().authority, roots="/home/somebody/roots.pem")
     store.fleet_file.write_text(json.dumps(fleet(authority=authority).to_json(), default=str))
-    issue.issue(store, NOW + 70 * DAY, lambda _: None, force=True)
-    issue.issue(store, NOW + 140 * DAY, lambda _: None, force=True)
+    ordering.issue(store, NOW + 70 * DAY, lambda _: None, force=True)
+    ordering.issue(store, NOW + 140 * DAY, lambda _: None, force=True)
     assert [(each.roots, each.insisting) for each in asked] == [
         (SYSTEM_ROOTS, False), (str(store.roots), False), (str(store.roots), True),
     ]  # fmt: skip

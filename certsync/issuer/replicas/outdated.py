@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from certsync.issuer.ca import renewal_info, revocation
+from certsync.issuer.ca import crl, renewal_info
 from certsync.issuer.replicas import rollout
 from certsync.issuer.replicas.expected import expected
 from certsync.issuer.replicas.rollout import Plan
@@ -138,7 +138,7 @@ def _asked(
     """Return what is remembered of a lineage, with what the CA says of a generation now."""
     fullchain = store.files(fleet.lineage, generation.number)["fullchain.pem"]
     known = replace(known, revocation_asked=now.isoformat())
-    if revocation.by_list(fullchain, now).revoked:
+    if crl.by_list(fullchain, now).revoked:
         known = replace(known, revoked=generation.fingerprint)
     if generation.directory == fleet.authority.directory:
         with contextlib.suppress(CaSilentError):
@@ -157,4 +157,4 @@ def _unwanted(known: Lineage, generation: Manifest, now: datetime) -> str:
     is_recent = hurried is not None and timedelta(0) <= now - hurried < EARLY
     if known.advice is None or known.tries.count or is_recent:
         return ""
-    return revocation.wants_it_replaced(generation, known.advice, now)
+    return crl.wants_it_replaced(generation, known.advice, now)

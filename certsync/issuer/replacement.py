@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from certsync.issuer import steps
-from certsync.issuer.commands import issue, replicate, tickets
-from certsync.issuer.commands.replicate import Outcome
+from certsync.issuer.ca import ordering
 from certsync.issuer.compromise import Exposed, Mark, Marks
-from certsync.issuer.each_lineage import each_lineage
-from certsync.issuer.replicas import replication
-from certsync.issuer.replicas.replication import BRING_NEWER, OLDER
+from certsync.issuer.lineages import each_lineage
+from certsync.issuer.replicas import receivers, replicate
+from certsync.issuer.replicas.receivers import BRING_NEWER, OLDER
+from certsync.issuer.replicas.replicate import Outcome
 from certsync.issuer.steps import ISSUANCE, ROLLOUT, Step
 from certsync.issuer.store import Store
+from certsync.issuer.tickets import share
 from certsync.model.errors import CertsyncError, FencedError, HostError, RolloutError, StoreError
 from certsync.model.fleet import Fleet
 from certsync.model.generation import number_text
@@ -85,7 +86,7 @@ def outlook(store: Store, now: datetime, backend: str) -> Outlook:
     serves = mark is not None and _serves_a_key_of(mark, store, fleet.lineage)
     again = mark is None or (mark.done and serves)
     marked = numbers if mark is None or again else [each.number for each in mark.exposed]
-    due = again or issue.outlook(store, now).due is not None
+    due = again or ordering.outlook(store, now).due is not None
     return Outlook(fleet, marks, backend, due, marked, serves)
 
 
@@ -146,11 +147,11 @@ def compromised(store: Store, now: datetime, tell: Tell, done: list[str], backen
     except CertsyncError:
         # What is asked of the CA may wait for it. The keys of sessions wait for nobody.
         with contextlib.suppress(CertsyncError):
-            tickets.share(store, now, {}, tell, done)
+            share.share(store, now, {}, tell, done)
         raise
     trouble: CertsyncError | None = outcome.error() if outcome.failures else None
     try:
-        tickets.share(store, now, {look.fleet.lineage: outcome.proofs}, tell, done)
+        share.share(store, now, {look.fleet.lineage: outcome.proofs}, tell, done)
     except CertsyncError as error:
         trouble = trouble or error
     finish(store, now, tell, done, outcome.proofs)
@@ -160,7 +161,7 @@ def compromised(store: Store, now: datetime, tell: Tell, done: list[str], backen
 
 def _new_key(store: Store, now: datetime, tell: Tell, done: list[str]) -> Outcome:
     """Have every backend serve a certificate with another key."""
-    number = issue.issue(store, now, tell)
+    number = ordering.issue(store, now, tell)
     if number is not None:
         done.append(f"ordered generation {number_text(number)}")
     outcome = replicate.roll_out(store, now, tell)
@@ -276,8 +277,8 @@ def _discard(fleet: Fleet, store: Store, tell: Tell) -> dict[str, str]:
     """Have every backend delete what is marked, and return who did not, and why."""
     numbers = sorted(store.compromised(fleet.lineage).exposed)
     holding = {}
-    with replication.in_touch(fleet) as backends:
-        answers = replication.each(
+    with receivers.in_touch(fleet) as backends:
+        answers = receivers.each(
             lambda one: [one.ask("discard", fleet.lineage, number) for number in numbers], backends
         )
     for backend, answer in answers:

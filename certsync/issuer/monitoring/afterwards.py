@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from certsync.issuer.monitoring import alerts, heartbeat, metrics, notification, textfile
+from certsync.issuer.monitoring import alerts, heartbeat, notification, prometheus, textfile
 from certsync.issuer.state import Lineage, State
 from certsync.issuer.store import Store
 from certsync.model.errors import CertsyncError, LaterError, NewerSchemaError
@@ -39,7 +39,7 @@ def afterwards(
         _alert(each, now, tell)
     if fleet.metrics.folder:
         found = [readings(each.store.fleet(), state, now, error, each.proofs) for each in runs]
-        if why := textfile.write(fleet.metrics.folder, metrics.text(*found)):
+        if why := textfile.write(fleet.metrics.folder, prometheus.text(*found)):
             tell(f"warning: {why}")
     if fleet.notify.heartbeat_url and error is None:
         why = heartbeat.ping(fleet.notify.heartbeat_url)
@@ -95,10 +95,10 @@ def observed(
 
 def readings(
     fleet: Fleet, state: State, now: datetime, error: CertsyncError | None, proofs: list[Proof]
-) -> metrics.Readings:
+) -> prometheus.Readings:
     """Return what monitoring reads."""
     known = state.lineage(fleet.lineage)
-    return metrics.Readings(
+    return prometheus.Readings(
         lineage=fleet.lineage,
         at=now,
         proofs=tuple(proofs),

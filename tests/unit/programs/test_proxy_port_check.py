@@ -18,7 +18,7 @@ import pytest
 from certsync.model.fleet import Wanted
 from certsync.model.options import Balancing, KeyType, Site
 from certsync.operator.balancer import gate
-from certsync.programs import knock
+from certsync.programs import proxy_port_check
 from tests.unit.fake_fleet import NAME, fleet
 
 Answer = Callable[[ssl.SSLSocket], None]
@@ -56,7 +56,7 @@ def a_word_now_and_then(tls: ssl.SSLSocket) -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a key and a certificate that nobody trusts, in one file."""
-    path = tmp_path_factory.mktemp("knock") / "both.pem"
+    path = tmp_path_factory.mktemp("certificate") / "both.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
          "-nodes", "-subj", "/CN=nobody", "-days", "1", "-keyout", path, "-out", f"{path}.crt"],
@@ -94,7 +94,9 @@ def backend(certificate: Path, answer: Answer) -> Iterator[int]:
 
 def asked(*ports: int, seconds: float = 0.6) -> list[str]:
     """Return the ports that answer, by the program as a balancer runs it, with less patience."""
-    text = Path(knock.__file__).read_text().replace("SECONDS = 3", f"SECONDS = {seconds}")
+    text = (
+        Path(proxy_port_check.__file__).read_text().replace("SECONDS = 3", f"SECONDS = {seconds}")
+    )
     targets = [(str(port), "127.0.0.1", port, NAME, "/health") for port in ports]
     done = subprocess.run(
         [sys.executable, "-c", text, json.dumps(targets)],
@@ -142,7 +144,7 @@ def test_each_backend_is_asked_for_a_name_that_it_serves() -> None:
     shop = Wanted(("shop.example.com",), ("backend-03",), KeyType.ECDSA_P256, "", False, Site())
     made = fleet(others=(shop,), serving=("backend-01", "backend-02"),
                  balancing=Balancing(health_path="/up", proxy_port=9443))  # fmt: skip
-    assert gate.knocks(made) == [
+    assert gate.proxy_port_questions(made) == [
         ("backend-01", "203.0.113.11", 9443, NAME, "/up"),
         ("backend-02", "203.0.113.12", 9443, NAME, "/up"),
         ("backend-03", "203.0.113.13", 9443, "shop.example.com", "/up"),

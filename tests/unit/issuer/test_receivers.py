@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import pytest
 
-from certsync.issuer.commands import tickets
-from certsync.issuer.replicas import replication
+from certsync.issuer.replicas import receivers
 from certsync.issuer.replicas.answer import parsed
-from certsync.issuer.replicas.replication import Backend
+from certsync.issuer.replicas.receivers import Backend
+from certsync.issuer.tickets import share
 from certsync.model import paths
 from certsync.model.errors import HostError, UnreachableError
 from certsync.system import process
@@ -123,7 +123,7 @@ def test_what_a_receiver_tells_is_its_standing() -> None:
 
 def test_one_replicas_failure_is_not_the_others() -> None:
     among = [says("no JSON"), replica()]
-    found = replication.each(lambda one: one.ask("current", NAME, 0), among)
+    found = receivers.each(lambda one: one.ask("current", NAME, 0), among)
     assert [type(answer) for _, answer in found] == [HostError, HostError]
 
 
@@ -228,23 +228,23 @@ def test_so_is_one_without_an_inbox_for_them(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_brings_the_newer_one_there_is_the_hint_of_a_whole_run_too() -> None:
-    error = tickets.trouble({"backend-02": replication.OLDER, "backend-03": "nginx: no"})
+    error = share.trouble({"backend-02": receivers.OLDER, "backend-03": "nginx: no"})
     assert error.message == (
         f"not all backends have the session ticket keys: {OF_OLDER}; backend-03: nginx: no"
     )
     assert error.hint == BRING_NEWER
-    assert tickets.trouble({"backend-03": "nginx: no"}).hint == tickets.HINT
+    assert share.trouble({"backend-03": "nginx: no"}).hint == share.HINT
 
 
 def test_every_conversation_ends_with_the_block_however_it_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(replication, "open_runtime", lambda: None)
+    monkeypatch.setattr(receivers, "open_runtime", lambda: None)
     says(GOOD)
 
     def interrupted() -> None:
-        with replication.in_touch(fleet()) as among:
-            replication.each(lambda one: one.ask("current", NAME, 0), among)
+        with receivers.in_touch(fleet()) as among:
+            receivers.each(lambda one: one.ask("current", NAME, 0), among)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

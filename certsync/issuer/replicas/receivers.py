@@ -22,7 +22,7 @@ from certsync.model.fleet import Fleet, Machine
 from certsync.model.generation import number_text
 from certsync.model.paths import PUSH_HOME, PUSH_RUNTIME, PUSHING_USER, RECEIVER
 from certsync.programs import receiver
-from certsync.system import host, process
+from certsync.system import process, ssh
 
 AT_ONCE = 16
 """Replicas worked on at the same time."""
@@ -124,7 +124,7 @@ class Backend:
         )
 
     def _unreached(self, stderr: str) -> UnreachableError:
-        error = host.ssh_reason(self.name, stderr)
+        error = ssh.ssh_reason(self.name, stderr)
         if "SSH host key" not in error.message:
             return error
         # Here it was pinned by a deploy, and not by somebody who connected by hand.
@@ -203,9 +203,9 @@ class Backend:
             "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
             "-o", f"UserKnownHostsFile={PUSH_HOME / 'known_hosts'}",
             "-o", "GlobalKnownHostsFile=none", "-o", "StrictHostKeyChecking=yes",
-            "-o", "UpdateHostKeys=no", "-o", f"ConnectTimeout={host.CONNECT_SECONDS}",
+            "-o", "UpdateHostKeys=no", "-o", f"ConnectTimeout={ssh.CONNECT_SECONDS}",
             "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3",
-            "-o", f"KexAlgorithms=^{host.KEX}", "-o", "PreferredAuthentications=publickey",
+            "-o", f"KexAlgorithms=^{ssh.KEX}", "-o", "PreferredAuthentications=publickey",
             "-o", f"ControlPath={PUSH_RUNTIME}/ssh/{os.getpid()}-%C",
             "-l", receiver.RECEIVING_USER, "-p", str(self.machine.ssh_port),
         ]  # fmt: skip

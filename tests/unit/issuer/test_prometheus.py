@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from certsync.issuer.monitoring import textfile
-from certsync.issuer.monitoring.metrics import HELP, Readings, text
+from certsync.issuer.monitoring.prometheus import HELP, Readings, text
 from certsync.model.proof import Proof, Verdict
 from tests.unit.fake_fleet import NAME, NOW
 

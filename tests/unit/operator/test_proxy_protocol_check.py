@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from certsync.operator.watching.cut_off import finding, is_cut_off
+from certsync.operator.watching.proxy_protocol_check import finding, is_cut_off
 from tests.unit.programs.test_receiver import make_pair
 
 NAME = "www.example.com"

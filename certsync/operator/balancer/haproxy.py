@@ -12,7 +12,7 @@ from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet, Machine
 from certsync.operator.balancer import gate
 from certsync.operator.balancer.gate import FIRST, OTHERS, Gate
-from certsync.system import host
+from certsync.system import ssh
 
 COMMAND = (
     "echo show stat | socat -t 5 - /run/haproxy/admin.sock; "
@@ -51,7 +51,7 @@ def ask(fleet: Fleet) -> dict[str, Answer | HostError]:
 
     def ask(machine: Machine) -> Answer | HostError:
         try:
-            told = host.on(machine, fleet.known_hosts, COMMAND).stdout
+            told = ssh.on(machine, fleet.known_hosts, COMMAND).stdout
         except HostError as error:
             return error
         return Answer(members(told), in_pools(told), addresses(told), configured(told))

@@ -10,12 +10,11 @@ from datetime import datetime
 from pathlib import Path
 
 from certsync.issuer import steps
-from certsync.issuer.commands import fence, outdated
 from certsync.issuer.compromise import RETURNED
-from certsync.issuer.replicas import replication, rollout
+from certsync.issuer.replicas import admission, outdated, receivers, rollout
 from certsync.issuer.replicas.answer import Answer
 from certsync.issuer.replicas.expected import expected
-from certsync.issuer.replicas.replication import Backend
+from certsync.issuer.replicas.receivers import Backend
 from certsync.issuer.replicas.rollout import Plan, Refusal, Standing
 from certsync.issuer.schedule import last_chance
 from certsync.issuer.steps import Step
@@ -126,14 +125,14 @@ class Rollout:
     def ask(self, verb: str, among: Sequence[Backend]) -> list[tuple[Backend, Answer | HostError]]:
         """Ask the receivers to do something, note who could not, and return all answers."""
         lineage, number = self.fleet.lineage, self.plan.number
-        answers = replication.each(lambda one: one.ask(verb, lineage, number), among)
+        answers = receivers.each(lambda one: one.ask(verb, lineage, number), among)
         for backend, answer in answers:
             self.note(backend, answer)
         return answers
 
     def push(self, outbox: Path) -> None:
         """Send the generation to those that lack it."""
-        for backend, error in replication.each(
+        for backend, error in receivers.each(
             lambda one: one.push(outbox), self.among(self.plan.push)
         ):
             if error is None:
@@ -174,8 +173,8 @@ def outlook(
     number = store.target(fleet.lineage)
     if number is None:
         return Outlook(fleet, [])
-    with replication.in_touch(fleet, end_seconds=0) as backends:
-        standings = replication.standings(fleet.lineage, backends)
+    with receivers.in_touch(fleet, end_seconds=0) as backends:
+        standings = receivers.standings(fleet.lineage, backends)
     seen = proven() if proven else _proofs(fleet, store, now, patiently=False)
     proofs = [each for each in seen if each.name not in returned]
     plan = _plan(fleet, store, number, standings, proofs)
@@ -233,11 +232,11 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
         raise StoreError(_why_none(fleet, store), "run `certsync issue` first")
     files = store.files(fleet.lineage, number)
     name = number_text(number)
-    with replication.outbox(files, name) as outbox, replication.in_touch(fleet) as backends:
+    with receivers.outbox(files, name) as outbox, receivers.in_touch(fleet) as backends:
         seen = _proofs(fleet, store, now, patiently=False)
-        standings = replication.standings(fleet.lineage, backends)
+        standings = receivers.standings(fleet.lineage, backends)
         plan = _plan(fleet, store, number, standings, seen)
-        left_out = fence.heed(store, fleet, plan.standings, now)
+        left_out = admission.heed(store, fleet, plan.standings, now)
         outdated.refuse(fleet, store, plan, now, tell)
         run = Rollout(fleet, plan, backends, tell)
         end = last_chance(store.live_manifest(fleet.lineage))
@@ -300,7 +299,7 @@ def _carry_out(
     steps.take(Step.STAGE, lambda: run.push(outbox))
     steps.take(Step.CHECK, lambda: run.ask("check", run.among(run.plan.activate)))
     accepting = [each.name for each in run.among(run.plan.names) if not each.local]
-    left_out = fence.leave_out(store, run.fleet, run.refusing, accepting, now)
+    left_out = admission.leave_out(store, run.fleet, run.refusing, accepting, now)
     reached = len(run.backends) - len(run.plan.unreached) - len(run.unreached)
     if why := rollout.veto(issuer, reached, run.refused.values(), now, end):
         raise VetoError(

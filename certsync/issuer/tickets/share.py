@@ -11,14 +11,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from certsync.issuer import steps
-from certsync.issuer.commands import fence
-from certsync.issuer.replicas import replication
+from certsync.issuer.replicas import admission, receivers
 from certsync.issuer.replicas.expected import expected
-from certsync.issuer.replicas.replication import Backend
+from certsync.issuer.replicas.receivers import Backend
 from certsync.issuer.steps import Step
 from certsync.issuer.store import Store
 from certsync.issuer.tickets import keyring, resumption
-from certsync.issuer.tickets.tickets import Keys, Note, Plan, Seen, plan
+from certsync.issuer.tickets.decide import Keys, Note, Plan, Seen, plan
 from certsync.model.errors import TicketsError
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.proof import Proof, Verdict
@@ -92,8 +91,8 @@ class Sharing:
         among = [each for each in self.replicas if each.name in {*names} - {*self.unreached}]
         if not among:
             return
-        with replication.outbox(keys.files(), replication.TICKETS) as outbox:
-            found = replication.each(lambda one: one.give_tickets(outbox), among)
+        with receivers.outbox(keys.files(), receivers.TICKETS) as outbox:
+            found = receivers.each(lambda one: one.give_tickets(outbox), among)
         for backend, error in found:
             if error is not None:
                 self.miss(backend.name, error.why)
@@ -173,10 +172,10 @@ def _carry_out(store: Store, run: Sharing, wanted: Plan, missed: Collection[str]
         return
     fleet = store.fleet()
     kept = (fleet.issuer, *(each for each in fleet.replicas if each.name in run.seen.replicas))
-    with replication.in_touch(replace(fleet, backends=kept, serving=())) as backends:
+    with receivers.in_touch(replace(fleet, backends=kept, serving=())) as backends:
         run.replicas = [each for each in backends if not each.local]
-        standings = replication.standings(fleet.lineage, run.replicas)
-        left_out = fence.heed(store, fleet, standings, run.now)
+        standings = receivers.standings(fleet.lineage, run.replicas)
+        left_out = admission.heed(store, fleet, standings, run.now)
         run.unreached = {each.name: each.why for each in standings if not each.reached} | left_out
         run.carry_out(wanted)
     told = {name: why for name, why in run.failures.items() if name in run.seen.serving}
@@ -187,7 +186,7 @@ def _carry_out(store: Store, run: Sharing, wanted: Plan, missed: Collection[str]
 def trouble(failures: Mapping[str, str]) -> TicketsError:
     """Return the error that names who does not share the keys."""
     told = "; ".join(f"{name}: {why}" for name, why in sorted(failures.items()))
-    hint = replication.BRING_NEWER if replication.OLDER in failures.values() else HINT
+    hint = receivers.BRING_NEWER if receivers.OLDER in failures.values() else HINT
     return TicketsError(f"not all backends have the session ticket keys: {told}", hint)
 
 

@@ -15,7 +15,7 @@ from certsync.model.errors import HostError, LockHeldError, UnreachableError
 from certsync.model.fleet import Machine
 from certsync.operator.hosts import fleet_lock, issuer_side
 from certsync.programs import lock
-from certsync.system import host, process
+from certsync.system import process, ssh
 from tests.unit.fake_fleet import fleet, machine
 
 BECOMES_ROOT = 'shift; exec "$@"'
@@ -25,7 +25,7 @@ FakeSsh = Callable[..., None]
 
 
 @pytest.fixture
-def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSsh:
+def login_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSsh:
     """Return what sets up a login shell here that begins with ``noise``, and a sudo."""
 
     def set_up(noise: str = "", sudo: str = BECOMES_ROOT) -> None:
@@ -36,7 +36,7 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSsh:
         shell = tmp_path / "shell"
         shell.write_text(f'#!/bin/bash\n{noise}\neval "$1"\n')
         shell.chmod(0o755)
-        monkeypatch.setattr(host, "ssh_argv", lambda *_: [str(shell)])
+        monkeypatch.setattr(ssh, "ssh_argv", lambda *_: [str(shell)])
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
     return set_up
@@ -47,10 +47,10 @@ UNRESOLVED = "echo 'sudo: unable to resolve host backend-01: Name or service not
 
 @pytest.mark.parametrize("status", [0, 1, 3, 75])
 def test_a_host_that_cannot_resolve_its_own_name_still_answers_with_its_own_status(
-    ssh: FakeSsh, status: int
+    login_shell: FakeSsh, status: int
 ) -> None:
-    ssh(sudo=f"{UNRESOLVED}; {BECOMES_ROOT}")
-    done = host.on(ADMIN, "", f"echo yes; echo why >&2; exit {status}")
+    login_shell(sudo=f"{UNRESOLVED}; {BECOMES_ROOT}")
+    done = ssh.on(ADMIN, "", f"echo yes; echo why >&2; exit {status}")
     assert (done.status, done.stdout, done.stderr) == (status, "yes\n", "why\n")
 
 
@@ -73,10 +73,10 @@ def test_a_host_that_cannot_resolve_its_own_name_still_answers_with_its_own_stat
         "Leider darf der Benutzer admin sudo auf backend-01 nicht ausführen.",
     ],
 )
-def test_a_sudo_that_refuses_is_told_with_what_allows_it(ssh: FakeSsh, words: str) -> None:
-    ssh(sudo=f'echo "{words}" >&2; exit 1')
+def test_a_sudo_that_refuses_is_told_with_what_allows_it(login_shell: FakeSsh, words: str) -> None:
+    login_shell(sudo=f'echo "{words}" >&2; exit 1')
     with pytest.raises(HostError) as caught:
-        host.on(ADMIN, "", "echo yes")
+        ssh.on(ADMIN, "", "echo yes")
     assert caught.value.message.startswith("backend-01: admin cannot become root: ")
     assert words.splitlines()[-1] in caught.value.message
     assert "NOPASSWD" in caught.value.hint
@@ -86,20 +86,22 @@ NOISE = "echo 'Welcome to backend-01'; printf 'no end of line'; echo careful >&2
 
 
 @pytest.mark.parametrize("who", [ADMIN, ROOT], ids=["admin", "root"])
-def test_what_a_login_shell_prints_is_no_part_of_the_answer(ssh: FakeSsh, who: Machine) -> None:
-    ssh(NOISE)
-    done = host.on(who, "", "\ncat; echo why >&2; exit 4", input="{}\n")
+def test_what_a_login_shell_prints_is_no_part_of_the_answer(
+    login_shell: FakeSsh, who: Machine
+) -> None:
+    login_shell(NOISE)
+    done = ssh.on(who, "", "\ncat; echo why >&2; exit 4", input="{}\n")
     assert (done.status, done.stdout, done.stderr) == (4, "{}\n", "why\n")
     assert done.noise == "Welcome to backend-01\nno end of line"
-    ssh()
-    assert host.on(who, "", "true").noise == ""
+    login_shell()
+    assert ssh.on(who, "", "true").noise == ""
 
 
 def test_a_shell_that_prints_the_commands_that_it_runs_begins_no_answer_with_them(
-    ssh: FakeSsh,
+    login_shell: FakeSsh,
 ) -> None:
-    ssh('echo "running: $1"; set -x')
-    done = host.on(ADMIN, "", "echo yes")
+    login_shell('echo "running: $1"; set -x')
+    done = ssh.on(ADMIN, "", "echo yes")
     assert done.stdout == "yes\n"
     assert frame.answer("no mark here\n") is None
 
@@ -113,17 +115,19 @@ def test_a_shell_that_prints_the_commands_that_it_runs_begins_no_answer_with_the
     ],
 )  # fmt: skip
 def test_what_a_login_shell_prints_behind_an_answer_is_no_part_of_it(
-    ssh: FakeSsh, who: Machine, noise: str
+    login_shell: FakeSsh, who: Machine, noise: str
 ) -> None:
-    ssh(noise)
+    login_shell(noise)
     for command, said in (("echo yes", "yes\n"), ("printf yes", "yes"), ("true", "")):
-        done = host.on(who, "", command)
+        done = ssh.on(who, "", command)
         assert (done.status, done.stdout, done.stderr) == (0, said, "")
-    assert host.on(who, "", "exit 255").status == 255
+    assert ssh.on(who, "", "exit 255").status == 255
 
 
-def test_the_end_of_a_connection_is_told_by_nothing_that_a_command_said(ssh: FakeSsh) -> None:
-    ssh()
+def test_the_end_of_a_connection_is_told_by_nothing_that_a_command_said(
+    login_shell: FakeSsh,
+) -> None:
+    login_shell()
     # The shell between the marks is ended, as a connection is.
     lost = "echo 'curl: (7) Connection refused' >&2; kill -9 $$"
     with pytest.MonkeyPatch.context() as patch:
@@ -132,20 +136,20 @@ def test_the_end_of_a_connection_is_told_by_nothing_that_a_command_said(ssh: Fak
             process, "run", lambda *words, **more: replace(real(*words, **more), status=255)
         )
         with pytest.raises(UnreachableError) as caught:
-            host.on(ROOT, "", lost)
+            ssh.on(ROOT, "", lost)
     assert caught.value.message == (
         "backend-01: the connection ended while a command ran: curl: (7) Connection refused"
     )
 
 
-def test_a_mark_of_ours_is_in_no_message(ssh: FakeSsh) -> None:
-    ssh("exec >/dev/null")
+def test_a_mark_of_ours_is_in_no_message(login_shell: FakeSsh) -> None:
+    login_shell("exec >/dev/null")
     with pytest.raises(HostError) as caught:
-        host.on(ROOT, "", "true")
+        ssh.on(ROOT, "", "true")
     assert "6f1d0c52" not in caught.value.message
     assert (
         "6f1d0c52"
-        not in host.not_begun(ADMIN, process.Completed(1, "", f"\n{frame.BEGIN}\nno\n")).message
+        not in ssh.not_begun(ADMIN, process.Completed(1, "", f"\n{frame.BEGIN}\nno\n")).message
     )
 
 
@@ -160,19 +164,19 @@ def test_a_mark_of_ours_is_in_no_message(ssh: FakeSsh) -> None:
     ],
 )  # fmt: skip
 def test_a_login_shell_that_runs_no_command_is_told_with_where_to_look(
-    ssh: FakeSsh, noise: str, words: str
+    login_shell: FakeSsh, noise: str, words: str
 ) -> None:
-    ssh(noise)
-    for ask in (lambda: host.on(ADMIN, "", "echo yes"), take_lock):
+    login_shell(noise)
+    for ask in (lambda: ssh.on(ADMIN, "", "echo yes"), take_lock):
         with pytest.raises(HostError) as caught:
             ask()
         assert caught.value.message == f"backend-01: its login shell does not run commands: {words}"
         assert "/root/.bashrc" in caught.value.hint
 
 
-def test_a_connection_that_is_lost_is_told_as_that(ssh: FakeSsh) -> None:
-    ssh("echo 'ssh: connect to host x port 22: Connection refused' >&2; exit 255")
-    for ask in (lambda: host.on(ADMIN, "", "echo yes"), take_lock):
+def test_a_connection_that_is_lost_is_told_as_that(login_shell: FakeSsh) -> None:
+    login_shell("echo 'ssh: connect to host x port 22: Connection refused' >&2; exit 255")
+    for ask in (lambda: ssh.on(ADMIN, "", "echo yes"), take_lock):
         with pytest.raises(UnreachableError, match="nothing listens for SSH"):
             ask()
 
@@ -204,8 +208,10 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
     ids=["nothing", "a greeting", "bytes", "one output", "more than a pipe takes"],
 )  # fmt: skip
-def test_the_fleet_lock_is_taken_whatever_a_login_shell_prints(ssh: FakeSsh, noise: str) -> None:
-    ssh(noise, sudo=f"{UNRESOLVED}; {BECOMES_ROOT}")
+def test_the_fleet_lock_is_taken_whatever_a_login_shell_prints(
+    login_shell: FakeSsh, noise: str
+) -> None:
+    login_shell(noise, sudo=f"{UNRESOLVED}; {BECOMES_ROOT}")
     noted = replace(fleet(), backends=(ADMIN,))
     with fleet_lock.held(noted, "deploy") as token:
         assert len(token) == 16
@@ -228,9 +234,9 @@ def test_the_fleet_lock_is_taken_whatever_a_login_shell_prints(ssh: FakeSsh, noi
     ],
 )
 def test_nonsense_where_the_fleet_lock_should_answer_is_told(
-    ssh: FakeSsh, own_lock: Path, program: str, words: str
+    login_shell: FakeSsh, own_lock: Path, program: str, words: str
 ) -> None:
-    ssh(NOISE)
+    login_shell(NOISE)
     own_lock.write_text(program)
     with pytest.raises(HostError) as caught:
         take_lock()
@@ -241,7 +247,7 @@ def test_nonsense_where_the_fleet_lock_should_answer_is_told(
 def test_nonsense_where_certsync_should_answer_is_told_of_the_issuer(
     monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
-    monkeypatch.setattr(host, "on", lambda *_: process.Completed(0, said, ""))
+    monkeypatch.setattr(ssh, "on", lambda *_: process.Completed(0, said, ""))
     with pytest.raises(HostError, match=r"^backend-01: certsync does not answer there: "):
         issuer_side.proven(fleet(), ROOT)
     with pytest.raises(HostError, match=r"^backend-01: the rendered fleet cannot be read: "):
@@ -249,20 +255,20 @@ def test_nonsense_where_certsync_should_answer_is_told_of_the_issuer(
 
 
 def test_a_login_shell_that_prints_without_an_end_is_ended(
-    ssh: FakeSsh, monkeypatch: pytest.MonkeyPatch
+    login_shell: FakeSsh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fleet_lock, "ANSWER_SECONDS", 2.0)
-    ssh("while :; do echo more; done")
+    login_shell("while :; do echo more; done")
     with pytest.raises(HostError, match="backend-01: "):
         take_lock()
 
 
 @pytest.mark.parametrize("script", ["sleep 60", "while :; do echo x; sleep 0.2; done"])
 def test_one_limit_holds_for_all_that_comes_before_the_fleet_locks_answer(
-    ssh: FakeSsh, monkeypatch: pytest.MonkeyPatch, script: str
+    login_shell: FakeSsh, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
     monkeypatch.setattr(fleet_lock, "ANSWER_SECONDS", 1.0)
-    ssh(script.replace("sleep 60", "exec sleep 60"))
+    login_shell(script.replace("sleep 60", "exec sleep 60"))
     begin = time.monotonic()
     with pytest.raises(HostError) as caught:
         take_lock()

@@ -36,7 +36,7 @@ def answers(address, port, name, path):
     return got.startswith(STATUS_LINE)
 
 
-def knock(targets):
+def answering(targets):
     """Return the backends that answer; a target is a backend's name and what `answers` takes."""
     heard = []
 
@@ -57,4 +57,4 @@ def knock(targets):
 
 
 if __name__ == "__main__":
-    print("\n".join(knock(json.loads(sys.argv[1]))))
+    print("\n".join(answering(json.loads(sys.argv[1]))))

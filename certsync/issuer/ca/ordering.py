@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from certsync.issuer import canary, steps, webroot
+from certsync.issuer.backoff import KEY_PROBLEMS, Tries
 from certsync.issuer.ca import registration
-from certsync.issuer.commands import fence
-from certsync.issuer.replicas import replication
+from certsync.issuer.replicas import admission, receivers
 from certsync.issuer.replicas.rollout import Standing
 from certsync.issuer.schedule import (
     Due,
@@ -26,7 +26,6 @@ from certsync.issuer.schedule import (
 from certsync.issuer.state import Lineage
 from certsync.issuer.steps import Step
 from certsync.issuer.store import Store, generation_files, sums
-from certsync.issuer.tries import KEY_PROBLEMS, Tries
 from certsync.model.errors import (
     CaBusyError,
     CaError,
@@ -237,7 +236,7 @@ def _is_hurried(look: Outlook, now: datetime) -> bool:
 
 def _tidy(fleet: Fleet, store: Store) -> None:
     """Remove what a killed run left behind, keys above all: the next order may be months away."""
-    replication.remove_outbox()
+    receivers.remove_outbox()
     webroot.clear(store.webroot)
     if store.pending(fleet.lineage).exists():
         from certsync.issuer.ca import issuance
@@ -319,10 +318,8 @@ def _refused_here(
     end = last_chance(store.live_manifest(fleet.lineage))
     if end is not None and now >= end:
         return None
-    with replication.in_touch(fleet) as backends:
-        answers = replication.each(
-            lambda one: one.ask("check", fleet.lineage, number), backends[:1]
-        )
+    with receivers.in_touch(fleet) as backends:
+        answers = receivers.each(lambda one: one.ask("check", fleet.lineage, number), backends[:1])
     answer = answers[0][1]
     if isinstance(answer, HostError) or answer.ok or not answer.of_content:
         return None
@@ -348,9 +345,9 @@ def free_number(fleet: Fleet, store: Store, now: datetime) -> int:
     """
     lineage = fleet.lineage
     own = max({*store.numbers(lineage), *store.barred(lineage)}, default=0)
-    with replication.in_touch(fleet) as backends:
-        found = replication.standings(fleet.lineage, backends)
-    fence.heed(store, fleet, found, now)
+    with receivers.in_touch(fleet) as backends:
+        found = receivers.standings(fleet.lineage, backends)
+    admission.heed(store, fleet, found, now)
     return next_free(own, believed(own, [claims(each) for each in found]))
 
 

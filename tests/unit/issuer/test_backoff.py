@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from certsync.issuer.tries import NEVER, Tries
+from certsync.issuer.backoff import NEVER, Tries
 from tests.unit.fake_fleet import NOW
 
 MINUTE = timedelta(minutes=1)

@@ -6,7 +6,8 @@ import pytest
 
 from certsync.model.options import Balancing
 from certsync.operator.balancer import gate
-from certsync.operator.balancer.balancers import (
+from certsync.operator.balancer.gate import Gate
+from certsync.operator.balancer.haproxy import (
     Answer,
     addresses,
     configured,
@@ -14,7 +15,6 @@ from certsync.operator.balancer.balancers import (
     members,
     untold,
 )
-from certsync.operator.balancer.gate import Gate
 from certsync.operator.rendering import templates
 from tests.unit.fake_fleet import NAME, fleet
 

@@ -12,7 +12,7 @@ import pytest
 
 from certsync.model.certificate import parse_chain
 from certsync.model.proof import Served, Unreachable
-from certsync.system.probe import probe
+from certsync.system.handshake import probe
 from tests.unit.programs.test_receiver import NAME, make_pair
 
 
