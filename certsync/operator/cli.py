@@ -37,7 +37,7 @@ def check(fleet: Path, online: bool) -> None:
 
     console.result(verb.check(fleet))
     if online:
-        from certsync.operator.commands import check_online
+        from certsync.operator.hosts import check_online
 
         findings = check_online.check_online(fleet, now(), console.tell)
         for finding in findings:
@@ -170,7 +170,7 @@ def leave(fleet: Path, dry_run: bool, as_json: bool) -> None:
 @AS_JSON
 def status(fleet: Path, as_json: bool) -> None:
     """Probe every backend of FLEET now, and show what each one serves."""
-    from certsync.operator.commands import status as verb
+    from certsync.operator.watching import status as verb
 
     shown = verb.status(fleet, now())
     if as_json:
@@ -190,7 +190,7 @@ def rules(fleet: Path, offline: bool, as_json: bool) -> None:
 
     Exits 3 where the rule of port 443 may not be switched on yet.
     """
-    from certsync.operator.commands import rules as verb
+    from certsync.operator.balancer import rules as verb
 
     shown = verb.rules(fleet, offline=offline)
     if as_json:

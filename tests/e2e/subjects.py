@@ -47,7 +47,7 @@ SUBJECTS: dict[str, Sequence[str]] = {
     "certsync/operator/commands/remove_backend.py": CHANGING,
     "certsync/issuer/commands/resign.py": CHANGING,
     "certsync/issuer/commands/rollback.py": ("renewal", "compromised"),
-    "certsync/operator/commands/rules.py": ("somebody_elses",),
+    "certsync/operator/balancer/rules.py": ("somebody_elses",),
     "certsync/issuer/commands/take_over.py": ("adopt",),
     "certsync/issuer/tickets/share.py": ("sessions", "through"),
     "certsync/issuer/compromise.py": CHANGING,

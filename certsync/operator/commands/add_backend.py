@@ -10,15 +10,15 @@ from pathlib import Path
 
 from certsync.model.errors import CertsyncError, RefusedError
 from certsync.model.fleet import Fleet
+from certsync.operator.balancer import rules
 from certsync.operator.change import Addition, Change
-from certsync.operator.commands import rules
-from certsync.operator.commands.check_online import look_at
 from certsync.operator.deployment import operations, walk
 from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
 from certsync.operator.deployment.request import KEPT, DeployRequest, Options
 from certsync.operator.fleet_file import read_fleet, text_of
 from certsync.operator.fleet_file.editing import write
 from certsync.operator.hosts import fleet_lock, issuer_side
+from certsync.operator.hosts.check_online import look_at
 from certsync.operator.hosts.look import Adopt
 from certsync.system import console
 

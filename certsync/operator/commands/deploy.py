@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from certsync.model.fleet import Fleet
-from certsync.operator.commands import rules
+from certsync.operator.balancer import rules
 from certsync.operator.deployment import walk
 from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.request import DeployRequest, Options

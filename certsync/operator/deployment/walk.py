@@ -15,13 +15,13 @@ from certsync.model.errors import CertsyncError, HostError, LaterError, RefusedE
 from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet
 from certsync.model.options import Provider
-from certsync.operator.commands import status
-from certsync.operator.commands.status import Status
 from certsync.operator.deployment import operations, plan, progress
 from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.progress import Outcome
 from certsync.operator.deployment.request import DeployRequest
 from certsync.operator.deployment.run import Run
+from certsync.operator.watching import status
+from certsync.operator.watching.status import Status
 from certsync.system import console
 
 AGAIN = "when this is fixed, run the same command again"

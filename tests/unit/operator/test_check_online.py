@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from certsync.operator.commands.check_online import of_host
+from certsync.operator.hosts.check_online import of_host
 from certsync.operator.hosts.look import Adopt, Surroundings
 from tests.unit.fake_fleet import NOW, fleet
 

@@ -12,7 +12,7 @@ from certsync.model.fleet import Fleet, Wanted
 from certsync.model.options import Balancer, Balancing, KeyType, Provider, Site
 from certsync.model.proof import Proof, Verdict
 from certsync.operator.balancer import provider_rules
-from certsync.operator.commands.rules import conclusion, rules
+from certsync.operator.balancer.rules import conclusion, rules
 from tests.unit.fake_fleet import NAME, fleet
 
 

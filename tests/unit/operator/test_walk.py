@@ -11,11 +11,11 @@ from certsync.model.errors import LaterError, RolloutError
 from certsync.model.finding import Finding
 from certsync.model.options import Balancer, Provider
 from certsync.model.report import Row
-from certsync.operator.commands.status import Status
 from certsync.operator.deployment import walk
 from certsync.operator.deployment.plan import Step
 from certsync.operator.deployment.progress import Outcome
 from certsync.operator.deployment.run import Run
+from certsync.operator.watching.status import Status
 from tests.unit.fake_fleet import NOW, fleet
 
 ORDER = Step("4 of 6: the certificate", "backend-01", "Order the certificate")
