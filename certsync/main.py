@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from certsync.model.errors import CertsyncError, FleetFileError, in_our_words
+from certsync.model.errors import CertsyncError, FleetFileError, as_certsync_error
 from certsync.system import console
 from certsync.system.command_line import cli
 
@@ -41,7 +41,7 @@ def run(work: Callable[[], Any]) -> int:
     except BrokenPipeError:
         return 1
     except (CertsyncError, OSError, ModuleNotFoundError) as error:
-        told = in_our_words(error)
+        told = as_certsync_error(error)
         console.fail(told)
         return told.exit_status
     except click.exceptions.Exit as error:

@@ -44,6 +44,8 @@ class Answer(FactBase[dict[str, Any]]):
 _told: dict[str, dict[str, Any]] = {}
 _asking = RLock()
 _asked_ahead: set[str] = set()
+_forgotten: dict[str, int] = {}
+"""How often what each issuer had said was forgotten."""
 
 
 def steps(issuer: Host, verb: str) -> list[str] | None:
@@ -85,7 +87,11 @@ def _ahead(issuer: Host) -> None:
 
 
 def forget(issuer: Host) -> None:
-    """Have an issuer asked again, the next time that somebody wants to know."""
+    """Have an issuer asked again, the next time that somebody wants to know.
+
+    What it has been asked already and not answered yet is not kept either.
+    """
+    _forgotten[issuer.name] = _forgotten.get(issuer.name, 0) + 1
     _told.pop(issuer.name, None)
 
 
@@ -96,9 +102,13 @@ def _steps(told: Any) -> list[str] | None:
 def _outlook(issuer: Host, verb: str) -> dict[str, Any]:
     # All balancers ask for the proofs at the same time.
     with _asking:
-        if verb not in _told.get(issuer.name, {}):
-            _told[issuer.name] = issuer.get_fact(Answer, words=_question(verb))
-        return _told[issuer.name]
+        while verb not in (told := _told.get(issuer.name, {})):
+            before = _forgotten.get(issuer.name, 0)
+            told = issuer.get_fact(Answer, words=_question(verb))
+            if _forgotten.get(issuer.name, 0) == before:
+                _told[issuer.name] = told
+                break
+        return told
 
 
 def _question(verb: str) -> str:

@@ -101,7 +101,7 @@ def _site(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool) -> Steps
         page = templates.test_page(machine, fleet.templates)
         yield step.file(seen, "Test page", "/var/lib/certsync-site/lb.html", page)
     if adopt:
-        foreign = look.foreign_sites(fleet, seen.surroundings)
+        foreign = look.foreign_sites(fleet, seen.facts)
         yield step.kept_aside("Put other sites aside", foreign, remove=True)
     yield nginx(
         operations.NGINX,

@@ -62,7 +62,7 @@ def configure(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool = Fal
     yield drop_in
     yield step.units_read(seen, {"haproxy": drop_in})
     if adopt:
-        foreign = [CONFIGURATION] if seen.surroundings.haproxy == "foreign" else []
+        foreign = [CONFIGURATION] if seen.facts.haproxy == "foreign" else []
         yield step.kept_aside("Put another haproxy.cfg aside", foreign, remove=False)
     # Nobody is let in here, and new backends answer nothing yet: there is nobody to wait for.
     content = partial(_without_joining, fleet, machine, seen)
@@ -123,11 +123,14 @@ def without(fleet: Fleet, machine: Machine, seen: Survey) -> Steps:
     yield haproxy(operations.HAPROXY, lambda: configuration(fleet, machine, seen), seen)
 
 
-def off_what_goes(fleet: Fleet, machine: Machine, seen: Survey, *, untold: bool = False) -> Steps:
+def drop_outgoing(
+    fleet: Fleet, machine: Machine, seen: Survey, *, without_client_address: bool = False
+) -> Steps:
     """Send nothing any more to what the backends are about to take away.
 
     That is a site that a backend is to serve no more, and a port for the PROXY protocol that gets
-    another number: until the new one is seen to listen, the member is reached on 443. ``untold``:
+    another number: until the new one is seen to listen, the member is reached on 443.
+    ``without_client_address``:
     all of them are, because they are about to trust another address of this balancer.
     """
 
@@ -135,8 +138,8 @@ def off_what_goes(fleet: Fleet, machine: Machine, seen: Survey, *, untold: bool 
         text = seen.text(CONFIGURATION)
         before = gate.read(text)
         moving = {*before.ports.values()} - {0, fleet.balancing.proxy_port}
-        if untold and any(before.ports.values()):
-            return configuration(fleet, machine, seen, untold=True)
+        if without_client_address and any(before.ports.values()):
+            return configuration(fleet, machine, seen, without_client_address=True)
         return configuration(fleet, machine, seen) if moving or before.leaving(fleet) else text
 
     # Nothing that is not there yet, or does not run, sends anything.
@@ -149,13 +152,13 @@ def configuration(
     seen: Survey,
     proven: gate.Seen = NOTHING_SEEN,
     *,
-    untold: bool = False,
+    without_client_address: bool = False,
 ) -> str:
     """Return haproxy.cfg as it should be, from what the balancer has and what has been proven.
 
-    ``untold``: no member is told the client's address, whichever is now.
+    ``without_client_address``: no member is told the client's address, whichever is now.
     """
-    _, decided = gates(fleet, seen, proven, untold=untold)
+    _, decided = gates(fleet, seen, proven, without_client_address=without_client_address)
     roots = fleet.authority.roots
     roots_sum = hashlib.sha256(Path(roots).read_bytes()).hexdigest() if roots else ""
     limits = [seen.memory_kib, seen.open_files, seen.unit("haproxy").files]
@@ -178,10 +181,14 @@ def tell_gates(
 
 
 def gates(
-    fleet: Fleet, seen: Survey, proven: gate.Seen = NOTHING_SEEN, *, untold: bool = False
+    fleet: Fleet,
+    seen: Survey,
+    proven: gate.Seen = NOTHING_SEEN,
+    *,
+    without_client_address: bool = False,
 ) -> tuple[Gate, Gate]:
     """Return what a balancer's configuration says, and what it should say."""
     before = gate.read(seen.text(CONFIGURATION))
-    if untold:
+    if without_client_address:
         before = replace(before, ports={})
     return before, gate.decide(fleet, before, proven)

@@ -212,5 +212,5 @@ def _target(seen: Survey) -> wheels.Target:
     Raises:
         HostError: that is nothing that wheels are made for.
     """
-    python = ".".join(str(part) for part in seen.surroundings.python)
-    return wheels.Target(python, seen.surroundings.arch, seen.libc)
+    python = ".".join(str(part) for part in seen.facts.python)
+    return wheels.Target(python, seen.facts.arch, seen.libc)

@@ -41,7 +41,7 @@ DEPLOYED = str(IssuerPaths().fleet_file)
 _lock = RLock()
 _letting_go: dict[int, list[Host]] = {}
 _distrusted: dict[int, list[str]] = {}
-"""Of each run that has been looked at, the balancers of `letting_go`, and of `distrusted`."""
+"""For each run, the balancers of `letting_go`, and of `no_longer_trusted`."""
 
 
 def refuse_foreign_servers(
@@ -64,12 +64,12 @@ def refuse_foreign_servers(
             seen, machine = surveys.of(host), host.data.machine
             if machine in fleet.balancers:
                 found += _of_pools(fleet, deployed, host)
-            found += look.objections(fleet, machine, seen.surroundings, adopt, promoting=promoting)
+            found += look.objections(fleet, machine, seen.facts, adopt, promoting=promoting)
         if found:
             found.sort(key=lambda each: each.host)
             event("refused", text=look.describe(found))
             raise PyinfraError(f"nothing was changed on any host:\n{look.describe(found)}")
-        _distrusted[id(state)] = gate.distrusted(fleet, deployed) if deployed else []
+        _distrusted[id(state)] = gate.no_longer_trusted(fleet, deployed) if deployed else []
         _letting_go[id(state)] = _sending_there(state, fleet, deployed)
 
 
@@ -81,7 +81,7 @@ def letting_go(state: State) -> list[Host]:
     return _letting_go[id(state)]
 
 
-def distrusted(state: State) -> list[str]:
+def no_longer_trusted(state: State) -> list[str]:
     """Return the balancers whose address the backends are about to trust no more."""
     return _distrusted[id(state)]
 

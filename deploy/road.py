@@ -28,23 +28,30 @@ def take_over() -> None:
 
 
 @deploy("Issuer: replicate and prove")
-def replicate(state: State, may_miss: list[Host]) -> None:
+def replicate(state: State, may_be_unreachable: list[Host]) -> None:
     """Bring the certificate to every backend, and prove that each one serves it.
 
-    Those of ``may_miss`` that this run has not reached, or has failed on, may be behind: a role
-    that moves does not wait for who is off.
+    Those of ``may_be_unreachable`` that this run has not reached, or has failed on, may be behind:
+    a role that moves does not wait for a host that is off.
     """
-    issuer_command(name=operations.REPLICATE, verb=lambda: _but("replicate", state, may_miss))
+    issuer_command(
+        name=operations.REPLICATE, verb=lambda: _but("replicate", state, may_be_unreachable)
+    )
 
 
 @deploy("Issuer: session ticket keys")
-def share_tickets(state: State, may_miss: list[Host]) -> None:
-    """Have every backend go on with the TLS sessions of the others; ``may_miss`` as above."""
-    issuer_command(name=operations.SHARE_TICKETS, verb=lambda: _but("tickets", state, may_miss))
+def share_tickets(state: State, may_be_unreachable: list[Host]) -> None:
+    """Have every backend resume the TLS sessions of the others.
+
+    ``may_be_unreachable``: as above.
+    """
+    issuer_command(
+        name=operations.SHARE_TICKETS, verb=lambda: _but("tickets", state, may_be_unreachable)
+    )
 
 
-def _but(verb: str, state: State, may_miss: list[Host]) -> str:
-    missed = [each.name for each in may_miss if each not in state.active_hosts]
+def _but(verb: str, state: State, may_be_unreachable: list[Host]) -> str:
+    missed = [each.name for each in may_be_unreachable if each not in state.active_hosts]
     return " ".join([verb, *(f"--missed {shlex.quote(name)}" for name in missed)])
 
 

@@ -31,7 +31,7 @@ from pyinfra.connectors.util import (
 from certsync.model.errors import HostError
 from certsync.model.frame import AFTER, BEFORE, BEGIN, END
 from certsync.system.process import Completed
-from certsync.system.ssh import cut_off, instead, not_begun, too_late
+from certsync.system.ssh import connection_lost, instead, not_begun, too_late
 from deploy.progress import event
 
 BEGIN_SECONDS = 60.0
@@ -71,18 +71,18 @@ class Framed(SSHConnector):
         except TimeoutError:
             raise
         except (EOFError, OSError, SSHException):
-            return self._failure(cut_off(self.host.name, ""))
+            return self._failure(connection_lost(self.host.name, ""))
         except HostError as error:
             self.failed = error
             return self._failure(error)
         answer = own(output.combined_lines)
         if answer is None and status == -1:
-            return self._failure(cut_off(self.host.name, ""))
+            return self._failure(connection_lost(self.host.name, ""))
         if answer is None:
             done = Completed(status, output.stdout, output.stderr)
             return self._failure(not_begun(self.host.data.machine, done))
         if status == -1:
-            return self._failure(cut_off(self.host.name, CommandOutput(answer).stderr))
+            return self._failure(connection_lost(self.host.name, CommandOutput(answer).stderr))
         return good, CommandOutput(answer)
 
     def _answer(

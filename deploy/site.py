@@ -27,7 +27,7 @@ from deploy import (
     surveys,
 )
 from deploy.carried_out import barrier, carried_out, phase
-from deploy.preflight import distrusted, letting_go, refuse_foreign_servers
+from deploy.preflight import letting_go, no_longer_trusted, refuse_foreign_servers
 from deploy.shell import frame_answers
 
 fleet, machine = host.data.fleet, host.data.machine
@@ -47,7 +47,7 @@ if certificate == request.ISSUE and not promoting:
     # Replicas take their time to answer the issuer, and hosts theirs to be looked at.
     answers.ask_ahead(issuing_host)
 refuse_foreign_servers(state, fleet, adopt, promoting=promoting)
-demoted = promoting and machine in fleet.replicas and surveys.of(host).surroundings.issuer
+demoted = promoting and machine in fleet.replicas and surveys.of(host).facts.issuer
 
 phase(operations.PACKAGES)
 
@@ -55,11 +55,13 @@ if machine in fleet.backends:
     carried_out(name="Packages", plans=[partial(backend.packages, fleet, machine)])
 
 if machine in fleet.balancers:
-    untold = machine.name in distrusted(state)
+    without_client_address = machine.name in no_longer_trusted(state)
     plans = [
         balancer.packages,
         partial(balancer.roots, fleet),
-        partial(balancer.off_what_goes, fleet, machine, untold=untold),
+        partial(
+            balancer.drop_outgoing, fleet, machine, without_client_address=without_client_address
+        ),
         partial(keepalived.packages, fleet),
     ]
     carried_out(name="Packages and what is about to go", plans=plans)

@@ -189,7 +189,7 @@ def firewall(
     Nothing else that is there is loosened or removed. ``instead_of`` are wider rules that another
     wish of the fleet file has asked for before.
     """
-    status = seen.surroundings.ufw
+    status = seen.facts.ufw
     if not status:
         return Step(name)
     lines = [f"ufw {rule}" for rule in rules if rule not in seen.rules]

@@ -21,7 +21,7 @@ RETURNED = (
 
 
 @dataclass(frozen=True)
-class Exposed:
+class CompromisedKey:
     """A generation whose private key somebody else may hold."""
 
     number: int
@@ -55,7 +55,7 @@ class Mark:
 
     backend: str
     at: datetime
-    exposed: tuple[Exposed, ...]
+    exposed: tuple[CompromisedKey, ...]
     """All generations that the issuer had."""
 
     pending_sum: str = ""
@@ -87,7 +87,7 @@ class Marks:
         return frozenset(exposed.number for mark in self.among for exposed in mark.exposed)
 
     @property
-    def exposed(self) -> dict[int, Exposed]:
+    def exposed(self) -> dict[int, CompromisedKey]:
         """What is still to be revoked and deleted, by number."""
         return {exposed.number: exposed for mark in self.open for exposed in mark.exposed}
 
@@ -187,6 +187,6 @@ def _mark(data: Mapping[str, Any]) -> Mark:
     return Mark(**{**data, "at": at, "exposed": tuple(_exposed(each) for each in data["exposed"])})
 
 
-def _exposed(data: Mapping[str, Any]) -> Exposed:
+def _exposed(data: Mapping[str, Any]) -> CompromisedKey:
     end = datetime.fromisoformat(data["not_after"]) if data["not_after"] else None
-    return Exposed(**{**data, "not_after": end})
+    return CompromisedKey(**{**data, "not_after": end})

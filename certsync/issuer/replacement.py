@@ -13,7 +13,7 @@ from datetime import datetime
 
 from certsync.issuer import steps
 from certsync.issuer.ca import ordering
-from certsync.issuer.compromise import Exposed, Mark, Marks
+from certsync.issuer.compromise import CompromisedKey, Mark, Marks
 from certsync.issuer.lineages import each_lineage
 from certsync.issuer.replicas import receivers, replicate
 from certsync.issuer.replicas.receivers import BRING_NEWER, OLDER
@@ -187,12 +187,12 @@ def mark(look: Outlook, store: Store, now: datetime) -> None:
     issuance.forget(look.fleet, store)
 
 
-def _exposed(store: Store, lineage: str, number: int) -> Exposed:
+def _exposed(store: Store, lineage: str, number: int) -> CompromisedKey:
     found = store.manifests(lineage).get(number)
     if found is None:
-        return Exposed(number)
+        return CompromisedKey(number)
     files = store.files(lineage, number)
-    return Exposed(
+    return CompromisedKey(
         number,
         found.files["privkey.pem"],
         found.directory,
@@ -277,7 +277,7 @@ def _discard(fleet: Fleet, store: Store, tell: Tell) -> dict[str, str]:
     """Have every backend delete what is marked, and return who did not, and why."""
     numbers = sorted(store.compromised(fleet.lineage).exposed)
     holding = {}
-    with receivers.in_touch(fleet) as backends:
+    with receivers.connected(fleet) as backends:
         answers = receivers.each(
             lambda one: [one.ask("discard", fleet.lineage, number) for number in numbers], backends
         )
@@ -291,5 +291,5 @@ def _discard(fleet: Fleet, store: Store, tell: Tell) -> dict[str, str]:
     return holding
 
 
-def _listed(numbers: Sequence[int] | dict[int, Exposed]) -> str:
+def _listed(numbers: Sequence[int] | dict[int, CompromisedKey]) -> str:
     return f"generations {', '.join(number_text(each) for each in sorted(numbers)) or 'none'}"

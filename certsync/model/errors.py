@@ -196,7 +196,7 @@ class DnsError(LaterError):
     """The names do not lead to the fleet's public addresses yet."""
 
 
-def in_our_words(error: Exception) -> CertsyncError:
+def as_certsync_error(error: Exception) -> CertsyncError:
     """Return the error to tell for one that nothing nearer to it has translated."""
     if isinstance(error, CertsyncError):
         return error

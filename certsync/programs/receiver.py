@@ -80,14 +80,14 @@ NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 NUMBER = re.compile(r"[0-9]{4}", re.ASCII)
 PLACEHOLDER = "0000"
 
-FOUND_GOOD: dict[str, tuple[float, float]] = {}
+VERIFIED: dict[str, tuple[float, float]] = {}
 """What this process has verified, by the whole manifest, and from when to when it is valid.
 
 The manifest has the sums of all files. Those are taken anew each time, and while they are the same
 there is nothing else to look at again.
 """
 
-NGINX_LIKES: set[str] = set()
+NGINX_TESTED: set[str] = set()
 """The manifests of what this process has tested nginx with."""
 
 
@@ -263,9 +263,9 @@ def verify(folder: Path, name: str, number: str, now: float) -> str:
     if (manifest.get("lineage"), manifest.get("number")) != (name, number):
         raise Unfit(f"the manifest is not that of {name} {number}")
     seal = json.dumps(manifest, sort_keys=True)
-    if seal not in FOUND_GOOD:
-        FOUND_GOOD[seal] = verify_contents(folder, name, manifest)
-    begin, end = FOUND_GOOD[seal]
+    if seal not in VERIFIED:
+        VERIFIED[seal] = verify_contents(folder, name, manifest)
+    begin, end = VERIFIED[seal]
     if now >= end:
         raise Refused(f"{folder.name}: the certificate has expired; is this host's clock right?")
     if now + CLOCK_TOLERANCE < begin:
@@ -502,9 +502,9 @@ def whole_manifest(folder: Path):
 
 def try_once(folder: Path, name: str, seal: str) -> None:
     """Test nginx with a generation, unless this process has done it with the same contents."""
-    if seal not in NGINX_LIKES:
+    if seal not in NGINX_TESTED:
         try_nginx(folder, name)
-        NGINX_LIKES.add(seal)
+        NGINX_TESTED.add(seal)
 
 
 def try_nginx(folder: Path, name: str) -> None:

@@ -36,7 +36,7 @@ class Completed:
     """What a login shell printed before it began."""
 
     @property
-    def last_words(self) -> str:
+    def error_summary(self) -> str:
         """The end of what it printed, standard error first."""
         lines = (self.stderr.strip() or self.stdout.strip()).splitlines()
         return printable("; ".join(line.strip() for line in lines[-3:])[-500:])
@@ -72,7 +72,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.kill()
 
 
-class _Ear:
+class OutputReader:
     """What a program prints, taken in as it comes: no more of it than is meant to be read."""
 
     def __init__(self, program: str, process: subprocess.Popen[bytes]) -> None:
@@ -124,7 +124,7 @@ def run(
         file.seek(0)
         process = _start(argv, file.fileno(), user)
     deadline = time.monotonic() + seconds
-    ear = _Ear(argv[0], process)
+    ear = OutputReader(argv[0], process)
     with process:
         try:
             while ear.listen(deadline):
@@ -156,7 +156,7 @@ class Conversation:
         """
         self._program = argv[0]
         self._process = _start(argv, subprocess.PIPE, user)
-        self._ear = _Ear(argv[0], self._process)
+        self._ear = OutputReader(argv[0], self._process)
         self._speaking = threading.Lock()
 
     def ask(self, line: str, seconds: float) -> str:
@@ -197,7 +197,7 @@ class Conversation:
 
         One that is still asked something, by another thread, is told to end at once.
         """
-        self.let_go()
+        self.close_stdin()
         if self._speaking.locked():
             self._process.terminate()
         with self._speaking, self._process:
@@ -219,7 +219,7 @@ class Conversation:
         except subprocess.TimeoutExpired:
             _kill(self._process)
 
-    def let_go(self) -> None:
+    def close_stdin(self) -> None:
         """Close its standard input, and do not wait."""
         assert self._process.stdin is not None
         self._process.stdin.close()

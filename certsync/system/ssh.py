@@ -187,13 +187,13 @@ def on(
         answer.noise,
     )
     if done.status == 255 and answer.status is None:
-        raise cut_off(machine.name, own.stderr)
+        raise connection_lost(machine.name, own.stderr)
     return own
 
 
-def cut_off(name: str, stderr: str) -> UnreachableError:
+def connection_lost(name: str, stderr: str) -> UnreachableError:
     """Return the error for a host whose connection ended before our command did."""
-    words = Completed(255, "", stderr).last_words
+    words = Completed(255, "", stderr).error_summary
     return UnreachableError(
         f"the connection ended while a command ran{f': {words}' if words else ''}",
         "run the same command again",
@@ -208,11 +208,11 @@ def not_begun(machine: Machine, done: Completed) -> HostError:
     said = Completed(done.status, frame.unmarked(done.stdout), telling or stderr)
     if machine.ssh_user != "root" and SUDO.search(telling):
         return HostError(
-            f"{machine.ssh_user} cannot become root: {said.last_words}",
+            f"{machine.ssh_user} cannot become root: {said.error_summary}",
             f"allow it: '{machine.ssh_user} ALL=(ALL) NOPASSWD: ALL' in /etc/sudoers.d/operator",
             host=machine.name,
         )
-    words = said.last_words or f"it ended with {done.status} and said nothing"
+    words = said.error_summary or f"it ended with {done.status} and said nothing"
     return HostError(f"its login shell does not run commands: {words}", SHELL, host=machine.name)
 
 

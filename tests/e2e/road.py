@@ -15,7 +15,7 @@ from typing import Any
 from cryptography import x509
 
 from certsync.issuer.backoff import Tries
-from certsync.issuer.ca.ordering import INSISTING, wish
+from certsync.issuer.ca.ordering import DROP_REPLACES_AFTER, wish
 from certsync.issuer.state import State
 from certsync.model.certificate import parse_chain
 from certsync.model.fleet import Fleet
@@ -170,7 +170,7 @@ class Road:
         data = json.loads(path.read_text())
         state = State.from_json(data)
         for each in unfound:
-            tries = Tries(count=INSISTING, wish=wish(each))
+            tries = Tries(count=DROP_REPLACES_AFTER, wish=wish(each))
             known = replace(state.lineage(each.lineage), tries=tries)
             state = state.having(each.lineage, known)
         path.write_text(json.dumps({**data, **state.to_json()}))

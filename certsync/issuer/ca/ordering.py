@@ -36,7 +36,7 @@ from certsync.model.errors import (
     LaterError,
     OrderFailedError,
     TooSoonError,
-    in_our_words,
+    as_certsync_error,
 )
 from certsync.model.fleet import SYSTEM_ROOTS, Fleet
 from certsync.model.generation import Manifest, believed, next_free, number_text
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str], None]
 
-INSISTING = 2
+DROP_REPLACES_AFTER = 2
 """Failures after which an order no longer says which certificate it replaces: that alone may be
 what the CA stumbles over."""
 
@@ -148,11 +148,11 @@ def _withdrawal(
 
 
 def issue(
-    store: Store, now: datetime, tell: Tell, *, by_person: bool = True, force: bool = False
+    store: Store, now: datetime, tell: Tell, *, interactive: bool = True, force: bool = False
 ) -> int | None:
     """Order a certificate if one is due, and return its number; it is not live yet.
 
-    ``by_person`` says that somebody is there to read the answer: only the CA's limits make them
+    ``interactive`` says that somebody is there to read the answer: only the CA's limits make them
     wait, and not the longer pauses of unattended runs. How it ended is remembered.
 
     Raises:
@@ -166,10 +166,10 @@ def issue(
     _tidy(look.fleet, store)
     if look.due is None:
         if look.account:
-            _enroll(look, store, now, tell, by_person=by_person)
+            _enroll(look, store, now, tell, interactive=interactive)
         return None
     tries = look.lineage.tries.of(wish(look.fleet))
-    _wait_after_failures(tries, now, by_person=by_person or force)
+    _wait_after_failures(tries, now, interactive=interactive or force)
     tell(f"a certificate is needed: {look.due.why}")
     fleet, free = steps.take(Step.LOOK, lambda: _looked(look, store, now, tell))
     from certsync.issuer.ca import issuance
@@ -179,7 +179,7 @@ def issue(
         issued = issuance.obtain(fleet, store, now, tell, request)
     except Exception as error:
         # Every failure is a try: one that is not noted would be made again every hour.
-        _note(store, fleet, _after(tries, in_our_words(error), now), now)
+        _note(store, fleet, _after(tries, as_certsync_error(error), now), now)
         raise
     number = _kept(fleet, free, issued, store, tell)
     if refused := _refused_here(fleet, number, store, now):
@@ -189,18 +189,18 @@ def issue(
     return number
 
 
-def _enroll(look: Outlook, store: Store, now: datetime, tell: Tell, *, by_person: bool) -> None:
+def _enroll(look: Outlook, store: Store, now: datetime, tell: Tell, *, interactive: bool) -> None:
     """Register at the CA though nothing is due: when something is, it may be too late."""
     from certsync.issuer.ca import issuance
 
     tries = look.lineage.tries.of(wish(look.fleet))
-    _wait_after_failures(tries, now, by_person=by_person)
+    _wait_after_failures(tries, now, interactive=interactive)
     tell(f"warning: {look.account}")
     try:
         account = issuance.enroll(look.fleet, store, tell)
     except Exception as error:
         # As with an order: one that is not noted would be made again every hour.
-        _note(store, look.fleet, _after(tries, in_our_words(error), now), now)
+        _note(store, look.fleet, _after(tries, as_certsync_error(error), now), now)
         raise
     _remember(store, look.fleet, Tries(orders=tries.orders, wish=tries.wish), now)
     tell(f"registered at the CA: account {account}")
@@ -214,7 +214,7 @@ def _request(look: Outlook, tries: Tries, store: Store, now: datetime) -> Reques
     end = last_chance(look.newest)
     return issuance.Request(
         before=look.newest,
-        replacing=tries.count < INSISTING,
+        replacing=tries.count < DROP_REPLACES_AFTER,
         new_key=bool(look.compromised) or tries.problem in KEY_PROBLEMS,
         anew=tries.count >= ABANDONING,
         roots=str(store.roots) if authority.roots else SYSTEM_ROOTS,
@@ -244,12 +244,12 @@ def _tidy(fleet: Fleet, store: Store) -> None:
         issuance.forget_if_kept(fleet, store)
 
 
-def _wait_after_failures(tries: Tries, now: datetime, *, by_person: bool) -> None:
-    moment = tries.next_by_person(now) if by_person else tries.next(now)
+def _wait_after_failures(tries: Tries, now: datetime, *, interactive: bool) -> None:
+    moment = tries.next_by_person(now) if interactive else tries.next(now)
     if moment <= now:
         return
     again = f"it is tried again after {moment:%Y-%m-%d %H:%M:%S} UTC"
-    if by_person or tries.exit_status == LaterError.exit_status:
+    if interactive or tries.exit_status == LaterError.exit_status:
         raise TooSoonError(f"{tries.error}; {again}", "nothing is lost: the same command continues")
     raise CaError(f"{tries.error}; {again}", tries.hint or "`certsync renew --force` does not wait")
 
@@ -318,7 +318,7 @@ def _refused_here(
     end = last_chance(store.live_manifest(fleet.lineage))
     if end is not None and now >= end:
         return None
-    with receivers.in_touch(fleet) as backends:
+    with receivers.connected(fleet) as backends:
         answers = receivers.each(lambda one: one.ask("check", fleet.lineage, number), backends[:1])
     answer = answers[0][1]
     if isinstance(answer, HostError) or answer.ok or not answer.of_content:
@@ -345,9 +345,9 @@ def free_number(fleet: Fleet, store: Store, now: datetime) -> int:
     """
     lineage = fleet.lineage
     own = max({*store.numbers(lineage), *store.barred(lineage)}, default=0)
-    with receivers.in_touch(fleet) as backends:
+    with receivers.connected(fleet) as backends:
         found = receivers.standings(fleet.lineage, backends)
-    admission.heed(store, fleet, found, now)
+    admission.check_not_fenced(store, fleet, found, now)
     return next_free(own, believed(own, [claims(each) for each in found]))
 
 

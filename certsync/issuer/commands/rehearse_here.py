@@ -151,7 +151,7 @@ def _checked_here(fleet: Fleet, scratch: Store, files: dict[str, bytes], now: da
 
 def _carried(fleet: Fleet, files: dict[str, bytes]) -> list[Finding]:
     name = str(NUMBER)
-    with receivers.outbox(files, name) as outbox, receivers.in_touch(fleet) as backends:
+    with receivers.outbox(files, name) as outbox, receivers.connected(fleet) as backends:
         replicas = [each for each in backends if not each.local]
         found = receivers.each(lambda one: _tried(one, fleet, outbox), replicas)
     return [Finding(backend.name, RECEIVED, _refusal(each)) for backend, each in found]

@@ -25,7 +25,7 @@ from certsync.model.errors import (
     FencedError,
     RolloutError,
     VetoError,
-    in_our_words,
+    as_certsync_error,
 )
 from certsync.model.fleet import Fleet
 from certsync.model.generation import Manifest, number_text
@@ -79,10 +79,10 @@ class Hour:
         try:
             work()
         except (CertsyncError, OSError) as error:
-            self.problems.append(in_our_words(error))
+            self.problems.append(as_certsync_error(error))
         except Exception as error:  # noqa: BLE001  # what nobody foresaw must not stop an order
             self.tell(traceback.format_exc())
-            self.problems.append(in_our_words(error))
+            self.problems.append(as_certsync_error(error))
 
     def roll_out(self) -> None:
         """Bring the newest generation to every backend, and note who does not serve it."""
@@ -320,7 +320,7 @@ def _off(ca_date: datetime | None, now: datetime) -> str:
 
 
 def _order(hour: Hour, *, force: bool) -> None:
-    number = ordering.issue(hour.store, hour.now, hour.tell, by_person=False, force=force)
+    number = ordering.issue(hour.store, hour.now, hour.tell, interactive=False, force=force)
     if number is not None:
         hour.done.append(f"ordered generation {number_text(number)}")
         hour.roll_out()

@@ -115,7 +115,7 @@ def _refuse_revoked(store: Store, there: Way, now: datetime, tell: Tell) -> None
 
 
 def _refuse_what_the_issuer_refuses(there: Way) -> None:
-    with receivers.in_touch(there.fleet) as backends:
+    with receivers.connected(there.fleet) as backends:
         issuer = backends[0]
         answer = issuer.ask("check", there.fleet.lineage, there.to.number)
     if not answer.ok:

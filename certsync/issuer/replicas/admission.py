@@ -13,7 +13,7 @@ from certsync.issuer.store import Store
 from certsync.model.fleet import Fleet
 
 
-def heed(
+def check_not_fenced(
     store: Store, fleet: Fleet, standings: Sequence[Standing], now: datetime
 ) -> dict[str, str]:
     """Go on only if this host is still the issuer, as far as its replicas know.

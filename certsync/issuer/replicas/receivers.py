@@ -49,7 +49,7 @@ Result = TypeVar("Result")
 class Backend:
     """A backend's receiver, as the issuer reaches it: its own as a process, a replica's by SSH.
 
-    The first question starts it, and the connection with it; `hang_up` ends both.
+    The first question starts it, and the connection with it; `close` ends both.
     """
 
     machine: Machine
@@ -75,7 +75,7 @@ class Backend:
         told = self._told(line)
         if not told and self._has_answered:
             # The others took so long that its patience ended: it is started again.
-            self.hang_up()
+            self.close()
             told = self._told(line)
         answer = parsed(told)
         if answer is None:
@@ -90,7 +90,7 @@ class Backend:
                 self._conversation = conversation = self._start()
             if self._is_over:
                 # The run was interrupted while the connection came about, and waits for nobody.
-                self.hang_up()
+                self.close()
                 return ""
             return conversation.ask(line, RECEIVE_SECONDS)
         except HostError as error:
@@ -103,10 +103,10 @@ class Backend:
         return process.Conversation([*argv, "certsync-receiver"], user=PUSHING_USER)
 
     def _nonsense(self, told: str) -> HostError:
-        done = self.hang_up()
+        done = self.close()
         if not self.local and not told and done.status == SSH_FAILED:
             return self._unreached(done.stderr)
-        words = process.printable(told) or done.last_words or str(done.status)
+        words = process.printable(told) or done.error_summary or str(done.status)
         return HostError(
             f"no receiver answers: {words}", "run `certsync deploy` again", host=self.name
         )
@@ -174,18 +174,18 @@ class Backend:
         if UNKNOWN_MODULE in done.stderr:
             raise HostError(OLDER, BRING_NEWER, host=self.name)
         if done.status != 0:
-            raise HostError(f"rsync failed ({done.status}): {done.last_words}", host=self.name)
+            raise HostError(f"rsync failed ({done.status}): {done.error_summary}", host=self.name)
 
     def finish(self) -> None:
         """Say that nobody is talked to any more, not in a conversation that begins just now."""
         self._is_over = True
 
-    def let_go(self) -> None:
+    def close_stdin(self) -> None:
         """Say that nothing more will be asked, and do not wait for the connection's end."""
         if self._conversation is not None:
-            self._conversation.let_go()
+            self._conversation.close_stdin()
 
-    def hang_up(self, seconds: float = 5) -> process.Completed:
+    def close(self, seconds: float = 5) -> process.Completed:
         """End the conversation and the connection; return how they ended.
 
         They are ended where that takes longer than ``seconds``.
@@ -219,7 +219,7 @@ def backends(fleet: Fleet) -> list[Backend]:
 
 
 @contextmanager
-def in_touch(fleet: Fleet, *, end_seconds: float = 5) -> Iterator[list[Backend]]:
+def connected(fleet: Fleet, *, end_seconds: float = 5) -> Iterator[list[Backend]]:
     """Have all backends' receivers to talk to; no conversation outlives the block.
 
     ``end_seconds``: how long each may take to end by itself; 0 where none was asked to do anything.
@@ -231,9 +231,9 @@ def in_touch(fleet: Fleet, *, end_seconds: float = 5) -> Iterator[list[Backend]]
     finally:
         for one in among:
             one.finish()
-            one.let_go()
+            one.close_stdin()
         for one in among:
-            one.hang_up(end_seconds)
+            one.close(end_seconds)
 
 
 def each(
@@ -251,7 +251,7 @@ def each(
     try:
         return list(zip(among, pool.map(guarded, among), strict=True))
     finally:
-        # Who interrupts a run does not wait for answers: `in_touch` ends those who owe them.
+        # Who interrupts a run does not wait for answers: `connected` ends those who owe them.
         pool.shutdown(wait=False, cancel_futures=True)
 
 

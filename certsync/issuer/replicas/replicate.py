@@ -109,7 +109,7 @@ class Rollout:
                 self.changed.append(backend.name)
                 self.switched += answer.before != number_text(self.plan.number)
             # Nothing more is asked: its connection ends while the others are proven.
-            backend.let_go()
+            backend.close_stdin()
 
     def mixed_seconds(self) -> float | None:
         """Return how long ago the first backend was asked to activate, where others were too."""
@@ -173,7 +173,7 @@ def outlook(
     number = store.target(fleet.lineage)
     if number is None:
         return Outlook(fleet, [])
-    with receivers.in_touch(fleet, end_seconds=0) as backends:
+    with receivers.connected(fleet, end_seconds=0) as backends:
         standings = receivers.standings(fleet.lineage, backends)
     seen = proven() if proven else _proofs(fleet, store, now, patiently=False)
     proofs = [each for each in seen if each.name not in returned]
@@ -232,11 +232,11 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
         raise StoreError(_why_none(fleet, store), "run `certsync issue` first")
     files = store.files(fleet.lineage, number)
     name = number_text(number)
-    with receivers.outbox(files, name) as outbox, receivers.in_touch(fleet) as backends:
+    with receivers.outbox(files, name) as outbox, receivers.connected(fleet) as backends:
         seen = _proofs(fleet, store, now, patiently=False)
         standings = receivers.standings(fleet.lineage, backends)
         plan = _plan(fleet, store, number, standings, seen)
-        left_out = admission.heed(store, fleet, plan.standings, now)
+        left_out = admission.check_not_fenced(store, fleet, plan.standings, now)
         outdated.refuse(fleet, store, plan, now, tell)
         run = Rollout(fleet, plan, backends, tell)
         end = last_chance(store.live_manifest(fleet.lineage))

@@ -110,7 +110,7 @@ class Plan:
     rotate: bool = False
     """Whether a new key is made, and the set given to everybody who serves."""
 
-    although_missed: bool = False
+    despite_unreachable: bool = False
     """Whether that is done although somebody could not be given the set before."""
 
     def steps(self) -> list[str]:
@@ -123,11 +123,11 @@ class Plan:
         return steps
 
 
-def plan(note: Note | None, seen: Seen, now: datetime, *, by_person: bool = False) -> Plan:
+def plan(note: Note | None, seen: Seen, now: datetime, *, interactive: bool = False) -> Plan:
     """Return what is to be done.
 
     ``note`` is of the set that the issuer has; None: nobody has been given it yet, and it becomes
-    the fleet's now. ``by_person``: somebody wants a rotation.
+    the fleet's now. ``interactive``: somebody wants a rotation.
     """
     if not set(seen.compromises) <= set(note.against if note else ()):
         return Plan(replace=True)
@@ -142,6 +142,6 @@ def plan(note: Note | None, seen: Seen, now: datetime, *, by_person: bool = Fals
     too_old = age >= LONGEST or age < -timedelta(seconds=CLOCK_TOLERANCE)
     return Plan(
         push,
-        rotate=by_person or too_old or age >= LIFETIME,
-        although_missed=by_person or too_old,
+        rotate=interactive or too_old or age >= LIFETIME,
+        despite_unreachable=interactive or too_old,
     )

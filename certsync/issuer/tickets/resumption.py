@@ -19,7 +19,7 @@ SECONDS = 5.0
 AT_ONCE = 16
 
 
-def strangers(
+def not_resuming(
     source: str, others: Sequence[str], port: int, server_name: str, seconds: float = SECONDS
 ) -> list[str] | None:
     """Return the addresses among ``others`` that do not take a ticket of ``source``.

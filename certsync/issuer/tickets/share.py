@@ -70,7 +70,7 @@ class Sharing:
         self.give(keys, note, wanted.push)
         if not wanted.rotate:
             return
-        if self.failures and not wanted.although_missed:
+        if self.failures and not wanted.despite_unreachable:
             self.tell(PUT_OFF)
             return
         serving = [name for name in self.seen.replicas if name in self.seen.serving]
@@ -123,7 +123,7 @@ def outlook(
         return Outlook([])
     proofs = proven() if proven else _proofs(store, fleet, now)
     seen = _seen(store, fleet, proofs, lambda _: None)
-    return Outlook(plan(keyring.note(), seen, now, by_person=rotate).steps())
+    return Outlook(plan(keyring.note(), seen, now, interactive=rotate).steps())
 
 
 def tickets(
@@ -143,7 +143,7 @@ def tickets(
         tell("share_tickets is false in the fleet file: there is nothing to share")
         return
     run = Sharing(_seen(store, fleet, _proofs(store, fleet, now), tell), now, tell, done)
-    wanted = plan(keyring.note(), run.seen, now, by_person=rotate)
+    wanted = plan(keyring.note(), run.seen, now, interactive=rotate)
     steps.take(Step.SHARE, lambda: _carry_out(store, run, wanted, missed))
 
 
@@ -172,10 +172,10 @@ def _carry_out(store: Store, run: Sharing, wanted: Plan, missed: Collection[str]
         return
     fleet = store.fleet()
     kept = (fleet.issuer, *(each for each in fleet.replicas if each.name in run.seen.replicas))
-    with receivers.in_touch(replace(fleet, backends=kept, serving=())) as backends:
+    with receivers.connected(replace(fleet, backends=kept, serving=())) as backends:
         run.replicas = [each for each in backends if not each.local]
         standings = receivers.standings(fleet.lineage, run.replicas)
-        left_out = admission.heed(store, fleet, standings, run.now)
+        left_out = admission.check_not_fenced(store, fleet, standings, run.now)
         run.unreached = {each.name: each.why for each in standings if not each.reached} | left_out
         run.carry_out(wanted)
     told = {name: why for name, why in run.failures.items() if name in run.seen.serving}
@@ -234,7 +234,7 @@ def _strange(issuer: Machine, others: Sequence[Machine], lineage: str, tell: Tel
     if not others:
         return set()
     addresses = [each.private_address for each in others]
-    found = resumption.strangers(issuer.private_address, addresses, proving.TLS_PORT, lineage)
+    found = resumption.not_resuming(issuer.private_address, addresses, proving.TLS_PORT, lineage)
     if found is None:
         tell(NO_TICKET)
         return set()

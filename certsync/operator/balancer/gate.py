@@ -163,10 +163,10 @@ def takes_away(fleet: Fleet, deployed: Fleet) -> bool:
     staying = {host.name for host in fleet.backends}
     lost = any((names & staying) - will.get(lineage, set()) for lineage, names in was.items())
     renumbered = proxy_port(deployed) not in (0, fleet.balancing.proxy_port)
-    return lost or renumbered or bool(distrusted(fleet, deployed))
+    return lost or renumbered or bool(no_longer_trusted(fleet, deployed))
 
 
-def distrusted(fleet: Fleet, deployed: Fleet) -> list[str]:
+def no_longer_trusted(fleet: Fleet, deployed: Fleet) -> list[str]:
     """Return the balancers whose address the backends are about to trust no more.
 
     A balancer comes from the old one until the kernel takes another: on the port for the PROXY

@@ -78,7 +78,7 @@ def configured(output: str) -> Gate:
     return gate.read("\n".join(_of(output, CONFIGURATION)))
 
 
-def untold(fleet: Fleet, answers: Mapping[str, Answer]) -> list[Finding]:
+def without_client_address(fleet: Fleet, answers: Mapping[str, Answer]) -> list[Finding]:
     """Return who takes a balancer's traffic and is not told the client's address."""
     port = gate.proxy_port(fleet)
     if not port:

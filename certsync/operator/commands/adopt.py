@@ -97,7 +97,7 @@ def adopt(path: Path, options: Options, now: Callable[[], datetime], done: list[
     _tell_mentions(fleet)
     walk.conclude(fleet, walked, walk.settled(path, now))
     if retired is not None and retired.status != 0:
-        told = retired.last_words.removeprefix("error: ").partition("; hint: ")
+        told = retired.error_summary.removeprefix("error: ").partition("; hint: ")
         raise RolloutError(f"{fleet.issuer_name}: {told[0]}", told[2])
 
 

@@ -71,7 +71,7 @@ def _on_issuer(fleet: Fleet, directory: str, token: str) -> list[Finding]:
         return [Finding.from_json(each) for each in json.loads(done.stdout)["findings"]]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise HostError(
-            f"the rehearsal ended early: {done.last_words}",
+            f"the rehearsal ended early: {done.error_summary}",
             "is the certsync there of this version? `certsync deploy FLEET` brings it",
             host=fleet.issuer_name,
         ) from None
@@ -93,12 +93,12 @@ def _on_balancer(
         done = ssh.on(machine, fleet.known_hosts, TRY_CONFIGURATION, input=text)
     except HostError as error:
         return Finding(machine.name, CONFIGURATION, error.why)
-    why = (done.last_words or f"haproxy ended with {done.status}") if done.status else ""
+    why = (done.error_summary or f"haproxy ended with {done.status}") if done.status else ""
     return Finding(machine.name, CONFIGURATION, why)
 
 
 def _gate(fleet: Fleet, machine: Machine) -> Gate:
     done = ssh.on(machine, fleet.known_hosts, "cat /etc/haproxy/haproxy.cfg")
     if done.status != 0:
-        raise HostError(done.last_words, host=machine.name)
+        raise HostError(done.error_summary, host=machine.name)
     return gate.read(done.stdout)

@@ -75,7 +75,7 @@ class Run:
         self._tell(wanted.to_json())
         if dry:
             # pyinfra asks whether to go on where a host has failed: nobody answers.
-            self._hang_up()
+            self._close_stdin()
 
     def go_on(self, tokens: Mapping[str, str]) -> None:
         """Have it change what is to be changed.
@@ -83,7 +83,7 @@ class Run:
         ``tokens`` present the fleet locks that are held, by the host's name.
         """
         self._tell(json.dumps(dict(tokens)))
-        self._hang_up()
+        self._close_stdin()
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -92,7 +92,7 @@ class Run:
             self._process.stdin.write(f"{line}\n")
             self._process.stdin.flush()
 
-    def _hang_up(self) -> None:
+    def _close_stdin(self) -> None:
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -115,7 +115,7 @@ class Run:
 
     def stop(self) -> None:
         """End the child if it is still there."""
-        self._hang_up()
+        self._close_stdin()
         if self._process.poll() is None:
             self._process.terminate()
             self._process.wait(timeout=30)

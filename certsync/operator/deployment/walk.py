@@ -201,7 +201,7 @@ def conclude(
     noted = _noted(fleet, walked.outcome, shown)
     if noted and noted.exit == LaterError.exit_status:
         raise LaterError(noted.error, noted.hint)
-    others = [*shown.past, *([] if whole else shown.untold)]
+    others = [*shown.past, *([] if whole else shown.without_client_address)]
     for text in others:
         console.warn(str(text))
     wrong = [*walked.failures, *(each for each in shown.findings if each not in others)]

@@ -12,7 +12,7 @@ from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet, Machine
 from certsync.operator.fleet_file import read_fleet
 from certsync.operator.hosts import look, survey
-from certsync.operator.hosts.look import Adopt, Surroundings
+from certsync.operator.hosts.look import Adopt, HostFacts
 from certsync.system import dns, ssh
 from certsync.system.process import printable
 
@@ -61,7 +61,7 @@ def _of_shell(machine: Machine, noise: str) -> list[Finding]:
 
 
 def of_host(
-    fleet: Fleet, machine: Machine, seen: Surroundings, now: datetime, adopt: Adopt = NOBODYS
+    fleet: Fleet, machine: Machine, seen: HostFacts, now: datetime, adopt: Adopt = NOBODYS
 ) -> list[Finding]:
     """Return what is wrong with a host, from what was seen there."""
     found = look.objections(fleet, machine, seen, adopt)
@@ -91,7 +91,7 @@ def of_host(
     return found + _of_limit(fleet, machine, seen)
 
 
-def _of_limit(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Finding]:
+def _of_limit(fleet: Fleet, machine: Machine, seen: HostFacts) -> list[Finding]:
     ssh = {"OpenSSH", "SSH", "22", "ssh"} if machine.ssh_port == 22 else set()
     ssh |= {str(machine.ssh_port), f"{machine.ssh_port}/tcp"}
     if machine not in fleet.replicas or not ssh & set(seen.limited):

@@ -68,7 +68,7 @@ def _answer(issuer: Machine, child: process.Child) -> dict[str, Any]:
         ended, stdout=answer, stderr=errors.text if errors else frame.unmarked(ended.stderr)
     )
     raise HostError(
-        f"the fleet lock cannot be taken: {said.last_words or 'no answer'}",
+        f"the fleet lock cannot be taken: {said.error_summary or 'no answer'}",
         "the issuer needs python3, and its SSH user root's rights",
         host=issuer.name,
     )

@@ -27,7 +27,7 @@ def proven(fleet: Fleet, issuer: Machine) -> Proven:
         return Proven.from_json(json.loads(done.stdout), fleet.lineage)
     except (ValueError, RecursionError):
         raise HostError(
-            f"certsync does not answer there: {done.last_words}",
+            f"certsync does not answer there: {done.error_summary}",
             "run `certsync deploy` with the same fleet file",
             host=issuer.name,
         ) from None
@@ -42,7 +42,7 @@ def rendered(fleet: Fleet, issuer: Machine) -> Fleet:
     done = ssh.on(issuer, fleet.known_hosts, f"cat {ISSUER.fleet_file}")
     if done.status != 0:
         raise HostError(
-            f"this fleet has not been deployed: {done.last_words}",
+            f"this fleet has not been deployed: {done.error_summary}",
             "deploy it first: certsync deploy FLEET",
             host=issuer.name,
         )

@@ -43,7 +43,7 @@ class Listener:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class HostFacts:
     """What a host is like."""
 
     os: tuple[str, str] = ("", "")
@@ -79,12 +79,12 @@ class Surroundings:
     """What UFW has a `limit` rule on."""
 
 
-def parse(lines: Sequence[str]) -> Surroundings:
+def parse(lines: Sequence[str]) -> HostFacts:
     """Return what the script's output says; a line that says nothing of that is left out."""
     words = [word for line in lines if (word := line.split(" "))[1:] or line == "issuer"]
     first = {word[0]: word[1:] for word in reversed(words)}
     os_id, os_version = (*first.get("os", []), "", "")[:2]
-    return Surroundings(
+    return HostFacts(
         os=(os_id, os_version),
         arch=_first(first, "arch"),
         time=int(_first(first, "time")) if _is_number(_first(first, "time")) else 0,
@@ -129,7 +129,7 @@ class Adopt:
 
 
 def objections(
-    fleet: Fleet, machine: Machine, seen: Surroundings, adopt: Adopt, *, promoting: bool = False
+    fleet: Fleet, machine: Machine, seen: HostFacts, adopt: Adopt, *, promoting: bool = False
 ) -> list[Finding]:
     """Return why this host is somebody else's, or not fit; empty: go on.
 
@@ -144,7 +144,7 @@ def objections(
     return found + _of_issuer(fleet, machine, seen, promoting=promoting)
 
 
-def _of_system(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Finding]:
+def _of_system(fleet: Fleet, machine: Machine, seen: HostFacts) -> list[Finding]:
     """Return what a release's own packages are too old for."""
     if seen.os != OLDEST_UBUNTU:
         return []
@@ -176,7 +176,7 @@ def ports(fleet: Fleet, machine: Machine) -> dict[int, str]:
     return needed
 
 
-def _of_ports(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Finding]:
+def _of_ports(fleet: Fleet, machine: Machine, seen: HostFacts) -> list[Finding]:
     allowed = "nginx" if machine in fleet.backends else "haproxy"
     needed = ports(fleet, machine)
     programs: dict[tuple[str, int, str], list[int]] = {}
@@ -196,7 +196,7 @@ def _of_ports(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Findin
     ]
 
 
-def foreign_sites(fleet: Fleet, seen: Surroundings) -> list[str]:
+def foreign_sites(fleet: Fleet, seen: HostFacts) -> list[str]:
     """Return the enabled nginx sites that are neither ours nor expected beside ours.
 
     Where one lineage's site is a person's own, nothing tells that one from the others.
@@ -206,7 +206,7 @@ def foreign_sites(fleet: Fleet, seen: Surroundings) -> list[str]:
     return [path for origin, path in seen.nginx_sites if origin == "foreign"]
 
 
-def _of_nginx(fleet: Fleet, machine: Machine, seen: Surroundings, adopt: Adopt) -> list[Finding]:
+def _of_nginx(fleet: Fleet, machine: Machine, seen: HostFacts, adopt: Adopt) -> list[Finding]:
     return [
         Finding(
             machine.name,
@@ -218,7 +218,7 @@ def _of_nginx(fleet: Fleet, machine: Machine, seen: Surroundings, adopt: Adopt) 
     ]
 
 
-def _of_haproxy(machine: Machine, seen: Surroundings, adopt: Adopt) -> list[Finding]:
+def _of_haproxy(machine: Machine, seen: HostFacts, adopt: Adopt) -> list[Finding]:
     if seen.haproxy != "foreign" or adopt.haproxy:
         return []
     return [
@@ -230,7 +230,7 @@ def _of_haproxy(machine: Machine, seen: Surroundings, adopt: Adopt) -> list[Find
     ]
 
 
-def _of_keepalived(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[Finding]:
+def _of_keepalived(fleet: Fleet, machine: Machine, seen: HostFacts) -> list[Finding]:
     if seen.keepalived != "foreign" or not fleet.balancer.virtual_addresses:
         return []
     return [
@@ -244,7 +244,7 @@ def _of_keepalived(fleet: Fleet, machine: Machine, seen: Surroundings) -> list[F
 
 
 def _of_issuer(
-    fleet: Fleet, machine: Machine, seen: Surroundings, *, promoting: bool
+    fleet: Fleet, machine: Machine, seen: HostFacts, *, promoting: bool
 ) -> list[Finding]:
     found = []
     if seen.issuer and machine.name != fleet.issuer_name and not promoting:
@@ -278,7 +278,7 @@ def _of_issuer(
     return found
 
 
-def _how_it_leaves(fleet: Fleet, gone: Sequence[str], seen: Surroundings) -> str:
+def _how_it_leaves(fleet: Fleet, gone: Sequence[str], seen: HostFacts) -> str:
     if fleet.balancer.provider is Provider.NONE and not seen.known_balancers:
         # A list that an older certsync wrote does not say which of them are balancers.
         return (

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from certsync.operator.hosts import look
-from certsync.operator.hosts.look import Surroundings
+from certsync.operator.hosts.look import HostFacts
 from certsync.programs import text_of
 
 
@@ -78,7 +78,7 @@ NO_UNIT = Unit("inactive", "", is_outdated=False)
 class Survey:
     """What a host is like."""
 
-    surroundings: Surroundings = field(default_factory=Surroundings)
+    facts: HostFacts = field(default_factory=HostFacts)
     entries: Mapping[str, Entry] = field(default_factory=dict)
     """By path."""
 

@@ -133,7 +133,7 @@ def _fetch(target: Target, folder: Path) -> None:
     done = process.run([sys.executable, "-m", "pip", *pip_arguments(target, folder)], seconds=600)
     if done.status != 0:
         raise HostError(
-            f"the issuer's Python packages cannot be fetched: {done.last_words}",
+            f"the issuer's Python packages cannot be fetched: {done.error_summary}",
             "this machine needs pip and a route to a Python package index, once; where a deploy "
             f"has none, run this before: certsync fetch-wheels {target.python} {target.machine} "
             f"{target.libc}",

@@ -139,8 +139,8 @@ def tried(fleet: Fleet, replaced: list[str]) -> list[Mistake]:
     mistakes = [Mistake(*each) for answer in answers for each in answer]
     if done.status:
         name = replaced[min(len(answers), len(replaced) - 1)]
-        too_much = done.status < 0 or done.last_words.endswith(("MemoryError", "TimeoutError"))
-        told = TOO_MUCH if too_much else done.last_words
+        too_much = done.status < 0 or done.error_summary.endswith(("MemoryError", "TimeoutError"))
+        told = TOO_MUCH if too_much else done.error_summary
         mistakes.append(Mistake(_whole_place(fleet, name), told))
     # A template that is filled in with others tells their mistakes too.
     return list(dict.fromkeys(mistakes))

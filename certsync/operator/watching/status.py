@@ -48,7 +48,7 @@ class Status:
     past: list[Finding]
     """Those of the findings that say how earlier runs ended, which no other run can change."""
 
-    untold: list[Finding]
+    without_client_address: list[Finding]
     """Those that say who is not told the client's address, which only a deploy changes."""
 
     proven: Proven
@@ -121,13 +121,24 @@ def status(path: Path, now: datetime) -> Status:
         rows += more
         notes += unseen
     heard = {name: each for name, each in asked.items() if isinstance(each, Answer)}
-    untold = haproxy.untold(fleet, heard)
-    findings += unasked + astray + _findings(fleet, rows) + untold
+    without_client_address = haproxy.without_client_address(fleet, heard)
+    findings += unasked + astray + _findings(fleet, rows) + without_client_address
     past = watch.findings(told, fleet, now) if answer else []
     hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"
     notes += held + _of_other_file(path, told.origin)
     renewal = [line for line in (watch.last_run(told, now), *watch.all_coming(told, fleet)) if line]
-    return Status(fleet, rows, findings + past, past, untold, told, renewal, seen_from, notes, hint)
+    return Status(
+        fleet,
+        rows,
+        findings + past,
+        past,
+        without_client_address,
+        told,
+        renewal,
+        seen_from,
+        notes,
+        hint,
+    )
 
 
 def _of_another(

@@ -187,14 +187,14 @@ def test_only_pools_that_have_a_member_let_it_drain() -> None:
 )
 def test_ufw_gets_the_rules_that_it_lacks(rules: tuple[str, ...], script: str) -> None:
     seen = Survey(rules=rules)
-    active = replace(seen.surroundings, ufw="active")
+    active = replace(seen.facts, ufw="active")
     wanted = ["allow 80/tcp", "allow 443/tcp"]
-    assert step.firewall(replace(seen, surroundings=active), wanted).script == script
+    assert step.firewall(replace(seen, facts=active), wanted).script == script
     assert not step.firewall(seen, wanted).script
 
 
 def test_ufw_is_switched_on_only_with_the_operators_way_in() -> None:
-    inactive = replace(Survey().surroundings, ufw="inactive")
+    inactive = replace(Survey().facts, ufw="inactive")
     made = step.firewall(Survey(inactive), [], enable=True, ssh_port=2222)
     assert made.script == "ufw allow 2222/tcp &&\nufw --force enable"
 

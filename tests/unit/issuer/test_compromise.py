@@ -17,7 +17,7 @@ from certsync.issuer.ca.issuance.obtain import _kept_key, forget_if_kept
 from certsync.issuer.ca.issuance.order import Pending
 from certsync.issuer.ca.issuance.revoke import signer
 from certsync.issuer.commands import enroll, resign, rollback
-from certsync.issuer.compromise import Exposed, Mark, Marks
+from certsync.issuer.compromise import CompromisedKey, Mark, Marks
 from certsync.issuer.replicas import prove, receivers, replicate
 from certsync.issuer.schedule import issuance_due
 from certsync.issuer.store import Store, generation_files, sums
@@ -31,8 +31,8 @@ from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, manifest
 from tests.unit.programs.test_receiver import make_pair
 
 DAY = timedelta(days=1)
-LOST = Exposed(2, "ab", DIRECTORY, "https://ca.example/account/1", NOW + DAY, "leaf", "key")
-MARK = Mark("backend-09", NOW, (Exposed(1), LOST), "cd")
+LOST = CompromisedKey(2, "ab", DIRECTORY, "https://ca.example/account/1", NOW + DAY, "leaf", "key")
+MARK = Mark("backend-09", NOW, (CompromisedKey(1), LOST), "cd")
 WHY = "the private key of generation 0002 is compromised: backend-09 may hold it"
 
 
@@ -93,7 +93,7 @@ def test_a_mark_that_is_done_bars_its_generations_and_keeps_no_key() -> None:
 def test_a_certificate_is_revoked_once_and_only_while_a_client_would_take_it() -> None:
     assert LOST.is_to_be_revoked(NOW)
     assert not LOST.is_to_be_revoked(NOW + DAY)
-    assert not Exposed(1).is_to_be_revoked(NOW)
+    assert not CompromisedKey(1).is_to_be_revoked(NOW)
     marks = Marks((MARK, replace(MARK, backend="backend-08"))).revoked(2)
     assert [each.exposed[1].revoked for each in marks.among] == [True, True]
     assert not marks.exposed[2].is_to_be_revoked(NOW)
@@ -186,7 +186,7 @@ def test_with_reuse_a_compromised_key_is_not_used_again(
     key = keep(2)
     wanted, before = fleet(reuse_key=True), store.manifests(NAME)[2]
     assert _kept_key(wanted, store, before) == key
-    exposed = Exposed(2, before.files["privkey.pem"])
+    exposed = CompromisedKey(2, before.files["privkey.pem"])
     store.mark_compromised(NAME, Marks((replace(MARK, exposed=(exposed,)),)))
     assert _kept_key(wanted, store, before) == b""
 
@@ -243,7 +243,7 @@ def test_all_that_is_kept_is_marked_whole_and_the_open_order_is_dropped(
     replacement.mark(look(store), store, NOW)
     found = store.compromised(NAME)
     assert found.numbers == {1, 2}
-    assert found.exposed[1] == Exposed(1)
+    assert found.exposed[1] == CompromisedKey(1)
     exposed, kept = found.exposed[2], store.manifests(NAME)[2]
     assert exposed.key == second.decode() != first.decode()
     assert exposed.leaf == store.files(NAME, 2)["cert.pem"].decode()

@@ -52,9 +52,9 @@ def lead(monkeypatch: pytest.MonkeyPatch, sightings: Sequence[Sighting]) -> None
     monkeypatch.setattr(canary, "look", lambda *_: list(sightings))
 
 
-def heed(store: Store, *replicas: Standing, now: datetime = NOW) -> dict[str, str]:
+def check_not_fenced(store: Store, *replicas: Standing, now: datetime = NOW) -> dict[str, str]:
     """Heed the fence for what the replicas said just now."""
-    return admission.heed(store, fleet(), [ISSUER, *replicas], now)
+    return admission.check_not_fenced(store, fleet(), [ISSUER, *replicas], now)
 
 
 def refusing(*names: str) -> list[Standing]:
@@ -66,9 +66,9 @@ def reached(*names: str) -> list[Standing]:
 
 
 def test_replicas_that_refuse_the_push_key_fence_the_issuer(store: Store) -> None:
-    heed(store, *reached("backend-03", "backend-02"))
+    check_not_fenced(store, *reached("backend-03", "backend-02"))
     with pytest.raises(FencedError) as caught:
-        heed(store, *refusing("backend-03", "backend-02"))
+        check_not_fenced(store, *refusing("backend-03", "backend-02"))
     assert caught.value.message == (
         "backend-02, backend-03 refuse this issuer's push key: nothing was ordered or activated"
     )
@@ -80,52 +80,52 @@ def test_replicas_that_refuse_the_push_key_fence_the_issuer(store: Store) -> Non
 
 
 def test_one_that_has_never_accepted_the_key_fences_nobody(store: Store) -> None:
-    heed(store, REFUSES)
-    heed(store, REFUSES)
-    heed(store, HERE)
+    check_not_fenced(store, REFUSES)
+    check_not_fenced(store, REFUSES)
+    check_not_fenced(store, HERE)
     with pytest.raises(FencedError, match=r"^backend-02 refuses this issuer's push key: nothing"):
-        heed(store, REFUSES)
+        check_not_fenced(store, REFUSES)
 
 
 def test_one_that_has_left_the_fleet_and_joins_again_begins_anew(store: Store) -> None:
-    heed(store, HERE)
-    heed(store)
-    heed(store, REFUSES)
+    check_not_fenced(store, HERE)
+    check_not_fenced(store)
+    check_not_fenced(store, REFUSES)
 
 
 def test_one_that_refused_the_key_refuses_it_until_it_is_reached_again(store: Store) -> None:
-    heed(store, HERE)
-    heed(store, THERE)
+    check_not_fenced(store, HERE)
+    check_not_fenced(store, THERE)
     for replica in (REFUSES, THERE):
         with pytest.raises(FencedError, match=r"^backend-02 refuses"):
-            heed(store, replica)
+            check_not_fenced(store, replica)
         assert store.fence(NAME, NOW).refused == {"backend-02": NOW}
-    heed(store, HERE)
+    check_not_fenced(store, HERE)
     assert store.fence(NAME, NOW).refused == {}
-    heed(store, THERE)
+    check_not_fenced(store, THERE)
 
 
 def test_one_that_has_been_silent_for_a_week_since_fences_nobody(store: Store) -> None:
-    heed(store, HERE)
+    check_not_fenced(store, HERE)
     for now in (NOW, NOW + 3 * DAY):
         with pytest.raises(FencedError):
-            heed(store, REFUSES, now=now)
+            check_not_fenced(store, REFUSES, now=now)
     with pytest.raises(FencedError):
-        heed(store, THERE, now=NOW + 9 * DAY)
-    assert heed(store, THERE, now=NOW + 10 * DAY) == {}
-    assert heed(store, THERE, now=NOW + 10 * DAY) == {}
+        check_not_fenced(store, THERE, now=NOW + 9 * DAY)
+    assert check_not_fenced(store, THERE, now=NOW + 10 * DAY) == {}
+    assert check_not_fenced(store, THERE, now=NOW + 10 * DAY) == {}
 
 
 def test_a_refusal_that_a_wrong_clock_has_noted_ends_too(store: Store) -> None:
     store.keep_fence(NAME, Fence({"backend-02": NOW + 365 * DAY}, ("backend-02",)))
     with pytest.raises(FencedError):
-        heed(store, THERE)
-    assert heed(store, THERE, now=NOW + 8 * DAY) == {}
+        check_not_fenced(store, THERE)
+    assert check_not_fenced(store, THERE, now=NOW + 8 * DAY) == {}
 
 
 def test_one_that_is_merely_out_of_reach_fences_nobody(store: Store) -> None:
-    heed(store, HERE)
-    assert heed(store, Standing("backend-02", reached=False, why="no route")) == {}
+    check_not_fenced(store, HERE)
+    assert check_not_fenced(store, Standing("backend-02", reached=False, why="no route")) == {}
 
 
 # One bad replica
@@ -135,15 +135,15 @@ def test_one_refusal_beside_others_is_one_bad_replica_while_challenges_come_here
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = reached("backend-02", "backend-03")
-    heed(store, *both)
+    check_not_fenced(store, *both)
     one = [*refusing("backend-02"), *reached("backend-03")]
     with pytest.raises(FencedError):
-        heed(store, *one)
+        check_not_fenced(store, *one)
     lead(monkeypatch, OURS)
-    assert heed(store, *one) == {"backend-02": LEFT_OUT}
+    assert check_not_fenced(store, *one) == {"backend-02": LEFT_OUT}
     assert "AllowUsers" in LEFT_OUT
     with pytest.raises(FencedError):
-        heed(store, *refusing("backend-02", "backend-03"))
+        check_not_fenced(store, *refusing("backend-02", "backend-03"))
 
 
 ONE, TWO, THREE = ["backend-02"], ["backend-02", "backend-03"], ["backend-03", "backend-04"]
@@ -214,9 +214,9 @@ def test_what_an_older_version_remembered_counts_from_now_on_and_once(store: Sto
     older = Lineage(fenced_by=("backend-02",), let_in_by=("backend-02", "backend-03"))
     store.remember(State({NAME: older}))
     with pytest.raises(FencedError):
-        heed(store, *refusing("backend-02"), Standing("backend-03", reached=False))
+        check_not_fenced(store, *refusing("backend-02"), Standing("backend-03", reached=False))
     assert store.recall().lineage(NAME).fenced_by == ()
-    assert heed(store, THERE, now=NOW + 7 * DAY) == {}
+    assert check_not_fenced(store, THERE, now=NOW + 7 * DAY) == {}
 
 
 @pytest.mark.parametrize(
@@ -230,4 +230,4 @@ def test_a_broken_memory_of_refusals_stops_the_run_and_is_not_forgotten(
 ) -> None:
     (store.state / f"fence-{NAME}.json").write_text(text)
     with pytest.raises(BrokenStateError, match=r"fence-.*\.json is broken"):
-        heed(store, HERE)
+        check_not_fenced(store, HERE)

@@ -70,10 +70,10 @@ def answers(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> None:
     """Let the issuer's receiver give this answer to everything."""
 
     @contextmanager
-    def in_touch(_: Fleet) -> Iterator[Sequence[Backend]]:
+    def connected(_: Fleet) -> Iterator[Sequence[Backend]]:
         yield [Receiver(answer)]
 
-    monkeypatch.setattr(receivers, "in_touch", in_touch)
+    monkeypatch.setattr(receivers, "connected", connected)
 
 
 def signs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Request]:
@@ -103,7 +103,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[Request]:
 
 
 def unattended(store: Store, now: datetime) -> int | None:
-    return ordering.issue(store, now, lambda _: None, by_person=False)
+    return ordering.issue(store, now, lambda _: None, interactive=False)
 
 
 def tries(store: Store) -> int:

@@ -38,7 +38,7 @@ class Fake:
         self.asked.append(line)
         return Fake.answers.pop(0) if len(Fake.answers) > 1 else Fake.answers[0]
 
-    def let_go(self) -> None:
+    def close_stdin(self) -> None:
         self.over = True
 
     def end(self, _seconds: float) -> process.Completed:
@@ -243,7 +243,7 @@ def test_every_conversation_ends_with_the_block_however_it_ends(
     says(GOOD)
 
     def interrupted() -> None:
-        with receivers.in_touch(fleet()) as among:
+        with receivers.connected(fleet()) as among:
             receivers.each(lambda one: one.ask("current", NAME, 0), among)
             raise KeyboardInterrupt
 

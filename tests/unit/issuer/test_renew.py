@@ -125,18 +125,18 @@ def test_a_clock_before_the_certificates_own_time_is_told() -> None:
 def test_an_unattended_run_repeats_why_it_waits() -> None:
     tries = Tries().failed(NOW, "no answer", "look")
     with pytest.raises(CaError) as caught:
-        _wait_after_failures(tries, NOW, by_person=False)
+        _wait_after_failures(tries, NOW, interactive=False)
     assert caught.value.message == ("no answer; it is tried again after 2026-11-21 12:01:00 UTC")
     assert (caught.value.hint, caught.value.exit_status) == ("look", 1)
-    _wait_after_failures(tries, NOW + timedelta(minutes=1), by_person=False)
-    _wait_after_failures(tries, NOW, by_person=True)
+    _wait_after_failures(tries, NOW + timedelta(minutes=1), interactive=False)
+    _wait_after_failures(tries, NOW, interactive=True)
 
 
 def test_a_pause_that_the_ca_asked_for_is_kept_by_all_and_ends_with_75() -> None:
     tries = Tries().failed(NOW, "busy", exit_status=75, ca_said=NOW + DAY)
-    for by_person in (True, False):
+    for interactive in (True, False):
         with pytest.raises(TooSoonError) as caught:
-            _wait_after_failures(tries, NOW, by_person=by_person)
+            _wait_after_failures(tries, NOW, interactive=interactive)
         assert caught.value.message == "busy; it is tried again after 2026-11-22 12:00:00 UTC"
         assert caught.value.exit_status == 75
 

@@ -74,7 +74,9 @@ def test_after_a_day_the_keys_are_rotated() -> None:
 
 
 def test_a_person_has_them_rotated_at_any_time() -> None:
-    assert plan(NEW, ALL_SHARE, NOW, by_person=True) == Plan(rotate=True, although_missed=True)
+    assert plan(NEW, ALL_SHARE, NOW, interactive=True) == Plan(
+        rotate=True, despite_unreachable=True
+    )
 
 
 def test_a_set_that_nobody_was_given_is_pushed_to_all_and_is_new() -> None:
@@ -99,11 +101,13 @@ def test_a_set_of_two_days_is_replaced_though_somebody_lacks_it() -> None:
     missed = Note(NOW, ("backend-03",))
     assert plan(missed, ALL_SHARE, NOW + DAY) == Plan(push=("backend-02",), rotate=True)
     late = plan(missed, ALL_SHARE, NOW + 2 * DAY)
-    assert late == Plan(push=("backend-02",), rotate=True, although_missed=True)
+    assert late == Plan(push=("backend-02",), rotate=True, despite_unreachable=True)
 
 
 def test_a_set_from_the_future_is_replaced_once_and_a_small_difference_is_none() -> None:
-    assert plan(Note(NOW + HOUR, BOTH), ALL_SHARE, NOW) == Plan(rotate=True, although_missed=True)
+    assert plan(Note(NOW + HOUR, BOTH), ALL_SHARE, NOW) == Plan(
+        rotate=True, despite_unreachable=True
+    )
     assert plan(Note(NOW + timedelta(minutes=4), BOTH), ALL_SHARE, NOW) == Plan()
 
 
@@ -235,17 +239,17 @@ class World:
         self.asked = 0
         # No way leads here, and nobody is asked for one.
         monkeypatch.setattr(canary, "look", lambda *_: [])
-        monkeypatch.setattr(receivers, "in_touch", self.in_touch)
+        monkeypatch.setattr(receivers, "connected", self.connected)
         monkeypatch.setattr(receivers, "standings", self.standings)
         monkeypatch.setattr(receivers, "outbox", self.outbox)
-        monkeypatch.setattr(resumption, "strangers", lambda *_: self.strange)
+        monkeypatch.setattr(resumption, "not_resuming", lambda *_: self.strange)
         self.tmp_path = tmp_path
 
     def put(self, wanted: Fleet) -> None:
         self.store.fleet_file.write_text(json.dumps(wanted.to_json(), default=str))
 
     @contextmanager
-    def in_touch(self, wanted: Fleet) -> Iterator[list[Backend | Fake]]:
+    def connected(self, wanted: Fleet) -> Iterator[list[Backend | Fake]]:
         self.asked += 1
         names = [each.name for each in wanted.replicas]
         yield [Backend(wanted.issuer, local=True), *(self.replicas[name] for name in names)]
@@ -447,11 +451,11 @@ def test_the_fence_is_asked_with_all_replicas(
     world.share()
     asked: list[list[str]] = []
 
-    def heed(*words: Any) -> dict[str, str]:
+    def check_not_fenced(*words: Any) -> dict[str, str]:
         asked.append([each.name for each in words[2]])
         return {}
 
-    monkeypatch.setattr(admission, "heed", heed)
+    monkeypatch.setattr(admission, "check_not_fenced", check_not_fenced)
     world.strange = ["203.0.113.13"]
     world.share()
     assert asked == [list(BOTH)]
@@ -464,11 +468,11 @@ def test_of_several_lineages_each_backend_is_looked_at_by_one_that_it_serves(
     world.put(fleet(serving=("backend-02",), others=(other,)))
     looks: list[tuple[object, ...]] = []
 
-    def strangers(*words: object) -> list[str]:
+    def not_resuming(*words: object) -> list[str]:
         looks.append(words)
         return []
 
-    monkeypatch.setattr(resumption, "strangers", strangers)
+    monkeypatch.setattr(resumption, "not_resuming", not_resuming)
     proofs = {
         NAME: [proof("backend-01"), proof("backend-02")],
         "other.example.com": [proof("backend-01"), proof("backend-03")],
@@ -547,10 +551,10 @@ def test_who_has_the_same_keys_takes_a_ticket_and_who_has_others_does_not(
     with served(server(pair, version), "127.0.0.1", "127.0.0.2") as port:
         other = socket.create_server(("127.0.0.3", port))
         other.close()
-        found = resumption.strangers("127.0.0.1", ["127.0.0.2", "127.0.0.3"], port, NAME)
+        found = resumption.not_resuming("127.0.0.1", ["127.0.0.2", "127.0.0.3"], port, NAME)
         # Nobody listens on the last one: it says nothing.
         assert found == []
-        assert resumption.strangers("127.0.0.1", [], port, NAME) == []
+        assert resumption.not_resuming("127.0.0.1", [], port, NAME) == []
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -566,17 +570,17 @@ def test_a_backend_with_other_keys_is_strange(
         monkeypatch.setattr(
             socket, "create_connection", lambda at, **more: connect((at[0], ports[at[0]]), **more)
         )
-        assert resumption.strangers("127.0.0.1", ["127.0.0.2"], 0, NAME) == ["127.0.0.2"]
+        assert resumption.not_resuming("127.0.0.1", ["127.0.0.2"], 0, NAME) == ["127.0.0.2"]
 
 
 def test_a_server_without_tickets_or_without_an_answer_shows_nothing(pair: Path) -> None:
     context = server(pair, ssl.TLSVersion.TLSv1_2)
     context.options |= ssl.OP_NO_TICKET
     with served(context, "127.0.0.1") as port:
-        assert resumption.strangers("127.0.0.1", ["127.0.0.1"], port, NAME) is None
+        assert resumption.not_resuming("127.0.0.1", ["127.0.0.1"], port, NAME) is None
     context = server(pair, ssl.TLSVersion.TLSv1_3)
     context.num_tickets = 0
     with served(context, "127.0.0.1") as port:
-        found = resumption.strangers("127.0.0.1", ["127.0.0.1"], port, NAME, seconds=0.3)
+        found = resumption.not_resuming("127.0.0.1", ["127.0.0.1"], port, NAME, seconds=0.3)
     assert found is None
-    assert resumption.strangers("127.0.0.1", ["127.0.0.1"], port, NAME) is None
+    assert resumption.not_resuming("127.0.0.1", ["127.0.0.1"], port, NAME) is None

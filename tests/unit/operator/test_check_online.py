@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from certsync.operator.hosts.check_online import of_host
-from certsync.operator.hosts.look import Adopt, Surroundings
+from certsync.operator.hosts.look import Adopt, HostFacts
 from tests.unit.fake_fleet import NOW, fleet
 
 FLEET = fleet()
-FIT = Surroundings(os=("debian", "13"), time=int(NOW.timestamp()), disk_mb=5000, python=(3, 13))
+FIT = HostFacts(os=("debian", "13"), time=int(NOW.timestamp()), disk_mb=5000, python=(3, 13))
 
 
-def told(seen: Surroundings, adopt: Adopt | None = None) -> list[str]:
+def told(seen: HostFacts, adopt: Adopt | None = None) -> list[str]:
     found = of_host(FLEET, FLEET.backends[1], seen, NOW, adopt or Adopt())
     return [each.full() for each in found]
 

@@ -383,7 +383,7 @@ def test_what_backends_are_about_to_take_away_is_known_before() -> None:
     # Another address of a balancer's own, which the port for the PROXY protocol does not trust yet.
     first = fleet(2).balancers[0]
     elsewhere = fleet(2, balancers=(replace(first, private_address="10.0.0.9"),))
-    assert gate.distrusted(elsewhere, fleet(2)) == [first.name]
+    assert gate.no_longer_trusted(elsewhere, fleet(2)) == [first.name]
     assert gate.takes_away(elsewhere, fleet(2))
     assert not gate.takes_away(elsewhere, off)
     second = replace(first, name="balancer-02", address="203.0.113.20")

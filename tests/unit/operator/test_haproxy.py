@@ -13,7 +13,7 @@ from certsync.operator.balancer.haproxy import (
     configured,
     in_pools,
     members,
-    untold,
+    without_client_address,
 )
 from certsync.operator.rendering import templates
 from tests.unit.fake_fleet import NAME, fleet
@@ -74,7 +74,7 @@ def answer(has: Gate) -> Answer:
 
 def test_who_takes_traffic_without_the_clients_address_is_named_with_what_to_look_at() -> None:
     has = Gate(True, {NAME: EVERYBODY}, ports={**TOLD, "backend-02": 0})
-    (line,) = untold(fleet(2), {"balancer": answer(has)})
+    (line,) = without_client_address(fleet(2), {"balancer": answer(has)})
     assert str(line) == (
         "backend-02: balancer sends it connections without the client's address, because its port "
         "8443 did not answer balancer (let the firewall pass it, or write proxy_protocol = false "
@@ -83,7 +83,7 @@ def test_who_takes_traffic_without_the_clients_address_is_named_with_what_to_loo
 
 
 def test_where_nobody_is_told_it_the_balancer_is_named_once() -> None:
-    (line,) = untold(fleet(2), {"balancer": answer(Gate(True, {NAME: EVERYBODY}))})
+    (line,) = without_client_address(fleet(2), {"balancer": answer(Gate(True, {NAME: EVERYBODY}))})
     assert str(line) == (
         "balancer: it tells no backend the client's address: no deploy has turned that on yet, or "
         "none of them answers it on port 8443 (let the firewall pass it, or write proxy_protocol = "
@@ -92,9 +92,14 @@ def test_where_nobody_is_told_it_the_balancer_is_named_once() -> None:
 
 
 def test_nothing_is_said_where_all_are_told_it_or_nobody_is_to_be() -> None:
-    assert untold(fleet(2), {"balancer": answer(Gate(True, {NAME: EVERYBODY}, ports=TOLD))}) == []
+    assert (
+        without_client_address(
+            fleet(2), {"balancer": answer(Gate(True, {NAME: EVERYBODY}, ports=TOLD))}
+        )
+        == []
+    )
     off = fleet(2, balancing=Balancing(proxy_protocol=False))
-    assert untold(off, {"balancer": answer(Gate(True, {NAME: EVERYBODY}))}) == []
+    assert without_client_address(off, {"balancer": answer(Gate(True, {NAME: EVERYBODY}))}) == []
 
 
 @pytest.mark.parametrize(
@@ -105,12 +110,12 @@ def test_nothing_is_said_where_all_are_told_it_or_nobody_is_to_be() -> None:
     ],
 )
 def test_nothing_is_said_of_who_takes_no_traffic(has: Gate) -> None:
-    assert untold(fleet(2), {"balancer": answer(has)}) == []
+    assert without_client_address(fleet(2), {"balancer": answer(has)}) == []
 
 
 def test_of_several_lineages_every_pool_counts_and_each_member_once() -> None:
     has = Gate(True, {NAME: {"backend-01": True}, "shop": EVERYBODY}, ports={"backend-01": 8443})
-    (line,) = untold(fleet(2), {"balancer": answer(has)})
+    (line,) = without_client_address(fleet(2), {"balancer": answer(has)})
     assert str(line).startswith("backend-02: ")
 
 

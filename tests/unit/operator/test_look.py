@@ -25,8 +25,8 @@ from certsync.operator.balancer.gate import Gate
 from certsync.operator.hosts import survey
 from certsync.operator.hosts.look import (
     Adopt,
+    HostFacts,
     Listener,
-    Surroundings,
     describe,
     foreign_sites,
     objections,
@@ -52,7 +52,7 @@ def test_what_the_script_prints_is_read() -> None:
             "issuer", "known backend-01", "known balancer balancer", "ufw active", "limit OpenSSH",
         ]
     )  # fmt: skip
-    assert seen == Surroundings(
+    assert seen == HostFacts(
         os=("debian", "13"),
         arch="x86_64",
         time=1795000000,
@@ -75,11 +75,11 @@ def test_what_the_script_prints_is_read() -> None:
 
 
 def test_nothing_printed_is_an_empty_host() -> None:
-    assert parse([]) == Surroundings()
+    assert parse([]) == HostFacts()
 
 
 def test_an_empty_host_and_our_own_are_fine() -> None:
-    ours = Surroundings(
+    ours = HostFacts(
         listeners=tuple(
             Listener(port, program, 1)
             for port, program in (
@@ -92,41 +92,41 @@ def test_an_empty_host_and_our_own_are_fine() -> None:
         ),
         nginx_sites=(("ours", "/a"), ("distribution", "/b")),
     )
-    assert objections(FLEET, REPLICA, Surroundings(), NONE) == []
+    assert objections(FLEET, REPLICA, HostFacts(), NONE) == []
     assert objections(FLEET, REPLICA, ours, NONE) == []
     programs = ((443, "haproxy"), (8404, "haproxy"), (10000, "haproxy"), (8443, "java"))
-    haproxy = Surroundings(
+    haproxy = HostFacts(
         listeners=tuple(Listener(port, program, 1) for port, program in programs),
         haproxy="distribution",
     )
     assert objections(FLEET, BALANCER, haproxy, NONE) == []
 
 
-def told(machine: object, seen: Surroundings, adopt: Adopt = NONE, **changes: object) -> str:
+def told(machine: object, seen: HostFacts, adopt: Adopt = NONE, **changes: object) -> str:
     return describe(objections(fleet(**changes), machine, seen, adopt))  # type: ignore[arg-type]  # a shorthand
 
 
 def test_one_that_was_the_issuer_may_be_deployed_to_by_a_promotion_alone() -> None:
-    seen = Surroundings(issuer=True)
+    seen = HostFacts(issuer=True)
     assert objections(FLEET, REPLICA, seen, NONE, promoting=True) == []
     assert len(objections(FLEET, REPLICA, seen, NONE)) == 1
 
 
 def test_a_port_held_by_another_program_is_refused() -> None:
     listeners = (Listener(80, "apache2", 7), Listener(443, "apache2", 7))
-    assert told(REPLICA, Surroundings(listeners=listeners)) == (
+    assert told(REPLICA, HostFacts(listeners=listeners)) == (
         "backend-02: port 80 and 443 is held by apache2 (process 7)\n"
         "  hint: stop and disable it, or take backend-02 out of the fleet file"
     )
 
 
 def test_a_port_held_by_a_program_the_kernel_does_not_name_is_refused() -> None:
-    text = told(BALANCER, Surroundings(listeners=(Listener(443, "?", 0),)))
+    text = told(BALANCER, HostFacts(listeners=(Listener(443, "?", 0),)))
     assert text.startswith("balancer: port 443 is held by an unknown program\n")
 
 
 def test_another_program_on_the_port_for_the_proxy_protocol_is_refused() -> None:
-    seen = Surroundings(listeners=(Listener(8443, "java", 7), Listener(443, "java", 7)))
+    seen = HostFacts(listeners=(Listener(8443, "java", 7), Listener(443, "java", 7)))
     assert told(REPLICA, seen) == (
         "backend-02: port 8443 is held by java (process 7)\n"
         "  hint: stop and disable it, or write another number as proxy_port under [balancing]\n"
@@ -138,7 +138,7 @@ def test_another_program_on_the_port_for_the_proxy_protocol_is_refused() -> None
 
 
 def test_another_program_on_the_port_of_haproxys_statistics_is_refused() -> None:
-    assert told(BALANCER, Surroundings(listeners=(Listener(8404, "node", 7),))) == (
+    assert told(BALANCER, HostFacts(listeners=(Listener(8404, "node", 7),))) == (
         "balancer: port 8404 is held by node (process 7)\n"
         "  hint: have it listen on another port, or stop and disable it: HAProxy shows its "
         "statistics there, on 127.0.0.1"
@@ -151,7 +151,7 @@ def test_another_program_on_the_port_of_haproxys_statistics_is_refused() -> None
 def test_another_program_on_the_port_of_haproxys_peers_is_refused_where_it_has_them(
     balancing: Balancing,
 ) -> None:
-    seen = Surroundings(listeners=(Listener(10000, "miniserv.pl", 7),))
+    seen = HostFacts(listeners=(Listener(10000, "miniserv.pl", 7),))
     assert told(BALANCER, seen) == ""
     assert told(BALANCER, seen, balancing=balancing) == (
         "balancer: port 10000 is held by miniserv.pl (process 7)\n"
@@ -161,7 +161,7 @@ def test_another_program_on_the_port_of_haproxys_peers_is_refused_where_it_has_t
 
 
 def test_what_the_oldest_ubuntu_is_too_old_for_is_refused() -> None:
-    old = Surroundings(os=("ubuntu", "22.04"), ufw="inactive")
+    old = HostFacts(os=("ubuntu", "22.04"), ufw="inactive")
     assert told(REPLICA, old) == told(BALANCER, old) == ""
     shop = Wanted(("shop.example.org",), (), KeyType.RSA_2048, "", False, Site())
     assert told(REPLICA, old, others=(shop,)) == (
@@ -205,7 +205,7 @@ def test_the_script_tells_of_a_socket_that_listens_now(address: str) -> None:
     assert found.program == Path("/proc/self/comm").read_text().strip()
 
 
-SITES = Surroundings(nginx_sites=(("foreign", "/etc/nginx/sites-enabled/shop"),))
+SITES = HostFacts(nginx_sites=(("foreign", "/etc/nginx/sites-enabled/shop"),))
 
 
 def test_another_nginx_site_is_refused() -> None:
@@ -226,7 +226,7 @@ def test_another_nginx_site_is_accepted_where_sites_are_not_ours_or_may_be_taken
 
 
 def test_another_haproxy_cfg_is_refused_unless_adopted() -> None:
-    seen = Surroundings(haproxy="foreign")
+    seen = HostFacts(haproxy="foreign")
     assert told(BALANCER, seen) == (
         "balancer: /etc/haproxy/haproxy.cfg is neither the distribution's nor certsync's\n"
         "  hint: have it put aside, a dated copy kept, with --adopt-haproxy"
@@ -235,7 +235,7 @@ def test_another_haproxy_cfg_is_refused_unless_adopted() -> None:
 
 
 def test_a_second_issuer_is_refused() -> None:
-    assert told(REPLICA, Surroundings(issuer=True)) == (
+    assert told(REPLICA, HostFacts(issuer=True)) == (
         "backend-02: it is this fleet's issuer, and the fleet file names backend-01\n"
         "  hint: pull the newer fleet file, or have the other one take over: "
         "certsync promote FLEET backend-01"
@@ -243,7 +243,7 @@ def test_a_second_issuer_is_refused() -> None:
 
 
 def test_a_fleet_file_older_than_the_issuers_is_refused() -> None:
-    seen = Surroundings(issuer=True, known_machines=("backend-01", "backend-09"))
+    seen = HostFacts(issuer=True, known_machines=("backend-01", "backend-09"))
     assert told(ISSUER, seen) == (
         "backend-01: the issuer knows backend-09, and the fleet file does not\n"
         "  hint: pull the newer fleet file, or take it out with `certsync remove-backend`"
@@ -252,26 +252,26 @@ def test_a_fleet_file_older_than_the_issuers_is_refused() -> None:
 
 @pytest.mark.parametrize(("python", "text"), [((3, 9), "the issuer has Python 3.9"), ((3, 10), "")])
 def test_an_issuer_with_an_old_python_is_refused(python: tuple[int, ...], text: str) -> None:
-    assert text in told(ISSUER, Surroundings(python=python))
-    assert told(REPLICA, Surroundings(python=python)) == ""
+    assert text in told(ISSUER, HostFacts(python=python))
+    assert told(REPLICA, HostFacts(python=python)) == ""
 
 
 SHARED = Balancer(virtual_addresses=("203.0.113.100",))
 
 
 def test_somebody_elses_keepalived_is_refused_where_addresses_are_to_be_shared() -> None:
-    seen = Surroundings(keepalived="foreign")
+    seen = HostFacts(keepalived="foreign")
     assert told(BALANCER, seen, balancer=SHARED) == (
         "balancer: /etc/keepalived/keepalived.conf is not certsync's\n"
         "  hint: move it away, or leave it to it and take balancer.virtual_addresses out of the "
         "fleet file"
     )
     assert told(BALANCER, seen) == ""
-    assert told(BALANCER, Surroundings(keepalived="ours"), balancer=SHARED) == ""
+    assert told(BALANCER, HostFacts(keepalived="ours"), balancer=SHARED) == ""
 
 
 def test_a_balancer_that_the_fleet_file_lacks_leaves_by_the_issuers_list() -> None:
-    seen = Surroundings(issuer=True, known_machines=("old",), known_balancers=("old",))
+    seen = HostFacts(issuer=True, known_machines=("old",), known_balancers=("old",))
     assert told(ISSUER, seen) == (
         "backend-01: the issuer knows old, and the fleet file does not\n"
         "  hint: pull the newer fleet file, or once it is switched off for good, take its line out "
@@ -280,13 +280,13 @@ def test_a_balancer_that_the_fleet_file_lacks_leaves_by_the_issuers_list() -> No
 
 
 def test_a_fleet_without_balancers_of_ours_has_had_some() -> None:
-    seen = Surroundings(issuer=True, known_machines=("old", "gone"), known_balancers=("old",))
+    seen = HostFacts(issuer=True, known_machines=("old", "gone"), known_balancers=("old",))
     words = told(ISSUER, seen, balancers=(), balancer=Balancer(Provider.NONE))
     assert words.startswith("backend-01: the issuer knows gone, and")
 
 
 def test_an_older_list_that_does_not_say_who_is_a_balancer_is_to_be_written_anew_first() -> None:
-    seen = Surroundings(issuer=True, known_machines=("backend-01", "old"))
+    seen = HostFacts(issuer=True, known_machines=("backend-01", "old"))
     assert told(ISSUER, seen, balancers=(), balancer=Balancer(Provider.NONE)) == (
         "backend-01: the issuer knows old, and the fleet file does not\n"
         "  hint: pull the newer fleet file, or take a backend out with `certsync remove-backend`; "

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from certsync.operator.hosts import survey
-from certsync.operator.hosts.look import Surroundings
+from certsync.operator.hosts.look import HostFacts
 from certsync.operator.hosts.survey import Entry, Survey, Unit, parse
 from tests.unit.steps import program
 
@@ -141,8 +141,8 @@ def test_ufw_says_its_rules_and_what_it_limits(tmp_path: Path, chain: str, state
     program(tmp_path, "iptables", chain)
     seen = on_this_machine(tmp_path)
     assert seen.rules == tuple(rules)
-    assert seen.surroundings.ufw == state
-    assert seen.surroundings.limited == ("OpenSSH", "2222")
+    assert seen.facts.ufw == state
+    assert seen.facts.limited == ("OpenSSH", "2222")
 
 
 def on_this_machine(folder: Path) -> Survey:
@@ -154,8 +154,8 @@ def on_this_machine(folder: Path) -> Survey:
 
 def test_this_machine_can_be_asked_too(tmp_path: Path) -> None:
     seen = on_this_machine(tmp_path)
-    assert seen.surroundings.os != Surroundings().os
-    assert seen.surroundings.python >= (3, 8)
+    assert seen.facts.os != HostFacts().os
+    assert seen.facts.python >= (3, 8)
     assert seen.memory_kib.isdigit()
     assert ("lo", "127.0.0.1") in seen.addresses
     assert "." in seen.libc

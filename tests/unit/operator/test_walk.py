@@ -35,8 +35,8 @@ def walked(*changed: Step, output: str = "", **failed: str) -> walk.Walked:
 def status(*findings: str, issue: PastRun | None = None, rows: tuple[Row, ...] = ()) -> Status:
     told = Proven(runs={"issue": issue}) if issue else Proven()
     found = [Finding(host, text) for host, _, text in (each.partition(": ") for each in findings)]
-    untold = [each for each in found if str(each) == UNTOLD]
-    return Status(fleet(2), list(rows), found, [], untold, told, [], "here", [], "")
+    without_client_address = [each for each in found if str(each) == UNTOLD]
+    return Status(fleet(2), list(rows), found, [], without_client_address, told, [], "here", [], "")
 
 
 def row(name: str, pool: str, *, proven: bool = True) -> Row:

@@ -69,8 +69,8 @@ def generation(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each test be a process that has found nothing good yet."""
-    monkeypatch.setattr(receiver, "FOUND_GOOD", {})
-    monkeypatch.setattr(receiver, "NGINX_LIKES", set())
+    monkeypatch.setattr(receiver, "VERIFIED", {})
+    monkeypatch.setattr(receiver, "NGINX_TESTED", set())
 
 
 def names(folder: Path) -> list[str]:
@@ -444,7 +444,7 @@ def test_nginx_is_tested_once_with_each_generation_that_a_process_makes_live(
     assert str(home / "staging") in tested[0]
     receiver.activate(NAME, "0001")
     assert len(tested) == 1
-    receiver.NGINX_LIKES.clear()
+    receiver.NGINX_TESTED.clear()
     receiver.activate(NAME, "0001")
     assert tested[1:] == [str(home / "archive" / NAME / "0001")]
 

@@ -12,7 +12,7 @@ from certsync.issuer.ca.issuance.account import account_key, known_account, open
 from certsync.issuer.ca.issuance.client import Client
 from certsync.issuer.ca.issuance.network import Network
 from certsync.issuer.ca.issuance.problem import told
-from certsync.issuer.compromise import Exposed
+from certsync.issuer.compromise import CompromisedKey
 from certsync.issuer.store import Store
 from certsync.model import certificate
 from certsync.model.certificate import PrivateKey
@@ -26,7 +26,7 @@ NOT_BY_THIS_ONE = ("unauthorized", "accountDoesNotExist")
 """What a CA says to an account that did not order the certificate, or is gone."""
 
 
-def revoke(exposed: Exposed, fleet: Fleet, store: Store) -> None:
+def revoke(exposed: CompromisedKey, fleet: Fleet, store: Store) -> None:
     """Have the CA that signed a certificate revoke it; one that is revoked already is as good.
 
     The account that ordered it asks, where that is ours; else the certificate's own key does.
