@@ -170,9 +170,10 @@ def leave(fleet: Path, dry_run: bool, as_json: bool) -> None:
 @AS_JSON
 def status(fleet: Path, as_json: bool) -> None:
     """Probe every backend of FLEET now, and show what each one serves."""
+    from certsync.operator.fleet_file import opened
     from certsync.operator.watching import status as verb
 
-    shown = verb.status(fleet, now())
+    shown = verb.status(opened(fleet), now())
     if as_json:
         console.result_json(shown.to_json())
     else:

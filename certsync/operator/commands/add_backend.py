@@ -15,7 +15,7 @@ from certsync.operator.change import Addition, Change
 from certsync.operator.deployment import operations, walk
 from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
 from certsync.operator.deployment.request import KEPT, DeployRequest, Options
-from certsync.operator.fleet_file import read_fleet, text_of
+from certsync.operator.fleet_file import FleetFile, opened
 from certsync.operator.fleet_file.editing import write
 from certsync.operator.hosts import fleet_lock, issuer_side
 from certsync.operator.hosts.check_online import look_at
@@ -31,10 +31,10 @@ AT_ONCE = 16
 class Joining:
     """Backends that join a fleet."""
 
-    path: Path
-    change: Change
-    fleet: Fleet
+    file: FleetFile
     """With them."""
+
+    fleet: Fleet
 
     adopt: Adopt
     """Whose files on them may be taken over."""
@@ -42,7 +42,7 @@ class Joining:
     @property
     def names(self) -> tuple[str, ...]:
         """Their names."""
-        return tuple(each.name for each in self.change.add)
+        return tuple(each.name for each in self.file.change.add)
 
     @property
     def request(self) -> DeployRequest:
@@ -50,15 +50,15 @@ class Joining:
         fleet = self.fleet
         only = (*self.names, fleet.issuer_name, *(each.name for each in fleet.balancers))
         options = Options(KEPT, adopt_nginx=self.adopt.nginx, adopt_haproxy=self.adopt.haproxy)
-        return DeployRequest(self.path, options, self.change, only)
+        return DeployRequest(self.file, options, only)
 
-    def file(self) -> tuple[Step, FileChange] | None:
+    def written(self) -> tuple[Step, FileChange] | None:
         """Return the step that writes the fleet file; None: it is written."""
-        before, after = text_of(self.path), text_of(self.path, self.change)
+        before, after = self.file.before.text, self.file.text
         if before == after:
             return None
-        what = f"write {', '.join(self.names)} into {self.path}"
-        return Step(FILE_PHASE, HERE, what), FileChange(HERE, str(self.path), before, after)
+        what = f"write {', '.join(self.names)} into {self.file}"
+        return Step(FILE_PHASE, HERE, what), FileChange(HERE, str(self.file), before, after)
 
 
 def joining(path: Path, additions: tuple[Addition, ...], adopt: Adopt) -> Joining:
@@ -68,7 +68,8 @@ def joining(path: Path, additions: tuple[Addition, ...], adopt: Adopt) -> Joinin
         FleetFileError: it has mistakes, or would have with them.
         CertsyncError: one of them is a host of the fleet by another address, or serves nothing.
     """
-    before = read_fleet(path)
+    file = opened(path)
+    before = file.fleet
     refuse_who_serves_nothing(before, additions, path)
     known = {machine.name: machine for machine in before.machines}
     for each in additions:
@@ -81,8 +82,8 @@ def joining(path: Path, additions: tuple[Addition, ...], adopt: Adopt) -> Joinin
                 f"give the new one another name, or take that out: certsync remove-backend "
                 f"{path} {each.name}",
             )
-    change = Change(add=additions)
-    return Joining(path, change, read_fleet(path, change), adopt)
+    with_them = file.changing(Change(add=additions))
+    return Joining(with_them, with_them.fleet, adopt)
 
 
 def refuse_who_serves_nothing(fleet: Fleet, additions: tuple[Addition, ...], path: Path) -> None:
@@ -116,7 +117,7 @@ def plan(path: Path, additions: tuple[Addition, ...], adopt: Adopt, now: datetim
     wanted = joining(path, additions, adopt)
     _look(wanted, now)
     found = Plan()
-    if written := wanted.file():
+    if written := wanted.written():
         step, file = written
         found = Plan((step,), (file,))
     return found + walk.announced(wanted.request, wanted.fleet, NO_ORDER)
@@ -140,13 +141,13 @@ def add_backend(
     wanted = joining(path, additions, adopt)
     with fleet_lock.held(wanted.fleet, "add-backend") as token:
         _look(wanted, now())
-        if written := wanted.file():
+        if written := wanted.written():
             step, file = written
             write(path, file.after)
             console.tell(f"wrote {', '.join(wanted.names)} into {path}")
             done.append(step)
         walked = walk.taken(wanted.request, wanted.fleet, token, done)
-        shown = walk.settled(path, now)
+        shown = walk.settled(wanted.file, now)
     walk.conclude(wanted.fleet, walked, shown)
     if told := rules.conclusion(wanted.fleet, path):
         console.result(told)
@@ -159,7 +160,7 @@ def _look(wanted: Joining, now: datetime) -> None:
     if not issuer_side.proven(fleet, fleet.issuer).current:
         raise RefusedError(
             f"{fleet.issuer_name} has no certificate yet, so there is none to bring to others",
-            f"finish the first deploy: certsync deploy {wanted.path}",
+            f"finish the first deploy: certsync deploy {wanted.file}",
         )
     new = [machine for machine in fleet.backends if machine.name in wanted.names]
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -170,4 +171,4 @@ def _look(wanted: Joining, now: datetime) -> None:
         ]
     if stopping := [each for each in found if each.stops]:
         told = "\n".join(each.full() for each in stopping)
-        raise RefusedError(f"nothing was changed, neither on a host nor in {wanted.path}:\n{told}")
+        raise RefusedError(f"nothing was changed, neither on a host nor in {wanted.file}:\n{told}")

@@ -22,7 +22,7 @@ from certsync.model.generation import Manifest
 from certsync.operator.deployment import operations, walk
 from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.request import TAKE_OVER, DeployRequest, Options
-from certsync.operator.fleet_file import read_fleet
+from certsync.operator.fleet_file import FleetFile, opened
 from certsync.operator.hosts import fleet_lock
 from certsync.system import console, ssh
 from certsync.system.process import Completed
@@ -62,10 +62,11 @@ def plan(path: Path, options: Options, now: datetime) -> Plan:
         RefusedError: the fleet has several lineages; or as a deploy.
         FleetFileError, HostError: as a deploy.
     """
-    fleet = read_fleet(path)
+    file = opened(path)
+    fleet = file.fleet
     refuse_several(fleet, path)
     seen = _look(fleet, now)
-    found = walk.announced(_request(path, options), fleet, NO_ORDER)
+    found = walk.announced(_request(file, options), fleet, NO_ORDER)
     renewal = seen.files[_renewal(fleet)]
     if certbot.not_renewed(renewal) != renewal:
         what = f"write {certbot.OFF} into {certbot.renewal_file(fleet.lineage)}"
@@ -83,11 +84,12 @@ def adopt(path: Path, options: Options, now: Callable[[], datetime], done: list[
         RefusedError: the fleet has several lineages; or as a deploy.
         FleetFileError, LockHeldError, RolloutError: as a deploy.
     """
-    fleet = read_fleet(path)
+    file = opened(path)
+    fleet = file.fleet
     refuse_several(fleet, path)
     with fleet_lock.held(fleet, "adopt") as token:
         _look(fleet, now())
-        walked = walk.taken(_request(path, options), fleet, token, done)
+        walked = walk.taken(_request(file, options), fleet, token, done)
         # It looks at every backend itself before it changes anything.
         retired = None if walked.failures else _retire(fleet, token)
     if retired is not None and retired.stdout:
@@ -95,7 +97,7 @@ def adopt(path: Path, options: Options, now: Callable[[], datetime], done: list[
         what = f"write {certbot.OFF} into {certbot.renewal_file(fleet.lineage)}"
         done.append(Step(LAST_PHASE, fleet.issuer_name, what))
     _tell_mentions(fleet)
-    walk.conclude(fleet, walked, walk.settled(path, now))
+    walk.conclude(fleet, walked, walk.settled(file, now))
     if retired is not None and retired.status != 0:
         told = retired.error_summary.removeprefix("error: ").partition("; hint: ")
         raise RolloutError(f"{fleet.issuer_name}: {told[0]}", told[2])
@@ -117,8 +119,8 @@ def refuse_several(fleet: Fleet, path: Path) -> None:
     )
 
 
-def _request(path: Path, options: Options) -> DeployRequest:
-    return DeployRequest(path, replace(options, certificate=TAKE_OVER))
+def _request(file: FleetFile, options: Options) -> DeployRequest:
+    return DeployRequest(file, replace(options, certificate=TAKE_OVER))
 
 
 def _look(fleet: Fleet, now: datetime) -> Seen:

@@ -11,7 +11,7 @@ from certsync.operator.balancer import rules
 from certsync.operator.deployment import walk
 from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.request import DeployRequest, Options
-from certsync.operator.fleet_file import read_fleet
+from certsync.operator.fleet_file import opened
 from certsync.operator.hosts import fleet_lock
 from certsync.system import console, ssh
 
@@ -24,7 +24,8 @@ def plan(path: Path, options: Options) -> Plan:
         RefusedError: a host is somebody else's.
         HostError: a host is not reached.
     """
-    return walk.announced(DeployRequest(path, options), read_fleet(path))
+    file = opened(path)
+    return walk.announced(DeployRequest(file, options), file.fleet)
 
 
 def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list[Step]) -> None:
@@ -39,16 +40,17 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list
         LaterError: the road is open up to the certificate; the same command continues.
         RolloutError: a host could not be deployed, or does not serve the certificate.
     """
-    fleet = read_fleet(path)
+    file = opened(path)
+    fleet = file.fleet
     # pyinfra connects while the lock is asked for, and looks at no host before it is held. Of the
     # balancers the status wants to know at the end.
     with (
-        walk.begun(DeployRequest(path, options)) as run,
+        walk.begun(DeployRequest(file, options)) as run,
         ssh.opened(fleet.balancers, fleet.known_hosts),
         fleet_lock.held(fleet, "deploy") as token,
     ):
         walked = walk.taken_on(run, fleet, {fleet.issuer_name: token}, done)
-        shown = walk.settled(path, now)
+        shown = walk.settled(file, now)
     walk.conclude(fleet, walked, shown, whole=True)
     _say_where(fleet, path)
 

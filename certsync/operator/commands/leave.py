@@ -8,7 +8,7 @@ from certsync.model.errors import RolloutError
 from certsync.operator.deployment import walk
 from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.request import DeployRequest
-from certsync.operator.fleet_file import read_fleet
+from certsync.operator.fleet_file import FleetFile, opened
 from certsync.operator.hosts import fleet_lock
 from certsync.system import console
 
@@ -18,8 +18,8 @@ the certificate any more, it is yours to do. The account at the CA is
 deactivated, as far as the CA could be asked, and its key removed"""
 
 
-def _request(path: Path) -> DeployRequest:
-    return DeployRequest(path, deploy="deploy/leave.py")
+def _request(file: FleetFile) -> DeployRequest:
+    return DeployRequest(file, deploy="deploy/leave.py")
 
 
 def plan(path: Path) -> Plan:
@@ -29,7 +29,8 @@ def plan(path: Path) -> Plan:
         FleetFileError: the fleet file has mistakes.
         HostError: a host is not reached.
     """
-    return walk.announced(_request(path), read_fleet(path), walk.NOTHING_ELSE)
+    file = opened(path)
+    return walk.announced(_request(file), file.fleet, walk.NOTHING_ELSE)
 
 
 def leave(path: Path, done: list[Step]) -> None:
@@ -40,9 +41,10 @@ def leave(path: Path, done: list[Step]) -> None:
         LockHeldError: another run changes the fleet.
         RolloutError: a host was not reached, or a step failed there; the same command goes on.
     """
-    fleet = read_fleet(path)
+    file = opened(path)
+    fleet = file.fleet
     with fleet_lock.held(fleet, "leave") as token:
-        walked = walk.taken(_request(path), fleet, token, done)
+        walked = walk.taken(_request(file), fleet, token, done)
     if walked.failures:
         raise RolloutError(
             f"certsync has not left every host: {walked.why}",

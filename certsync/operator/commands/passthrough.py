@@ -7,7 +7,7 @@ from pathlib import Path
 import tomlkit
 
 from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
-from certsync.operator.fleet_file import parse_fleet, read_fleet, text_of
+from certsync.operator.fleet_file import opened, parse_fleet
 from certsync.operator.fleet_file.editing import write
 
 
@@ -17,9 +17,10 @@ def plan(path: Path, *, on: bool) -> Plan:
     Raises:
         FleetFileError: the file has mistakes.
     """
-    if read_fleet(path).passthrough is on:
+    file = opened(path)
+    if file.fleet.passthrough is on:
         return Plan()
-    before = text_of(path)
+    before = file.text
     document = tomlkit.parse(before)
     document["passthrough"] = on
     after = tomlkit.dumps(document)

@@ -34,7 +34,7 @@ from certsync.operator.deployment.succession import (
     objection_of_holdings,
     objection_of_proofs,
 )
-from certsync.operator.fleet_file import read_fleet, text_of
+from certsync.operator.fleet_file import FleetFile, opened
 from certsync.operator.fleet_file.editing import write
 from certsync.operator.hosts import fleet_lock, issuer_side
 from certsync.operator.rendering.templates import bracketed
@@ -59,10 +59,10 @@ PEM = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.D
 class Succession:
     """One backend that follows another as the issuer."""
 
-    path: Path
-    fleet: Fleet
+    file: FleetFile
     """With the new issuer."""
 
+    fleet: Fleet
     before: Fleet
     """As the fleet file says."""
 
@@ -79,17 +79,15 @@ class Succession:
         dead = self.old.name if self.old and self.old_is_dead else ""
         names = [machine.name for machine in self.fleet.machines if machine.name != dead]
         options = Options(KEPT, promoting=True)
-        return DeployRequest(
-            self.path, options, Change(issuer=self.fleet.issuer_name), tuple(names)
-        )
+        return DeployRequest(self.file, options, tuple(names))
 
-    def file(self) -> tuple[Step, FileChange] | None:
+    def written(self) -> tuple[Step, FileChange] | None:
         """Return the last step, which writes the fleet file; None: it is written."""
-        before, after = text_of(self.path), text_of(self.path, self.request.change)
+        before, after = self.file.before.text, self.file.text
         if before == after:
             return None
-        step = Step(FILE_PHASE, HERE, f'write issuer = "{self.fleet.issuer_name}" into {self.path}')
-        return step, FileChange(HERE, str(self.path), before, after)
+        step = Step(FILE_PHASE, HERE, f'write issuer = "{self.fleet.issuer_name}" into {self.file}')
+        return step, FileChange(HERE, str(self.file), before, after)
 
 
 def succession(path: Path, name: str, *, old_is_dead: bool) -> Succession:
@@ -99,11 +97,13 @@ def succession(path: Path, name: str, *, old_is_dead: bool) -> Succession:
         FleetFileError: it has mistakes.
         CertsyncError: it has no such backend.
     """
-    before = read_fleet(path)
+    file = opened(path)
+    before = file.fleet
     names = [machine.name for machine in before.backends]
     if name not in names:
         raise CertsyncError(f"{path} has no backend {name}", f"its backends are {', '.join(names)}")
-    return Succession(path, read_fleet(path, Change(issuer=name)), before, old_is_dead)
+    after = file.changing(Change(issuer=name))
+    return Succession(after, after.fleet, before, old_is_dead)
 
 
 def plan(path: Path, name: str, *, old_is_dead: bool) -> Plan:
@@ -117,7 +117,7 @@ def plan(path: Path, name: str, *, old_is_dead: bool) -> Plan:
     _tell_of_pins(wanted.fleet)
     _tell_of_orders(wanted.fleet)
     found = walk.announced(wanted.request, wanted.fleet, NO_ORDER)
-    if written := wanted.file():
+    if written := wanted.written():
         step, file = written
         found += Plan((step,), (file,))
     return found
@@ -150,7 +150,7 @@ def promote(
         anew = _tell_of_orders(wanted.fleet)
         walked = walk.taken(wanted.request, wanted.fleet, token, done, others)
         _refuse_half(wanted, walked)
-        if written := wanted.file():
+        if written := wanted.written():
             step, file = written
             write(path, file.after)
             console.tell(f'wrote issuer = "{name}" into {path}')
@@ -158,7 +158,7 @@ def promote(
     _tell_what_is_left(wanted, pinned=pinned)
     dead = wanted.old.name if wanted.old and old_is_dead else ""
     known = expected(wanted.fleet, dead, anew)
-    walk.conclude(wanted.fleet, walked, walk.settled(path, now), known)
+    walk.conclude(wanted.fleet, walked, walk.settled(wanted.file, now), known)
 
 
 def _lock_old(stack: ExitStack, wanted: Succession) -> str:
@@ -169,7 +169,7 @@ def _lock_old(stack: ExitStack, wanted: Succession) -> str:
 
 
 def _if_dead(wanted: Succession, hint: str) -> str:
-    command = f"certsync promote {shlex.quote(str(wanted.path))} {wanted.fleet.issuer_name}"
+    command = f"certsync promote {shlex.quote(str(wanted.file))} {wanted.fleet.issuer_name}"
     return f"{hint} If it is gone for good: {command} --old-is-dead"
 
 
@@ -406,7 +406,7 @@ def _tell_what_is_left(wanted: Succession, *, pinned: bool) -> None:
             f"where messages go is a secret and was not moved: certsync notify --set on {name}"
         )
     if wanted.old and wanted.old_is_dead:
-        old, path = wanted.old.name, shlex.quote(str(wanted.path))
+        old, path = wanted.old.name, shlex.quote(str(wanted.file))
         console.warn(
             f"{old} is still in the fleet; if it comes back, make a replica of it: "
             f"certsync promote {path} {name}; if it does not: "

@@ -20,7 +20,7 @@ from certsync.operator.deployment import operations, request, walk
 from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
 from certsync.operator.deployment.progress import Outcome
 from certsync.operator.deployment.request import DeployRequest
-from certsync.operator.fleet_file import read_fleet, text_of
+from certsync.operator.fleet_file import FleetFile, opened
 from certsync.operator.fleet_file.editing import write
 from certsync.operator.hosts import fleet_lock, issuer_side
 from certsync.system import console, ssh
@@ -52,7 +52,7 @@ class Options:
 class Leaving:
     """A backend that leaves a fleet."""
 
-    path: Path
+    file: FleetFile
     name: str
     options: Options
     fleet: Fleet
@@ -75,6 +75,11 @@ class Leaving:
         return Change(remove=(self.name,)) if self.machine else NONE
 
     @property
+    def after(self) -> FleetFile:
+        """The fleet file with that."""
+        return self.file.changing(self.change)
+
+    @property
     def request(self) -> DeployRequest:
         """What pyinfra is asked for: of the other replicas, none."""
         fleet, options = self.fleet, self.options
@@ -87,13 +92,13 @@ class Leaving:
             drain_seconds=options.drain_seconds,
             compromised=options.compromised,
         )
-        return DeployRequest(self.path, wanted, self.change, tuple(only), DEPLOY)
+        return DeployRequest(self.after, wanted, tuple(only), DEPLOY)
 
-    def file(self) -> tuple[Step, FileChange]:
+    def written(self) -> tuple[Step, FileChange]:
         """Return the last step, which has the fleet file forget it."""
-        before, after = text_of(self.path), text_of(self.path, self.change)
-        step = Step(FILE_PHASE, HERE, f"take {self.name} out of {self.path}")
-        return step, FileChange(HERE, str(self.path), before, after)
+        before, after = self.file.text, self.after.text
+        step = Step(FILE_PHASE, HERE, f"take {self.name} out of {self.file}")
+        return step, FileChange(HERE, str(self.file), before, after)
 
 
 def leaving(path: Path, name: str, options: Options) -> Leaving:
@@ -104,11 +109,12 @@ def leaving(path: Path, name: str, options: Options) -> Leaving:
         CertsyncError: it is the issuer, the only backend, or a balancer. Whether one that is not
             there has left, or is still in the fleet, the issuer knows.
     """
-    fleet = read_fleet(path)
+    file = opened(path)
+    fleet = file.fleet
     machine = next((each for each in fleet.backends if each.name == name), None)
     if machine is None:
         if name not in [each.name for each in fleet.balancers]:
-            return Leaving(path, name, options, fleet, None, named=False)
+            return Leaving(file, name, options, fleet, None, named=False)
         raise _no_such_backend(path, name, fleet)
     if len(fleet.backends) == 1:
         raise RefusedError(
@@ -127,9 +133,9 @@ def leaving(path: Path, name: str, options: Options) -> Leaving:
             f"{name} is the issuer: nobody would renew the certificate; nothing was changed",
             f"promote another one first: certsync promote {path} {other}",
         )
-    after = read_fleet(path, Change(remove=(name,)))
+    after = file.changing(Change(remove=(name,))).fleet
     served = tuple(each.lineage for each in fleet.lineages if machine in each.members)
-    return Leaving(path, name, options, after, machine, served)
+    return Leaving(file, name, options, after, machine, served)
 
 
 def _no_such_backend(path: Path, name: str, fleet: Fleet) -> CertsyncError:
@@ -148,7 +154,7 @@ def plan(path: Path, name: str, options: Options) -> Plan:
     order = "one, with a new key" if options.compromised else "none"
     last = Plan()
     if wanted.machine and wanted.named:
-        step, file = wanted.file()
+        step, file = wanted.written()
         last = Plan((step,), (file,))
     return replace(found, order=order) + last
 
@@ -176,14 +182,14 @@ def remove_backend(
         if not has_left:
             raise RolloutError(f"{name} is not removed yet: {walked.why}", _how_to_go_on(wanted))
         if wanted.machine and wanted.named:
-            step, file = wanted.file()
+            step, file = wanted.written()
             write(path, file.after)
             console.tell(f"took {name} out of {path}")
             done.append(step)
         if walked.failures:
             raise RolloutError(*_of_keys_left(wanted, walked.why))
     _tell_of_the_key(wanted)
-    walk.conclude(wanted.fleet, walked, walk.settled(path, now))
+    walk.conclude(wanted.fleet, walked, walk.settled(wanted.after, now))
 
 
 def _how_to_go_on(wanted: Leaving) -> str:
@@ -191,7 +197,7 @@ def _how_to_go_on(wanted: Leaving) -> str:
     if wanted.machine and not wanted.named:
         # The issuer may have forgotten it already.
         return (
-            f"write {wanted.name} with its address {wanted.machine.address} into {wanted.path} "
+            f"write {wanted.name} with its address {wanted.machine.address} into {wanted.file} "
             f"again, and {again}"
         )
     return again
@@ -206,7 +212,7 @@ def _of_keys_left(wanted: Leaving, why: str) -> tuple[str, str]:
 
     Were it in the fleet file still, the next deploy would bring it back.
     """
-    path = shlex.quote(str(wanted.path))
+    path = shlex.quote(str(wanted.file))
     again = f"certsync remove-backend {path} {wanted.name} --gone --compromised"
     return (
         f"{wanted.name} has left; its keys are not all replaced yet: {why}",
@@ -224,7 +230,7 @@ def _tell_of_the_pool(wanted: Leaving) -> None:
 
 def _tell_of_the_key(wanted: Leaving) -> None:
     if wanted.options.gone and not wanted.options.compromised:
-        command = f"certsync remove-backend {shlex.quote(str(wanted.path))} {wanted.name}"
+        command = f"certsync remove-backend {shlex.quote(str(wanted.file))} {wanted.name}"
         console.warn(
             f"the certificate's private key is still on {wanted.name}; if somebody else may get at "
             f"it, replace the key and have the certificate revoked: {command} --gone --compromised"
@@ -261,7 +267,7 @@ def as_the_issuer_knows_it(wanted: Leaving, rendered: Fleet) -> Leaving:
         HostError: what the issuer says of it cannot be.
         RefusedError: there are more of its kind.
     """
-    path, name, fleet = wanted.path, wanted.name, wanted.fleet
+    path, name, fleet = wanted.file.path, wanted.name, wanted.fleet
     missing = issuer_side.forgotten(fleet, rendered)
     machine = missing.pop(name, None)
     if machine is None:
@@ -321,7 +327,7 @@ def _refuse_a_stranger(wanted: Leaving, left: Sequence[str]) -> None:
     names = ", ".join(each.name for each in wanted.fleet.backends)
     told = f"; those have left: {', '.join(left)}" if left else ""
     raise CertsyncError(
-        f"{wanted.path} has no backend {wanted.name}, and none of that name has left it; nothing "
+        f"{wanted.file} has no backend {wanted.name}, and none of that name has left it; nothing "
         "was changed",
         f"its backends are {names}{told}; of one that left while an issuer that is dead kept the "
         f"list, on {wanted.fleet.issuer_name}: sudo certsync compromised --by {wanted.name}",
@@ -365,7 +371,7 @@ def refuse_the_last(
         of = f" {', '.join(alone)}" if wanted.fleet.others else ""
         raise RefusedError(
             f"{wanted.name} is the last backend that serves{of}; nothing was changed",
-            f"fix another one first: certsync status {wanted.path} says what is wrong",
+            f"fix another one first: certsync status {wanted.file} says what is wrong",
         )
 
 

@@ -43,11 +43,11 @@ def groups(path: Path) -> tuple[Group, Group, Group, Group]:
 
 
 def _read(path: Path) -> Resolved:
-    try:
-        return resolved(DeployRequest(path))
-    except FleetFileError as error:
-        from certsync.operator.fleet_file import describe
+    from certsync.operator.fleet_file import describe, opened
 
+    try:
+        return resolved(DeployRequest(opened(path)))
+    except FleetFileError as error:
         # pyinfra shows any other exception as a traceback of the inventory file.
         raise SystemExit(describe(error)) from None
 

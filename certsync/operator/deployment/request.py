@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from certsync.model.fleet import Fleet, Machine
-from certsync.operator.change import NONE, Change
+
+if TYPE_CHECKING:
+    from certsync.operator.fleet_file import FleetFile
 
 ISSUE, KEPT, TAKE_OVER, NOT_YET = "issue", "kept", "take-over", "none"
 """What becomes of the certificate: ordered if one is due; brought as it is; certbot's; nothing."""
@@ -38,11 +39,10 @@ class Options:
 class DeployRequest:
     """What a command asks for."""
 
-    fleet_file: Path
-    options: Options = Options()
-    change: Change = NONE
-    """What the fleet file does not say yet, or not any more."""
+    file: FleetFile
+    """With what it does not say yet, or not any more."""
 
+    options: Options = Options()
     only: tuple[str, ...] = ()
     """The hosts to work on; empty: all."""
 
@@ -93,16 +93,9 @@ def resolved(asked: DeployRequest) -> Resolved:
         FleetFileError: it cannot be read, or has mistakes; so may a template of the fleet's own.
     """
     # Who is handed a resolved one loads nothing of what reads a fleet file.
-    from certsync.operator.fleet_file import read_fleet, text_of
     from certsync.operator.rendering import overrides
 
-    path, change = asked.fleet_file, asked.change
-    fleet = read_fleet(path, change)
-    overrides.check(fleet, str(path))
-    if change == NONE:
-        # A byte order mark in front is no part of the text, and part of the file.
-        fleet_sum = hashlib.sha256(path.read_bytes()).hexdigest()
-        return Resolved(fleet, fleet_sum, options=asked.options)
-    gone = [each for each in read_fleet(path).backends if each.name in change.remove]
-    fleet_sum = hashlib.sha256(text_of(path, change).encode()).hexdigest()
-    return Resolved(fleet, fleet_sum, (*gone, *change.departing), asked.options)
+    file, change = asked.file, asked.file.change
+    overrides.check(file.fleet, str(file))
+    gone = [each for each in file.before.fleet.backends if each.name in change.remove]
+    return Resolved(file.fleet, file.sha256, (*gone, *change.departing), asked.options)

@@ -64,7 +64,7 @@ class Run:
         for name in asked.only:
             argv += ["--limit", name]
         self._process = process.follow(
-            [*argv, str(_inventory(asked.fleet_file)), asked.deploy],
+            [*argv, str(_inventory(asked.file.path)), asked.deploy],
             cwd=str(road()),
             events=writing,
             environment=_environment(asked, writing, dry=dry),
@@ -136,7 +136,7 @@ class Run:
 def _environment(asked: DeployRequest, events: int, *, dry: bool) -> dict[str, str]:
     environment = {
         "CERTSYNC_EVENTS": str(events),
-        "CERTSYNC_FLEET": str(asked.fleet_file.resolve()),
+        "CERTSYNC_FLEET": str(asked.file.path.resolve()),
         VARIABLE: "stdin",
         "PYINFRA_PROGRESS": "off",
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import zip_longest
-from pathlib import Path
 from time import monotonic, sleep
 
 from certsync.model.answers import PastRun
@@ -20,6 +19,7 @@ from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.progress import Outcome
 from certsync.operator.deployment.request import DeployRequest
 from certsync.operator.deployment.run import Run
+from certsync.operator.fleet_file import FleetFile
 from certsync.operator.watching import status
 from certsync.operator.watching.status import Status
 from certsync.system import console
@@ -167,11 +167,11 @@ def taken(
         return taken_on(run, fleet, {fleet.issuer_name: token, **others}, done)
 
 
-def settled(path: Path, now: Callable[[], datetime]) -> Status:
+def settled(file: FleetFile, now: Callable[[], datetime]) -> Status:
     """Return the status, once no member that is healed still waits for the balancer's checks."""
     end = monotonic() + SETTLING_SECONDS
     while True:
-        shown = status.status(path, now())
+        shown = status.status(file, now())
         if not shown.awaited or monotonic() > end:
             return shown
         sleep(0.5)

@@ -6,9 +6,12 @@ value may be; and `whole` what has to be there and fit together.
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,28 +48,77 @@ from certsync.operator.fleet_file.schema import MachineTable, SiteTable
 from certsync.operator.fleet_file.tables import LineageTables, Tables
 
 
+@dataclass(frozen=True)
+class FleetFile:
+    """A fleet file, read once a command, and what the command is about to make of it."""
+
+    path: Path
+    raw: bytes
+    """What was read."""
+
+    change: Change = NONE
+
+    def __str__(self) -> str:
+        """Return what messages call it."""
+        return str(self.path)
+
+    @property
+    def before(self) -> FleetFile:
+        """It without the change."""
+        return replace(self, change=NONE)
+
+    def changing(self, change: Change) -> FleetFile:
+        """Return it with a change; the file stays as it is."""
+        return replace(self, change=change)
+
+    @cached_property
+    def text(self) -> str:
+        """What it says, with the change.
+
+        Raises:
+            FleetFileError: it is no TOML.
+        """
+        # Some editors put a byte order mark in front, which is no part of the text.
+        text = self.raw.decode("utf-8-sig")
+        if self.change == NONE:
+            return text
+        try:
+            return changed(text, self.change)
+        except TOMLKitError as error:
+            raise FleetFileError(str(self.path), [from_parser(error, text)]) from None
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        """The fleet that it says, with the change.
+
+        Raises:
+            FleetFileError: it has mistakes.
+        """
+        return parse_fleet(self.text, str(self.path), self.path.parent)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 in hex, with the change."""
+        content = self.raw if self.change == NONE else self.text.encode()
+        return hashlib.sha256(content).hexdigest()
+
+
+def opened(path: Path) -> FleetFile:
+    """Return a fleet file, read.
+
+    Raises:
+        FleetFileError: it cannot be read, or is no text.
+    """
+    return FleetFile(path, _raw(path))
+
+
 def read_fleet(path: Path, change: Change = NONE) -> Fleet:
     """Return the fleet that this file says, with a change made to it.
 
     Raises:
         FleetFileError: it cannot be read, or has mistakes.
     """
-    return parse_fleet(text_of(path, change), str(path), path.parent)
-
-
-def text_of(path: Path, change: Change = NONE) -> str:
-    """Return what a fleet file says, with a change made to it; the file stays as it is.
-
-    Raises:
-        FleetFileError: it cannot be read, or is no TOML.
-    """
-    text = _text(path)
-    if change == NONE:
-        return text
-    try:
-        return changed(text, change)
-    except TOMLKitError as error:
-        raise FleetFileError(str(path), [from_parser(error, text)]) from None
+    return opened(path).changing(change).fleet
 
 
 def parse_fleet(text: str, path: str, folder: Path) -> Fleet:
@@ -102,10 +154,11 @@ def describe(error: FleetFileError) -> str:
     return "\n".join(lines)
 
 
-def _text(path: Path) -> str:
+def _raw(path: Path) -> bytes:
     try:
-        # Some editors put a byte order mark in front, which is no part of the text.
-        return path.read_bytes().decode("utf-8-sig")
+        raw = path.read_bytes()
+        raw.decode("utf-8-sig")
+        return raw
     except FileNotFoundError:
         found = Mistake("file", "is not there", f"`certsync init {shlex.quote(str(path))}`")
     except IsADirectoryError:

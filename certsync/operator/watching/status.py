@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from certsync.model import report
@@ -21,7 +19,7 @@ from certsync.model.report import Row
 from certsync.operator.balancer import haproxy, vrrp
 from certsync.operator.balancer.gate import proxy_port
 from certsync.operator.balancer.haproxy import Answer
-from certsync.operator.fleet_file import read_fleet
+from certsync.operator.fleet_file import FleetFile
 from certsync.operator.hosts import issuer_side
 from certsync.operator.watching import alt_svc, proxy_protocol_check, watch
 from certsync.system import proving
@@ -94,13 +92,13 @@ class Status:
         }
 
 
-def status(path: Path, now: datetime) -> Status:
+def status(file: FleetFile, now: datetime) -> Status:
     """Return what every backend serves, and what every public address shows from here.
 
     Raises:
         FleetFileError: the fleet file has mistakes.
     """
-    fleet = read_fleet(path)
+    fleet = file.fleet
     # At the same time: each of them waits for other machines.
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answered = pool.submit(_answer, fleet)
@@ -125,7 +123,7 @@ def status(path: Path, now: datetime) -> Status:
     findings += unasked + astray + _findings(fleet, rows) + without_client_address
     past = watch.findings(told, fleet, now) if answer else []
     hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"
-    notes += held + _of_other_file(path, told.origin)
+    notes += held + _of_other_file(file, told.origin)
     renewal = [line for line in (watch.last_run(told, now), *watch.all_coming(told, fleet)) if line]
     return Status(
         fleet,
@@ -151,12 +149,11 @@ def _of_another(
     return [replace(row, lineage=fleet.lineage) for row in rows], notes
 
 
-def _of_other_file(path: Path, origin: Origin | None) -> list[str]:
-    own = hashlib.sha256(path.read_bytes()).hexdigest()
-    if origin is None or origin.sha256 == own:
+def _of_other_file(file: FleetFile, origin: Origin | None) -> list[str]:
+    if origin is None or origin.sha256 == file.sha256:
         return []
     text = (
-        f"the fleet was deployed from another version of {path.name}, on {origin.at} by "
+        f"the fleet was deployed from another version of {file.path.name}, on {origin.at} by "
         f"{origin.by}: deploy this one, or pull the newer"
     )
     return [text]

@@ -11,7 +11,7 @@ import tomlkit
 from certsync.model.errors import CertsyncError, FleetFileError
 from certsync.operator.change import Addition, Change, named
 from certsync.operator.commands import add_backend
-from certsync.operator.fleet_file import read_fleet, text_of
+from certsync.operator.fleet_file import opened, read_fleet
 from certsync.operator.fleet_file.editing import changed, write
 from certsync.operator.hosts.look import Adopt
 
@@ -114,7 +114,7 @@ def test_a_change_that_makes_a_mistake_is_told_as_one(tmp_path: Path) -> None:
     ]
     path.write_text("[")
     with pytest.raises(FleetFileError, match=r"has 1 mistake"):
-        text_of(path, Change(issuer="x"))
+        str(opened(path).changing(Change(issuer="x")).text)
 
 
 def test_a_written_file_keeps_its_mode(tmp_path: Path) -> None:
@@ -231,9 +231,9 @@ def test_who_comes_has_to_serve_something_that_is_there(tmp_path: Path) -> None:
     assert [each.members[-1].name for each in wanted.fleet.lineages] == [
         "backend-01", "backend-04", "backend-04",
     ]  # fmt: skip
-    written = wanted.file()
+    written = wanted.written()
     assert written is not None
     path.write_text(written[1].after)
     # The same command again, and one that trusts that it is written.
-    assert joining(path, (replace(FOUR, serves=(SHOP, BLOG)),), adopt).file() is None
-    assert joining(path, (FOUR,), adopt).file() is None
+    assert joining(path, (replace(FOUR, serves=(SHOP, BLOG)),), adopt).written() is None
+    assert joining(path, (FOUR,), adopt).written() is None

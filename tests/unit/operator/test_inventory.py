@@ -20,7 +20,7 @@ from certsync.operator.change import Addition, Change
 from certsync.operator.deployment import undelayed
 from certsync.operator.deployment.inventory import groups
 from certsync.operator.deployment.request import DeployRequest, Options, Resolved, resolved
-from certsync.operator.fleet_file import read_fleet
+from certsync.operator.fleet_file import opened, read_fleet
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -152,7 +152,7 @@ def test_one_that_the_fleet_file_no_longer_names_and_that_leaves_is_a_host_of_th
     fleet_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = Machine("backend-03", "203.0.113.13", "10.0.0.3", ssh_user="admin")
-    asked = resolved(DeployRequest(fleet_file, change=Change(departing=(left,))))
+    asked = resolved(DeployRequest(opened(fleet_file).changing(Change(departing=(left,)))))
     monkeypatch.setenv("CERTSYNC_REQUEST", "stdin")
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{asked.to_json()}\nmore\n"))
     backends, _issuer, replicas, _balancers = groups(fleet_file)
@@ -171,13 +171,13 @@ def test_a_request_is_handed_over_whole(fleet_file: Path) -> None:
         Change(issuer="backend-01"),
         Change((Addition("backend-03", "203.0.113.13"),)),
     ):
-        wanted = resolved(DeployRequest(fleet_file, options, change))
+        wanted = resolved(DeployRequest(opened(fleet_file).changing(change), options))
         assert wanted.options == options
         assert Resolved.from_json(wanted.to_json()) == wanted
 
 
 def test_a_backend_that_is_taken_out_is_a_host_of_the_run(fleet_file: Path) -> None:
-    asked = DeployRequest(fleet_file, change=Change(remove=("backend-01",)))
+    asked = DeployRequest(opened(fleet_file).changing(Change(remove=("backend-01",))))
     assert [each.name for each in resolved(asked).leaving] == ["backend-01"]
 
 
@@ -190,9 +190,32 @@ def test_who_is_handed_a_request_loads_nothing_that_reads_fleet_files(fleet_file
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=CHECKOUT,
-        input=f"{resolved(DeployRequest(fleet_file, change=Change())).to_json()}\n",
+        input=f"{resolved(DeployRequest(opened(fleet_file).changing(Change()))).to_json()}\n",
         env={**os.environ, "CERTSYNC_REQUEST": "stdin"},
         capture_output=True,
         text=True,
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_what_becomes_of_a_fleet_file_after_it_was_read_is_no_part_of_the_run(
+    fleet_file: Path,
+) -> None:
+    file = opened(fleet_file)
+    asked = DeployRequest(file.changing(Change(remove=("backend-01",))))
+    before = hashlib.sha256(fleet_file.read_bytes()).hexdigest()
+    # Somebody edits it while the fleet lock is waited for.
+    fleet_file.write_text("nonsense")
+    made = resolved(asked)
+    assert [each.name for each in made.fleet.backends] == ["backend-02"]
+    assert [each.name for each in made.leaving] == ["backend-01"]
+    assert (file.sha256, file.fleet.names) == (before, ("www.example.com",))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text_and_part_of_the_files_sum(
+    fleet_file: Path,
+) -> None:
+    fleet_file.write_bytes(b"\xef\xbb\xbf" + FLEET.encode())
+    file = opened(fleet_file)
+    assert file.text == FLEET
+    assert file.sha256 == hashlib.sha256(fleet_file.read_bytes()).hexdigest()

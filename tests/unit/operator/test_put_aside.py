@@ -13,6 +13,7 @@ from certsync.model.finding import Finding
 from certsync.operator import cli
 from certsync.operator.change import Addition, Change
 from certsync.operator.commands import add_backend
+from certsync.operator.fleet_file import FleetFile
 from certsync.operator.hosts import issuer_side
 from certsync.operator.hosts.look import Adopt
 from certsync.operator.hosts.survey import Survey
@@ -108,14 +109,14 @@ def test_a_backend_that_joins_is_looked_at_as_one_whose_files_may_be_taken_over(
     monkeypatch.setattr(issuer_side, "refuse_what_is_not_deployed", lambda *_: None)
     monkeypatch.setattr(issuer_side, "proven", lambda *_: Proven("0001"))
     joining = add_backend.Joining(
-        tmp_path, Change(add=(Addition("backend-03", "203.0.113.13"),)),
+        FleetFile(tmp_path, b"", Change(add=(Addition("backend-03", "203.0.113.13"),))),
         fleet(), Adopt(nginx=True, haproxy=True),
     )  # fmt: skip
     add_backend._look(joining, NOW)
     assert asked == [Adopt(nginx=True, haproxy=True)]
     options = joining.request.options
     assert (options.adopt_nginx, options.adopt_haproxy) == (True, True)
-    careful = add_backend.Joining(tmp_path, joining.change, fleet(), Adopt())
+    careful = add_backend.Joining(joining.file, fleet(), Adopt())
     with pytest.raises(RefusedError, match="a site of somebody else's"):
         add_backend._look(careful, NOW)
 

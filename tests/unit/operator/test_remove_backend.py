@@ -17,6 +17,7 @@ from certsync.operator.change import Change
 from certsync.operator.commands import remove_backend
 from certsync.operator.commands.remove_backend import Leaving, Options
 from certsync.operator.deployment.progress import Outcome
+from certsync.operator.fleet_file import FleetFile
 from certsync.operator.rendering import templates
 from certsync.system import ssh
 from certsync.system.process import Completed
@@ -24,7 +25,8 @@ from deploy import issuer
 from tests.unit.fake_fleet import NAME, fleet, machine
 
 HEADING = f"# {templates.HEADER}\n"
-GONE = Leaving(Path("f.toml"), "backend-09", Options(compromised=True), fleet(), None)
+FILE = FleetFile(Path("f.toml"), b"")
+GONE = Leaving(FILE, "backend-09", Options(compromised=True), fleet(), None)
 
 
 def test_who_has_left_is_remembered_until_it_is_in_the_fleet_again() -> None:
@@ -52,7 +54,7 @@ def test_only_who_has_left_is_called_compromised_when_no_backend_has_the_name() 
 def unnamed(name: str, **options: bool) -> Leaving:
     """Return what is asked about a name that a fleet file of three backends lacks."""
     lacking = fleet(issuer_name="backend-01")
-    return Leaving(Path("f.toml"), name, Options(**options), lacking, None, named=False)
+    return Leaving(FILE, name, Options(**options), lacking, None, named=False)
 
 
 def test_a_backend_that_the_issuer_alone_knows_can_be_taken_out() -> None:
@@ -202,7 +204,7 @@ ALONE = proven(Verdict.WRONG, Verdict.UNREACHABLE, Verdict.IN_SYNC)
 
 
 def leaves(*lineages: str, of: Fleet) -> Leaving:
-    return Leaving(Path("f.toml"), "backend-03", Options(), of, machine("backend-03", 13), lineages)
+    return Leaving(FILE, "backend-03", Options(), of, machine("backend-03", 13), lineages)
 
 
 def test_somebody_else_has_to_serve_each_lineage_that_it_serves() -> None:
