@@ -107,20 +107,7 @@ class Framed(SSHConnector):
         limit = Timeout(BEGIN_SECONDS)
         limit.start()
         try:
-            stdin, stdout, _ = self.client.exec_command(
-                instead(unix.get_raw_value()), get_pty=control.get("_get_pty", False)
-            )
-            # Meanwhile: a large file may take longer than a command to begin.
-            writer = spawn(_write, control.get("_stdin"), stdin)
-            channel = stdout.channel
-            output = read_output_buffers(
-                _lines(channel.makefile("rb"), limit),
-                _lines(channel.makefile_stderr("rb")),
-                timeout=control.get("_timeout"),
-                print_output=print_output,
-                print_prefix=self.host.print_prefix,
-            )
-            writer.kill(block=False)
+            channel, output = self._exchange(unix.get_raw_value(), control, limit, print_output)
         except Timeout as over:
             if over is not limit:
                 raise
@@ -131,6 +118,30 @@ class Framed(SSHConnector):
         ended = channel.status_event.wait(EXIT_SECONDS)
         status = channel.recv_exit_status() if ended else -1
         return status, status in (control.get("_success_exit_codes") or [0]), output
+
+    def _exchange(
+        self, command: str, control: Any, limit: Timeout, print_output: bool
+    ) -> tuple[Any, CommandOutput]:
+        """Return the channel of a command, and all that it printed; see `_answer`.
+
+        ``limit`` ends with the first line.
+        """
+        assert self.client is not None
+        stdin, stdout, _ = self.client.exec_command(
+            instead(command), get_pty=control.get("_get_pty", False)
+        )
+        # Meanwhile: a large file may take longer than a command to begin.
+        writer = spawn(_write, control.get("_stdin"), stdin)
+        channel = stdout.channel
+        output = read_output_buffers(
+            _lines(channel.makefile("rb"), limit),
+            _lines(channel.makefile_stderr("rb")),
+            timeout=control.get("_timeout"),
+            print_output=print_output,
+            print_prefix=self.host.print_prefix,
+        )
+        writer.kill(block=False)
+        return channel, output
 
     def _failure(self, error: HostError) -> tuple[bool, CommandOutput]:
         """Return why a command failed, as lines of it; and say once that this host failed."""

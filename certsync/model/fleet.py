@@ -210,42 +210,44 @@ class Fleet:
                     f"the rendered fleet has schema {schema}, and this certsync reads {SCHEMA}",
                     "deploy with the newer certsync again",
                 )
-            site, firewall, balancing = data["site"], data["firewall"], data["balancing"]
-            # What follows came with schema 2, and what has to do with the balancer's ways with 3.
-            renewal, notify = data.get("renewal", {}), data.get("notify", {})
-            return cls(
-                names=tuple(data["names"]),
-                public_addresses=tuple(data["public_addresses"]),
-                authority=Authority(**data["authority"]),
-                backends=tuple(Machine(**host) for host in data["backends"]),
-                balancers=tuple(Machine(**host) for host in data["balancers"]),
-                issuer_name=data["issuer_name"],
-                passthrough=data["passthrough"],
-                key_type=KeyType(data["key_type"]),
-                profile=data.get("profile", ""),
-                reuse_key=data.get("reuse_key", False),
-                site=Site.from_json(site),
-                firewall=Firewall(firewall["enable"], WebAccess(firewall["web_access"])),
-                balancing=Balancing.from_json(balancing),
-                balancer=Balancer.from_json(data.get("balancer", {})),
-                share_tickets=data.get("share_tickets", True),
-                serving=tuple(data.get("serving", ())),
-                others=tuple(_wanted(each) for each in data.get("others", ())),
-                renewal=Renewal(
-                    renewal.get("every_hours", 1), Scheduler(renewal.get("scheduler", "cron"))
-                ),
-                notify=Notify(
-                    tuple(Event(each) for each in notify.get("events", ())),
-                    notify.get("heartbeat_url", ""),
-                ),
-                metrics=Metrics(**data.get("metrics", {})),
-                known_hosts=data["known_hosts"],
-                templates=data.get("templates", ""),
-            )
+            return _fleet(data)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(
                 f"the rendered fleet cannot be read: {error!r}", "run `certsync deploy` again"
             ) from None
+
+
+def _fleet(data: dict[str, Any]) -> Fleet:
+    site, firewall, balancing = data["site"], data["firewall"], data["balancing"]
+    # What follows came with schema 2, and what has to do with the balancer's ways with 3.
+    renewal, notify = data.get("renewal", {}), data.get("notify", {})
+    return Fleet(
+        names=tuple(data["names"]),
+        public_addresses=tuple(data["public_addresses"]),
+        authority=Authority(**data["authority"]),
+        backends=tuple(Machine(**host) for host in data["backends"]),
+        balancers=tuple(Machine(**host) for host in data["balancers"]),
+        issuer_name=data["issuer_name"],
+        passthrough=data["passthrough"],
+        key_type=KeyType(data["key_type"]),
+        profile=data.get("profile", ""),
+        reuse_key=data.get("reuse_key", False),
+        site=Site.from_json(site),
+        firewall=Firewall(firewall["enable"], WebAccess(firewall["web_access"])),
+        balancing=Balancing.from_json(balancing),
+        balancer=Balancer.from_json(data.get("balancer", {})),
+        share_tickets=data.get("share_tickets", True),
+        serving=tuple(data.get("serving", ())),
+        others=tuple(_wanted(each) for each in data.get("others", ())),
+        renewal=Renewal(renewal.get("every_hours", 1), Scheduler(renewal.get("scheduler", "cron"))),
+        notify=Notify(
+            tuple(Event(each) for each in notify.get("events", ())),
+            notify.get("heartbeat_url", ""),
+        ),
+        metrics=Metrics(**data.get("metrics", {})),
+        known_hosts=data["known_hosts"],
+        templates=data.get("templates", ""),
+    )
 
 
 def _with(fleet: Fleet, other: Wanted) -> Fleet:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from acme.messages import OrderResource
+
 from certsync.issuer import steps
 from certsync.issuer.backoff import KEY_PROBLEMS
 from certsync.issuer.ca import registration
@@ -100,17 +102,7 @@ def obtain(fleet: Fleet, store: Store, now: datetime, tell: Tell, request: Reque
         if error.problem == "accountDoesNotExist":
             registration.forget(store.account(fleet.authority.directory))
         raise
-    try:
-        steps.take(Step.VALIDATE, lambda: validate(acme, order, store.webroot))
-        signed = steps.take(Step.SIGN, lambda: finalize(acme, order))
-    except CaError as error:
-        if error.problem in KEY_PROBLEMS:
-            forget(fleet, store)
-        # A failed validation ends its order (RFC 8555 section 7.1.6): another one is needed.
-        if is_over(acme, order.uri):
-            pending.forget_order()
-            raise OrderFailedError(error.message, error.hint, error.problem) from None
-        raise
+    signed = _signed(acme, order, pending, fleet, store)
     key = pending.key.read_bytes()
     judge = Acceptance(fleet.names, pending, roots, request.insisting)
     try:
@@ -123,6 +115,28 @@ def obtain(fleet: Fleet, store: Store, now: datetime, tell: Tell, request: Reque
             raise
         raise OrderFailedError(f"the CA sent something that cannot be used: {error!r}") from error
     return Issued(key, issued, account, order.uri)
+
+
+def _signed(
+    acme: Client, order: OrderResource, pending: Pending, fleet: Fleet, store: Store
+) -> OrderResource:
+    """Return an order that is validated and signed; what cannot be finished any more is forgotten.
+
+    Raises:
+        CaError: the CA refuses.
+        OrderFailedError: this order came to nothing.
+    """
+    try:
+        steps.take(Step.VALIDATE, lambda: validate(acme, order, store.webroot))
+        return steps.take(Step.SIGN, lambda: finalize(acme, order))
+    except CaError as error:
+        if error.problem in KEY_PROBLEMS:
+            forget(fleet, store)
+        # A failed validation ends its order (RFC 8555 section 7.1.6): another one is needed.
+        if is_over(acme, order.uri):
+            pending.forget_order()
+            raise OrderFailedError(error.message, error.hint, error.problem) from None
+        raise
 
 
 def _roots(request: Request, tell: Tell) -> str:
