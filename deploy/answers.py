@@ -1,4 +1,4 @@
-"""What certsync on the issuer says is to be done: asked again after each thing that it has done."""
+"""What certsync on the issuer says is to be done: asked again after each thing that was done."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Answer(FactBase[dict[str, Any]]):
 _told: dict[str, dict[str, Any]] = {}
 _asking = RLock()
 _asked_ahead: set[str] = set()
-_forgotten: dict[str, int] = {}
-"""How often what each issuer had said was forgotten."""
+_forgotten = 0
+"""How often what issuers had said was forgotten."""
 
 
 def steps(issuer: Host, verb: str) -> list[str] | None:
@@ -86,13 +86,15 @@ def _ahead(issuer: Host) -> None:
         return
 
 
-def forget(issuer: Host) -> None:
-    """Have an issuer asked again, the next time that somebody wants to know.
+def forget() -> None:
+    """Have issuers asked again, the next time that somebody wants to know.
 
-    What it has been asked already and not answered yet is not kept either.
+    Something was done, there or on a host that they look at. What they have been asked already and
+    not answered yet is not kept either.
     """
-    _forgotten[issuer.name] = _forgotten.get(issuer.name, 0) + 1
-    _told.pop(issuer.name, None)
+    global _forgotten  # noqa: PLW0603  # it counts for the whole run
+    _forgotten += 1
+    _told.clear()
 
 
 def _steps(told: Any) -> list[str] | None:
@@ -103,9 +105,9 @@ def _outlook(issuer: Host, verb: str) -> dict[str, Any]:
     # All balancers ask for the proofs at the same time.
     with _asking:
         while verb not in (told := _told.get(issuer.name, {})):
-            before = _forgotten.get(issuer.name, 0)
+            before = _forgotten
             told = issuer.get_fact(Answer, words=_question(verb))
-            if _forgotten.get(issuer.name, 0) == before:
+            if _forgotten == before:
                 _told[issuer.name] = told
                 break
         return told

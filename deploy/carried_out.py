@@ -85,7 +85,7 @@ class Taken(StringCommand):
         command = StringCommand(unpack, _stdin=[base64.b64encode(content).decode()])
         good, output = command.execute(state, host, connector_arguments)
         surveys.forget(host)
-        answers.forget(host)
+        answers.forget()
         begun, own = -1, list[OutputLine]()
         for line in output.combined_lines:
             if found := archive.STEP.fullmatch(line.line):

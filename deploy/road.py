@@ -91,5 +91,5 @@ def issuer_command(
     if steps == []:
         host.noop(f"certsync {verb}: nothing to do")
         return
-    answers.forget(host)
+    answers.forget()
     yield StringCommand(f"{CERTSYNC} {verb} --lock-token {shlex.quote(token(host.name))}")

@@ -8,7 +8,6 @@ Whatever a host does, it fails alone: what its connection raises would end the r
 from __future__ import annotations
 
 import base64
-import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from io import IOBase
@@ -30,6 +29,7 @@ from pyinfra.connectors.util import (
 
 from certsync.model.errors import HostError
 from certsync.model.frame import AFTER, BEFORE, BEGIN, END
+from certsync.programs import command as program
 from certsync.system.process import Completed
 from certsync.system.ssh import connection_lost, instead, not_begun, too_late
 from deploy.progress import event
@@ -39,12 +39,6 @@ BEGIN_SECONDS = 60.0
 
 EXIT_SECONDS = 60.0
 """For the exit status to come once both outputs are closed."""
-
-WRITE = """\
-text=$(cat)
-[ ${{#text}} -eq {size} ] || {{ echo 'error: the upload was incomplete' >&2; exit 1; }}
-printf %s "$text" | base64 -d > {path}"""
-"""A connection that is cut off ends standard input too, so the file waits for the last byte."""
 
 
 class Framed(SSHConnector):
@@ -163,7 +157,7 @@ class Framed(SSHConnector):
     ) -> bool:
         """Write a file, whole or not at all, with the rights that commands have there."""
         text = base64.b64encode(_content(filename_or_io)).decode()
-        command = WRITE.format(size=len(text), path=shlex.quote(remote_filename))
+        command = program("upload.sh", str(len(text)), remote_filename)
         status, output = self.run_shell_command(
             StringCommand(command), print_output, print_input, **{**arguments, "_stdin": [text]}
         )

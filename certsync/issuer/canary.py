@@ -16,13 +16,13 @@ from pathlib import Path
 
 from certsync.issuer.webroot import WELL_KNOWN, present
 from certsync.model.fleet import Fleet
+from certsync.system import parallel
 
 SECONDS = 5.0
 """How long an answer may take, all of it."""
 
 LARGEST = 1024
 HTTP_PORT = 80
-AT_ONCE = 16
 NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 """A router on the way may say so too, where this machine itself knows a route."""
 
@@ -69,7 +69,7 @@ def look(fleet: Fleet, webroot: Path) -> list[Sighting]:
     content = secrets.token_hex(32)
     places = [(host.name, host.private_address, False) for host in fleet.backends]
     places += [(address, address, True) for address in fleet.public_addresses]
-    with present(webroot, {token: content}), ThreadPoolExecutor(AT_ONCE) as pool:
+    with present(webroot, {token: content}), ThreadPoolExecutor(parallel.AT_ONCE) as pool:
         jobs = [
             pool.submit(_ask, where, address, public, fleet.lineage, token, content)
             for where, address, public in places

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
@@ -10,3 +11,8 @@ FOLDER = Path(__file__).resolve().parent
 def text_of(name: str) -> str:
     """Return a program's text."""
     return (FOLDER / name).read_text()
+
+
+def command(name: str, *arguments: str) -> str:
+    """Return the shell command that runs a program in sh, brought along in the command itself."""
+    return shlex.join(["sh", "-c", text_of(name), name.partition(".")[0], *arguments])

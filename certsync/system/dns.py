@@ -5,17 +5,16 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from certsync.model.fleet import Fleet
+from certsync.system import parallel
 from certsync.system.deadline import within
 
 SECONDS = 15
 """How long a look-up may take: a resolver's first server that is off has its pause in it."""
 
-AT_ONCE = 16
 NO_RECORDS = (socket.EAI_NONAME, socket.EAI_NODATA)
 """getaddrinfo(3)'s answers that speak of the name; all others, EAI_AGAIN above all (no answer,
 SERVFAIL, broken DNSSEC), speak of the look-up."""
@@ -83,8 +82,7 @@ def look_up(name: str) -> Found:
 
 def look_up_all(names: Sequence[str]) -> dict[str, Found]:
     """Return what each name leads to."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(zip(names, pool.map(look_up, names), strict=True))
+    return dict(zip(names, parallel.each(look_up, names), strict=True))
 
 
 def findings(fleet: Fleet, answers: Mapping[str, Found]) -> list[DnsFinding]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import sleep
@@ -13,9 +12,9 @@ from certsync.model.errors import StoreError
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.generation import Manifest
 from certsync.model.proof import Proof, Verdict, judge
+from certsync.system import parallel
 from certsync.system.handshake import probe
 
-AT_ONCE = 16
 TLS_PORT = 443
 PATIENCE = timedelta(seconds=10)
 """How long a reload may take: it returns before nginx's new workers serve."""
@@ -50,8 +49,7 @@ def prove(hosts: Sequence[Machine], fleet: Fleet, wanted: Expected, now: datetim
         raise StoreError(
             f"{wanted.roots}: {error.strerror or error}", "is ca.roots in the fleet file right?"
         ) from None
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(look, hosts))
+    return parallel.each(look, hosts)
 
 
 def prove_patiently(

@@ -17,7 +17,7 @@ from certsync.issuer.store import Store
 from certsync.model.fleet import Fleet
 from certsync.model.generation import number_text
 from certsync.model.proof import Proof, Verdict
-from certsync.system import proving
+from certsync.system import parallel, proving
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,7 @@ def prove(store: Store, now: datetime, proven: Callable[[], Proofs] | None = Non
         StoreError: this host is no issuer, or its store cannot be read.
     """
     lineages = store.lineages()
-    # At the same time: each of them waits for answers from other machines.
-    with ThreadPoolExecutor(len(lineages)) as pool:
-        first, *others = pool.map(lambda one: _of_lineage(one, now, proven), lineages)
+    first, *others = parallel.each(lambda one: _of_lineage(one, now, proven), lineages)
     return replace(first, others=tuple(others))
 
 

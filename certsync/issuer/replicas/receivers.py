@@ -22,10 +22,7 @@ from certsync.model.fleet import Fleet, Machine
 from certsync.model.generation import number_text
 from certsync.model.paths import PUSH_HOME, PUSH_RUNTIME, PUSHING_USER, RECEIVER
 from certsync.programs import receiver
-from certsync.system import process, ssh
-
-AT_ONCE = 16
-"""Replicas worked on at the same time."""
+from certsync.system import parallel, process, ssh
 
 RECEIVE_SECONDS = 90
 """How long a push or an answer may take; less than a receiver waits for the next question."""
@@ -247,7 +244,7 @@ def each(
         except HostError as error:
             return error
 
-    pool = ThreadPoolExecutor(AT_ONCE)
+    pool = ThreadPoolExecutor(parallel.AT_ONCE)
     try:
         return list(zip(among, pool.map(guarded, among), strict=True))
     finally:

@@ -11,12 +11,11 @@ import select
 import socket
 import ssl
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+
+from certsync.system import parallel
 
 SECONDS = 5.0
 """How long one handshake may take."""
-
-AT_ONCE = 16
 
 
 def not_resuming(
@@ -43,10 +42,7 @@ def not_resuming(
         except OSError:
             return False
 
-    if not others:
-        return []
-    with ThreadPoolExecutor(min(AT_ONCE, len(others))) as pool:
-        found = list(pool.map(is_strange, others))
+    found = parallel.each(is_strange, others)
     return [address for address, strange in zip(others, found, strict=True) if strange]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from certsync.model.errors import HostError
@@ -12,13 +11,9 @@ from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet, Machine
 from certsync.operator.balancer import gate
 from certsync.operator.balancer.gate import FIRST, OTHERS, Gate
-from certsync.system import ssh
+from certsync.programs import command
+from certsync.system import parallel, ssh
 
-COMMAND = (
-    "echo show stat | socat -t 5 - /run/haproxy/admin.sock; "
-    "sed 's/^/# configuration /' /etc/haproxy/haproxy.cfg; "
-    "ip -o address show | awk '{ print \"# address\", $4 }'"
-)
 ADDRESS, CONFIGURATION = "# address ", "# configuration "
 DRAINED = "drained: `certsync deploy` takes it back, or finish `certsync remove-backend`"
 
@@ -51,14 +46,13 @@ def ask(fleet: Fleet) -> dict[str, Answer | HostError]:
 
     def ask(machine: Machine) -> Answer | HostError:
         try:
-            told = ssh.on(machine, fleet.known_hosts, COMMAND).stdout
+            told = ssh.on(machine, fleet.known_hosts, command("balancer_state.sh")).stdout
         except HostError as error:
             return error
         return Answer(members(told), in_pools(told), addresses(told), configured(told))
 
-    with ThreadPoolExecutor(4) as pool:
-        names = [machine.name for machine in fleet.balancers]
-        return dict(zip(names, pool.map(ask, fleet.balancers), strict=True))
+    names = [machine.name for machine in fleet.balancers]
+    return dict(zip(names, parallel.each(ask, fleet.balancers), strict=True))
 
 
 def pools(fleet: Fleet) -> dict[str, Pools | HostError]:

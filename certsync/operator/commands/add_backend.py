@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,11 +19,10 @@ from certsync.operator.fleet_file.editing import write
 from certsync.operator.hosts import fleet_lock, issuer_side
 from certsync.operator.hosts.check_online import look_at
 from certsync.operator.hosts.look import Adopt
-from certsync.system import console
+from certsync.system import console, parallel
 
 FILE_PHASE = "first: the fleet file"
 NO_ORDER = (operations.ORDER,)
-AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -163,12 +161,7 @@ def _look(wanted: Joining, now: datetime) -> None:
             f"finish the first deploy: certsync deploy {wanted.file}",
         )
     new = [machine for machine in fleet.backends if machine.name in wanted.names]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = [
-            each
-            for one in pool.map(lambda one: look_at(fleet, one, now, wanted.adopt), new)
-            for each in one
-        ]
-    if stopping := [each for each in found if each.stops]:
+    looks = parallel.each(lambda one: look_at(fleet, one, now, wanted.adopt), new)
+    if stopping := [each for found in looks for each in found if each.stops]:
         told = "\n".join(each.full() for each in stopping)
         raise RefusedError(f"nothing was changed, neither on a host nor in {wanted.file}:\n{told}")

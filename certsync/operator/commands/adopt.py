@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import shlex
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,24 +23,12 @@ from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.request import TAKE_OVER, DeployRequest, Options
 from certsync.operator.fleet_file import FleetFile, opened
 from certsync.operator.hosts import fleet_lock
-from certsync.system import console, ssh
+from certsync.programs import command
+from certsync.system import console, parallel, ssh
 from certsync.system.process import Completed
 
 NO_ORDER = (operations.ORDER,)
 LAST_PHASE = "last: certbot's own renewal"
-AT_ONCE = 16
-
-LOOK = """\
-cd {home} 2>/dev/null && for file in live/*/fullchain.pem live/{name}/cert.pem \
-live/{name}/chain.pem renewal/{name}.conf; do
-  [ -e "$file" ] && printf '%s ' "$file" && base64 -w 0 "$file" && echo
-done
-for file in /etc/certsync/archive/{name}/*/manifest.json; do
-  [ -e "$file" ] && printf 'manifest ' && base64 -w 0 "$file" && echo
-done
-exit 0
-"""
-"""Prints what is public of certbot's lineages and of ours: a path or a word, and its content."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +112,7 @@ def _request(file: FleetFile, options: Options) -> DeployRequest:
 
 def _look(fleet: Fleet, now: datetime) -> Seen:
     """Refuse what cannot be taken over before anything is changed anywhere."""
-    script = LOOK.format(home=certbot.HOME, name=shlex.quote(fleet.lineage))
+    script = command("certbot_files.sh", certbot.HOME, fleet.lineage)
     done = ssh.on(fleet.issuer, fleet.known_hosts, script)
     seen = read(done.stdout)
     place = f"live/{fleet.lineage}/"
@@ -146,7 +133,7 @@ def _look(fleet: Fleet, now: datetime) -> Seen:
 
 
 def read(output: str) -> Seen:
-    """Return what `LOOK` printed; a manifest of a placeholder, or a damaged one, is none."""
+    """Return what `certbot_files.sh` printed; a damaged manifest, or a placeholder's, is none."""
     files, kept = {}, []
     for line in output.splitlines():
         name, _, encoded = line.partition(" ")
@@ -184,8 +171,7 @@ def _tell_mentions(fleet: Fleet) -> None:
             return []
         return certbot.mentions(machine.name, done.stdout)
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = [each for one in pool.map(ask, fleet.backends) for each in one]
+    found = [each for one in parallel.each(ask, fleet.backends) for each in one]
     if not found:
         return
     console.warn("nginx reads files of certbot's, which go stale:")

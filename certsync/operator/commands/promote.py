@@ -8,7 +8,6 @@ import re
 import shlex
 import ssl
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,20 +37,12 @@ from certsync.operator.fleet_file import FleetFile, opened
 from certsync.operator.fleet_file.editing import write
 from certsync.operator.hosts import fleet_lock, issuer_side
 from certsync.operator.rendering.templates import bracketed
-from certsync.system import caa, console, ssh
+from certsync.programs import command
+from certsync.system import caa, console, parallel, ssh
 
 FILE_PHASE = "at last: the fleet file"
 NO_ORDER = (operations.ORDER,)
-AT_ONCE = 16
 MARKED = "test -f /etc/certsync/issuer && echo marked || :"
-HELD = """\
-live=/etc/certsync/live/{lineage}
-basename "$(readlink "$live")"
-echo held
-openssl x509 -in "$live/cert.pem"
-echo served
-timeout 10 openssl s_client -connect {address}:443 -servername {lineage} < /dev/null | openssl x509
-"""
 PEM = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -310,15 +301,14 @@ def _holdings(wanted: Succession, fleet: Fleet) -> dict[str, Holding]:
     def look(machine: Machine) -> Holding | None:
         # On the host itself: a firewall may keep everybody but the balancers from its port 443.
         address = bracketed(machine.private_address)
-        script = HELD.format(lineage=shlex.quote(fleet.lineage), address=address)
+        script = command("held_and_served.sh", fleet.lineage, address)
         try:
             return held(ssh.on(machine, fleet.known_hosts, script).stdout)
         except HostError:
             return None
 
     alive = [machine for machine in fleet.backends if machine != wanted.old]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = dict(zip([each.name for each in alive], pool.map(look, alive), strict=True))
+    found = dict(zip([each.name for each in alive], parallel.each(look, alive), strict=True))
     return {name: each for name, each in found.items() if each is not None}
 
 

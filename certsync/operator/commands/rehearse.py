@@ -19,6 +19,7 @@ from certsync.operator.fleet_file import read_fleet
 from certsync.operator.fleet_file.differences import undeployed
 from certsync.operator.hosts import fleet_lock, issuer_side
 from certsync.operator.rendering import overrides, templates
+from certsync.programs import command
 from certsync.system import ssh
 
 Tell = Callable[[str], None]
@@ -27,12 +28,6 @@ SECONDS = 1200
 """How long the issuer's part may take: the CA has five minutes to validate, and again to sign."""
 
 CONFIGURATION = "haproxy -c of what the next deploy would write"
-TRY_CONFIGURATION = """\
-file=$(mktemp /run/certsync-rehearsal.XXXXXX) || exit 1
-trap 'rm -f "$file"' EXIT
-cat > "$file" && haproxy -c -f "$file"
-"""
-"""Reads a haproxy.cfg, tests it, and leaves nothing, whatever becomes of who asked for it."""
 
 
 def rehearse(path: Path, asked: str, tell: Tell) -> list[Finding]:
@@ -65,8 +60,8 @@ def rehearse(path: Path, asked: str, tell: Tell) -> list[Finding]:
 
 def _on_issuer(fleet: Fleet, directory: str, token: str) -> list[Finding]:
     words = f"rehearse-here --directory {shlex.quote(directory)} --lock-token {shlex.quote(token)}"
-    command = f"{paths.CERTSYNC} {words}"
-    done = ssh.on(fleet.issuer, fleet.known_hosts, command, seconds=SECONDS)
+    asked = f"{paths.CERTSYNC} {words}"
+    done = ssh.on(fleet.issuer, fleet.known_hosts, asked, seconds=SECONDS)
     try:
         return [Finding.from_json(each) for each in json.loads(done.stdout)["findings"]]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -90,7 +85,7 @@ def _on_balancer(
         roots = fleet.authority.roots
         roots_sum = hashlib.sha256(Path(roots).read_bytes()).hexdigest() if roots else ""
         text = templates.haproxy(fleet, machine, decided, roots_sum=roots_sum)
-        done = ssh.on(machine, fleet.known_hosts, TRY_CONFIGURATION, input=text)
+        done = ssh.on(machine, fleet.known_hosts, command("try_haproxy.sh"), input=text)
     except HostError as error:
         return Finding(machine.name, CONFIGURATION, error.why)
     why = (done.error_summary or f"haproxy ended with {done.status}") if done.status else ""

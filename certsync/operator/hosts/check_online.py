@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -13,10 +12,9 @@ from certsync.model.fleet import Fleet, Machine
 from certsync.operator.fleet_file import read_fleet
 from certsync.operator.hosts import look, survey
 from certsync.operator.hosts.look import Adopt, HostFacts
-from certsync.system import dns, ssh
+from certsync.system import dns, parallel, ssh
 from certsync.system.process import printable
 
-AT_ONCE = 16
 LEAST_DISK_MB = 100
 """For packages, and on the issuer certsync's own environment."""
 
@@ -34,9 +32,8 @@ def check_online(path: Path, now: datetime, tell: Callable[[str], None]) -> list
     fleet = read_fleet(path)
     names = [name for each in fleet.lineages for name in each.names]
     tell(f"looking at {len(fleet.machines)} hosts and {len(names)} names")
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        of_hosts = pool.map(lambda machine: look_at(fleet, machine, now), fleet.machines)
-        found = [finding for findings in of_hosts for finding in findings]
+    of_hosts = parallel.each(lambda machine: look_at(fleet, machine, now), fleet.machines)
+    found = [finding for findings in of_hosts for finding in findings]
     answers = dns.look_up_all(names)
     return found + [each for one in fleet.lineages for each in of_names(one, answers)]
 

@@ -22,10 +22,8 @@ from certsync.operator.balancer.haproxy import Answer
 from certsync.operator.fleet_file import FleetFile
 from certsync.operator.hosts import issuer_side
 from certsync.operator.watching import alt_svc, proxy_protocol_check, watch
-from certsync.system import proving
+from certsync.system import parallel, proving
 from certsync.system.handshake import probe
-
-AT_ONCE = 16
 
 Shown = Mapping[tuple[str, str], tuple[Served | Unreachable, str]]
 """Lineage and public address to what it shows, and to its promise of HTTP/3; empty: not looked."""
@@ -100,7 +98,7 @@ def status(file: FleetFile, now: datetime) -> Status:
     """
     fleet = file.fleet
     # At the same time: each of them waits for other machines.
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(parallel.AT_ONCE) as pool:
         answered = pool.submit(_answer, fleet)
         told_by_balancers = pool.submit(haproxy.ask, fleet)
         shown = _shown(fleet, pool) if fleet.passthrough else {}
