@@ -41,7 +41,7 @@ def test_after_something_was_done_only_what_comes_behind_it_is_asked_about() -> 
     run = issuing(issue=["order"])
     host = run.host(ISSUER)
     answers.steps(host, "issue")
-    answers.forget(host)
+    answers.forget()
     run.says[ISSUER]["outlook replicate tickets prove"] = {"replicate": ["send"]}
     assert answers.steps(host, "replicate") == ["send"]
     assert asked(run) == [OUTLOOK, "outlook replicate tickets prove"]

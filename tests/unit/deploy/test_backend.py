@@ -11,7 +11,7 @@ import pytest
 from certsync.model.fleet import Fleet, Machine, Wanted
 from certsync.model.options import Firewall, KeyType, Site, SiteKind, WebAccess
 from certsync.model.paths import TICKETS_UNIT, VERIFY_UNIT
-from certsync.operator.hosts.look import Surroundings
+from certsync.operator.hosts.look import HostFacts
 from certsync.operator.hosts.survey import Entry, Survey, Unit
 from deploy import backend
 from deploy.step import Step
@@ -99,7 +99,7 @@ def test_a_key_that_was_never_there_is_not_taken_away_and_one_that_a_person_name
 
 
 def firewall(made: Fleet, machine: Machine, *rules: str) -> list[str]:
-    seen = Survey(Surroundings(ufw="active"), rules=rules)
+    seen = Survey(HostFacts(ufw="active"), rules=rules)
     return configured(made, machine, seen)["Firewall"].script.split(" &&\n")
 
 
@@ -172,7 +172,7 @@ def test_a_unit_that_a_cut_off_run_has_written_is_read_by_systemd() -> None:
 
 
 FOREIGN = Survey(
-    Surroundings(nginx_sites=(("foreign", "/etc/nginx/sites-enabled/own"), ("ours", "/x")))
+    HostFacts(nginx_sites=(("foreign", "/etc/nginx/sites-enabled/own"), ("ours", "/x")))
 )
 
 

@@ -14,7 +14,7 @@ from certsync.model.fleet import Authority, Fleet
 from certsync.model.options import Balancing, Firewall
 from certsync.operator.balancer import gate
 from certsync.operator.balancer.gate import Gate
-from certsync.operator.hosts.look import Surroundings
+from certsync.operator.hosts.look import HostFacts
 from certsync.operator.hosts.survey import Entry, Survey, Unit
 from certsync.operator.rendering import templates
 from deploy import balancer
@@ -81,7 +81,7 @@ def test_a_drop_in_that_systemd_has_not_read_yet_is_read() -> None:
 def test_a_configuration_is_put_aside_where_it_is_anothers_and_may_be_taken_over(
     origin: str, adopt: bool, aside: bool
 ) -> None:
-    seen = Survey(Surroundings(haproxy=origin))
+    seen = Survey(HostFacts(haproxy=origin))
     names = needed(balancer.configure(FLEET, BALANCER, seen, adopt=adopt))
     assert ("Put another haproxy.cfg aside" in names) is aside
     # Copied, and not taken out: until ours takes its place, HAProxy goes on with it.
@@ -90,7 +90,7 @@ def test_a_configuration_is_put_aside_where_it_is_anothers_and_may_be_taken_over
 
 
 def test_a_firewall_is_switched_on_where_the_fleet_file_says_so_with_the_way_in_left_open() -> None:
-    seen = Survey(Surroundings(ufw="inactive"))
+    seen = Survey(HostFacts(ufw="inactive"))
     machine = replace(BALANCER, ssh_port=2222)
     on = replace(FLEET, firewall=Firewall(enable=True))
     for made, ending in ((FLEET, []), (on, ["ufw allow 2222/tcp", "ufw --force enable"])):
@@ -142,8 +142,10 @@ def test_a_configuration_that_cannot_be_made_leaves_the_one_that_is_there() -> N
     assert made.script.endswith(">&2; exit 1")
 
 
-def off(made: Fleet, seen: Survey, *, untold: bool = False) -> Step:
-    [found] = balancer.off_what_goes(made, BALANCER, seen, untold=untold)
+def off(made: Fleet, seen: Survey, *, without_client_address: bool = False) -> Step:
+    [found] = balancer.drop_outgoing(
+        made, BALANCER, seen, without_client_address=without_client_address
+    )
     return found
 
 
@@ -169,10 +171,12 @@ def test_a_backend_that_is_to_serve_a_lineage_no_more_is_sent_nothing_of_it() ->
 
 
 def test_a_balancer_that_is_trusted_no_more_tells_nobody_the_clients_address() -> None:
-    after = gate.read(off(FLEET, has(*ALL), untold=True).text)
+    after = gate.read(off(FLEET, has(*ALL), without_client_address=True).text)
     assert (after.ports, after.taking) == (dict.fromkeys(ALL, 0), ALL)
     # One that tells nobody has nothing to stop.
-    assert off(FLEET, has(*ALL, port=0), untold=True) == Step("Off what is about to go")
+    assert off(FLEET, has(*ALL, port=0), without_client_address=True) == Step(
+        "Off what is about to go"
+    )
 
 
 def test_a_backend_that_left_goes_from_the_pools_and_the_others_are_as_proven_as_before() -> None:

@@ -12,7 +12,7 @@ import pytest
 from certsync.model import paths
 from certsync.model.fleet import Authority, Fleet
 from certsync.operator.hosts import look
-from certsync.operator.hosts.look import Surroundings
+from certsync.operator.hosts.look import HostFacts
 from certsync.operator.hosts.survey import Entry, Survey
 from deploy import issuer
 from deploy.step import Step
@@ -137,7 +137,7 @@ def test_a_replica_that_left_is_forgotten_but_for_its_name() -> None:
         issuer.KNOWN_HOSTS: Entry("f", text=f"203.0.113.12 {KEY}\n203.0.113.19 {OTHER}\n"),
         str(STORE.left): Entry("f", text="backend-08\n"),
     }
-    seen = Survey(Surroundings(ufw="active"), entries, rules=(rule, "allow 80/tcp"))
+    seen = Survey(HostFacts(ufw="active"), entries, rules=(rule, "allow 80/tcp"))
     steps = forgotten(seen)
     assert of("Firewall", steps).script == f"ufw delete {rule}"
     assert of("Pinned host keys of the replicas", steps).text.splitlines()[1:] == [
@@ -149,7 +149,7 @@ def test_a_replica_that_left_is_forgotten_but_for_its_name() -> None:
 
 def test_without_its_address_no_rule_is_taken_for_that_of_a_replica_that_left() -> None:
     rules = ("allow from  to any port 80 proto tcp",)
-    seen = Survey(Surroundings(ufw="active"), rules=rules)
+    seen = Survey(HostFacts(ufw="active"), rules=rules)
     assert not of("Firewall", forgotten(seen, "")).script
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from certsync.model.fleet import Fleet
 from certsync.model.options import Balancer
-from certsync.operator.hosts.look import MARK, Surroundings
+from certsync.operator.hosts.look import MARK, HostFacts
 from certsync.operator.hosts.survey import Entry, Survey, Unit
 from deploy import keepalived
 from deploy.step import Change, Step
@@ -163,7 +163,7 @@ def test_balancers_hear_vrrp_from_each_other_only_where_they_share_addresses() -
 
 
 def with_rules(*rules: str, ufw: str = "active") -> Survey:
-    return Survey(Surroundings(ufw=ufw), rules=rules)
+    return Survey(HostFacts(ufw=ufw), rules=rules)
 
 
 def test_what_was_heard_from_a_balancer_that_is_no_more_is_closed_and_a_persons_rule_stays() -> (

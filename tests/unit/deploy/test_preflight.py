@@ -13,7 +13,7 @@ from pyinfra.api.exceptions import PyinfraError
 from certsync.model.fleet import SCHEMA, Fleet, Wanted
 from certsync.model.options import Balancing, KeyType, Site
 from certsync.operator.balancer.gate import Gate
-from certsync.operator.hosts.look import Adopt, Surroundings
+from certsync.operator.hosts.look import Adopt, HostFacts
 from certsync.operator.hosts.survey import Entry, Survey
 from certsync.operator.rendering import templates
 from deploy import issuer, preflight
@@ -48,8 +48,8 @@ def refusal(run: Run, made: Fleet, adopt: Adopt | None = None) -> str:
 
 
 FOREIGN = {
-    "backend-02": Survey(Surroundings(nginx_sites=(("foreign", "/etc/nginx/sites-enabled/own"),))),
-    "balancer": Survey(Surroundings(haproxy="foreign")),
+    "backend-02": Survey(HostFacts(nginx_sites=(("foreign", "/etc/nginx/sites-enabled/own"),))),
+    "balancer": Survey(HostFacts(haproxy="foreign")),
 }
 
 
@@ -79,7 +79,7 @@ def test_each_host_that_is_reached_is_looked_at_once_however_many_wait_for_it() 
         refuse_foreign_servers(run.state, FLEET, Adopt())
     names = ["backend-01", "backend-02", "balancer"]
     assert sorted(run.asked) == [(name, "look") for name in names]
-    assert (preflight.letting_go(run.state), preflight.distrusted(run.state)) == ([], [])
+    assert (preflight.letting_go(run.state), preflight.no_longer_trusted(run.state)) == ([], [])
 
 
 def test_a_run_that_was_refused_is_refused_to_the_next_host_that_asks_too() -> None:
@@ -88,7 +88,7 @@ def test_a_run_that_was_refused_is_refused_to_the_next_host_that_asks_too() -> N
 
 
 def test_who_has_been_the_issuer_is_an_objection_unless_another_takes_over() -> None:
-    was = {"backend-02": Survey(Surroundings(issuer=True))}
+    was = {"backend-02": Survey(HostFacts(issuer=True))}
     assert refusal(Run(FLEET, was), FLEET).splitlines()[1] == (
         "backend-02: it is this fleet's issuer, and the fleet file names backend-01"
     )
@@ -101,7 +101,8 @@ def test_a_lineage_that_all_who_serve_it_are_to_leave_stops_the_run() -> None:
     assert refusal(Run(others, like), others).splitlines()[1:] == [
         f"balancer: nobody who serves {NAME} now is to serve it any more",
         (
-            "  hint: the others are let in when they are proven, at the end of a deploy: name them in "
+            "  hint: the others are let in when they are proven, at the end of a deploy: name them "
+            "in "
             "served_by beside those that are there, deploy, and take the old ones out with another "
             "deploy"
         ),
@@ -122,11 +123,13 @@ def test_a_name_that_would_be_without_a_certificate_stops_the_run() -> None:
     after = with_shop(FLEET, SHOP)
     assert refusal(Run(after, like), after).splitlines()[1:] == [
         (
-            f"balancer: {SHOP} would be without a certificate until {SHOP} has one for it: a lineage "
+            f"balancer: {SHOP} would be without a certificate until {SHOP} has one for it: a "
+            "lineage "
             "is known by its first name, and what it has is for the names that it had"
         ),
         (
-            "  hint: keep each name in its lineage, and the first one first; or, if nobody may come "
+            "  hint: keep each name in its lineage, and the first one first; or, if nobody may "
+            "come "
             "meanwhile: `certsync passthrough off`, deploy, `certsync passthrough on`, and deploy "
             "again"
         ),
@@ -164,7 +167,7 @@ def test_a_balancer_whose_address_changes_lets_go_and_is_trusted_no_more() -> No
     moved = replace(FLEET, balancers=(machine("balancer", 99),))
     run = Run(moved, {"backend-01": deployed(FLEET)})
     refuse_foreign_servers(run.state, moved, Adopt())
-    assert preflight.distrusted(run.state) == ["balancer"]
+    assert preflight.no_longer_trusted(run.state) == ["balancer"]
     assert [each.name for each in preflight.letting_go(run.state)] == ["balancer"]
 
 

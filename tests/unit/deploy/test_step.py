@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from certsync.model.errors import HostError
-from certsync.operator.hosts.look import Surroundings
+from certsync.operator.hosts.look import HostFacts
 from certsync.operator.hosts.survey import Entry, Survey, Unit
 from deploy import step
 from deploy.step import Change, Step
@@ -106,15 +106,15 @@ def test_a_service_is_started_unless_it_runs_and_will_after_a_reboot(
 
 
 def test_a_firewall_opens_what_is_wanted_before_it_closes_what_was_wider() -> None:
-    seen = Survey(Surroundings(ufw="active"), rules=("allow 80/tcp",))
+    seen = Survey(HostFacts(ufw="active"), rules=("allow 80/tcp",))
     made = step.firewall(seen, ["allow from 10.0.0.1"], instead_of=["allow 80/tcp", "allow 81/tcp"])
     assert made.script == "ufw allow from 10.0.0.1 &&\nufw delete allow 80/tcp"
 
 
 def test_a_firewall_that_is_on_is_not_switched_on_again() -> None:
-    seen = Survey(Surroundings(ufw="active"))
+    seen = Survey(HostFacts(ufw="active"))
     assert not step.firewall(seen, [], enable=True, ssh_port=22).script
-    inactive = Survey(Surroundings(ufw="inactive"))
+    inactive = Survey(HostFacts(ufw="inactive"))
     assert not step.firewall(inactive, [], enable=False, ssh_port=22).script
 
 
