@@ -1,4 +1,4 @@
-"""The whole road in one run, from empty hosts to passthrough.
+"""Everything in one run, from empty hosts to passthrough.
 
 pyinfra -y inventory/NAME.py deploy/site.py
 

@@ -233,7 +233,7 @@ def take_over(dry_run: bool, as_json: bool, lock_token: str) -> None:
 @cli.command("retire-certbot", hidden=True)
 @TOKEN
 def retire_certbot(lock_token: str) -> None:
-    """Have certbot renew the fleet's certificate no more."""
+    """Have certbot no longer renew the fleet's certificate."""
     from certsync.issuer.commands import take_over as verb
     from certsync.issuer.session import on_issuer
 

@@ -94,7 +94,7 @@ class Lineage:
     backends: Mapping[str, Known] = field(default_factory=dict)
 
     def seen(self, proofs: list[Proof], pushed: tuple[str, ...], now: datetime) -> Lineage:
-        """Return this with what the proofs say; a backend that is in the fleet no more is left."""
+        """Return this with what the proofs say; one no longer in the fleet is left out."""
         at = now.isoformat()
         found = {}
         for proof in proofs:

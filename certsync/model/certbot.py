@@ -139,7 +139,7 @@ def is_taken(held: Public, kept: Sequence[Manifest]) -> bool:
 
 
 def not_renewed(renewal: str) -> str:
-    """Return a renewal file by which certbot renews no more: one line of it is other, or is new.
+    """Return a renewal file by which certbot no longer renews: one line of it is other, or is new.
 
     Raises:
         StoreError: it has no section that the line could be in.
@@ -167,7 +167,7 @@ def not_renewed(renewal: str) -> str:
 
 
 def is_off(line: str) -> bool:
-    """Return whether a line is one by which certbot renews no more."""
+    """Return whether a line is one by which certbot no longer renews."""
     value = line.partition("=")[2].partition("#")[0].strip().strip("\"'").lower()
     return value in ("false", "no", "off", "0")
 

@@ -229,7 +229,7 @@ def adopt(
 ) -> None:
     """Set up FLEET end to end with the certificate that certbot has on the issuer.
 
-    Nothing is ordered. When every backend is proven, certbot renews that certificate no more; its
+    Nothing is ordered. When every backend is proven, certbot no longer renews that certificate; its
     other ones, and its timer, stay as they are.
     """
     from certsync.operator.commands import adopt as verb
@@ -262,7 +262,7 @@ def rehearse(fleet: Path, directory: str, as_json: bool) -> None:
         console.result(rehearsal.table(findings))
     if error := rehearsal.error(findings):
         raise error
-    console.tell("the whole road is open; nothing that is live was touched")
+    console.tell("every step works; nothing that is live was touched")
 
 
 @cli.command()

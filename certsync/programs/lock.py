@@ -32,7 +32,7 @@ class Held(Exception):
 
 
 class Lost(Held):
-    """Who has started this holds the lock no more: nobody does."""
+    """Whoever started this no longer holds the lock: nobody does."""
 
 
 def describe(holder: dict, now: float) -> str:
@@ -100,7 +100,7 @@ def hold(who: str, token: str = ""):
             return
         if token:
             # The holder's connection ended: what it goes on to do here, it does unlocked.
-            raise Lost("the run that started this holds the fleet lock no more")
+            raise Lost("the run that started this no longer holds the fleet lock")
         own = secrets.token_hex(8)
         with open(os.open(HOLDER, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump({"who": who, "since": time.time(), "token": own}, file)

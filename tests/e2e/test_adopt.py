@@ -181,7 +181,7 @@ def test_the_fleet_serves_certbots_certificate_and_nothing_was_ordered(
     diff = list(difflib.ndiff(renewal.splitlines(True), certbot.renewal().splitlines(True)))
     assert [line for line in diff if not line.startswith("  ")] == ["+ autorenew = False\n"]
     assert road.issuer.sh(f"stat -c '%a %U %G' {RENEWAL}") == facts
-    assert f"{RENEWAL}: autorenew = False, so that certbot renews {NAME} no more" in ended.stderr
+    assert f"{RENEWAL}: autorenew = False, so that certbot no longer renews {NAME}" in ended.stderr
     assert "to undo it, take that line out of [renewalparams]" in ended.stderr
     assert "autorenew" not in certbot.renewal(OTHER)
     told = "  backend-01: /etc/nginx/snippets/mine.conf:1: ssl_trusted_certificate"

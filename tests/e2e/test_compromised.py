@@ -457,7 +457,7 @@ def test_who_resigns_ends_its_account_and_who_enrolls_has_one_of_its_own(road: R
     # The key of an account that the CA has ended goes all the same.
     ended = road.on_issuer("resign")
     assert (ended.status, ended.stdout) == (0, "removed the account's key\n")
-    assert "warning: the CA knows our account no more" in ended.stderr
+    assert "warning: the CA no longer knows our account" in ended.stderr
     ended = road.on_issuer("enroll")
     assert ended.status == 0, ended.everything
     assert ended.stdout == f"account {account(road)}\n"

@@ -341,7 +341,7 @@ def free_number(fleet: Fleet, store: Store, now: datetime) -> int:
     numbers are only passed over, and one that claims all of them is not believed.
 
     Raises:
-        FencedError: a replica refuses the push key, so this may be the issuer no more.
+        FencedError: a replica refuses the push key, so this may no longer be the issuer.
     """
     lineage = fleet.lineage
     own = max({*store.numbers(lineage), *store.barred(lineage)}, default=0)

@@ -109,7 +109,7 @@ class Hour:
 
     @property
     def is_fenced(self) -> bool:
-        """Whether a replica has refused the push key: this may be the issuer no more."""
+        """Whether a replica has refused the push key: this may no longer be the issuer."""
         return any(isinstance(each, FencedError) for each in self.problems)
 
     @property

@@ -1,4 +1,4 @@
-"""`certsync resign`, on an issuer that is one no more: its account at the CA ends."""
+"""`certsync resign`, on a host that is no longer the issuer: its account at the CA ends."""
 
 from __future__ import annotations
 

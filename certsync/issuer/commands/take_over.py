@@ -1,7 +1,7 @@
 """`certsync take-over` and `certsync retire-certbot`, on the issuer: what `certsync adopt` drives.
 
 The first makes certbot's certificate a generation of ours, without an order. The second, when every
-backend has been proven, tells certbot to renew that lineage no more; its timer stays.
+backend has been proven, tells certbot to no longer renew that lineage; its timer stays.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def take_over(store: Store, now: datetime, tell: Tell) -> int | None:
 
 
 def retire_certbot(store: Store, now: datetime, home: Path = Path(certbot.HOME)) -> list[str]:
-    """Have certbot renew the lineage no more, and return in words what was changed: one line.
+    """Have certbot no longer renew the lineage, and return in words what was changed: one line.
 
     Raises:
         RolloutError: a backend does not serve the current generation; nothing was changed.
@@ -134,7 +134,7 @@ def retire_certbot(store: Store, now: datetime, home: Path = Path(certbot.HOME))
         )
     _write(path, after)
     return [
-        f"{path}: {certbot.OFF}, so that certbot renews {fleet.lineage} no more",
+        f"{path}: {certbot.OFF}, so that certbot no longer renews {fleet.lineage}",
         "to undo it, take that line out of [renewalparams]; other lineages are as they were",
     ]
 

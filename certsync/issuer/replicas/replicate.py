@@ -206,7 +206,7 @@ def replicate(store: Store, now: datetime, tell: Tell, missed: Collection[str] =
 def is_one_of_several_without_any(store: Store) -> bool:
     """Return whether this lineage has nothing to replicate, and another one of the fleet has.
 
-    One that serves what it should serve no more is not among those.
+    One that serves what it should no longer serve is not among those.
     """
     if store.target(store.lineage) is not None or store.current(store.lineage):
         return False

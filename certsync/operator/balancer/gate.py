@@ -51,7 +51,7 @@ class Gate:
         return tuple(sorted({name for pool in pools for name, inside in pool.items() if inside}))
 
     def leaving(self, fleet: Fleet) -> dict[str, list[str]]:
-        """Return who takes a lineage's traffic here, and is to serve it no more."""
+        """Return who takes a lineage's traffic here, and is no longer to serve it."""
         serving = {each.lineage: [host.name for host in each.members] for each in fleet.lineages}
         found = {
             lineage: [
@@ -167,7 +167,7 @@ def takes_away(fleet: Fleet, deployed: Fleet) -> bool:
 
 
 def no_longer_trusted(fleet: Fleet, deployed: Fleet) -> list[str]:
-    """Return the balancers whose address the backends are about to trust no more.
+    """Return the balancers whose address the backends are about to stop trusting.
 
     A balancer comes from the old one until the kernel takes another: on the port for the PROXY
     protocol it would be sent away. ``deployed`` is the fleet as it is.

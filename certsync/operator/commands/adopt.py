@@ -1,7 +1,7 @@
 """`certsync adopt`: certbot's certificate becomes the fleet's first generation, without an order.
 
 It is a deploy whose fourth phase takes over instead of ordering. When every backend is proven, one
-line of certbot's own renewal file has it renew that lineage no more.
+line of certbot's own renewal file has it no longer renew that lineage.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def plan(path: Path, options: Options, now: datetime) -> Plan:
 
 
 def adopt(path: Path, options: Options, now: Callable[[], datetime], done: list[Step]) -> None:
-    """Take over, walk the road, and have certbot renew that lineage no more.
+    """Take over, deploy, and have certbot no longer renew that lineage.
 
     Raises:
         StoreError: there is nothing to take over; nothing was changed.

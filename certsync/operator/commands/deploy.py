@@ -1,4 +1,4 @@
-"""`certsync deploy`: the whole road, seen while it is walked, and a table at its end."""
+"""`certsync deploy`: set up the fleet end to end, with progress and a table at the end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def plan(path: Path, options: Options) -> Plan:
 
 
 def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list[Step]) -> None:
-    """Walk the road for a fleet file, printing as it goes and the table at its end.
+    """Run the deploy for a fleet file, printing as it goes and the table at its end.
 
     ``done`` gets what was changed.
 
@@ -37,7 +37,7 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list
         FleetFileError: it has mistakes.
         RefusedError: a host is somebody else's; nothing was changed.
         LockHeldError: another run changes the fleet.
-        LaterError: the road is open up to the certificate; the same command continues.
+        LaterError: all is done up to the certificate; the same command continues.
         RolloutError: a host could not be deployed, or does not serve the certificate.
     """
     file = opened(path)

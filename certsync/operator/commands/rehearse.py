@@ -1,4 +1,4 @@
-"""`certsync rehearse`: the whole road for real, at a CA for tries, and nothing live is touched."""
+"""`certsync rehearse`: every step for real, with a test CA, and nothing live is touched."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def conclude(
     ``whole``: all that the fleet file says was to be done, and not one change of it.
 
     Raises:
-        LaterError: the road is open up to the certificate; the same command continues.
+        LaterError: all is done up to the certificate; the same command continues.
         RolloutError: a host could not be deployed, or does not serve the certificate.
     """
     console.result(shown.text())

@@ -133,7 +133,7 @@ def objections(
 ) -> list[Finding]:
     """Return why this host is somebody else's, or not fit; empty: go on.
 
-    ``promoting``: one that has been the issuer is about to be it no more.
+    ``promoting``: one that has been the issuer is about to stop being it.
     """
     backend = machine in fleet.backends
     found = _of_system(fleet, machine, seen)

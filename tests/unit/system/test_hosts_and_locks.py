@@ -259,7 +259,7 @@ def test_a_command_whose_starter_has_lost_the_lock_does_not_go_on_without_it() -
         pass
     with pytest.raises(lock.Lost) as caught, lock.hold("its child", token):
         pass
-    assert str(caught.value) == "the run that started this holds the fleet lock no more"
+    assert str(caught.value) == "the run that started this no longer holds the fleet lock"
     with lock.hold("the second"):
         pass
 

@@ -36,7 +36,7 @@ def is_registered(fleet: Fleet, store: Store) -> bool:
 def give_up_account(fleet: Fleet, store: Store, tell: Tell) -> bool:
     """Deactivate our account (RFC 8555 section 7.3.6), remove its key, and return whether it is.
 
-    The key goes in any case: a CA that is out of reach, or knows the account no more, is told.
+    The key goes in any case: a CA that is out of reach, or that has forgotten it, is reported.
     """
     folder = store.account(fleet.authority.directory)
     if not has_key(folder):
@@ -45,7 +45,7 @@ def give_up_account(fleet: Fleet, store: Store, tell: Tell) -> bool:
     try:
         gone = _deactivated(fleet, store)
         if not gone:
-            tell("warning: the CA knows our account no more")
+            tell("warning: the CA no longer knows our account")
     except CertsyncError as error:
         tell(f"warning: our account stays active at the CA, and its key is gone: {error.message}")
     remove_folder(folder)
