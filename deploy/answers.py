@@ -61,7 +61,7 @@ def steps(issuer: Host, verb: str) -> list[str] | None:
 def proven(issuer: Host, fleet: Fleet) -> Proven:
     """Return what `certsync prove` on the issuer has seen; nothing, if it cannot be asked."""
     try:
-        return Proven.from_json(_outlook(issuer, "prove").get("prove", {}), fleet.lineage)
+        return Proven.from_json(_outlook(issuer, "prove").get("prove"), fleet.lineage)
     except ValueError:
         # Another machine's word that is none: whoever takes traffic now goes on taking it.
         return Proven()
@@ -106,13 +106,15 @@ def _outlook(issuer: Host, verb: str) -> dict[str, Any]:
     with _asking:
         while verb not in (told := _told.get(issuer.name, {})):
             before = _forgotten
-            told = issuer.get_fact(Answer, words=_question(verb))
+            # What it says nothing of is not asked again either.
+            asked = TOGETHER[TOGETHER.index(verb) :]
+            said: dict[str, Any] = issuer.get_fact(Answer, words=_question(asked))
+            told = {**dict.fromkeys(asked), **said}
             if _forgotten == before:
                 _told[issuer.name] = told
                 break
         return told
 
 
-def _question(verb: str) -> str:
-    verbs: Sequence[str] = TOGETHER[TOGETHER.index(verb) :]
+def _question(verbs: Sequence[str]) -> str:
     return shlex.join(["outlook", *verbs])

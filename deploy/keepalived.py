@@ -41,6 +41,14 @@ def configure(fleet: Fleet, machine: Machine, seen: Survey) -> Steps:
         yield _given_up(seen)
         return
     interface = interface_of(machine, seen)
+    if not interface:
+        # What runs there goes on with the files that it has.
+        yield step.failing(
+            "keepalived.conf",
+            f"no interface of this host has the address {machine.private_address}, so its virtual "
+            "addresses have none either: write the right private_address into the fleet file",
+        )
+        return
     source = templates.road() / "templates/keepalived/haproxy-serves"
     yield step.directory(seen, "Folder of keepalived's drop-in", DROP_IN)
     yield step.file(seen, "Question to HAProxy", SCRIPT, source.read_text(), mode="755")
@@ -81,12 +89,6 @@ def heard(name: str, wanted: Sequence[str], seen: Survey) -> Step:
 def _configured(fleet: Fleet, machine: Machine, interface: str, seen: Survey) -> Step:
     """Have this keepalived.conf, tested before it counts, and some balancer with the addresses."""
     name = "keepalived.conf"
-    if not interface:
-        return step.failing(
-            name,
-            f"no interface of this host has the address {machine.private_address}, so its virtual "
-            "addresses have none either: write the right private_address into the fleet file",
-        )
     text = templates.keepalived(fleet, machine, interface)
     stopped = not seen.unit("keepalived").runs
     before = seen.text(CONFIGURATION)

@@ -79,7 +79,7 @@ class Proven:
     """All that it remembers as it says it, for programs."""
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], first: str) -> Proven:
+    def from_json(cls, data: Any, first: str) -> Proven:
         """Return what `certsync prove --json` says; ``first`` is the fleet's first lineage.
 
         Raises:

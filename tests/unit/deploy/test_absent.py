@@ -141,10 +141,10 @@ def test_shared_ticket_keys_go_as_long_as_anything_of_them_is_there(path: str) -
 def test_what_shared_ticket_keys_need_is_what_is_looked_for_when_they_go() -> None:
     made = set[str]()
     for shared, sign in ((True, made.update), (False, made.difference_update)):
-        fleet_ = fleet(share_tickets=shared)
-        machine = fleet_.backends[1]
-        sign(put(backend.configure(fleet_, machine, Survey())))
-        files = templates.nginx(fleet_, machine, http2_directive=True)
+        wanted = fleet(share_tickets=shared)
+        machine = wanted.backends[1]
+        sign(put(backend.configure(wanted, machine, Survey())))
+        files = templates.nginx(wanted, machine, http2_directive=True)
         sign(f"/etc/nginx/{path}" for path in files)
     assert made == {*TICKETS}
 

@@ -70,4 +70,5 @@ def test_one_that_is_not_reached_is_not_asked_ahead(issuer: Any) -> None:
 def test_one_that_says_nothing_is_asked_no_more_than_anybody_wants_to_know(issuer: Any) -> None:
     issuer.get_fact = lambda _fact, *, words: issuer.asked.append(words) or {}
     assert answers.steps(issuer, "issue") is None
+    assert answers.steps(issuer, "tickets") is None
     assert len(issuer.asked) == 1

@@ -64,6 +64,11 @@ def test_a_balancer_that_has_nothing_yet_gets_its_reload_before_its_configuratio
     ]  # fmt: skip
 
 
+def test_backends_that_answer_nothing_yet_are_not_waited_for() -> None:
+    steps = balancer.configure(FLEET, BALANCER, Survey())
+    assert "configure_haproxy file" in [each.script for each in steps]
+
+
 def test_a_balancer_on_which_all_is_done_is_left_alone() -> None:
     assert needed(balancer.configure(FLEET, BALANCER, finished(FLEET))) == []
 
@@ -173,8 +178,9 @@ def test_a_backend_that_is_to_serve_a_lineage_no_more_is_sent_nothing_of_it() ->
 def test_a_balancer_that_is_trusted_no_more_tells_nobody_the_clients_address() -> None:
     after = gate.read(off(FLEET, has(*ALL), without_client_address=True).text)
     assert (after.ports, after.taking) == (dict.fromkeys(ALL, 0), ALL)
-    # One that tells nobody has nothing to stop.
-    assert off(FLEET, has(*ALL, port=0), without_client_address=True) == Step(
+    # One that tells nobody has nothing to stop, and what else changes waits for its own phase.
+    slower = replace(FLEET, balancing=Balancing(slow_start_seconds=77))
+    assert off(slower, has(*ALL, port=0), without_client_address=True) == Step(
         "Off what is about to go"
     )
 

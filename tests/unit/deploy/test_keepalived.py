@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,22 @@ def test_a_balancer_without_its_private_address_is_told_what_to_correct(tmp_path
     )
 
 
+def given_up(
+    folder: Path, there: dict[str, Entry], systemctl: str
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Give keepalived up in a folder in the place of /, and return how and which files are left."""
+    made = configured(of(), Survey(entries=there))["No virtual addresses"]
+    for path in (keepalived.CONFIGURATION, keepalived.SCRIPT, DROP_IN):
+        here = folder / path[1:]
+        here.parent.mkdir(parents=True, exist_ok=True)
+        here.write_text("ours\n")
+    program(folder, "systemctl", systemctl)
+    unfinished = f"KEEPALIVED_UNFINISHED={folder}/unfinished\n"
+    done = taken(folder, unfinished + made.script.replace("/etc/", f"{folder}/etc/"))
+    left = [each for each in (folder / "etc").rglob("*") if each.is_file()]
+    return done, [f"/{each.relative_to(folder)}" for each in left]
+
+
 @pytest.mark.parametrize(
     "there",
     [
@@ -133,19 +150,16 @@ def test_a_balancer_without_its_private_address_is_told_what_to_correct(tmp_path
 def test_a_balancer_without_virtual_addresses_gives_keepalived_up(
     there: dict[str, Entry], tmp_path: Path
 ) -> None:
-    made = configured(of(), Survey(entries=there))["No virtual addresses"]
-    etc = tmp_path / "etc"
-    for path in (keepalived.CONFIGURATION, keepalived.SCRIPT, DROP_IN):
-        here = tmp_path / path[1:]
-        here.parent.mkdir(parents=True, exist_ok=True)
-        here.write_text("ours\n")
-    program(tmp_path, "systemctl", f'echo "$@" >> {tmp_path}/asked')
-    unfinished = f"KEEPALIVED_UNFINISHED={tmp_path}/unfinished\n"
-    done = taken(tmp_path, unfinished + made.script.replace("/etc/", f"{etc}/"))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert [each for each in etc.rglob("*") if each.is_file()] == []
+    done, left = given_up(tmp_path, there, f'echo "$@" >> {tmp_path}/asked')
+    assert (done.returncode, done.stderr, left) == (0, "", [])
     assert not (tmp_path / keepalived.DROP_IN[1:]).exists()
     assert (tmp_path / "asked").read_text() == "disable -q --now keepalived\ndaemon-reload\n"
+
+
+def test_a_keepalived_that_is_half_given_up_is_still_known_as_ours(tmp_path: Path) -> None:
+    there = {keepalived.CONFIGURATION: Entry("f", text=f"# {MARK}; changes are lost\n")}
+    done, left = given_up(tmp_path, there, '[ "$1" != daemon-reload ]')
+    assert (done.returncode, left) == (1, [keepalived.CONFIGURATION])
 
 
 def test_somebody_elses_keepalived_stays_where_the_fleet_shares_no_addresses() -> None:
@@ -181,3 +195,8 @@ def test_an_inactive_firewall_gets_the_rules_and_is_not_switched_on_by_them() ->
     made = keepalived.heard("it", ["allow from 203.0.113.71"], with_rules(ufw="inactive"))
     assert made.script == "ufw allow from 203.0.113.71"
     assert not keepalived.heard("it", ["allow from 203.0.113.71"], with_rules(ufw="")).script
+
+
+def test_a_balancer_without_its_private_address_keeps_the_drop_in_that_it_has() -> None:
+    steps = configured(of(V4), replace(finished(of(V4)), addresses=(("eth0", "192.0.2.1"),)))
+    assert needed(steps.values()) == ["keepalived.conf"]

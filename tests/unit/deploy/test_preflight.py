@@ -16,7 +16,7 @@ from certsync.operator.balancer.gate import Gate
 from certsync.operator.hosts.look import Adopt, HostFacts
 from certsync.operator.hosts.survey import Entry, Survey
 from certsync.operator.rendering import templates
-from deploy import issuer, preflight
+from deploy import issuer, preflight, surveys
 from deploy.balancer import CONFIGURATION
 from deploy.preflight import refuse_foreign_servers
 from tests.unit.fake_fleet import NAME, fleet, machine
@@ -75,8 +75,10 @@ def test_what_may_be_taken_over_is_no_objection_and_the_rest_is() -> None:
 
 def test_each_host_that_is_reached_is_looked_at_once_however_many_wait_for_it() -> None:
     run = Run(FLEET, unreached=["backend-03"])
-    for _ in FLEET.machines:
+    for each in FLEET.machines:
         refuse_foreign_servers(run.state, FLEET, Adopt())
+        # What this run has begun to change is no objection to it.
+        surveys.forget(run.host(each.name))
     names = ["backend-01", "backend-02", "balancer"]
     assert sorted(run.asked) == [(name, "look") for name in names]
     assert (preflight.letting_go(run.state), preflight.no_longer_trusted(run.state)) == ([], [])
@@ -102,9 +104,8 @@ def test_a_lineage_that_all_who_serve_it_are_to_leave_stops_the_run() -> None:
         f"balancer: nobody who serves {NAME} now is to serve it any more",
         (
             "  hint: the others are let in when they are proven, at the end of a deploy: name them "
-            "in "
-            "served_by beside those that are there, deploy, and take the old ones out with another "
-            "deploy"
+            "in served_by beside those that are there, deploy, and take the old ones out with "
+            "another deploy"
         ),
     ]
     # One of those who serve it now is enough.
@@ -124,14 +125,12 @@ def test_a_name_that_would_be_without_a_certificate_stops_the_run() -> None:
     assert refusal(Run(after, like), after).splitlines()[1:] == [
         (
             f"balancer: {SHOP} would be without a certificate until {SHOP} has one for it: a "
-            "lineage "
-            "is known by its first name, and what it has is for the names that it had"
+            "lineage is known by its first name, and what it has is for the names that it had"
         ),
         (
             "  hint: keep each name in its lineage, and the first one first; or, if nobody may "
-            "come "
-            "meanwhile: `certsync passthrough off`, deploy, `certsync passthrough on`, and deploy "
-            "again"
+            "come meanwhile: `certsync passthrough off`, deploy, `certsync passthrough on`, and "
+            "deploy again"
         ),
     ]
     new = with_shop(FLEET, "new.example.com")
