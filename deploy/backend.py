@@ -11,7 +11,7 @@ from certsync.model.fleet import Fleet, Machine
 from certsync.model.options import SiteKind, WebAccess
 from certsync.model.paths import PROGRAMS, RECEIVER, TICKETS_UNIT, UNITS, VERIFY_UNIT
 from certsync.operator.deployment import operations
-from certsync.operator.hosts import look
+from certsync.operator.hosts import facts
 from certsync.operator.hosts.survey import Survey
 from certsync.operator.rendering import templates
 from certsync.programs import FOLDER, receiver, text_of
@@ -101,7 +101,7 @@ def _site(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool) -> Steps
         page = templates.test_page(machine, fleet.templates)
         yield step.file(seen, "Test page", "/var/lib/certsync-site/lb.html", page)
     if adopt:
-        foreign = look.foreign_sites(fleet, seen.facts)
+        foreign = facts.foreign_sites(fleet, seen.facts)
         yield step.kept_aside("Put other sites aside", foreign, remove=True)
     yield nginx(
         operations.NGINX,
@@ -163,7 +163,7 @@ def nginx(
 def _is_ours(site: str, seen: Survey) -> bool:
     folders = ("sites-enabled", "sites-available")
     texts = [seen.text(f"/etc/nginx/{folder}/{site}") for folder in folders]
-    return site.startswith("certsync-") and any(look.MARK in text for text in texts)
+    return site.startswith("certsync-") and any(facts.MARK in text for text in texts)
 
 
 def _web_access(fleet: Fleet, machine: Machine, seen: Survey) -> Step:

@@ -17,7 +17,7 @@ from certsync.model import paths
 from certsync.model.fleet import Fleet, Machine
 from certsync.operator.deployment import operations
 from certsync.operator.hosts import wheels
-from certsync.operator.hosts.look import BALANCER, MARK
+from certsync.operator.hosts.facts import BALANCER, MARK
 from certsync.operator.hosts.survey import Survey
 from certsync.operator.rendering import templates
 from deploy import fellows, step

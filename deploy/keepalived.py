@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.paths import UNITS
 from certsync.operator.balancer import vrrp
-from certsync.operator.hosts import look
-from certsync.operator.hosts.look import PEER_PORT
+from certsync.operator.hosts import facts
+from certsync.operator.hosts.facts import PEER_PORT
 from certsync.operator.hosts.survey import Survey
 from certsync.operator.rendering import templates
 from deploy import step
@@ -105,6 +105,6 @@ def _configured(fleet: Fleet, machine: Machine, interface: str, seen: Survey) ->
 def _given_up(seen: Survey) -> Step:
     """Have no keepalived of ours; somebody else's stays as it is."""
     first = seen.text(CONFIGURATION).partition("\n")[0]
-    there = look.MARK in first or seen.has(f"{DROP_IN}/certsync.conf")
+    there = facts.MARK in first or seen.has(f"{DROP_IN}/certsync.conf")
     script = shlex.join(["no_keepalived", DROP_IN, SCRIPT, CONFIGURATION])
     return step.command("No virtual addresses", script, needed=there)

@@ -20,7 +20,7 @@ surveys.ask_all(state)
 phase(Phase(1, 3, "no account, no more renewals"))
 
 if machine in fleet.backends:
-    road.resign()
+    road.close_account()
     carried_out(name="Renewal", plans=[absent.runs])
 
 phase(Phase(2, 3, "no more pushes"))

@@ -11,8 +11,8 @@ from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet
 from certsync.model.paths import IssuerPaths
 from certsync.operator.balancer import gate
-from certsync.operator.hosts import look
-from certsync.operator.hosts.look import Adopt
+from certsync.operator.hosts import facts
+from certsync.operator.hosts.facts import Adopt
 from deploy import surveys
 from deploy.balancer import CONFIGURATION
 from deploy.progress import event
@@ -64,11 +64,11 @@ def refuse_foreign_servers(
             seen, machine = surveys.of(host), host.data.machine
             if machine in fleet.balancers:
                 found += _of_pools(fleet, deployed, host)
-            found += look.objections(fleet, machine, seen.facts, adopt, promoting=promoting)
+            found += facts.objections(fleet, machine, seen.facts, adopt, promoting=promoting)
         if found:
             found.sort(key=lambda each: each.host)
-            event("refused", text=look.describe(found))
-            raise PyinfraError(f"nothing was changed on any host:\n{look.describe(found)}")
+            event("refused", text=facts.describe(found))
+            raise PyinfraError(f"nothing was changed on any host:\n{facts.describe(found)}")
         _distrusted[id(state)] = gate.no_longer_trusted(fleet, deployed) if deployed else []
         _letting_go[id(state)] = _sending_there(state, fleet, deployed)
 

@@ -62,13 +62,13 @@ def compromised(name: str) -> None:
 
 
 @deploy("Issuer: account")
-def enroll() -> None:
+def register() -> None:
     """Have an account at the CA, of the new issuer's own."""
     issuer_command(name="Register an account", verb="enroll")
 
 
 @deploy("Issuer: account")
-def resign() -> None:
+def close_account() -> None:
     """Give the account at the CA back, of one who is the issuer no more."""
     issuer_command(name="Deactivate the account", verb="resign", where_installed=True)
 

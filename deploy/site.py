@@ -10,7 +10,7 @@ from functools import partial
 from pyinfra import host, inventory, state
 
 from certsync.operator.deployment import operations, request
-from certsync.operator.hosts.look import Adopt
+from certsync.operator.hosts.facts import Adopt
 from deploy import (
     absent,
     answers,
@@ -72,7 +72,7 @@ if promoting:
     if machine == fleet.issuer:
         plan = partial(issuer.planned, fleet, host.data.fleet_sum, replica_hosts, promoting=True)
         carried_out(name="Issuer", plans=[plan])
-        road.enroll()
+        road.register()
     barrier(name="The new issuer is there")
     if machine != fleet.issuer:
         fellows.taken_over(state, issuing_host)
@@ -134,6 +134,6 @@ if machine in fleet.balancers and certificate != request.NOT_YET:
 
 if demoted:
     fellows.taken_over(state, issuing_host)
-    # One that may not resign yet goes on with its hourly runs.
-    road.resign()
+    # One that may not close its account yet goes on with its hourly runs.
+    road.close_account()
     carried_out(name="Issuer no longer", plans=[absent.runs, absent.issuing])

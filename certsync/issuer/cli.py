@@ -284,13 +284,14 @@ def compromised(backend: str, dry_run: bool, as_json: bool, lock_token: str) -> 
         console.result("\n".join(done) or "nothing to do")
 
 
-@cli.command(hidden=True)
+# The names of these two stay: an operator's machine and an issuer may be of two versions.
+@cli.command("enroll", hidden=True)
 @DRY
 @AS_JSON
 @TOKEN
-def enroll(dry_run: bool, as_json: bool, lock_token: str) -> None:
+def register(dry_run: bool, as_json: bool, lock_token: str) -> None:
     """On a new issuer: have an account at the CA, and withdraw what may have been rolled back."""
-    from certsync.issuer.commands import enroll as verb
+    from certsync.issuer.commands import register as verb
     from certsync.issuer.session import on_issuer, require_root
 
     store = _store()
@@ -299,16 +300,16 @@ def enroll(dry_run: bool, as_json: bool, lock_token: str) -> None:
         _tell_outlook(verb.outlook(store).steps(), as_json, "")
         return
     with on_issuer(store, "enroll", lock_token, now()) as done:
-        console.result(f"account {verb.enroll(store, now(), console.tell, done)}")
+        console.result(f"account {verb.register(store, now(), console.tell, done)}")
 
 
-@cli.command(hidden=True)
+@cli.command("resign", hidden=True)
 @DRY
 @AS_JSON
 @TOKEN
-def resign(dry_run: bool, as_json: bool, lock_token: str) -> None:
+def close_account(dry_run: bool, as_json: bool, lock_token: str) -> None:
     """On an old issuer: end its account at the CA, and remove the account's key."""
-    from certsync.issuer.commands import resign as verb
+    from certsync.issuer.commands import close_account as verb
     from certsync.issuer.session import on_issuer, require_root
 
     store = _store()
@@ -317,7 +318,7 @@ def resign(dry_run: bool, as_json: bool, lock_token: str) -> None:
         _tell_outlook(verb.outlook(store), as_json, "")
         return
     with on_issuer(store, "resign", lock_token, now()) as done:
-        verb.resign(store, console.tell, done)
+        verb.close_account(store, console.tell, done)
         console.result("\n".join(done) or "nothing to do")
 
 

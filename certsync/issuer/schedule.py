@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from certsync.issuer.ca.advice import Advice
+from certsync.issuer.ca.renewal_info import Advice
 from certsync.model.fleet import Fleet
 from certsync.model.generation import Manifest
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from certsync.issuer import steps
-from certsync.issuer.state import Run
+from certsync.issuer.state import NotedRun
 from certsync.issuer.steps import Step
 from certsync.issuer.store import Store
 from certsync.model.errors import CertsyncError, LockHeldError, NewerSchemaError, StoreError
@@ -93,7 +93,7 @@ def require_root() -> None:
 def _note(
     store: Store, verb: str, now: datetime, done: Sequence[str], error: CertsyncError | None
 ) -> None:
-    run = Run(
+    run = NotedRun(
         verb,
         now.isoformat(),
         error.exit_status if error else 0,

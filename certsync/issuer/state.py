@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from certsync.issuer.backoff import Tries
-from certsync.issuer.ca.advice import Advice
+from certsync.issuer.ca.renewal_info import Advice
 from certsync.model.moment import moment
 from certsync.model.proof import Proof, Verdict
 from certsync.system.terminal import harmless_values
@@ -22,7 +22,7 @@ REMEMBERED = 50
 
 
 @dataclass(frozen=True)
-class Run:
+class NotedRun:
     """How a command on the issuer ended."""
 
     verb: str
@@ -116,10 +116,10 @@ class State:
     """All of it."""
 
     lineages: Mapping[str, Lineage] = field(default_factory=dict)
-    runs: Mapping[str, Run] = field(default_factory=dict)
+    runs: Mapping[str, NotedRun] = field(default_factory=dict)
     """The last run of each verb."""
 
-    history: tuple[Run, ...] = ()
+    history: tuple[NotedRun, ...] = ()
     """Oldest first."""
 
     alerts: tuple[Mapping[str, Any], ...] = ()
@@ -135,7 +135,7 @@ class State:
         """Return this with a lineage replaced."""
         return replace(self, lineages={**self.lineages, name: lineage})
 
-    def ended(self, run: Run) -> State:
+    def ended(self, run: NotedRun) -> State:
         """Return this with one more run."""
         last = self.history[-1] if self.history else None
         history = self.history
@@ -183,9 +183,9 @@ def _not_later(moment: str, now: str) -> str:
     return moment
 
 
-def _run(data: Mapping[str, Any]) -> Run:
+def _run(data: Mapping[str, Any]) -> NotedRun:
     moment(data["at"])
-    return Run(**{**data, "did": tuple(data["did"])})
+    return NotedRun(**{**data, "did": tuple(data["did"])})
 
 
 MOMENTS = (

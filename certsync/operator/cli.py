@@ -95,7 +95,7 @@ def add_backend(
     """
     from certsync.operator.change import named
     from certsync.operator.commands import add_backend as verb
-    from certsync.operator.hosts.look import Adopt
+    from certsync.operator.hosts.facts import Adopt
 
     try:
         additions = named(backends, **more)

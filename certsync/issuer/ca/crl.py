@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from certsync.issuer.ca import renewal_info
-from certsync.issuer.ca.advice import Advice
+from certsync.issuer.ca import ari
+from certsync.issuer.ca.renewal_info import Advice
 from certsync.issuer.schedule import renewal_moment
 from certsync.issuer.store import Store
 from certsync.model.errors import CaSilentError
@@ -37,7 +37,7 @@ def look(fleet: Fleet, store: Store, generation: Manifest, now: datetime) -> Fin
     if listed.revoked:
         return listed
     try:
-        advice, _answer = renewal_info.ask(fleet, store, generation, now)
+        advice, _answer = ari.ask(fleet, store, generation, now)
     except CaSilentError:
         return listed
     if why := wants_it_replaced(generation, advice, now):

@@ -197,7 +197,7 @@ def _enroll(look: Outlook, store: Store, now: datetime, tell: Tell, *, interacti
     _wait_after_failures(tries, now, interactive=interactive)
     tell(f"warning: {look.account}")
     try:
-        account = issuance.enroll(look.fleet, store, tell)
+        account = issuance.register(look.fleet, store, tell)
     except Exception as error:
         # As with an order: one that is not noted would be made again every hour.
         _note(store, look.fleet, _after(tries, as_certsync_error(error), now), now)

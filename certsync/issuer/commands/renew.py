@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from certsync.issuer import replacement
-from certsync.issuer.ca import advice, ordering, renewal_info
+from certsync.issuer.ca import ari, ordering, renewal_info
 from certsync.issuer.lineages import each_lineage, together
 from certsync.issuer.monitoring.afterwards import Ended, afterwards
 from certsync.issuer.replicas import replicate
@@ -60,7 +60,7 @@ class Outlook:
 
 
 @dataclass
-class Hour:
+class Run:
     """One run, with what it has met on its way."""
 
     fleet: Fleet
@@ -174,13 +174,13 @@ def renew(store: Store, now: datetime, tell: Tell, done: list[str], *, force: bo
         LaterError: the CA said when to come back, or the names do not lead here.
         CertsyncError: another failure, see `issue`; all of them in one message.
     """
-    hours: list[Hour] = []
+    hours: list[Run] = []
 
     def work(one: Store, say: Tell, did: list[str]) -> None:
-        hour = Hour(one.fleet(), one, now, say, did)
-        hours.append(hour)
-        hour.part(lambda: _all_of_it(hour, force=force))
-        if trouble := hour.trouble():
+        run = Run(one.fleet(), one, now, say, did)
+        hours.append(run)
+        run.part(lambda: _all_of_it(run, force=force))
+        if trouble := run.trouble():
             raise trouble
 
     problems: list[CertsyncError] = []
@@ -188,73 +188,73 @@ def renew(store: Store, now: datetime, tell: Tell, done: list[str], *, force: bo
         each_lineage(store, tell, done, work)
     except CertsyncError as error:
         problems.append(error)
-    last = Hour(store.fleet(), store, now, tell, done)
-    if all(hour.knows_the_time and not hour.is_fenced for hour in hours):
+    last = Run(store.fleet(), store, now, tell, done)
+    if all(run.knows_the_time and not run.is_fenced for run in hours):
         last.part(lambda: _share_tickets(last, hours))
     trouble = together([*problems, *last.problems])
     # On a full disk people hear of it in every run, because it cannot be noted that they did.
-    ended = [Ended(hour.store, hour.trouble(), hour.proofs) for hour in hours]
+    ended = [Ended(run.store, run.trouble(), run.proofs) for run in hours]
     last.part(lambda: afterwards(_sharing(ended, last), now, trouble, tell))
     if trouble := together([*problems, *last.problems]):
         raise trouble
 
 
-def _share_tickets(last: Hour, hours: Sequence[Hour]) -> None:
+def _share_tickets(last: Run, hours: Sequence[Run]) -> None:
     """Give the session ticket keys to whoever was seen to lack them, and rotate them in time."""
-    proofs = {hour.fleet.lineage: hour.proofs for hour in hours if hour.proofs}
+    proofs = {run.fleet.lineage: run.proofs for run in hours if run.proofs}
     if proofs:
         share.share(last.store, last.now, proofs, last.tell, last.done)
 
 
-def _sharing(ended: list[Ended], last: Hour) -> list[Ended]:
+def _sharing(ended: list[Ended], last: Run) -> list[Ended]:
     """Count what went wrong with the whole fleet as the first lineage's, so that people hear it."""
     problems = [each for each in (ended[0].error, last.trouble()) if each]
     return [replace(ended[0], error=together(problems)), *ended[1:]]
 
 
-def _all_of_it(hour: Hour, *, force: bool) -> None:
+def _all_of_it(run: Run, *, force: bool) -> None:
     # Before anything else: state of a newer version stops the run.
-    hour.store.recall()
-    _tell_damages(hour)
-    _bar_the_future(hour)
-    newest = _newest(hour)
+    run.store.recall()
+    _tell_damages(run)
+    _bar_the_future(run)
+    newest = _newest(run)
     if newest:
-        _refuse_the_past(newest, hour.now)
-        hour.part(lambda: _heal(hour, newest))
-        hour.part(lambda: _ask_ca(hour, newest))
-    elif hour.store.current(hour.fleet.lineage):
+        _refuse_the_past(newest, run.now)
+        run.part(lambda: _heal(run, newest))
+        run.part(lambda: _ask_ca(run, newest))
+    elif run.store.current(run.fleet.lineage):
         # What is live is compromised, and nothing else is there yet: who is behind is told still.
-        hour.part(lambda: _prove(hour))
-    if not hour.is_fenced:
-        hour.part(lambda: _order(hour, force=force))
-    if not hour.is_fenced:
-        hour.part(lambda: _finish_compromise(hour))
-    hour.part(lambda: _remember(hour))
+        run.part(lambda: _prove(run))
+    if not run.is_fenced:
+        run.part(lambda: _order(run, force=force))
+    if not run.is_fenced:
+        run.part(lambda: _finish_compromise(run))
+    run.part(lambda: _remember(run))
 
 
-def _tell_damages(hour: Hour) -> None:
-    for number in hour.store.damaged(hour.fleet.lineage):
-        hour.tell(f"warning: generation {number_text(number)} is damaged on this disk: not used")
+def _tell_damages(run: Run) -> None:
+    for number in run.store.damaged(run.fleet.lineage):
+        run.tell(f"warning: generation {number_text(number)} is damaged on this disk: not used")
 
 
-def _bar_the_future(hour: Hour) -> None:
+def _bar_the_future(run: Run) -> None:
     """Have a generation that is not valid for long keep no order from being made.
 
     An older version kept what a CA signed like that. That the live one is valid shows that the
     clock is not the reason.
     """
-    live, newest = hour.store.live_manifest(hour.fleet.lineage), _newest(hour)
-    if live is None or newest is None or not live.not_before <= hour.now < live.not_after:
+    live, newest = run.store.live_manifest(run.fleet.lineage), _newest(run)
+    if live is None or newest is None or not live.not_before <= run.now < live.not_after:
         return
-    if newest.not_before - hour.now > FUTURE:
+    if newest.not_before - run.now > FUTURE:
         why = f"not valid before {newest.not_before:%Y-%m-%d %H:%M} UTC"
-        hour.tell(f"warning: generation {number_text(newest.number)} is {why}: not used")
-        hour.store.refuse(hour.fleet.lineage, newest.number, why)
+        run.tell(f"warning: generation {number_text(newest.number)} is {why}: not used")
+        run.store.refuse(run.fleet.lineage, newest.number, why)
 
 
-def _newest(hour: Hour) -> Manifest | None:
-    number = hour.store.target(hour.fleet.lineage)
-    return hour.store.manifests(hour.fleet.lineage)[number] if number else None
+def _newest(run: Run) -> Manifest | None:
+    number = run.store.target(run.fleet.lineage)
+    return run.store.manifests(run.fleet.lineage)[number] if number else None
 
 
 def _refuse_the_past(newest: Manifest, now: datetime) -> None:
@@ -266,14 +266,14 @@ def _refuse_the_past(newest: Manifest, now: datetime) -> None:
         )
 
 
-def _heal(hour: Hour, newest: Manifest) -> None:
+def _heal(run: Run, newest: Manifest) -> None:
     """Finish what an interrupted run left, and catch up who is behind."""
-    fleet, store, now = hour.fleet, hour.store, hour.now
-    _prove(hour)
+    fleet, store, now = run.fleet, run.store, run.now
+    _prove(run)
     known = store.recall().lineage(fleet.lineage)
-    lagging = [proof for proof in hour.proofs if proof.verdict is not Verdict.IN_SYNC]
+    lagging = [proof for proof in run.proofs if proof.verdict is not Verdict.IN_SYNC]
     for proof in lagging:
-        hour.tell(f"{proof.name}: {proof.why}")
+        run.tell(f"{proof.name}: {proof.why}")
     unfinished = store.current(fleet.lineage) != newest.number
     asked = _moment(known.asked_all) if known.asked_all else None
     # One in the future was written under a wrong clock.
@@ -282,33 +282,33 @@ def _heal(hour: Hour, newest: Manifest) -> None:
     # says when the next one is ordered.
     compromise = bool(store.compromised(fleet.lineage).open)
     if (lagging or unfinished or long_ago or compromise) and now < newest.not_after:
-        hour.roll_out()
+        run.roll_out()
 
 
-def _prove(hour: Hour) -> None:
-    fleet, store = hour.fleet, hour.store
-    hour.proofs = proving.prove(fleet.holders, fleet, expected(fleet, store), hour.now)
+def _prove(run: Run) -> None:
+    fleet, store = run.fleet, run.store
+    run.proofs = proving.prove(fleet.holders, fleet, expected(fleet, store), run.now)
 
 
-def _ask_ca(hour: Hour, newest: Manifest) -> None:
+def _ask_ca(run: Run, newest: Manifest) -> None:
     """Ask the CA when it suggests to renew, if it is time to; its silence is told and no more."""
-    state = hour.store.recall()
-    known = state.lineage(hour.fleet.lineage)
-    if hour.now >= newest.not_after or newest.directory != hour.fleet.authority.directory:
+    state = run.store.recall()
+    known = state.lineage(run.fleet.lineage)
+    if run.now >= newest.not_after or newest.directory != run.fleet.authority.directory:
         return
-    if not advice.ask_now(known.advice, newest.fingerprint, hour.now):
+    if not renewal_info.ask_now(known.advice, newest.fingerprint, run.now):
         return
     try:
-        found, answer = renewal_info.ask(hour.fleet, hour.store, newest, hour.now)
+        found, answer = ari.ask(run.fleet, run.store, newest, run.now)
     except CertsyncError as error:
-        hour.tell(f"warning: {error.message}")
+        run.tell(f"warning: {error.message}")
         return
-    if off := _off(answer.ca_date, hour.now):
-        hour.tell(f"warning: {off}")
+    if off := _off(answer.ca_date, run.now):
+        run.tell(f"warning: {off}")
     if found.explanation and (known.advice is None or known.advice.window != found.window):
-        hour.tell(f"the CA explains its renewal window: {found.explanation}")
+        run.tell(f"the CA explains its renewal window: {found.explanation}")
     lineage = replace(known, advice=found)
-    hour.store.remember(state.having(hour.fleet.lineage, lineage))
+    run.store.remember(state.having(run.fleet.lineage, lineage))
 
 
 def _off(ca_date: datetime | None, now: datetime) -> str:
@@ -319,36 +319,36 @@ def _off(ca_date: datetime | None, now: datetime) -> str:
     return f"the issuer's clock is {abs(minutes):.0f} minutes {side} the CA's"
 
 
-def _order(hour: Hour, *, force: bool) -> None:
-    number = ordering.issue(hour.store, hour.now, hour.tell, interactive=False, force=force)
+def _order(run: Run, *, force: bool) -> None:
+    number = ordering.issue(run.store, run.now, run.tell, interactive=False, force=force)
     if number is not None:
-        hour.done.append(f"ordered generation {number_text(number)}")
-        hour.roll_out()
+        run.done.append(f"ordered generation {number_text(number)}")
+        run.roll_out()
 
 
-def _finish_compromise(hour: Hour) -> None:
+def _finish_compromise(run: Run) -> None:
     """Revoke and delete what a compromise has left, which is nothing in nearly every run."""
-    replacement.finish(hour.store, hour.now, hour.tell, hour.done, hour.proofs)
+    replacement.finish(run.store, run.now, run.tell, run.done, run.proofs)
 
 
-def _remember(hour: Hour) -> None:
+def _remember(run: Run) -> None:
     """Write down per lineage and backend what people and the next run want to know."""
-    store, lineage = hour.store, hour.fleet.lineage
+    store, lineage = run.store, run.fleet.lineage
     state = store.recall()
     known = state.lineage(lineage)
-    if hour.proofs:
-        known = known.seen(hour.proofs, hour.pushed, hour.now)
-    known = _dated(known, store, hour)
-    if hour.asked_all:
-        known = replace(known, asked_all=hour.now.isoformat())
-    if hour.mixed_seconds is not None:
-        known = replace(known, mixed_seconds=hour.mixed_seconds)
+    if run.proofs:
+        known = known.seen(run.proofs, run.pushed, run.now)
+    known = _dated(known, store, run)
+    if run.asked_all:
+        known = replace(known, asked_all=run.now.isoformat())
+    if run.mixed_seconds is not None:
+        known = replace(known, mixed_seconds=run.mixed_seconds)
     store.remember(state.having(lineage, known))
 
 
-def _dated(known: Lineage, store: Store, hour: Hour) -> Lineage:
-    look = ordering.outlook(store, hour.now)
-    coming = look.next(hour.now)
+def _dated(known: Lineage, store: Store, run: Run) -> Lineage:
+    look = ordering.outlook(store, run.now)
+    coming = look.next(run.now)
     if look.newest is None or coming is None:
         return known
     # What is live, and not what should be: it is the live one that expires.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from certsync.issuer.ca import crl, renewal_info
+from certsync.issuer.ca import ari, crl
 from certsync.issuer.replicas import rollout
 from certsync.issuer.replicas.expected import expected
 from certsync.issuer.replicas.rollout import Plan
@@ -142,7 +142,7 @@ def _asked(
         known = replace(known, revoked=generation.fingerprint)
     if generation.directory == fleet.authority.directory:
         with contextlib.suppress(CaSilentError):
-            said, _answer = renewal_info.ask(fleet, store, generation, now)
+            said, _answer = ari.ask(fleet, store, generation, now)
             known = replace(known, advice=said)
     return known
 

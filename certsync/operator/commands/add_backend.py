@@ -11,14 +11,14 @@ from certsync.model.errors import CertsyncError, RefusedError
 from certsync.model.fleet import Fleet
 from certsync.operator.balancer import rules
 from certsync.operator.change import Addition, Change
-from certsync.operator.deployment import operations, walk
+from certsync.operator.deployment import execute, operations
 from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
 from certsync.operator.deployment.request import KEPT, DeployRequest, Options
 from certsync.operator.fleet_file import FleetFile, opened
 from certsync.operator.fleet_file.editing import write
 from certsync.operator.hosts import fleet_lock, issuer_side
 from certsync.operator.hosts.check_online import look_at
-from certsync.operator.hosts.look import Adopt
+from certsync.operator.hosts.facts import Adopt
 from certsync.system import console, parallel
 
 FILE_PHASE = "first: the fleet file"
@@ -118,7 +118,7 @@ def plan(path: Path, additions: tuple[Addition, ...], adopt: Adopt, now: datetim
     if written := wanted.written():
         step, file = written
         found = Plan((step,), (file,))
-    return found + walk.announced(wanted.request, wanted.fleet, NO_ORDER)
+    return found + execute.dry_run(wanted.request, wanted.fleet, NO_ORDER)
 
 
 def add_backend(
@@ -144,9 +144,9 @@ def add_backend(
             write(path, file.after)
             console.tell(f"wrote {', '.join(wanted.names)} into {path}")
             done.append(step)
-        walked = walk.taken(wanted.request, wanted.fleet, token, done)
-        shown = walk.settled(wanted.file, now)
-    walk.conclude(wanted.fleet, walked, shown)
+        executed = execute.run(wanted.request, wanted.fleet, token, done)
+        shown = execute.wait_until_settled(wanted.file, now)
+    execute.report_outcome(wanted.fleet, executed, shown)
     if told := rules.conclusion(wanted.fleet, path):
         console.result(told)
 

@@ -18,7 +18,7 @@ from certsync.model.certbot import Mention
 from certsync.model.errors import HostError, RefusedError, RolloutError, StoreError
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.generation import Manifest
-from certsync.operator.deployment import operations, walk
+from certsync.operator.deployment import execute, operations
 from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.request import TAKE_OVER, DeployRequest, Options
 from certsync.operator.fleet_file import FleetFile, opened
@@ -53,7 +53,7 @@ def plan(path: Path, options: Options, now: datetime) -> Plan:
     fleet = file.fleet
     refuse_several(fleet, path)
     seen = _look(fleet, now)
-    found = walk.announced(_request(file, options), fleet, NO_ORDER)
+    found = execute.dry_run(_request(file, options), fleet, NO_ORDER)
     renewal = seen.files[_renewal(fleet)]
     if certbot.not_renewed(renewal) != renewal:
         what = f"write {certbot.OFF} into {certbot.renewal_file(fleet.lineage)}"
@@ -76,15 +76,15 @@ def adopt(path: Path, options: Options, now: Callable[[], datetime], done: list[
     refuse_several(fleet, path)
     with fleet_lock.held(fleet, "adopt") as token:
         _look(fleet, now())
-        walked = walk.taken(_request(file, options), fleet, token, done)
+        executed = execute.run(_request(file, options), fleet, token, done)
         # It looks at every backend itself before it changes anything.
-        retired = None if walked.failures else _retire(fleet, token)
+        retired = None if executed.failures else _retire(fleet, token)
     if retired is not None and retired.stdout:
         console.result(retired.stdout.rstrip("\n"))
         what = f"write {certbot.OFF} into {certbot.renewal_file(fleet.lineage)}"
         done.append(Step(LAST_PHASE, fleet.issuer_name, what))
     _tell_mentions(fleet)
-    walk.conclude(fleet, walked, walk.settled(file, now))
+    execute.report_outcome(fleet, executed, execute.wait_until_settled(file, now))
     if retired is not None and retired.status != 0:
         told = retired.error_summary.removeprefix("error: ").partition("; hint: ")
         raise RolloutError(f"{fleet.issuer_name}: {told[0]}", told[2])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from certsync.model.fleet import Fleet
 from certsync.operator.balancer import rules
-from certsync.operator.deployment import walk
+from certsync.operator.deployment import execute
 from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.request import DeployRequest, Options
 from certsync.operator.fleet_file import opened
@@ -25,7 +25,7 @@ def plan(path: Path, options: Options) -> Plan:
         HostError: a host is not reached.
     """
     file = opened(path)
-    return walk.announced(DeployRequest(file, options), file.fleet)
+    return execute.dry_run(DeployRequest(file, options), file.fleet)
 
 
 def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list[Step]) -> None:
@@ -45,13 +45,13 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list
     # pyinfra connects while the lock is asked for, and looks at no host before it is held. Of the
     # balancers the status wants to know at the end.
     with (
-        walk.begun(DeployRequest(file, options)) as run,
+        execute.started(DeployRequest(file, options)) as run,
         ssh.opened(fleet.balancers, fleet.known_hosts),
         fleet_lock.held(fleet, "deploy") as token,
     ):
-        walked = walk.taken_on(run, fleet, {fleet.issuer_name: token}, done)
-        shown = walk.settled(file, now)
-    walk.conclude(fleet, walked, shown, whole=True)
+        executed = execute.resume(run, fleet, {fleet.issuer_name: token}, done)
+        shown = execute.wait_until_settled(file, now)
+    execute.report_outcome(fleet, executed, shown, whole=True)
     _say_where(fleet, path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from certsync.model.errors import RolloutError
-from certsync.operator.deployment import walk
+from certsync.operator.deployment import execute
 from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.request import DeployRequest
 from certsync.operator.fleet_file import FleetFile, opened
@@ -30,7 +30,7 @@ def plan(path: Path) -> Plan:
         HostError: a host is not reached.
     """
     file = opened(path)
-    return walk.announced(_request(file), file.fleet, walk.NOTHING_ELSE)
+    return execute.dry_run(_request(file), file.fleet, execute.NOTHING_ELSE)
 
 
 def leave(path: Path, done: list[Step]) -> None:
@@ -44,10 +44,10 @@ def leave(path: Path, done: list[Step]) -> None:
     file = opened(path)
     fleet = file.fleet
     with fleet_lock.held(fleet, "leave") as token:
-        walked = walk.taken(_request(file), fleet, token, done)
-    if walked.failures:
+        executed = execute.run(_request(file), fleet, token, done)
+    if executed.failures:
         raise RolloutError(
-            f"certsync has not left every host: {walked.why}",
+            f"certsync has not left every host: {executed.why}",
             "run the same command again when this is fixed",
         )
     console.result(STAYS)

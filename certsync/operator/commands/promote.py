@@ -24,7 +24,7 @@ from certsync.model.errors import (
 )
 from certsync.model.fleet import Fleet, Machine
 from certsync.operator.change import Change
-from certsync.operator.deployment import operations, walk
+from certsync.operator.deployment import execute, operations
 from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
 from certsync.operator.deployment.request import KEPT, DeployRequest, Options
 from certsync.operator.deployment.succession import (
@@ -107,7 +107,7 @@ def plan(path: Path, name: str, *, old_is_dead: bool) -> Plan:
     _look(wanted)
     _tell_of_pins(wanted.fleet)
     _tell_of_orders(wanted.fleet)
-    found = walk.announced(wanted.request, wanted.fleet, NO_ORDER)
+    found = execute.dry_run(wanted.request, wanted.fleet, NO_ORDER)
     if written := wanted.written():
         step, file = written
         found += Plan((step,), (file,))
@@ -139,8 +139,8 @@ def promote(
         _look(wanted)
         pinned = _tell_of_pins(wanted.fleet)
         anew = _tell_of_orders(wanted.fleet)
-        walked = walk.taken(wanted.request, wanted.fleet, token, done, others)
-        _refuse_half(wanted, walked)
+        executed = execute.run(wanted.request, wanted.fleet, token, done, others)
+        _refuse_half(wanted, executed)
         if written := wanted.written():
             step, file = written
             write(path, file.after)
@@ -149,7 +149,9 @@ def promote(
     _tell_what_is_left(wanted, pinned=pinned)
     dead = wanted.old.name if wanted.old and old_is_dead else ""
     known = expected(wanted.fleet, dead, anew)
-    walk.conclude(wanted.fleet, walked, walk.settled(wanted.file, now), known)
+    execute.report_outcome(
+        wanted.fleet, executed, execute.wait_until_settled(wanted.file, now), known
+    )
 
 
 def _lock_old(stack: ExitStack, wanted: Succession) -> str:
@@ -164,20 +166,20 @@ def _if_dead(wanted: Succession, hint: str) -> str:
     return f"{hint} If it is gone for good: {command} --old-is-dead"
 
 
-def _refuse_half(wanted: Succession, walked: walk.Walked) -> None:
+def _refuse_half(wanted: Succession, executed: execute.Executed) -> None:
     """Write no new issuer into the fleet file that is not one, or beside an old one that still is.
 
     A replica that was missed is told with the table: it is out of the way of challenges until it
     is deployed to.
     """
-    outcome = walked.outcome
+    outcome = executed.outcome
     broken = {*outcome.unreached, *outcome.failed}
     needed = {wanted.fleet.issuer_name, *(each.name for each in wanted.fleet.balancers)}
     if wanted.old and not wanted.old_is_dead:
         needed.add(wanted.old.name)
     if broken & needed:
         raise RolloutError(
-            f"{wanted.fleet.issuer_name} has not taken over yet: {walked.why}",
+            f"{wanted.fleet.issuer_name} has not taken over yet: {executed.why}",
             "run the same command again when this is fixed",
         )
 

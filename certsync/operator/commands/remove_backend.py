@@ -16,7 +16,7 @@ from certsync.operator.balancer import haproxy
 from certsync.operator.balancer.gate import pool_name
 from certsync.operator.balancer.haproxy import Pools
 from certsync.operator.change import NONE, Change
-from certsync.operator.deployment import operations, request, walk
+from certsync.operator.deployment import execute, operations, request
 from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
 from certsync.operator.deployment.progress import Outcome
 from certsync.operator.deployment.request import DeployRequest
@@ -27,7 +27,7 @@ from certsync.system import console, ssh
 
 FILE_PHASE = "at last: the fleet file"
 DEPLOY = "deploy/remove.py"
-"""Of the walk's operations the last one: what is left when nothing else has failed."""
+"""Of the run's operations the last one: what is left when nothing else has failed."""
 
 
 GOOD = (Verdict.IN_SYNC, Verdict.BEHIND)
@@ -150,7 +150,7 @@ def plan(path: Path, name: str, options: Options) -> Plan:
         CertsyncError: see `remove_backend`.
     """
     wanted = _looked(leaving(path, name, options))
-    found = walk.announced(wanted.request, wanted.fleet, walk.NOTHING_ELSE)
+    found = execute.dry_run(wanted.request, wanted.fleet, execute.NOTHING_ELSE)
     order = "one, with a new key" if options.compromised else "none"
     last = Plan()
     if wanted.machine and wanted.named:
@@ -177,19 +177,19 @@ def remove_backend(
     with fleet_lock.held(wanted.fleet, "remove-backend") as token:
         wanted = _looked(wanted)
         _tell_of_the_pool(wanted)
-        walked = walk.taken(wanted.request, wanted.fleet, token, done)
-        has_left = not walked.failures or _are_only_keys_left(wanted.fleet, walked.outcome)
+        executed = execute.run(wanted.request, wanted.fleet, token, done)
+        has_left = not executed.failures or _are_only_keys_left(wanted.fleet, executed.outcome)
         if not has_left:
-            raise RolloutError(f"{name} is not removed yet: {walked.why}", _how_to_go_on(wanted))
+            raise RolloutError(f"{name} is not removed yet: {executed.why}", _how_to_go_on(wanted))
         if wanted.machine and wanted.named:
             step, file = wanted.written()
             write(path, file.after)
             console.tell(f"took {name} out of {path}")
             done.append(step)
-        if walked.failures:
-            raise RolloutError(*_of_keys_left(wanted, walked.why))
+        if executed.failures:
+            raise RolloutError(*_of_keys_left(wanted, executed.why))
     _tell_of_the_key(wanted)
-    walk.conclude(wanted.fleet, walked, walk.settled(wanted.after, now))
+    execute.report_outcome(wanted.fleet, executed, execute.wait_until_settled(wanted.after, now))
 
 
 def _how_to_go_on(wanted: Leaving) -> str:

@@ -10,8 +10,8 @@ from certsync.model.errors import HostError
 from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet, Machine
 from certsync.operator.fleet_file import read_fleet
-from certsync.operator.hosts import look, survey
-from certsync.operator.hosts.look import Adopt, HostFacts
+from certsync.operator.hosts import facts, survey
+from certsync.operator.hosts.facts import Adopt, HostFacts
 from certsync.system import dns, parallel, ssh
 from certsync.system.process import printable
 
@@ -45,7 +45,7 @@ def look_at(fleet: Fleet, machine: Machine, now: datetime, adopt: Adopt = NOBODY
     except HostError as error:
         message = error.why
         return [Finding(machine.name, message, error.hint)]
-    seen = look.parse(done.stdout.splitlines())
+    seen = facts.parse(done.stdout.splitlines())
     return of_host(fleet, machine, seen, now, adopt) + _of_shell(machine, done.noise)
 
 
@@ -61,8 +61,8 @@ def of_host(
     fleet: Fleet, machine: Machine, seen: HostFacts, now: datetime, adopt: Adopt = NOBODYS
 ) -> list[Finding]:
     """Return what is wrong with a host, from what was seen there."""
-    found = look.objections(fleet, machine, seen, adopt)
-    if seen.os not in look.SUPPORTED | look.BY_READING:
+    found = facts.objections(fleet, machine, seen, adopt)
+    if seen.os not in facts.SUPPORTED | facts.BY_READING:
         found.append(
             Finding(
                 machine.name,

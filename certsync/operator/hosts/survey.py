@@ -14,8 +14,8 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from certsync.operator.hosts import look
-from certsync.operator.hosts.look import HostFacts
+from certsync.operator.hosts import facts
+from certsync.operator.hosts.facts import HostFacts
 from certsync.programs import text_of
 
 
@@ -145,7 +145,7 @@ def parse(lines: Sequence[str]) -> Survey:
     for archive in of.get("archive", ())[:1]:
         entries.update(_archived(archive))
     return Survey(
-        look.parse(lines),
+        facts.parse(lines),
         entries,
         frozenset(
             each.split()[0] for each in of.get("package", ()) if each.endswith(" ok installed")

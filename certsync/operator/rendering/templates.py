@@ -20,7 +20,7 @@ from certsync.model.fleet import SYSTEM_ROOTS, Fleet, Machine
 from certsync.model.options import SiteKind
 from certsync.operator.balancer import vrrp
 from certsync.operator.balancer.gate import Gate, pool_name
-from certsync.operator.hosts.look import MARK, PEER_PORT
+from certsync.operator.hosts.facts import MARK, PEER_PORT
 from certsync.operator.rendering.timetable import moment_of
 
 PACKAGE = Path(certsync.__file__).resolve().parent

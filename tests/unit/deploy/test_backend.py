@@ -11,7 +11,7 @@ import pytest
 from certsync.model.fleet import Fleet, Machine, Wanted
 from certsync.model.options import Firewall, KeyType, Site, SiteKind, WebAccess
 from certsync.model.paths import TICKETS_UNIT, VERIFY_UNIT
-from certsync.operator.hosts.look import HostFacts
+from certsync.operator.hosts.facts import HostFacts
 from certsync.operator.hosts.survey import Entry, Survey, Unit
 from deploy import backend
 from deploy.step import Step

@@ -14,7 +14,7 @@ from certsync.model.fleet import Authority, Fleet
 from certsync.model.options import Balancing, Firewall
 from certsync.operator.balancer import gate
 from certsync.operator.balancer.gate import Gate
-from certsync.operator.hosts.look import HostFacts
+from certsync.operator.hosts.facts import HostFacts
 from certsync.operator.hosts.survey import Entry, Survey, Unit
 from certsync.operator.rendering import templates
 from deploy import balancer

@@ -11,8 +11,8 @@ import pytest
 
 from certsync.model import paths
 from certsync.model.fleet import Authority, Fleet
-from certsync.operator.hosts import look
-from certsync.operator.hosts.look import HostFacts
+from certsync.operator.hosts import facts
+from certsync.operator.hosts.facts import HostFacts
 from certsync.operator.hosts.survey import Entry, Survey
 from deploy import issuer
 from deploy.step import Step
@@ -91,7 +91,7 @@ def test_the_note_of_a_fleet_file_tells_when_it_was_first_deployed() -> None:
 
 def test_the_list_of_machines_says_which_of_them_are_balancers() -> None:
     text = of("Known machines", configured(FLEET, Survey())).text
-    seen = look.parse([f"known {line}" for line in text.splitlines()])
+    seen = facts.parse([f"known {line}" for line in text.splitlines()])
     assert seen.known_machines == ("backend-01", "backend-02", "backend-03", "balancer")
     assert seen.known_balancers == ("balancer",)
 

@@ -11,7 +11,7 @@ import pytest
 
 from certsync.model.fleet import Fleet
 from certsync.model.options import Balancer
-from certsync.operator.hosts.look import MARK, HostFacts
+from certsync.operator.hosts.facts import MARK, HostFacts
 from certsync.operator.hosts.survey import Entry, Survey, Unit
 from deploy import keepalived
 from deploy.step import Change, Step

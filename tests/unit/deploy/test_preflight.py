@@ -13,7 +13,7 @@ from pyinfra.api.exceptions import PyinfraError
 from certsync.model.fleet import SCHEMA, Fleet, Wanted
 from certsync.model.options import Balancing, KeyType, Site
 from certsync.operator.balancer.gate import Gate
-from certsync.operator.hosts.look import Adopt, HostFacts
+from certsync.operator.hosts.facts import Adopt, HostFacts
 from certsync.operator.hosts.survey import Entry, Survey
 from certsync.operator.rendering import templates
 from deploy import issuer, preflight, surveys

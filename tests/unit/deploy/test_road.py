@@ -84,16 +84,16 @@ def test_keys_that_are_replaced_are_those_of_the_backend_that_left() -> None:
 
 def test_an_account_is_given_back_where_certsync_is_and_not_after_it_is_gone() -> None:
     run = Run(FLEET)
-    assert given(run, road.resign) == []
+    assert given(run, road.close_account) == []
     assert run.asked == [(ISSUER, "look")]
     there = Survey(entries={"/opt/certsync/current": Entry("l")})
-    assert given(Run(FLEET, {ISSUER: there}), road.resign) == []
+    assert given(Run(FLEET, {ISSUER: there}), road.close_account) == []
 
 
 def test_a_new_issuer_has_an_account_already_or_registers_one() -> None:
     run = Run(FLEET, says={ISSUER: {"enroll --dry-run --json": {"steps": []}}})
-    assert given(run, road.enroll) == []
-    assert given(Run(FLEET), road.enroll) == [f"{CERTSYNC} enroll --lock-token ''"]
+    assert given(run, road.register) == []
+    assert given(Run(FLEET), road.register) == [f"{CERTSYNC} enroll --lock-token ''"]
 
 
 def test_a_dry_run_tells_what_the_issuer_would_do(

@@ -20,8 +20,8 @@ from pyinfra.api import StringCommand
 from pyinfra.connectors.ssh import SSHConnector
 
 from certsync.model import frame
-from certsync.operator.hosts import look
-from certsync.operator.hosts.look import HostFacts
+from certsync.operator.hosts import facts
+from certsync.operator.hosts.facts import HostFacts
 from certsync.operator.hosts.survey import Survey
 from deploy import answers, shell, surveys
 from tests.unit.fake_fleet import machine
@@ -307,7 +307,7 @@ def test_nonsense_in_place_of_what_a_host_is_like_ends_nothing() -> None:
     ]  # fmt: skip
     many = "9" * 5000
     nonsense += [f"time {many}", f"disk {many}", f"python {many}.9", f"listener 80 {many} x"]
-    assert look.parse(nonsense) == HostFacts(issuer=True)
+    assert facts.parse(nonsense) == HostFacts(issuer=True)
     assert surveys.Look.default() == Survey()
     assert answers.Answer().process(["[]"]) == {}
     assert answers.Answer().process(["[" * 100_000]) == {}

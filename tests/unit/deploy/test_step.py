@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from certsync.model.errors import HostError
-from certsync.operator.hosts.look import HostFacts
+from certsync.operator.hosts.facts import HostFacts
 from certsync.operator.hosts.survey import Entry, Survey, Unit
 from deploy import step
 from deploy.step import Change, Step

@@ -16,7 +16,7 @@ from certsync.issuer.ca import ordering
 from certsync.issuer.ca.issuance.obtain import _kept_key, forget_if_kept
 from certsync.issuer.ca.issuance.order import Pending
 from certsync.issuer.ca.issuance.revoke import signer
-from certsync.issuer.commands import enroll, resign, rollback
+from certsync.issuer.commands import close_account, register, rollback
 from certsync.issuer.compromise import CompromisedKey, Mark, Marks
 from certsync.issuer.replicas import prove, receivers, replicate
 from certsync.issuer.schedule import issuance_due
@@ -454,7 +454,7 @@ def test_a_new_issuer_enrolls_and_withdraws_what_is_above_its_live_generation(
         keep(number)
     receiver.point(NAME, "0001")
     store.withdraw(NAME, {3: NOW})
-    found = enroll.outlook(store)
+    found = register.outlook(store)
     assert found.steps() == [
         "log in to the CA, with a new account",
         "withdraw generation 0002: the issuer before may have rolled back",
@@ -462,14 +462,14 @@ def test_a_new_issuer_enrolls_and_withdraws_what_is_above_its_live_generation(
 
 
 def test_who_has_no_account_has_nothing_to_resign_from(store: Store) -> None:
-    assert resign.outlook(store) == []
+    assert close_account.outlook(store) == []
     done: list[str] = []
-    resign.resign(store, print, done)
+    close_account.close_account(store, print, done)
     assert done == []
     folder = store.account(DIRECTORY)
     folder.mkdir(parents=True)
     (folder / "key.pem").write_bytes(key_pem(make_key(KeyType.ECDSA_P256)))
-    assert resign.outlook(store) == [
+    assert close_account.outlook(store) == [
         f"deactivate our account at {DIRECTORY}", f"remove {folder}"
     ]  # fmt: skip
 
@@ -477,7 +477,7 @@ def test_who_has_no_account_has_nothing_to_resign_from(store: Store) -> None:
 def test_who_knows_of_keys_in_wrong_hands_does_not_resign(store: Store) -> None:
     store.mark_compromised(NAME, Marks((MARK,)))
     with pytest.raises(StoreError) as caught:
-        resign.resign(store, print, [])
+        close_account.close_account(store, print, [])
     assert caught.value.message == (
         "this issuer may not go yet: keys that backend-09 may hold are not all replaced yet: "
         "generations 0001, 0002"
@@ -486,4 +486,4 @@ def test_who_knows_of_keys_in_wrong_hands_does_not_resign(store: Store) -> None:
         "have that finished first: sudo certsync renew here says what it waits for"
     )
     store.mark_compromised(NAME, store.compromised(NAME).ended())
-    resign.resign(store, print, [])
+    close_account.close_account(store, print, [])

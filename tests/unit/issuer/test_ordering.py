@@ -150,12 +150,12 @@ def test_an_account_that_could_not_order_is_registered_before_an_order_is_due(
     signs(monkeypatch, tmp_path)
     enrolled: list[str] = []
 
-    def enroll(*_: object) -> str:
+    def register(*_: object) -> str:
         enrolled.append("once")
         lay(store.account(DIRECTORY))
         return "https://ca.example/account/2"
 
-    monkeypatch.setattr(issuance, "enroll", enroll)
+    monkeypatch.setattr(issuance, "register", register)
     unattended(store, NOW)
     assert enrolled == []
     assert (
@@ -176,14 +176,14 @@ def test_a_registration_that_fails_is_tried_again_no_sooner_than_an_order(
     unattended(store, NOW)
     asked: list[str] = []
 
-    def enroll(*_: object) -> str:
+    def register(*_: object) -> str:
         asked.append("once more")
         raise CaSilentError("the CA cannot be reached")
 
-    monkeypatch.setattr(issuance, "enroll", enroll)
-    for hour in range(24):
+    monkeypatch.setattr(issuance, "register", register)
+    for run in range(24):
         with pytest.raises(CaError):
-            unattended(store, NOW + timedelta(hours=hour))
+            unattended(store, NOW + timedelta(hours=run))
     assert len(asked) == 4
 
 

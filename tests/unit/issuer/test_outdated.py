@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from certsync.issuer.backoff import Tries
-from certsync.issuer.ca import crl, ordering, renewal_info
-from certsync.issuer.ca.advice import Advice
+from certsync.issuer.ca import ari, crl, ordering
 from certsync.issuer.ca.crl import Finding
+from certsync.issuer.ca.renewal_info import Advice
 from certsync.issuer.replicas import outdated
 from certsync.issuer.replicas.rollout import Plan, Standing
 from certsync.issuer.state import Lineage, State
@@ -60,7 +60,7 @@ class World:
         self.asked: list[str] = []
         monkeypatch.setattr(proving, "prove", self.prove)
         monkeypatch.setattr(crl, "by_list", self.by_list)
-        monkeypatch.setattr(renewal_info, "ask", self.ask)
+        monkeypatch.setattr(ari, "ask", self.ask)
 
     def prove(self, *_: object) -> Sequence[Proof]:
         """Return what is served."""
@@ -210,8 +210,8 @@ def test_no_suggestion_keeps_a_replica_from_what_there_is_for_long(
 def test_a_replica_that_lags_for_long_has_the_ca_asked_every_six_hours(
     store: Store, world: World
 ) -> None:
-    for hour in range(24):
-        refuse(store, days=hour / 24)
+    for run in range(24):
+        refuse(store, days=run / 24)
     assert world.asked.count("list") == world.asked.count("renewal information") == 4
 
 

@@ -15,8 +15,8 @@ from certsync.issuer.ca.issuance.binding import Binding, read_binding
 from certsync.issuer.ca.issuance.obtain import replaced
 from certsync.issuer.ca.ordering import _wait_after_failures, claims, wish
 from certsync.issuer.commands.renew import (
-    Hour,
     Outlook,
+    Run,
     _bar_the_future,
     _refuse_the_past,
     described,
@@ -55,7 +55,7 @@ DAY = timedelta(days=1)
 def test_what_is_not_valid_for_long_keeps_no_order_from_being_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: timedelta, live: int, barred: bool
 ) -> None:
-    run = hour(tmp_path)
+    run = a_run(tmp_path)
     future = manifest(2, age=-ahead / DAY)
     monkeypatch.setattr(Store, "manifests", lambda *_: {1: manifest(1, age=10), 2: future})
     monkeypatch.setattr(Store, "numbers", lambda *_: [1, 2])
@@ -64,25 +64,25 @@ def test_what_is_not_valid_for_long_keeps_no_order_from_being_made(
     assert (run.store.target(NAME) == 1) is barred
 
 
-def hour(tmp_path: Path) -> Hour:
-    return Hour(fleet(), Store(tmp_path, tmp_path), NOW, print, [])
+def a_run(tmp_path: Path) -> Run:
+    return Run(fleet(), Store(tmp_path, tmp_path), NOW, print, [])
 
 
 # Problems
 
 
 def test_a_run_without_problems_is_good(tmp_path: Path) -> None:
-    assert hour(tmp_path).trouble() is None
+    assert a_run(tmp_path).trouble() is None
 
 
 def test_one_problem_is_told_as_it_is(tmp_path: Path) -> None:
-    run = hour(tmp_path)
+    run = a_run(tmp_path)
     run.problems = [CaBusyError("busy", "later")]
     assert run.trouble() is run.problems[0]
 
 
 def test_a_run_whose_clock_is_shown_wrong_does_not_know_the_time(tmp_path: Path) -> None:
-    run = hour(tmp_path)
+    run = a_run(tmp_path)
     assert run.knows_the_time
     run.problems = [CaBusyError("busy", "later"), ClockError("365 days ahead", "set it")]
     assert not run.knows_the_time
@@ -91,7 +91,7 @@ def test_a_run_whose_clock_is_shown_wrong_does_not_know_the_time(tmp_path: Path)
 def test_several_problems_are_told_together_and_a_failure_outweighs_a_pause(
     tmp_path: Path,
 ) -> None:
-    run = hour(tmp_path)
+    run = a_run(tmp_path)
     run.problems = [DnsError("no record", "set it"), RolloutError("backend-02: off", "mend it")]
     trouble = run.trouble()
     assert trouble is not None
@@ -101,7 +101,7 @@ def test_several_problems_are_told_together_and_a_failure_outweighs_a_pause(
 
 
 def test_a_run_that_was_fenced_in_one_part_knows_it_in_the_next(tmp_path: Path) -> None:
-    run = hour(tmp_path)
+    run = a_run(tmp_path)
     run.problems = [RolloutError("backend-02: off")]
     assert not run.is_fenced
     run.problems.append(FencedError("backend-02 refuses this issuer's push key"))
@@ -153,7 +153,7 @@ def test_what_the_fleet_asks_for_is_told_apart() -> None:
 
 
 def test_a_part_that_fails_stops_no_other_part(tmp_path: Path) -> None:
-    run, done = hour(tmp_path), []
+    run, done = a_run(tmp_path), []
 
     def failing(error: Exception) -> Callable[[], None]:
         def work() -> None:

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from certsync.issuer.ca import crl
+from certsync.issuer.ca.ari import Answer, _get, advice_of
 from certsync.issuer.ca.crl import Finding, list_addresses, read_list
-from certsync.issuer.ca.renewal_info import Answer, _get, advice_of
 from certsync.model.certificate import parse_chain
 from certsync.model.errors import CaSilentError
 from tests.unit.fake_fleet import NOW

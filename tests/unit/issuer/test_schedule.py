@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from certsync.issuer.ca.advice import LONGEST, Advice, ask_now, next_ask
+from certsync.issuer.ca.renewal_info import LONGEST, Advice, ask_now, next_ask
 from certsync.issuer.schedule import (
     Due,
     Withdrawal,
@@ -73,7 +73,7 @@ def test_without_advice_a_renewal_is_due_by_a_part_of_the_lifetime(
 def test_every_lifetime_is_renewed_once_and_then_not_for_its_whole_first_part(days: float) -> None:
     newest = manifest(days=days)
     hours = int(days * 24)
-    due_at = [hour for hour in range(hours) if due(newest, NOW + hour * HOUR)]
+    due_at = [run for run in range(hours) if due(newest, NOW + run * HOUR)]
     part = 1 / 2 if days < 10 else 2 / 3
     assert due_at[0] == pytest.approx(hours * part, abs=1.1)
     assert due_at == list(range(due_at[0], hours))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from certsync.issuer.backoff import Tries
-from certsync.issuer.ca.advice import Advice
-from certsync.issuer.state import REMEMBERED, Known, Lineage, Run, State
+from certsync.issuer.ca.renewal_info import Advice
+from certsync.issuer.state import REMEMBERED, Known, Lineage, NotedRun, State
 from certsync.issuer.store import STATE_SCHEMA, Store
 from certsync.model.errors import NewerSchemaError
 from certsync.model.proof import Proof, Verdict
@@ -21,8 +21,8 @@ BEHIND = Proof("backend-02", Verdict.BEHIND, "0001", "bb", NOW.isoformat(), "it 
 SILENT = Proof("backend-02", Verdict.UNREACHABLE, "", "", "", "no answer")
 
 
-def run(exit_status: int = 0, *did: str, error: str = "", at: str = NOW.isoformat()) -> Run:
-    return Run("renew", at, exit_status, error, "", tuple(did))
+def run(exit_status: int = 0, *did: str, error: str = "", at: str = NOW.isoformat()) -> NotedRun:
+    return NotedRun("renew", at, exit_status, error, "", tuple(did))
 
 
 def full() -> State:

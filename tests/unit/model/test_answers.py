@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from certsync.issuer.state import Lineage, Run, State
+from certsync.issuer.state import Lineage, NotedRun, State
 from certsync.model.answers import NextRenewal, Origin, PastRun, Proven
 from certsync.model.proof import Proof, Verdict
 from tests.unit.fake_fleet import NAME, NOW
@@ -34,7 +34,7 @@ def test_an_issuer_that_knows_no_new_lineage_yet_names_the_one_that_comes_first_
 
 
 def test_what_the_issuer_remembers_comes_over_as_it_is_kept() -> None:
-    run = Run("issue", NOW.isoformat(), 75, "the CA is busy", "wait", ("kept the order",))
+    run = NotedRun("issue", NOW.isoformat(), 75, "the CA is busy", "wait", ("kept the order",))
     state = State().ended(run).having(NAME, Lineage(mixed_seconds=1.5))
     answer = {
         "current": "0007",

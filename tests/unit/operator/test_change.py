@@ -13,7 +13,7 @@ from certsync.operator.change import Addition, Change, named
 from certsync.operator.commands import add_backend
 from certsync.operator.fleet_file import opened, read_fleet
 from certsync.operator.fleet_file.editing import changed, write
-from certsync.operator.hosts.look import Adopt
+from certsync.operator.hosts.facts import Adopt
 
 FILE = """\
 # Ours.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from certsync.operator.hosts.check_online import of_host
-from certsync.operator.hosts.look import Adopt, HostFacts
+from certsync.operator.hosts.facts import Adopt, HostFacts
 from tests.unit.fake_fleet import NOW, fleet
 
 FLEET = fleet()

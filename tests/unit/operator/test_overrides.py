@@ -16,7 +16,7 @@ from certsync.operator.balancer import gate
 from certsync.operator.balancer.gate import Gate
 from certsync.operator.commands.check import check
 from certsync.operator.fleet_file import read_fleet
-from certsync.operator.hosts.look import MARK
+from certsync.operator.hosts.facts import MARK
 from certsync.operator.rendering import overrides, templates
 from tests.unit.fake_fleet import fleet
 

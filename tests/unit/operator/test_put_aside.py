@@ -15,7 +15,7 @@ from certsync.operator.change import Addition, Change
 from certsync.operator.commands import add_backend
 from certsync.operator.fleet_file import FleetFile
 from certsync.operator.hosts import issuer_side
-from certsync.operator.hosts.look import Adopt
+from certsync.operator.hosts.facts import Adopt
 from certsync.operator.hosts.survey import Survey
 from deploy import step
 from tests.unit.fake_fleet import NOW, fleet

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from certsync.operator.hosts import survey
-from certsync.operator.hosts.look import HostFacts
+from certsync.operator.hosts.facts import HostFacts
 from certsync.operator.hosts.survey import Entry, Survey, Unit, parse
 from tests.unit.steps import program
 

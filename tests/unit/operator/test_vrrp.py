@@ -11,7 +11,7 @@ from certsync.model.fleet import Fleet
 from certsync.model.options import Balancer
 from certsync.operator.balancer import vrrp
 from certsync.operator.fleet_file import parse_fleet
-from certsync.operator.hosts.look import MARK
+from certsync.operator.hosts.facts import MARK
 from certsync.operator.rendering import templates
 from tests.unit.fake_fleet import fleet, machine
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from certsync.issuer.state import Lineage, Run, State
+from certsync.issuer.state import Lineage, NotedRun, State
 from certsync.model.answers import NextRenewal, Proven
 from certsync.model.fleet import Fleet, Wanted
 from certsync.model.options import KeyType, Renewal, Site
@@ -20,7 +20,7 @@ from tests.unit.fake_fleet import NAME, NOW, fleet
 def ran(ago: timedelta, exit_status: int = 0, error: str = "", verb: str = "renew") -> State:
     """Return the state after one run."""
     did = () if error else ("ordered generation 0002",)
-    return State().ended(Run(verb, (NOW - ago).isoformat(), exit_status, error, "", did))
+    return State().ended(NotedRun(verb, (NOW - ago).isoformat(), exit_status, error, "", did))
 
 
 def told(state: State, **more: object) -> Proven:
@@ -83,7 +83,7 @@ def test_a_run_that_failed_is_a_finding_and_one_put_off_is_none() -> None:
     assert findings(told(state), fleet(), NOW) == [
         "backend-01: renewal run of 2026-11-21 11:00 UTC: no answer"
     ]
-    put_off = Run("renew", (NOW - timedelta(hours=1)).isoformat(), 75, "busy")
+    put_off = NotedRun("renew", (NOW - timedelta(hours=1)).isoformat(), 75, "busy")
     assert findings(told(ran(timedelta(hours=20)).ended(put_off)), fleet(), NOW) == []
     assert findings(told(ran(timedelta(hours=30)).ended(put_off)), fleet(), NOW) == [
         "backend-01: renewal run of 2026-11-21 11:00 UTC: busy"
@@ -91,7 +91,9 @@ def test_a_run_that_failed_is_a_finding_and_one_put_off_is_none() -> None:
 
 
 def test_a_run_noted_by_a_clock_that_was_ahead_hides_nothing() -> None:
-    state = ran(timedelta(hours=5)).ended(Run("issue", (NOW + timedelta(days=9)).isoformat(), 0))
+    state = ran(timedelta(hours=5)).ended(
+        NotedRun("issue", (NOW + timedelta(days=9)).isoformat(), 0)
+    )
     found = findings(told(state), fleet(), NOW)
     assert found[0] == (
         "backend-01: a run is noted for 2026-11-30 12:00 UTC: its clock is or was ahead"
@@ -106,8 +108,8 @@ def test_people_are_told_what_is_next_and_what_has_been() -> None:
     assert watch.coming(None) == ""
     known = Lineage(mixed_seconds=1.26)
     state = ran(timedelta(hours=1)).having(NAME, known)
-    state = state.ended(Run("renew", NOW.isoformat(), 0))
-    state = state.ended(Run("renew", NOW.isoformat(), 1, "no answer"))
+    state = state.ended(NotedRun("renew", NOW.isoformat(), 0))
+    state = state.ended(NotedRun("renew", NOW.isoformat(), 1, "no answer"))
     assert watch.history(told(state), [NAME]) == [
         "the last rollout served two generations side by side for 1.3 s",
         "2026-11-21 11:00 UTC  renew: ordered generation 0002",

@@ -16,7 +16,7 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certsync.issuer import canary
-from certsync.issuer.ca import crl, renewal_info
+from certsync.issuer.ca import ari, crl
 from certsync.issuer.ca.issuance import clock, network
 from certsync.issuer.monitoring import heartbeat
 from certsync.model.errors import CaSilentError
@@ -204,11 +204,11 @@ def test_a_revocation_list_is_waited_for_no_longer(
 def test_a_cas_suggestion_is_waited_for_no_longer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: bytes
 ) -> None:
-    monkeypatch.setattr(renewal_info, "SECONDS", SHORT)
+    monkeypatch.setattr(ari, "SECONDS", SHORT)
     context = served(tmp_path, "localhost")
     bundle = str(tmp_path / "cert.pem")
     with dripping(begin, context) as port, pytest.raises(CaSilentError) as caught:
-        timed(lambda: renewal_info._get(f"https://localhost:{port}/", bundle, NOW))
+        timed(lambda: ari._get(f"https://localhost:{port}/", bundle, NOW))
     assert caught.value.message == (
         "the CA cannot be asked about renewals: no whole answer within 0.2 s"
     )

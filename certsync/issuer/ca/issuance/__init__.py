@@ -2,22 +2,31 @@
 
 Control flow: `obtain` orders one certificate. It logs into the account, resumes or places an
 order, answers its challenges through the webroot, finalizes, and returns key and certificate.
-`revoke` undoes one, `enroll` and `give_up_account` begin and end the account.
+`revoke` undoes one, `register` and `give_up_account` begin and end the account.
 """
 
 from certsync.issuer.ca.issuance.obtain import (
     Issued,
     Request,
-    enroll,
     forget,
     forget_if_kept,
     obtain,
     pending_key_sum,
+    register,
 )
 from certsync.issuer.ca.issuance.revoke import revoke
 from certsync.issuer.ca.issuance.role import give_up_account, has_account, is_registered
 
 __all__ = [
-    "Issued", "Request", "enroll", "forget", "forget_if_kept", "give_up_account", "has_account",
-    "is_registered", "obtain", "pending_key_sum", "revoke",
+    "Issued",
+    "Request",
+    "forget",
+    "forget_if_kept",
+    "give_up_account",
+    "has_account",
+    "is_registered",
+    "obtain",
+    "pending_key_sum",
+    "register",
+    "revoke",
 ]  # fmt: skip

@@ -157,7 +157,7 @@ def _roots(request: Request, tell: Tell) -> str:
     return request.roots
 
 
-def enroll(fleet: Fleet, store: Store, tell: Tell) -> str:
+def register(fleet: Fleet, store: Store, tell: Tell) -> str:
     """Have an account at the fleet's CA, and return its URL; nothing is ordered.
 
     Raises:

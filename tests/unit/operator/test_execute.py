@@ -11,7 +11,7 @@ from certsync.model.errors import LaterError, RolloutError
 from certsync.model.finding import Finding
 from certsync.model.options import Balancer, Provider
 from certsync.model.report import Row
-from certsync.operator.deployment import walk
+from certsync.operator.deployment import execute
 from certsync.operator.deployment.plan import Step
 from certsync.operator.deployment.progress import Outcome
 from certsync.operator.deployment.run import Run
@@ -24,12 +24,12 @@ RECORDS = PastRun("issue", NOW, 75, "shop: it leads elsewhere", "shop. A 203.0.1
 REFUSED = PastRun("issue", NOW, 1, "shop: the CA refused", "ask it why")
 
 
-def walked(*changed: Step, output: str = "", **failed: str) -> walk.Walked:
+def executed(*changed: Step, output: str = "", **failed: str) -> execute.Executed:
     # One that was never started, and that has printed this.
     run = Run.__new__(Run)
     run.output = output.splitlines()
     names = {name.replace("_", "-"): what for name, what in failed.items()}
-    return walk.Walked(run, Outcome(changed=list(changed), failed=names))
+    return execute.Executed(run, Outcome(changed=list(changed), failed=names))
 
 
 def status(*findings: str, issue: PastRun | None = None, rows: tuple[Row, ...] = ()) -> Status:
@@ -44,39 +44,41 @@ def row(name: str, pool: str, *, proven: bool = True) -> Row:
 
 
 def test_a_walk_after_which_all_is_well_ends_well() -> None:
-    walk.conclude(fleet(2), walked(ORDER), status(issue=PastRun("issue", NOW, 0)))
+    execute.report_outcome(fleet(2), executed(ORDER), status(issue=PastRun("issue", NOW, 0)))
 
 
 def test_what_is_wrong_after_a_walk_is_its_failure() -> None:
     with pytest.raises(RolloutError, match=r"^backend-02: no answer$"):
-        walk.conclude(fleet(2), walked(), status("backend-02: no answer"))
+        execute.report_outcome(fleet(2), executed(), status("backend-02: no answer"))
 
 
 def test_an_order_of_one_lineage_that_failed_is_told_though_the_walk_went_on() -> None:
     with pytest.raises(RolloutError) as caught:
-        walk.conclude(fleet(2), walked(ORDER), status(issue=REFUSED))
+        execute.report_outcome(fleet(2), executed(ORDER), status(issue=REFUSED))
     assert caught.value.message == "backend-01: shop: the CA refused"
     assert caught.value.hint == "ask it why"
 
 
 def test_one_that_waits_for_records_is_told_with_them_and_with_all_else_that_is_wrong() -> None:
     with pytest.raises(LaterError) as caught:
-        walk.conclude(fleet(2), walked(ORDER), status("backend-02: self-signed", issue=RECORDS))
+        execute.report_outcome(
+            fleet(2), executed(ORDER), status("backend-02: self-signed", issue=RECORDS)
+        )
     assert caught.value.message == "shop: it leads elsewhere; backend-02: self-signed"
     assert caught.value.hint == "shop. A 203.0.113.10"
 
 
 def test_an_order_that_failed_before_this_walk_is_no_failure_of_it() -> None:
-    walk.conclude(fleet(2), walked(), status(issue=REFUSED))
+    execute.report_outcome(fleet(2), executed(), status(issue=REFUSED))
 
 
 def test_who_is_not_told_the_clients_address_fails_a_deploy_and_is_told_after_other_commands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(RolloutError, match=UNTOLD):
-        walk.conclude(fleet(2), walked(), status(UNTOLD), whole=True)
+        execute.report_outcome(fleet(2), executed(), status(UNTOLD), whole=True)
     capsys.readouterr()
-    walk.conclude(fleet(2), walked(), status(UNTOLD))
+    execute.report_outcome(fleet(2), executed(), status(UNTOLD))
     assert f"warning: {UNTOLD}" in capsys.readouterr().err
 
 
@@ -121,25 +123,27 @@ FULL = "    [backend-02] /dev/full: No space left on device\n"
 )
 def test_a_failed_step_is_told_with_the_line_that_says_why(output: str, why: str) -> None:
     with pytest.raises(RolloutError) as caught:
-        walk.conclude(fleet(2), walked(output=output, backend_02="Install nginx"), status())
+        execute.report_outcome(
+            fleet(2), executed(output=output, backend_02="Install nginx"), status()
+        )
     assert caught.value.message == f"backend-02: Install nginx: {why}"
 
 
-def hint_of(done: walk.Walked, shown: Status, **changes: Any) -> str:
+def hint_of(done: execute.Executed, shown: Status, **changes: Any) -> str:
     with pytest.raises(RolloutError) as caught:
-        walk.conclude(fleet(2, **changes), done, shown)
+        execute.report_outcome(fleet(2, **changes), done, shown)
     return caught.value.hint
 
 
 def test_what_a_failed_step_says_to_try_is_the_hint() -> None:
     serving = status(rows=(row("backend-01", "yes"),))
-    done = walked(output=OURS, backend_02="The issuer's push key")
+    done = executed(output=OURS, backend_02="The issuer's push key")
     assert hint_of(done, serving) == "check who changed it"
     other = OURS.replace("backend-02", "backend-01")
-    done = walked(output=f"{OURS}{other}{other}", backend_02="A", backend_01="B")
+    done = executed(output=f"{OURS}{other}{other}", backend_02="A", backend_01="B")
     assert hint_of(done, serving) == "check who changed it"
     other = other.replace("hint: check", "hint: do not check")
-    done = walked(output=f"{OURS}{other}", backend_02="A", backend_01="B")
+    done = executed(output=f"{OURS}{other}", backend_02="A", backend_01="B")
     assert hint_of(done, serving) == (
         "backend-02: check who changed it; backend-01: do not check who changed it"
     )
@@ -168,12 +172,12 @@ def test_a_fleet_is_said_to_be_in_service_only_if_somebody_is(
     rows: tuple[Row, ...], passthrough: bool, hint: str
 ) -> None:
     shown = status("backend-03: no answer", rows=rows)
-    assert hint_of(walked(), shown, passthrough=passthrough) == hint
+    assert hint_of(executed(), shown, passthrough=passthrough) == hint
 
 
 def test_behind_somebody_elses_balancer_a_public_address_says_whether_anybody_serves() -> None:
     other = {"balancers": (), "balancer": Balancer(provider=Provider.NONE)}
     unseen = status("x: y", rows=(row("backend-01", "-"),))
-    assert hint_of(walked(), unseen, **other) == AGAIN
+    assert hint_of(executed(), unseen, **other) == AGAIN
     seen = status("x: y", rows=(row("203.0.113.10", "-"),))
-    assert hint_of(walked(), seen, **other) == SERVING
+    assert hint_of(executed(), seen, **other) == SERVING

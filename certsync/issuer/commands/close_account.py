@@ -27,7 +27,7 @@ def outlook(store: Store) -> list[str]:
     ]
 
 
-def resign(store: Store, tell: Tell, done: list[str]) -> None:
+def close_account(store: Store, tell: Tell, done: list[str]) -> None:
     """Deactivate our account at the CA, as far as the CA can be asked, and remove its key.
 
     ``done`` gets what was changed, in words.

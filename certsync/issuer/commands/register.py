@@ -61,7 +61,7 @@ def _newer(store: Store, lineage: str) -> tuple[int, ...]:
     return tuple(n for n in store.numbers(lineage) if n > live and n not in withdrawn)
 
 
-def enroll(store: Store, now: datetime, tell: Tell, done: list[str]) -> str:
+def register(store: Store, now: datetime, tell: Tell, done: list[str]) -> str:
     """Withdraw what the last issuer may have rolled back, and return our account's URL.
 
     What this host keeps above its live generation it got as a replica, and why that is not live it
@@ -77,7 +77,7 @@ def enroll(store: Store, now: datetime, tell: Tell, done: list[str]) -> str:
     for lineage, numbers in look.newer.items():
         store.withdraw(lineage, {**dict.fromkeys(numbers, now), **store.withdrawn(lineage)})
         done.append(f"withdrew {', '.join(number_text(each) for each in numbers)}")
-    account = issuance.enroll(look.fleet, store, tell)
+    account = issuance.register(look.fleet, store, tell)
     if not look.registered:
         done.append(f"registered account {account}")
     return account

@@ -1,4 +1,4 @@
-"""A walk of pyinfra over the fleet: announced by a dry run, taken by a real one, told alike."""
+"""Run pyinfra over the fleet, or say what a run would do, and report how it ended."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ SETTLING_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Walked:
-    """How a walk ended."""
+class Executed:
+    """How a run ended."""
 
     run: Run
     outcome: Outcome
@@ -74,7 +74,7 @@ class Walked:
         return [f"{name}: {hint}" for name, hints in found.items() for hint in hints]
 
 
-def announced(asked: DeployRequest, fleet: Fleet, absent: Sequence[str] = ()) -> Plan:
+def dry_run(asked: DeployRequest, fleet: Fleet, absent: Sequence[str] = ()) -> Plan:
     """Return what pyinfra would do; ``absent`` are operations that this run does not have.
 
     Raises:
@@ -101,8 +101,8 @@ def announced(asked: DeployRequest, fleet: Fleet, absent: Sequence[str] = ()) ->
     if outcome.unreached:
         raise HostError(f"not reached over SSH: {', '.join(outcome.unreached)}")
     if outcome.failed:
-        walked = Walked(run, outcome)
-        raise HostError(walked.why, "; ".join(dict.fromkeys(walked.hints)))
+        executed = Executed(run, outcome)
+        raise HostError(executed.why, "; ".join(dict.fromkeys(executed.hints)))
     return found
 
 
@@ -116,8 +116,8 @@ def _order(outcome: Outcome, absent: Sequence[str]) -> str:
 
 
 @contextmanager
-def begun(asked: DeployRequest) -> Iterator[Run]:
-    """Have pyinfra connect to the hosts inside the block; the rest waits for `taken_on`.
+def started(asked: DeployRequest) -> Iterator[Run]:
+    """Have pyinfra connect to the hosts inside the block; the rest waits for `resume`.
 
     Raises:
         FleetFileError: the fleet file has mistakes, or a template of the fleet's own.
@@ -129,7 +129,7 @@ def begun(asked: DeployRequest) -> Iterator[Run]:
         run.stop()
 
 
-def taken_on(run: Run, fleet: Fleet, tokens: Mapping[str, str], done: list[Step]) -> Walked:
+def resume(run: Run, fleet: Fleet, tokens: Mapping[str, str], done: list[Step]) -> Executed:
     """Have pyinfra do it, and show how far it is; ``done`` gets what was changed.
 
     ``tokens`` present the fleet locks that are held, by the host's name.
@@ -145,29 +145,29 @@ def taken_on(run: Run, fleet: Fleet, tokens: Mapping[str, str], done: list[Step]
         run.stop()
     done += outcome.changed
     _raise_what_stopped(run, outcome)
-    return Walked(run, outcome)
+    return Executed(run, outcome)
 
 
-def taken(
+def run(
     asked: DeployRequest,
     fleet: Fleet,
     token: str,
     done: list[Step],
     others: Mapping[str, str] = NOBODY,
-) -> Walked:
-    """Have pyinfra do it, from its beginning: see `taken_on`.
+) -> Executed:
+    """Have pyinfra do it, from its beginning: see `resume`.
 
     ``token`` presents the fleet lock on the issuer, ``others`` those on more hosts by their names.
 
     Raises:
         FleetFileError: a template of the fleet's own has mistakes.
-        RefusedError, CertsyncError: see `taken_on`.
+        RefusedError, CertsyncError: see `resume`.
     """
-    with begun(asked) as run:
-        return taken_on(run, fleet, {fleet.issuer_name: token, **others}, done)
+    with started(asked) as child:
+        return resume(child, fleet, {fleet.issuer_name: token, **others}, done)
 
 
-def settled(file: FleetFile, now: Callable[[], datetime]) -> Status:
+def wait_until_settled(file: FleetFile, now: Callable[[], datetime]) -> Status:
     """Return the status, once no member that is healed still waits for the balancer's checks."""
     end = monotonic() + SETTLING_SECONDS
     while True:
@@ -177,9 +177,9 @@ def settled(file: FleetFile, now: Callable[[], datetime]) -> Status:
         sleep(0.5)
 
 
-def conclude(
+def report_outcome(
     fleet: Fleet,
-    walked: Walked,
+    executed: Executed,
     shown: Status,
     expected: Collection[tuple[str, str]] = (),
     *,
@@ -188,7 +188,7 @@ def conclude(
     """Show the table, and tell what failed or is not as it should be.
 
     ``expected`` are hosts, with a lineage besides the first one, whose findings are known and no
-    failure of this walk.
+    failure of this run.
     ``whole``: all that the fleet file says was to be done, and not one change of it.
 
     Raises:
@@ -196,23 +196,23 @@ def conclude(
         RolloutError: a host could not be deployed, or does not serve the certificate.
     """
     console.result(shown.text())
-    count = len(walked.outcome.changed)
+    count = len(executed.outcome.changed)
     console.tell("1 change" if count == 1 else f"{count} changes")
-    noted = _noted(fleet, walked.outcome, shown)
+    noted = _noted(fleet, executed.outcome, shown)
     if noted and noted.exit == LaterError.exit_status:
         raise LaterError(noted.error, noted.hint)
     others = [*shown.past, *([] if whole else shown.without_client_address)]
     for text in others:
         console.warn(str(text))
-    wrong = [*walked.failures, *(each for each in shown.findings if each not in others)]
-    lacking = _not_ordered(fleet, walked.outcome, shown)
+    wrong = [*executed.failures, *(each for each in shown.findings if each not in others)]
+    lacking = _not_ordered(fleet, executed.outcome, shown)
     if lacking and lacking.exit == LaterError.exit_status:
         # What a lineage without a certificate looks like in the table follows from that.
         raise LaterError("; ".join([lacking.error, *map(str, wrong)]), lacking.hint)
     if lacking:
         wrong.append(Finding(fleet.issuer_name, lacking.error))
     if unexpected(wrong, expected):
-        own = [each.hint for each in (noted, lacking) if each] + walked.hints
+        own = [each.hint for each in (noted, lacking) if each] + executed.hints
         particular = "; ".join(dict.fromkeys(hint for hint in own if hint))
         general = IN_SERVICE if _in_service(fleet, shown) else AGAIN
         raise RolloutError("; ".join(map(str, wrong)), particular or general)
@@ -248,7 +248,7 @@ def _noted(fleet: Fleet, outcome: Outcome, shown: Status) -> PastRun | None:
 
 
 def _not_ordered(fleet: Fleet, outcome: Outcome, shown: Status) -> PastRun | None:
-    """Return how the issuer noted orders that it has failed at, in a walk that went on.
+    """Return how the issuer noted orders that it has failed at, in a run that went on.
 
     Of several lineages, one that lacks its certificate keeps no other from its own.
     """

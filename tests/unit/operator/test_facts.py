@@ -23,7 +23,7 @@ from certsync.model.options import (
 )
 from certsync.operator.balancer.gate import Gate
 from certsync.operator.hosts import survey
-from certsync.operator.hosts.look import (
+from certsync.operator.hosts.facts import (
     Adopt,
     HostFacts,
     Listener,

@@ -1,0 +1,119 @@
+"""Ask a CA when it suggests to renew a certificate (RFC 9773): two plain GETs, no account.
+
+The standard library does it, so that an hourly run loads no ACME library only for this.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from certsync.issuer.ca.renewal_info import LONGEST, Advice, next_ask
+from certsync.issuer.store import Store
+from certsync.model.errors import CaSilentError
+from certsync.model.fleet import SYSTEM_ROOTS, Fleet
+from certsync.model.generation import Manifest
+from certsync.system.process import printable
+
+SECONDS = 15
+REDIRECTS = 5
+LARGEST = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a GET brought."""
+
+    data: dict[str, Any]
+    retry_after: timedelta
+    ca_date: datetime | None
+
+
+def ask(fleet: Fleet, store: Store, newest: Manifest, now: datetime) -> tuple[Advice, Answer]:
+    """Return what the CA suggests for the newest generation, and its last answer.
+
+    Raises:
+        CaSilentError: it cannot be asked, or does not answer as RFC 9773 says.
+    """
+    bundle = str(store.directory_bundle) if fleet.authority.directory_bundle else SYSTEM_ROOTS
+    directory = _get(fleet.authority.directory, bundle, now)
+    base = directory.data.get("renewalInfo")
+    if not isinstance(base, str) or not newest.renewal_id:
+        advice = Advice(newest.fingerprint, None, "", now, next_ask(now, LONGEST))
+        return advice, directory
+    info = _get(f"{base.rstrip('/')}/{newest.renewal_id}", bundle, now)
+    return advice_of(info, newest.fingerprint, now), info
+
+
+def advice_of(info: Answer, fingerprint: str, now: datetime) -> Advice:
+    """Return the suggestion in an answer.
+
+    Raises:
+        CaSilentError: there is none, or its window ends before it begins (RFC 9773 section 4.2).
+    """
+    try:
+        window = info.data["suggestedWindow"]
+        start, end = _moment(window["start"]), _moment(window["end"])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        raise CaSilentError("the CA's renewal information has no suggested window") from None
+    if end <= start:
+        raise CaSilentError("the CA's suggested window ends before it begins")
+    explanation = printable(str(info.data.get("explanationURL") or ""))
+    return Advice(fingerprint, (start, end), explanation, now, next_ask(now, info.retry_after))
+
+
+def _moment(text: str) -> datetime:
+    # `fromisoformat` takes a Z, and fractions of any length, from Python 3.11 on only.
+    whole, _, rest = text.replace("Z", "+00:00").partition(".")
+    zone = rest.lstrip("0123456789")
+    moment = datetime.fromisoformat(whole + zone)
+    if moment.tzinfo is None:
+        raise ValueError("no time zone")
+    return moment.astimezone(timezone.utc)
+
+
+def _get(url: str, bundle: str, now: datetime) -> Answer:
+    import ssl
+    from http.client import HTTPException
+
+    from certsync.system import http_get
+
+    if not url.startswith("https://"):
+        # The address comes from the CA: what it says is to come from nobody else.
+        raise CaSilentError(
+            f"the CA names an address for renewals that is not https: {printable(url)}"
+        )
+    try:
+        context = ssl.create_default_context(cafile=bundle)
+        limits = http_get.Limits(SECONDS, LARGEST, REDIRECTS)
+        answer = http_get.get(url, limits, context=context)
+        if not 200 <= answer.status < 300:
+            raise CaSilentError(f"the CA answers HTTP {answer.status} about renewals")
+        data = json.loads(answer.body)
+    except (OSError, ValueError, RecursionError, HTTPException) as error:
+        why = getattr(error, "verify_message", "") or error
+        raise CaSilentError(f"the CA cannot be asked about renewals: {why}") from None
+    if not isinstance(data, dict):
+        raise CaSilentError("the CA answers something that is no renewal information")
+    wait = _seconds(answer.headers.get("Retry-After", ""), now)
+    return Answer(data, wait, _date(answer.headers.get("Date", "")))
+
+
+def _seconds(text: str, now: datetime) -> timedelta:
+    if text.isdecimal():
+        # However many digits it has.
+        return timedelta(seconds=int(text)) if len(text) < 6 else LONGEST
+    date = _date(text)
+    return date - now if date else timedelta(hours=6)
+
+
+def _date(text: str) -> datetime | None:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return moment if moment.tzinfo else None
