@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from certsync.issuer.ca.renewal_info import Advice
+from certsync.issuer.ca.renewal_info import RenewalInfo
 from certsync.model.fleet import Fleet
 from certsync.model.generation import Manifest
 
@@ -63,7 +63,7 @@ def renewal_moment(not_before: datetime, not_after: datetime) -> datetime:
 
 def renewal(
     newest: Manifest,
-    advice: Advice | None,
+    advice: RenewalInfo | None,
     every: timedelta,
     now: datetime,
     withdrawal: Withdrawal | None = None,
@@ -99,7 +99,7 @@ def _by_lifetime(newest: Manifest) -> NextRenewal:
 
 
 def _advised(
-    newest: Manifest, advice: Advice | None, every: timedelta, now: datetime
+    newest: Manifest, advice: RenewalInfo | None, every: timedelta, now: datetime
 ) -> NextRenewal | None:
     if advice is None or advice.fingerprint != newest.fingerprint or advice.window is None:
         return None
@@ -133,7 +133,7 @@ def issuance_due(  # noqa: PLR0913, PLR0917  # all that an order can be due for
     newest: Manifest | None,
     fleet: Fleet,
     now: datetime,
-    advice: Advice | None = None,
+    advice: RenewalInfo | None = None,
     withdrawal: Withdrawal | None = None,
     hurried: datetime | None = None,
     compromised: str = "",

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from certsync.issuer.backoff import Tries
-from certsync.issuer.ca.renewal_info import Advice
+from certsync.issuer.ca.renewal_info import RenewalInfo
 from certsync.model.moment import moment
 from certsync.model.proof import Proof, Verdict
 from certsync.system.terminal import harmless_values
@@ -89,7 +89,7 @@ class Lineage:
     revocation_asked: str = ""
     """When the CA was last asked whether something that was live is revoked."""
 
-    advice: Advice | None = None
+    advice: RenewalInfo | None = None
     tries: Tries = field(default_factory=Tries)
     backends: Mapping[str, Known] = field(default_factory=dict)
 
@@ -213,7 +213,7 @@ def _lineage(data: Mapping[str, Any]) -> Lineage:
                 key: tuple(str(name) for name in data.get(key, ()))
                 for key in ("fenced_by", "let_in_by")
             },
-            "advice": Advice.from_json(data["advice"]) if data["advice"] else None,
+            "advice": RenewalInfo.from_json(data["advice"]) if data["advice"] else None,
             "tries": Tries.from_json(data["tries"]),
             "backends": {name: Known(**each) for name, each in data["backends"].items()},
         }

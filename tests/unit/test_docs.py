@@ -50,3 +50,9 @@ def test_every_command_and_option_has_help(name: str) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_in_the_readme(name: str) -> None:
     assert re.search(rf"(certsync |`){name}\b", README.read_text())
+
+
+def test_every_file_that_the_map_names_is_there() -> None:
+    named = re.findall(r"`((?:\.\./)?[\w/.]+\.(?:py|sh))`", (PACKAGE / "README.md").read_text())
+    assert len(named) > 5
+    assert [name for name in named if not (PACKAGE / name).exists()] == []

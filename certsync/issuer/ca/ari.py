@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from certsync.issuer.ca.renewal_info import LONGEST, Advice, next_ask
+from certsync.issuer.ca.renewal_info import LONGEST, RenewalInfo, next_ask
 from certsync.issuer.store import Store
 from certsync.model.errors import CaSilentError
 from certsync.model.fleet import SYSTEM_ROOTS, Fleet
@@ -31,7 +31,7 @@ class Answer:
     ca_date: datetime | None
 
 
-def ask(fleet: Fleet, store: Store, newest: Manifest, now: datetime) -> tuple[Advice, Answer]:
+def ask(fleet: Fleet, store: Store, newest: Manifest, now: datetime) -> tuple[RenewalInfo, Answer]:
     """Return what the CA suggests for the newest generation, and its last answer.
 
     Raises:
@@ -41,13 +41,13 @@ def ask(fleet: Fleet, store: Store, newest: Manifest, now: datetime) -> tuple[Ad
     directory = _get(fleet.authority.directory, bundle, now)
     base = directory.data.get("renewalInfo")
     if not isinstance(base, str) or not newest.renewal_id:
-        advice = Advice(newest.fingerprint, None, "", now, next_ask(now, LONGEST))
+        advice = RenewalInfo(newest.fingerprint, None, "", now, next_ask(now, LONGEST))
         return advice, directory
     info = _get(f"{base.rstrip('/')}/{newest.renewal_id}", bundle, now)
     return advice_of(info, newest.fingerprint, now), info
 
 
-def advice_of(info: Answer, fingerprint: str, now: datetime) -> Advice:
+def advice_of(info: Answer, fingerprint: str, now: datetime) -> RenewalInfo:
     """Return the suggestion in an answer.
 
     Raises:
@@ -61,7 +61,7 @@ def advice_of(info: Answer, fingerprint: str, now: datetime) -> Advice:
     if end <= start:
         raise CaSilentError("the CA's suggested window ends before it begins")
     explanation = printable(str(info.data.get("explanationURL") or ""))
-    return Advice(fingerprint, (start, end), explanation, now, next_ask(now, info.retry_after))
+    return RenewalInfo(fingerprint, (start, end), explanation, now, next_ask(now, info.retry_after))
 
 
 def _moment(text: str) -> datetime:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from certsync.issuer.ca import ari
-from certsync.issuer.ca.renewal_info import Advice
+from certsync.issuer.ca.renewal_info import RenewalInfo
 from certsync.issuer.schedule import renewal_moment
 from certsync.issuer.store import Store
 from certsync.model.errors import CaSilentError
@@ -45,7 +45,7 @@ def look(fleet: Fleet, store: Store, generation: Manifest, now: datetime) -> Fin
     return listed
 
 
-def wants_it_replaced(generation: Manifest, advice: Advice, now: datetime) -> str:
+def wants_it_replaced(generation: Manifest, advice: RenewalInfo, now: datetime) -> str:
     """Return that the CA wants a certificate replaced long before it is due; empty: it does not.
 
     RFC 9773 section 4.2: a window in the past says that it is to be renewed at once. One that is

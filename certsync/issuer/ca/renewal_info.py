@@ -17,7 +17,7 @@ STALE = timedelta(days=2)
 
 
 @dataclass(frozen=True)
-class Advice:
+class RenewalInfo:
     """What the CA said of one certificate."""
 
     fingerprint: str
@@ -49,7 +49,7 @@ class Advice:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Advice:
+    def from_json(cls, data: dict[str, Any]) -> RenewalInfo:
         """Return what `to_json` wrote."""
         window = (moment(data["start"]), moment(data["end"])) if data["start"] else None
         return cls(
@@ -58,7 +58,7 @@ class Advice:
         )  # fmt: skip
 
 
-def ask_now(advice: Advice | None, fingerprint: str, now: datetime) -> bool:
+def ask_now(advice: RenewalInfo | None, fingerprint: str, now: datetime) -> bool:
     """Return whether the CA should be asked about this certificate in this run."""
     if advice is None or advice.fingerprint != fingerprint:
         return True

@@ -13,7 +13,7 @@ import pytest
 from certsync.issuer.backoff import Tries
 from certsync.issuer.ca import ari, crl, ordering
 from certsync.issuer.ca.crl import Finding
-from certsync.issuer.ca.renewal_info import Advice
+from certsync.issuer.ca.renewal_info import RenewalInfo
 from certsync.issuer.replicas import outdated
 from certsync.issuer.replicas.rollout import Plan, Standing
 from certsync.issuer.state import Lineage, State
@@ -77,7 +77,7 @@ class World:
         self.asked.append("renewal information")
         if self.is_silent:
             raise CaSilentError("no answer")
-        return Advice(newest.fingerprint, self.window, "", now, now + DAY / 4), None
+        return RenewalInfo(newest.fingerprint, self.window, "", now, now + DAY / 4), None
 
 
 @pytest.fixture

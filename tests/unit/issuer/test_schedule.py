@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from certsync.issuer.ca.renewal_info import LONGEST, Advice, ask_now, next_ask
+from certsync.issuer.ca.renewal_info import LONGEST, RenewalInfo, ask_now, next_ask
 from certsync.issuer.schedule import (
     Due,
     Withdrawal,
@@ -26,7 +26,7 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
 
-def advice(start: timedelta, length: timedelta, **changes: object) -> Advice:
+def advice(start: timedelta, length: timedelta, **changes: object) -> RenewalInfo:
     """Return the CA's suggestion for the first generation, asked now, relative to now."""
     values = {
         "fingerprint": manifest().fingerprint,
@@ -36,7 +36,7 @@ def advice(start: timedelta, length: timedelta, **changes: object) -> Advice:
         "ask_again": NOW + 6 * HOUR,
         **changes,
     }
-    return Advice(**values)  # type: ignore[arg-type]  # a test's shorthand
+    return RenewalInfo(**values)  # type: ignore[arg-type]  # a test's shorthand
 
 
 def due(
@@ -231,9 +231,9 @@ def test_the_cas_pause_is_kept_within_reason_and_it_is_asked_twice_a_day(
 
 def test_advice_is_read_as_it_was_written() -> None:
     for before in (advice(DAY, DAY, explanation="https://ca.example/x"), advice(DAY, DAY)):
-        assert Advice.from_json(before.to_json()) == before
+        assert RenewalInfo.from_json(before.to_json()) == before
     none = advice(DAY, DAY, window=None)
-    assert Advice.from_json(none.to_json()) == none
+    assert RenewalInfo.from_json(none.to_json()) == none
 
 
 def test_a_ca_that_calls_every_new_certificate_to_be_replaced_gets_one_order_a_day() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from certsync.issuer.backoff import Tries
-from certsync.issuer.ca.renewal_info import Advice
+from certsync.issuer.ca.renewal_info import RenewalInfo
 from certsync.issuer.state import REMEMBERED, Known, Lineage, NotedRun, State
 from certsync.issuer.store import STATE_SCHEMA, Store
 from certsync.model.errors import NewerSchemaError
@@ -27,7 +27,7 @@ def run(exit_status: int = 0, *did: str, error: str = "", at: str = NOW.isoforma
 
 def full() -> State:
     """Return a state with something of everything."""
-    advice = Advice("aa", (NOW, NOW + timedelta(hours=1)), "", NOW, NOW)
+    advice = RenewalInfo("aa", (NOW, NOW + timedelta(hours=1)), "", NOW, NOW)
     lineage = Lineage(
         generation="0002", why="so", mixed_seconds=1.5, advice=advice,
         tries=Tries().failed(NOW, "no answer", order=True), backends={"a": Known("0002")},
