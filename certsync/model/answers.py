@@ -14,10 +14,18 @@ from typing import Any, TypeVar
 from certsync.model.moment import moment
 from certsync.model.proof import Proof, Verdict
 
+PROTOCOL = 1
+"""Which form these answers have. It grows when an older reader would misunderstand them, and not
+when something is said besides. An issuer of before it was counted says none."""
+
 Value = TypeVar("Value")
 
 NOT_THESE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What comes of taking apart JSON that is something else."""
+
+
+class NewerProtocolError(ValueError):
+    """The other side speaks a form that this version does not know."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +91,15 @@ class Proven:
         """Return what `certsync prove --json` says; ``first`` is the fleet's first lineage.
 
         Raises:
+            NewerProtocolError: it has a newer form.
             ValueError: it is something else.
         """
         try:
+            if int(data.get("protocol", 0)) > PROTOCOL:
+                raise NewerProtocolError(f"protocol {int(data['protocol'])}")
             return _proven(data, first)
+        except NewerProtocolError:
+            raise
         except NOT_THESE as error:
             raise ValueError(f"no answer of `certsync prove`: {error!r}") from None
 

@@ -14,6 +14,7 @@ from certsync.issuer.replicas.expected import expected
 from certsync.issuer.schedule import NextRenewal
 from certsync.issuer.state import State
 from certsync.issuer.store import Store
+from certsync.model.answers import PROTOCOL
 from certsync.model.fleet import Fleet
 from certsync.model.generation import number_text
 from certsync.model.proof import Proof, Verdict
@@ -65,6 +66,7 @@ class Seen:
         together = (self, *self.others)
         next_renewal, why = self.renewal
         return {
+            "protocol": PROTOCOL,
             "lineage": self.fleet.lineage,
             "current": self.current,
             "at": self.at.isoformat(),

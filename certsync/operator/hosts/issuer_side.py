@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from certsync.model.answers import Proven
+from certsync.model.answers import PROTOCOL, NewerProtocolError, Proven
 from certsync.model.errors import HostError, RefusedError, StoreError
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.paths import CERTSYNC, CURRENT, IssuerPaths
@@ -25,6 +25,12 @@ def proven(fleet: Fleet, issuer: Machine) -> Proven:
     done = ssh.on(issuer, fleet.known_hosts, f"{CERTSYNC} prove --json")
     try:
         return Proven.from_json(json.loads(done.stdout), fleet.lineage)
+    except NewerProtocolError as error:
+        raise HostError(
+            f"certsync there is newer than here: it speaks {error}, and this one {PROTOCOL}",
+            "bring certsync on this machine up to date",
+            host=issuer.name,
+        ) from None
     except (ValueError, RecursionError):
         raise HostError(
             f"certsync does not answer there: {done.error_summary}",

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from certsync.issuer.state import Lineage, NotedRun, State
-from certsync.model.answers import NextRenewal, Origin, PastRun, Proven
+from certsync.model.answers import (
+    PROTOCOL,
+    NewerProtocolError,
+    NextRenewal,
+    Origin,
+    PastRun,
+    Proven,
+)
 from certsync.model.proof import Proof, Verdict
 from tests.unit.fake_fleet import NAME, NOW
 
@@ -73,4 +80,15 @@ def test_what_a_newer_issuer_says_besides_is_ignored() -> None:
 )  # fmt: skip
 def test_what_is_no_answer_is_refused_as_a_whole(answer: Any) -> None:
     with pytest.raises(ValueError, match="no answer of `certsync prove`"):
+        Proven.from_json(answer, NAME)
+
+
+def test_an_issuer_of_before_there_was_a_protocol_number_is_understood() -> None:
+    answer = {"proofs": [ONE.to_json()]}
+    assert Proven.from_json(answer, NAME) == Proven.from_json({**answer, "protocol": 0}, NAME)
+
+
+def test_an_issuer_that_speaks_a_newer_protocol_is_not_misunderstood() -> None:
+    answer = {"protocol": PROTOCOL + 1, "proofs": "in another form"}
+    with pytest.raises(NewerProtocolError, match=f"^protocol {PROTOCOL + 1}$"):
         Proven.from_json(answer, NAME)

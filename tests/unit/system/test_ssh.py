@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from certsync.model import frame
+from certsync.model.answers import PROTOCOL
 from certsync.model.errors import HostError, LockHeldError, UnreachableError
 from certsync.model.fleet import Machine
 from certsync.operator.hosts import fleet_lock, issuer_side
@@ -275,3 +277,17 @@ def test_one_limit_holds_for_all_that_comes_before_the_fleet_locks_answer(
     assert time.monotonic() - begin < 4
     why = "backend-01: its login shell has not begun to run a command within 1 s"
     assert caught.value.message == why
+
+
+def test_an_issuer_of_a_newer_certsync_is_told_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = json.dumps({"protocol": PROTOCOL + 1})
+    monkeypatch.setattr(ssh, "on", lambda *_: process.Completed(0, said, ""))
+    with pytest.raises(HostError) as caught:
+        issuer_side.proven(fleet(), ROOT)
+    assert caught.value.message == (
+        f"backend-01: certsync there is newer than here: it speaks protocol {PROTOCOL + 1}, and "
+        f"this one {PROTOCOL}"
+    )
+    assert caught.value.hint == "bring certsync on this machine up to date"
