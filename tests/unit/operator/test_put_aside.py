@@ -10,8 +10,8 @@ import pytest
 from certsync.model.answers import Proven
 from certsync.model.errors import RefusedError
 from certsync.model.finding import Finding
-from certsync.operator import cli
 from certsync.operator.change import Addition, Change
+from certsync.operator.cli import changing
 from certsync.operator.commands import add_backend
 from certsync.operator.fleet_file import FleetFile
 from certsync.operator.hosts import issuer_side
@@ -122,7 +122,7 @@ def test_a_backend_that_joins_is_looked_at_as_one_whose_files_may_be_taken_over(
 
 
 def test_add_backend_takes_what_deploy_takes() -> None:
-    names = {option for each in cli.add_backend.params for option in each.opts}
+    names = {option for each in changing.add_backend.params for option in each.opts}
     assert {"--adopt-nginx", "--adopt-haproxy"} <= names
 
 

@@ -1,4 +1,4 @@
-"""What runs on the issuer: by a person, by cron, or started by the operator's machine."""
+"""What a person or cron runs on the issuer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from certsync.issuer.cli.output import tell_outlook, the_store
 from certsync.model.errors import CertsyncError, LockHeldError, NotifyError, WrongError
 from certsync.system import console
 from certsync.system.command_line import AS_JSON, DRY, TOKEN, cli, now
@@ -25,7 +26,7 @@ def renew(dry_run: bool, as_json: bool, force: bool) -> None:
     from certsync.issuer.commands import renew as verb
     from certsync.issuer.session import on_issuer, require_root
 
-    store = _store()
+    store = the_store()
     if dry_run:
         require_root()
         outlook = verb.outlook(store, now(), force=force)
@@ -50,10 +51,10 @@ def rollback(dry_run: bool, as_json: bool, lineage: str) -> None:
     from certsync.issuer.session import on_issuer, require_root
 
     require_root()
-    store = chosen(_store(), lineage)
+    store = chosen(the_store(), lineage)
     if dry_run:
         require_root()
-        _tell_outlook(verb.way(store, now()).steps(), as_json, "")
+        tell_outlook(verb.way(store, now()).steps(), as_json, "")
         return
     with on_issuer(store, "rollback", "", now()) as done:
         verb.rollback(store, now(), console.tell, done)
@@ -70,11 +71,11 @@ def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
     from certsync.issuer.lineages import Tell, each_lineage, named
     from certsync.issuer.session import on_issuer, require_root
 
-    store = _store()
+    store = the_store()
     if dry_run:
         require_root()
         steps = named(store, lambda one: verb.outlook(one, now()).reasons)
-        _tell_outlook(steps, as_json, "needed: ")
+        tell_outlook(steps, as_json, "needed: ")
         return
 
     def work(one: Store, tell: Tell, did: list[str]) -> None:
@@ -107,10 +108,10 @@ def replicate(dry_run: bool, as_json: bool, lock_token: str, missed: tuple[str, 
     from certsync.issuer.replicas import replicate as verb
     from certsync.issuer.session import on_issuer, require_root
 
-    store = _store()
+    store = the_store()
     if dry_run:
         require_root()
-        _tell_outlook(named(store, lambda one: verb.outlook(one, now()).steps), as_json, "")
+        tell_outlook(named(store, lambda one: verb.outlook(one, now()).steps), as_json, "")
         return
 
     def work(one: Store, tell: Tell, did: list[str]) -> None:
@@ -141,10 +142,10 @@ def tickets(
     from certsync.issuer.session import on_issuer, require_root
     from certsync.issuer.tickets import share as verb
 
-    store = _store()
+    store = the_store()
     if dry_run:
         require_root()
-        _tell_outlook(verb.outlook(store, now(), rotate=rotate).steps, as_json, "")
+        tell_outlook(verb.outlook(store, now(), rotate=rotate).steps, as_json, "")
         return
     with on_issuer(store, "tickets", lock_token, now()) as done:
         verb.tickets(store, now(), console.tell, done, rotate=rotate, missed=missed)
@@ -160,7 +161,7 @@ def prove(as_json: bool) -> None:
     from certsync.model import report
 
     require_root()
-    seen = verb.prove(_store(), now())
+    seen = verb.prove(the_store(), now())
     if as_json:
         console.result_json(seen.to_json())
     else:
@@ -168,19 +169,6 @@ def prove(as_json: bool) -> None:
         console.result(report.table(rows))
     if not seen.all_in_sync:
         raise WrongError("not every backend serves the current generation")
-
-
-@cli.command(hidden=True)
-@click.argument("verbs", nargs=-1)
-def outlook(verbs: tuple[str, ...]) -> None:
-    """Say in JSON what these verbs would do, for a deploy."""
-    from certsync.issuer.commands import outlook as verb
-    from certsync.issuer.session import require_root
-
-    require_root()
-    if not set(verbs) <= set(verb.VERBS):
-        raise click.UsageError(f"it can tell of {', '.join(verb.VERBS)}")
-    console.result_json(verb.outlook(_store(), now(), verbs))
 
 
 @cli.command()
@@ -197,139 +185,12 @@ def notify(setting: bool, testing: bool) -> None:
     if setting:
         if sys.stdin.isatty():
             console.tell("type an apprise URL a line, then press Ctrl-D")
-        console.result(verb.set_urls(_store(), sys.stdin.buffer.read()))
+        console.result(verb.set_urls(the_store(), sys.stdin.buffer.read()))
         return
-    shown, refused = verb.test(_store())
+    shown, refused = verb.test(the_store())
     console.result(shown)
     if refused:
         raise NotifyError(
             f"not every service accepted the test message: {', '.join(refused)}",
             "are its URL and the issuer's way out right?",
         )
-
-
-@cli.command("take-over", hidden=True)
-@DRY
-@AS_JSON
-@TOKEN
-def take_over(dry_run: bool, as_json: bool, lock_token: str) -> None:
-    """Keep the certificate that certbot has as a generation."""
-    from certsync.issuer.commands import take_over as verb
-    from certsync.issuer.session import on_issuer, require_root
-
-    store = _store()
-    if dry_run:
-        require_root()
-        _tell_outlook(verb.look(store, now()).steps(), as_json, "")
-        return
-    with on_issuer(store, "take-over", lock_token, now()) as done:
-        number = verb.take_over(store, now(), console.tell)
-        if number is None:
-            console.tell("certbot's certificate is kept already")
-        else:
-            done.append(f"took over certbot's certificate as generation {number:04}")
-
-
-@cli.command("retire-certbot", hidden=True)
-@TOKEN
-def retire_certbot(lock_token: str) -> None:
-    """Have certbot no longer renew the fleet's certificate."""
-    from certsync.issuer.commands import take_over as verb
-    from certsync.issuer.session import on_issuer
-
-    store = _store()
-    with on_issuer(store, "retire-certbot", lock_token, now()) as done:
-        told = verb.retire_certbot(store, now())
-        done.extend(told[:1])
-        if told:
-            console.result("\n".join(told))
-
-
-@cli.command("rehearse-here", hidden=True)
-@click.option("--directory", required=True)
-@TOKEN
-def rehearse_here(directory: str, lock_token: str) -> None:
-    """What `certsync rehearse` does there."""
-    from certsync.issuer.commands import rehearse_here as verb
-    from certsync.issuer.session import locked
-
-    with locked("rehearse-here", lock_token):
-        findings = verb.rehearse_here(_store(), directory, now(), console.tell)
-    console.result_json({"findings": [each.to_json() for each in findings]})
-
-
-@cli.command(hidden=True)
-@click.option("--by", "backend", required=True, metavar="BACKEND", help="Who may hold the keys.")
-@DRY
-@AS_JSON
-@TOKEN
-def compromised(backend: str, dry_run: bool, as_json: bool, lock_token: str) -> None:
-    """Replace, revoke and delete every key that BACKEND may hold.
-
-    It has been taken out of the fleet, and its private keys are in wrong hands.
-    """
-    from certsync.issuer import replacement as verb
-    from certsync.issuer.lineages import named
-    from certsync.issuer.session import on_issuer, require_root
-
-    store = _store()
-    if dry_run:
-        require_root()
-        steps = named(store, lambda one: verb.outlook(one, now(), backend).steps())
-        _tell_outlook(steps, as_json, "")
-        return
-
-    with on_issuer(store, "compromised", lock_token, now()) as done:
-        verb.everywhere(store, now, console.tell, done, backend)
-        console.result("\n".join(done) or "nothing to do")
-
-
-# The names of these two stay: an operator's machine and an issuer may be of two versions.
-@cli.command("enroll", hidden=True)
-@DRY
-@AS_JSON
-@TOKEN
-def register(dry_run: bool, as_json: bool, lock_token: str) -> None:
-    """On a new issuer: have an account at the CA, and withdraw what may have been rolled back."""
-    from certsync.issuer.commands import register as verb
-    from certsync.issuer.session import on_issuer, require_root
-
-    store = _store()
-    if dry_run:
-        require_root()
-        _tell_outlook(verb.outlook(store).steps(), as_json, "")
-        return
-    with on_issuer(store, "enroll", lock_token, now()) as done:
-        console.result(f"account {verb.register(store, now(), console.tell, done)}")
-
-
-@cli.command("resign", hidden=True)
-@DRY
-@AS_JSON
-@TOKEN
-def close_account(dry_run: bool, as_json: bool, lock_token: str) -> None:
-    """On an old issuer: end its account at the CA, and remove the account's key."""
-    from certsync.issuer.commands import close_account as verb
-    from certsync.issuer.session import on_issuer, require_root
-
-    store = _store()
-    if dry_run:
-        require_root()
-        _tell_outlook(verb.outlook(store), as_json, "")
-        return
-    with on_issuer(store, "resign", lock_token, now()) as done:
-        verb.close_account(store, console.tell, done)
-        console.result("\n".join(done) or "nothing to do")
-
-
-def _store() -> Store:
-    from certsync.issuer.store import Store as Found
-
-    return Found()
-
-
-def _tell_outlook(steps: list[str], as_json: bool, before: str) -> None:
-    if as_json:
-        console.result_json({"steps": steps})
-    else:
-        console.result("\n".join(f"{before}{step}" for step in steps) or "nothing to do")

@@ -1,0 +1,124 @@
+"""Commands that build a fleet: from its file to passthrough."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from certsync.model.errors import WrongError
+from certsync.operator.cli.output import done_as_json, tell_plan
+from certsync.system import console
+from certsync.system.command_line import AS_JSON, DRY, FLEET, cli, now
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path), default=Path("fleet.toml"))
+def init(path: Path) -> None:
+    """Write a commented fleet file to PATH (fleet.toml)."""
+    from certsync.operator.commands import init as verb
+
+    console.result(verb.init(path))
+
+
+@cli.command()
+@FLEET
+@click.option("--online", is_flag=True, help="Look at the hosts and at DNS too.")
+def check(fleet: Path, online: bool) -> None:
+    """Look for mistakes in FLEET, and with --online on its hosts."""
+    from certsync.operator.commands import check as verb
+
+    console.result(verb.check(fleet))
+    if online:
+        from certsync.operator.hosts import check_online
+
+        findings = check_online.check_online(fleet, now(), console.tell)
+        for finding in findings:
+            console.result(finding.full())
+        if any(finding.stops for finding in findings):
+            raise WrongError("the fleet is not ready to be deployed")
+        console.result("every host is ready")
+
+
+@cli.command()
+@FLEET
+@DRY
+@AS_JSON
+@click.option("--adopt-nginx", is_flag=True, help="Take over nginx sites that are not ours.")
+@click.option("--adopt-haproxy", is_flag=True, help="Take over a haproxy.cfg that is not ours.")
+def deploy(
+    fleet: Path, dry_run: bool, as_json: bool, adopt_nginx: bool, adopt_haproxy: bool
+) -> None:
+    """Set up FLEET end to end: nginx, balancer, certificate, replicas, proof, passthrough."""
+    from certsync.operator.commands import deploy as verb
+    from certsync.operator.deployment.request import Options
+
+    options = Options(adopt_nginx=adopt_nginx, adopt_haproxy=adopt_haproxy)
+    if dry_run:
+        tell_plan(verb.plan(fleet, options), as_json)
+        return
+    with done_as_json(as_json) as done:
+        verb.deploy(fleet, options, now, done)
+
+
+@cli.command()
+@FLEET
+@DRY
+@AS_JSON
+@click.option("--adopt-nginx", is_flag=True, help="Take over nginx sites that are not ours.")
+@click.option("--adopt-haproxy", is_flag=True, help="Take over a haproxy.cfg that is not ours.")
+def adopt(
+    fleet: Path, dry_run: bool, as_json: bool, adopt_nginx: bool, adopt_haproxy: bool
+) -> None:
+    """Set up FLEET end to end with the certificate that certbot has on the issuer.
+
+    Nothing is ordered. When every backend is proven, certbot no longer renews that certificate; its
+    other ones, and its timer, stay as they are.
+    """
+    from certsync.operator.commands import adopt as verb
+    from certsync.operator.deployment.request import Options
+
+    options = Options(adopt_nginx=adopt_nginx, adopt_haproxy=adopt_haproxy)
+    if dry_run:
+        tell_plan(verb.plan(fleet, options, now()), as_json)
+        return
+    with done_as_json(as_json) as done:
+        verb.adopt(fleet, options, now, done)
+
+
+@cli.command()
+@FLEET
+@click.option("--directory", default="", help="The URL of the CA's directory for tries.")
+@AS_JSON
+def rehearse(fleet: Path, directory: str, as_json: bool) -> None:
+    """Try every step for FLEET with a CA's test directory; nothing live is touched.
+
+    The certificate that it gives is carried to every backend, checked there, and thrown away.
+    """
+    from certsync.model import rehearsal
+    from certsync.operator.commands import rehearse as verb
+
+    findings = verb.rehearse(fleet, directory, console.tell)
+    if as_json:
+        console.result_json({"findings": [each.to_json() for each in findings]})
+    else:
+        console.result(rehearsal.table(findings))
+    if error := rehearsal.error(findings):
+        raise error
+    console.tell("every step works; nothing that is live was touched")
+
+
+@cli.command()
+@click.argument("wish", type=click.Choice(["on", "off"]))
+@FLEET
+@DRY
+@AS_JSON
+def passthrough(wish: str, fleet: Path, dry_run: bool, as_json: bool) -> None:
+    """Set passthrough on or off in FLEET; the next deploy applies it."""
+    from certsync.operator.commands import passthrough as verb
+
+    if dry_run:
+        tell_plan(verb.plan(fleet, on=wish == "on"), as_json)
+        return
+    with done_as_json(as_json) as done:
+        console.result(verb.passthrough(fleet, on=wish == "on", done=done))

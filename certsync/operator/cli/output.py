@@ -1,0 +1,34 @@
+"""What commands that change something print: what would be done, and what was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from certsync.system import console
+
+if TYPE_CHECKING:
+    from certsync.operator.deployment.plan import Plan, Step
+
+
+def tell_plan(plan: Plan, as_json: bool) -> None:
+    """Print a plan, for people or for programs."""
+    if as_json:
+        console.result_json(plan.to_json())
+    else:
+        console.result(plan.text())
+    console.tell("dry run: nothing was changed, and nothing was asked of the CA")
+
+
+@contextmanager
+def done_as_json(as_json: bool) -> Iterator[list[Step]]:
+    """Give a list to note what was done, and print it for programs at the end, if wished for."""
+    done: list[Step] = []
+    try:
+        with console.narrating() if as_json else nullcontext():
+            yield done
+    finally:
+        if as_json:
+            console.result_json({"done": [asdict(each) for each in done]})
