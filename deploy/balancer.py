@@ -11,7 +11,7 @@ from pathlib import Path
 from certsync.model.errors import CertsyncError
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.paths import PROGRAMS, UNITS
-from certsync.operator.balancer import capacity, gate
+from certsync.operator.balancer import capacity, gate, server_states
 from certsync.operator.balancer.gate import Gate
 from certsync.operator.deployment import operations
 from certsync.operator.hosts.survey import Survey
@@ -111,7 +111,7 @@ def haproxy(
 
 def drain(name: str, seen: Survey) -> Steps:
     """Have a member get no new connections; the ones it has go on."""
-    pools = gate.pools_with(name, seen.server_states)
+    pools = server_states.pools_with(name, seen.server_states)
     lines = [f"echo 'set server {pool}/{name} state drain'" for pool in pools]
     script = " && ".join(f"{line} | socat -t 5 - {SOCKET} > /dev/null" for line in lines)
     yield step.command("No new connections", script, needed=bool(pools))

@@ -12,7 +12,8 @@ from pyinfra.api import FactBase, Host
 
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.proof import Proof
-from certsync.operator.balancer.gate import Seen, drained, proxy_port, proxy_port_questions, read
+from certsync.operator.balancer.gate import Seen, proxy_port, proxy_port_questions, read
+from certsync.operator.balancer.server_states import drained
 from certsync.operator.deployment import operations
 from certsync.operator.hosts.survey import Survey
 from certsync.programs import text_of

@@ -55,18 +55,19 @@ ONLY_IN = {
 """What is used nowhere else in the package; `*` stands for any path."""
 
 PURE = (
-    "certsync/model/*", "certsync/issuer/ca/renewal_info.py",
-    "certsync/issuer/monitoring/alerts.py",
-    "certsync/issuer/monitoring/prometheus.py", "certsync/issuer/compromise.py",
-    "certsync/issuer/replicas/fence.py", "certsync/issuer/replicas/rollout.py",
-    "certsync/issuer/schedule.py", "certsync/issuer/state.py", "certsync/issuer/steps.py",
-    "certsync/issuer/tickets/decide.py", "certsync/issuer/backoff.py",
-    "certsync/operator/balancer/capacity.py", "certsync/operator/balancer/provider_rules.py",
-    "certsync/operator/balancer/gate.py", "certsync/operator/balancer/vrrp.py",
-    "certsync/operator/deployment/plan.py", "certsync/operator/deployment/succession.py",
-    "certsync/operator/change.py", "certsync/operator/fleet_file/differences.py",
-    "certsync/operator/hosts/facts.py",
-    "certsync/operator/watching/watch.py", "certsync/system/terminal.py",
+    "certsync/issuer/backoff.py", "certsync/issuer/ca/renewal_info.py",
+    "certsync/issuer/compromise.py", "certsync/issuer/monitoring/alerts.py",
+    "certsync/issuer/monitoring/prometheus.py", "certsync/issuer/replicas/fence.py",
+    "certsync/issuer/replicas/rollout.py", "certsync/issuer/schedule.py",
+    "certsync/issuer/state.py", "certsync/issuer/steps.py", "certsync/issuer/tickets/decide.py",
+    "certsync/model/*", "certsync/operator/balancer/capacity.py",
+    "certsync/operator/balancer/foreseen.py", "certsync/operator/balancer/gate.py",
+    "certsync/operator/balancer/provider_rules.py", "certsync/operator/balancer/server_states.py",
+    "certsync/operator/balancer/vrrp.py", "certsync/operator/change.py",
+    "certsync/operator/deployment/dependents.py", "certsync/operator/deployment/plan.py",
+    "certsync/operator/deployment/succession.py", "certsync/operator/fleet_file/differences.py",
+    "certsync/operator/hosts/facts.py", "certsync/operator/watching/watch.py",
+    "certsync/system/terminal.py",
 )  # fmt: skip
 """Values and decisions: what they need to know comes as an argument, the time too."""
 

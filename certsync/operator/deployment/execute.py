@@ -14,7 +14,9 @@ from certsync.model.errors import CertsyncError, HostError, LaterError, RefusedE
 from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet
 from certsync.model.options import Provider
+from certsync.operator.balancer import foreseen
 from certsync.operator.deployment import operations, plan, progress
+from certsync.operator.deployment.dependents import completed
 from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.progress import Outcome
 from certsync.operator.deployment.request import DeployRequest
@@ -85,9 +87,11 @@ def dry_run(asked: DeployRequest, fleet: Fleet, absent: Sequence[str] = ()) -> P
     run = Run(asked, dry=True)
     outcome = progress.follow(fleet, run)
     _raise_what_stopped(run, outcome)
-    steps = plan.completed(plan.announced(outcome.operations), fleet, absent)
+    steps = completed(plan.announced(outcome.operations), fleet, absent)
     pools = [
-        line for name, before, now in outcome.gates for line in plan.pools(name, before, now, fleet)
+        line
+        for name, before, now in outcome.gates
+        for line in foreseen.pools(name, before, now, fleet)
     ]
     found = Plan(
         steps,

@@ -12,11 +12,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from certsync.model.fleet import Fleet
-from certsync.operator.balancer.gate import Gate, proxy_port
-from certsync.operator.deployment import operations
-from certsync.operator.deployment.operations import Phase
-
 HERE = "here"
 """Where a step is taken that is not on a host of the fleet: on the operator's machine."""
 
@@ -119,90 +114,6 @@ def announced(operations: Iterable[Mapping[str, Any]]) -> tuple[Step, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True)
-class Dependent:
-    """An operation of deploy/ for which there may be work that only others of the run make."""
-
-    phase: Phase
-    what: str
-    role: str
-    """Whose it is: `issuer`, `replicas`, `backends` or `balancers`."""
-
-    upstream: frozenset[str]
-    """Operations that make such work; of each lineage's own, what is before ` of `."""
-
-    why: str
-
-    def follows(self, what: str) -> bool:
-        """Return whether an operation makes work for this one."""
-        return any(what == each or what.startswith(f"{each} of ") for each in self.upstream)
-
-
-DEPENDENTS = (
-    Dependent(
-        operations.CONFIGURATION, operations.HAPROXY, "balancers",
-        frozenset({operations.DROP_OUTGOING}), "what has been written already by then",
-    ),
-    Dependent(
-        operations.ADMISSION, operations.ACCEPTED_KEY, "replicas",
-        frozenset({operations.PUSH_KEY}), "the push key that is made",
-    ),
-    Dependent(
-        operations.CERTIFICATE, operations.ORDER, "issuer",
-        frozenset({operations.INSTALLED, operations.RENDERED_FLEET}),
-        "whether one is due for what the fleet file says then",
-    ),
-    Dependent(
-        operations.REPLICATION, operations.REPLICATE, "issuer",
-        frozenset({
-            operations.ORDER, operations.RENDERED_FLEET, operations.ACCEPTED_KEY, operations.NGINX,
-            operations.PLACEHOLDER, operations.TAKE_OVER,
-        }),
-        "which backends lack the generation then",
-    ),
-    Dependent(
-        operations.REPLICATION, operations.SHARE_TICKETS, "issuer",
-        frozenset({
-            operations.REPLICATE, operations.RENDERED_FLEET, operations.ACCEPTED_KEY,
-            operations.NGINX, operations.TICKET_KEYS, operations.TICKETS_INBOX,
-        }),
-        "which backends lack the keys then",
-    ),
-    Dependent(
-        operations.PASSING, operations.PASSTHROUGH, "balancers",
-        frozenset({operations.REPLICATE, operations.HAPROXY, operations.NGINX}),
-        "what is proven then",
-    ),
-)  # fmt: skip
-
-
-def completed(steps: Sequence[Step], fleet: Fleet, absent: Iterable[str] = ()) -> tuple[Step, ...]:
-    """Return a deploy's steps, with those that depend on the outcome of others in the same run.
-
-    ``absent`` are operations that this run does not have. What pyinfra foresees of the others is
-    what they would do now, before what comes before them.
-    """
-    found = list(steps)
-    for each in DEPENDENTS:
-        moved = any(each.follows(step.what) for step in found)
-        is_off = each.what == operations.SHARE_TICKETS and not fleet.share_tickets
-        if not moved or each.what in absent or is_off:
-            continue
-        names = {*_of_role(fleet, each.role)} | {x.host for x in found if x.what == each.what}
-        found = [step for step in found if step.what != each.what]
-        found += [Step(str(each.phase), name, each.what, each.why) for name in sorted(names)]
-    return tuple(sorted(found, key=lambda step: step.phase))
-
-
-def _of_role(fleet: Fleet, role: str) -> list[str]:
-    machines = {
-        "issuer": (fleet.issuer,),
-        "replicas": fleet.replicas,
-        "balancers": fleet.balancers,
-    }[role]
-    return [machine.name for machine in machines]
-
-
 # Files
 
 
@@ -257,59 +168,6 @@ def _cut(lines: Sequence[str], most: int) -> list[str]:
     shown = [line if len(line) < WIDEST else f"{line[:WIDEST]}…" for line in lines[:most]]
     more = [f"… {len(lines) - most} more lines"] if len(lines) > most else []
     return [f"        {line}" for line in (*shown, *more)]
-
-
-# Pools
-
-
-def pools(balancer: str, before: Gate, now: Gate, fleet: Fleet) -> tuple[str, ...]:
-    """Return what a balancer's pools and rule are and would be, in words.
-
-    ``now`` is what could be decided without the run: who is not proven yet may be by then.
-    """
-    lines = [f"{balancer}: passthrough rule: {_rule(before, now, fleet)}"]
-    has, gets = before.pools_of(fleet), now.pools_of(fleet)
-    changes = {
-        "tls" if lineage == fleet.lineage else f"tls of {lineage}": (
-            has.get(lineage, {}), gets.get(lineage, {}),
-        )
-        for lineage in {**gets, **has}
-    }  # fmt: skip
-    for pool, (was, will) in {**changes, "port 80": (before.web, now.web)}.items():
-        names = [*was, *(each for each in will if each not in was)]
-        told = ", ".join(f"{name} {_place(was.get(name), will.get(name))}" for name in names)
-        lines.append(f"{balancer}: {pool}: {told}")
-    return (*lines, *_addresses(balancer, before, now, fleet))
-
-
-def _addresses(balancer: str, before: Gate, now: Gate, fleet: Fleet) -> tuple[str, ...]:
-    """Return how it changes who is told the clients' addresses, in words; nothing: it does not."""
-    wish = proxy_port(fleet)
-    names = [
-        name
-        for name, port in now.ports.items()
-        if before.ports.get(name, 0) != port or (wish and not port)
-    ]
-    if not names:
-        return ()
-    told = "yes, once its port for it answers the balancer" if wish else "no longer"
-    return (f"{balancer}: told the clients' addresses: {', '.join(names)}: {told}",)
-
-
-def _rule(before: Gate, now: Gate, fleet: Fleet) -> str:
-    was = "on" if before.rule else "off"
-    will = "on" if now.rule else "off"
-    if not now.rule and fleet.passthrough:
-        will = "on, once a backend is proven"
-    return was if was == will else f"{was} -> {will}"
-
-
-def _place(was: bool | None, will: bool | None) -> str:
-    words = {None: "not there", False: "disabled", True: "in"}
-    then = "out" if will is None else "in"
-    if will is False:
-        then = "in, once it is proven"
-    return then if words[was] == then else f"{words[was]} -> {then}"
 
 
 # Words

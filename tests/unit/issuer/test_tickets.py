@@ -30,8 +30,8 @@ from certsync.model.fleet import Fleet, Wanted
 from certsync.model.options import KeyType, Site
 from certsync.model.proof import Proof, Verdict
 from certsync.operator.deployment import operations
+from certsync.operator.deployment.dependents import completed
 from certsync.operator.deployment.plan import Step as Announced
-from certsync.operator.deployment.plan import completed
 from certsync.operator.rendering import templates
 from certsync.programs import receiver
 from tests.unit.fake_fleet import NAME, NOW, fleet

@@ -11,7 +11,8 @@ from certsync.model.fleet import Authority, Fleet, Wanted
 from certsync.model.options import Balancing, KeyType, OnCertificateFailure, Site, Stickiness
 from certsync.model.proof import Proof, Verdict
 from certsync.operator.balancer import gate
-from certsync.operator.balancer.gate import Gate, Seen, drained, pools_with, read
+from certsync.operator.balancer.gate import Gate, Seen, read
+from certsync.operator.balancer.server_states import drained, pools_with
 from certsync.operator.rendering import templates
 from tests.unit.fake_fleet import DIRECTORY, NAME, fleet, machine
 

@@ -7,17 +7,10 @@ from typing import Any
 
 import pytest
 
+from certsync.operator.balancer.foreseen import pools
 from certsync.operator.balancer.gate import Gate
-from certsync.operator.deployment.plan import (
-    FileChange,
-    Plan,
-    Step,
-    announced,
-    completed,
-    diff,
-    pools,
-    strayed,
-)
+from certsync.operator.deployment.dependents import completed
+from certsync.operator.deployment.plan import FileChange, Plan, Step, announced, diff, strayed
 from tests.unit.fake_fleet import NAME, fleet
 
 
