@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from certsync.issuer import steps
-from certsync.issuer.ca import ordering
+from certsync.issuer.ca import due, ordering
 from certsync.issuer.compromise import CompromisedKey, Mark, Marks
 from certsync.issuer.lineages import each_lineage
 from certsync.issuer.replicas import receivers, replicate
@@ -86,8 +86,8 @@ def outlook(store: Store, now: datetime, backend: str) -> Outlook:
     serves = mark is not None and _serves_a_key_of(mark, store, fleet.lineage)
     again = mark is None or (mark.done and serves)
     marked = numbers if mark is None or again else [each.number for each in mark.exposed]
-    due = again or ordering.outlook(store, now).due is not None
-    return Outlook(fleet, marks, backend, due, marked, serves)
+    is_due = again or due.outlook(store, now).due is not None
+    return Outlook(fleet, marks, backend, is_due, marked, serves)
 
 
 def _serves_a_key_of(mark: Mark, store: Store, lineage: str) -> bool:

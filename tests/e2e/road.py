@@ -15,7 +15,8 @@ from typing import Any
 from cryptography import x509
 
 from certsync.issuer.backoff import Tries
-from certsync.issuer.ca.ordering import DROP_REPLACES_AFTER, wish
+from certsync.issuer.ca.due import wish
+from certsync.issuer.ca.ordering import DROP_REPLACES_AFTER
 from certsync.issuer.state import State
 from certsync.model.certificate import parse_chain
 from certsync.model.fleet import Fleet

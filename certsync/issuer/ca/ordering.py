@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from certsync.issuer import canary, steps, webroot
+from certsync.issuer import steps, webroot
 from certsync.issuer.backoff import KEY_PROBLEMS, Tries
-from certsync.issuer.ca import registration
-from certsync.issuer.replicas import admission, receivers
-from certsync.issuer.replicas.rollout import Standing
+from certsync.issuer.ca.before_order import free_number, look_before_buying
+from certsync.issuer.ca.due import Outlook, Tell, outlook, wish
+from certsync.issuer.replicas import receivers
 from certsync.issuer.schedule import (
-    Due,
-    NextRenewal,
-    Withdrawal,
-    issuance_due,
     last_chance,
-    patience_ends,
-    renewal,
     young_until,
 )
-from certsync.issuer.state import Lineage
 from certsync.issuer.steps import Step
 from certsync.issuer.store import Store, generation_files, sums
 from certsync.model.errors import (
     CaBusyError,
     CaError,
-    CanaryError,
     CertsyncError,
-    DnsError,
     HostError,
     LaterError,
     OrderFailedError,
@@ -39,15 +29,12 @@ from certsync.model.errors import (
     as_certsync_error,
 )
 from certsync.model.fleet import SYSTEM_ROOTS, Fleet
-from certsync.model.generation import Manifest, believed, next_free, number_text
-from certsync.programs import receiver
-from certsync.system import dns
+from certsync.model.generation import Manifest, number_text
 
 if TYPE_CHECKING:
     # Its libraries are loaded when an order is made, not at every hourly run.
     from certsync.issuer.ca.issuance import Issued, Request
 
-Tell = Callable[[str], None]
 
 DROP_REPLACES_AFTER = 2
 """Failures after which an order no longer says which certificate it replaces: that alone may be
@@ -56,95 +43,6 @@ what the CA stumbles over."""
 ABANDONING = 3
 """Failures after which an order that is still open is given up: its certificate may be one that
 nobody can fetch."""
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """What issuing would do now."""
-
-    fleet: Fleet
-    newest: Manifest | None
-    """The generation that is or will be live."""
-
-    due: Due | None
-    coming: NextRenewal | None
-    """When the newest generation is to be renewed; None: there is none."""
-
-    lineage: Lineage
-    """What is remembered of it."""
-
-    compromised: str = ""
-    """Why the newest one must not be served any longer: its key, or a revocation; empty: it may."""
-
-    account: str = ""
-    """Why the account could not order, whether an order is due or not; empty: it could."""
-
-    @property
-    def reasons(self) -> list[str]:
-        """What would be done and why, in words; empty: nothing."""
-        if self.due:
-            return [self.due.why]
-        return [f"no order, but {self.account}: registering at the CA"] if self.account else []
-
-    def next(self, now: datetime) -> NextRenewal | None:
-        """Return when an unattended run orders next, after failures no sooner than they allow."""
-        again = self.lineage.tries.of(wish(self.fleet)).next(now)
-        if self.coming is None or again <= max(self.coming.moment, now):
-            return self.coming
-        return NextRenewal(again, f"the last try failed: {self.lineage.tries.error}")
-
-
-def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
-    """Return whether an order is needed and why, without talking to the CA.
-
-    Raises:
-        StoreError: this host is no issuer, or its store cannot be read.
-    """
-    fleet = store.fleet()
-    manifests = store.manifests(fleet.lineage)
-    number = store.target(fleet.lineage)
-    marks = store.compromised(fleet.lineage)
-    if number is None and (live := store.current(fleet.lineage)) in manifests:
-        # It must not go live again, and nothing better is there yet: the next one follows it.
-        number = live
-    newest = manifests[number] if number else None
-    compromised = marks.why(number) if number else ""
-    known = store.recall().lineage(fleet.lineage)
-    if newest is not None and known.revoked == newest.fingerprint and now >= young_until(newest):
-        # A CA that revokes every new one at once would get an order every hour.
-        compromised = compromised or f"the CA has revoked generation {number_text(newest.number)}"
-    withdrawal = _withdrawal(store, fleet.lineage, manifests, number or 0, now)
-    every = timedelta(hours=fleet.renewal.every_hours)
-    hurried = datetime.fromisoformat(known.hurried) if known.hurried else None
-    due = issuance_due(newest, fleet, now, known.advice, withdrawal, hurried, compromised)
-    if due is None and force:
-        due = Due("it was asked for", first=False)
-    coming = renewal(newest, known.advice, every, now, withdrawal, hurried) if newest else None
-    if compromised:
-        coming = NextRenewal(now, compromised)
-    return Outlook(fleet, newest, due, coming, known, compromised, _account(fleet, store, newest))
-
-
-def _account(fleet: Fleet, store: Store, newest: Manifest | None) -> str:
-    directory = fleet.authority.directory
-    expected = newest is not None and newest.directory == directory and bool(newest.account)
-    return registration.finding(store.account(directory), expected=expected)
-
-
-def has_something(store: Store) -> bool:
-    """Return whether one of several lineages has a certificate, whatever the others lack."""
-    stores = store.lineages()
-    return len(stores) > 1 and any(one.target(one.lineage) is not None for one in stores)
-
-
-def _withdrawal(
-    store: Store, lineage: str, manifests: Mapping[int, Manifest], number: int, now: datetime
-) -> Withdrawal | None:
-    """Return the rollback that led to a generation, or None if none did."""
-    newer = {each: at for each, at in store.withdrawn(lineage).items() if each > number}
-    if not newer:
-        return None
-    return Withdrawal(min(max(newer.values()), now), manifests.get(max(newer)))
 
 
 def issue(
@@ -254,12 +152,6 @@ def _wait_after_failures(tries: Tries, now: datetime, *, interactive: bool) -> N
     raise CaError(f"{tries.error}; {again}", tries.hint or "`certsync renew --force` does not wait")
 
 
-def wish(fleet: Fleet) -> str:
-    """Return what the fleet file asks the CA for: a failure counts for the same wish only."""
-    asked = (fleet.authority.directory, *fleet.names, fleet.key_type.value, fleet.profile)
-    return " ".join(asked)
-
-
 def _after(tries: Tries, error: CertsyncError, now: datetime) -> Tries:
     found = tries.failed(
         now,
@@ -330,97 +222,6 @@ def _refused_here(
         f"just ordered: {why}",
         "another one is ordered in a day, or with `certsync renew --force`; what was served before "
         "goes on being served",
-    )
-
-
-def free_number(fleet: Fleet, store: Store, now: datetime) -> int:
-    """Return the first number above the issuer's own that no backend in reach has given away.
-
-    An issuer that was set up anew begins with an empty archive, and its replicas do not: a number
-    of theirs for another certificate would be refused by each. A replica may claim anything, so
-    numbers are only passed over, and one that claims all of them is not believed.
-
-    Raises:
-        FencedError: a replica refuses the push key, so this may no longer be the issuer.
-    """
-    lineage = fleet.lineage
-    own = max({*store.numbers(lineage), *store.barred(lineage)}, default=0)
-    with receivers.connected(fleet) as backends:
-        found = receivers.standings(fleet.lineage, backends)
-    admission.check_not_fenced(store, fleet, found, now)
-    return next_free(own, believed(own, [claims(each) for each in found]))
-
-
-def claims(standing: Standing) -> set[int]:
-    """Return the numbers that a backend says it has given to a generation."""
-    return {int(each) for each in standing.generations if receiver.NUMBER.fullmatch(str(each))}
-
-
-def look_before_buying(look: Outlook, store: Store, now: datetime, tell: Tell) -> Fleet:
-    """Check the disk, the names and the challenge's way, and return what an order is spent on.
-
-    A miss stops a first order; a renewal it only delays, until half of the time from due to expiry
-    is gone. Then it is told, and the order is tried all the same; so it is where the key that is
-    served is in wrong hands.
-
-    Raises:
-        StoreError: the disk refuses.
-        DnsError: a name does not lead to the fleet, and this is the first order for it.
-        CanaryError: a challenge would be lost, and there is time.
-    """
-    store.prove_writable()
-    fleet = _with_names_that_lead_here(look, tell)
-    judgement = canary.judge(fleet, canary.look(fleet, store.webroot))
-    for text in judgement.told:
-        tell(f"warning: {text}")
-    end = patience_ends(look.due, look.newest) if look.due else None
-    has_time = not look.compromised and (end is None or now < end)
-    if judgement.misses and has_time:
-        until = f"; it is ordered all the same after {end:%Y-%m-%d %H:%M} UTC" if end else ""
-        raise CanaryError(
-            "a challenge would be lost, so nothing was ordered: "
-            f"{'; '.join(judgement.misses)}{until}",
-            "/.well-known/acme-challenge/ on port 80 of each backend has to lead to the issuer: "
-            "run `certsync deploy` again, and look at what else answers there",
-        )
-    for text in judgement.misses:
-        tell(f"warning: a challenge may be lost: {text}")
-    return fleet
-
-
-def _with_names_that_lead_here(look: Outlook, tell: Tell) -> Fleet:
-    """Return the fleet with the names to order; all of them, unless it would expire meanwhile.
-
-    A name that was added to the fleet file and leads elsewhere stops the order for it, but must not
-    take the names that are served already with it. A look-up that failed says nothing of a name:
-    one that has a certificate already is ordered all the same.
-    """
-    fleet, due, newest = look.fleet, look.due, look.newest
-    wrong = dns.findings(fleet, dns.look_up_all(fleet.names))
-    for finding in wrong:
-        tell(f"warning: {finding.message}")
-    known = newest.names if newest else ()
-    blocking = [each for each in wrong if each.stops or (each.unknown and each.name not in known)]
-    stopping = {each.name: each.message for each in blocking}
-    if due is None or not due.first or not stopping:
-        return fleet
-    served = newest.names if newest and due.since else ()
-    # What a resolver does not know may be there for everybody else.
-    lost = [each.name for each in blocking if each.elsewhere or each.name not in known]
-    kept = tuple(name for name in fleet.names if name in served and name not in lost)
-    if fleet.lineage in kept:
-        if lost:
-            tell(f"warning: it is renewed without {', '.join(lost)}")
-        return replace(fleet, names=kept)
-    if all(each.unknown for each in blocking):
-        raise DnsError(
-            f"DNS cannot be asked, so nothing was ordered: {'; '.join(stopping.values())}",
-            "run the same command again; if it says so again, look at the resolver of "
-            f"{fleet.issuer_name} (/etc/resolv.conf), and at the names' DNSSEC",
-        )
-    raise DnsError(
-        f"DNS does not lead to the balancer yet: {'; '.join(stopping.values())}",
-        "set these records, then run the same command again:\n  " + "\n  ".join(dns.records(fleet)),
     )
 
 

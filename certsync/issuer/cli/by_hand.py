@@ -67,6 +67,7 @@ def rollback(dry_run: bool, as_json: bool, lineage: str) -> None:
 @TOKEN
 def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
     """Order a certificate, if one is due."""
+    from certsync.issuer.ca import due
     from certsync.issuer.ca import ordering as verb
     from certsync.issuer.lineages import Tell, each_lineage, named
     from certsync.issuer.session import on_issuer, require_root
@@ -74,7 +75,7 @@ def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
     store = the_store()
     if dry_run:
         require_root()
-        steps = named(store, lambda one: verb.outlook(one, now()).reasons)
+        steps = named(store, lambda one: due.outlook(one, now()).reasons)
         tell_outlook(steps, as_json, "needed: ")
         return
 
@@ -91,7 +92,7 @@ def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
     except LockHeldError:
         raise
     except CertsyncError as error:
-        if not (lock_token and verb.has_something(store)):
+        if not (lock_token and due.has_something(store)):
             raise
         # A deploy goes on with what is there, and ends with what is not: that is noted by now.
         console.warn(f"{error.message}; {error.hint}" if error.hint else error.message)

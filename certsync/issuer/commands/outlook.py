@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
-from certsync.issuer.ca import ordering
+from certsync.issuer.ca import due
 from certsync.issuer.lineages import named
 from certsync.issuer.replicas import prove, replicate
 from certsync.issuer.replicas.expected import expected
@@ -34,7 +34,7 @@ def outlook(store: Store, now: datetime, verbs: Collection[str]) -> dict[str, An
         StoreError: this host is no issuer, or its store cannot be read.
     """
     ways: dict[str, Callable[[Proven], Any]] = {
-        "issue": lambda _: named(store, lambda one: ordering.outlook(one, now).reasons),
+        "issue": lambda _: named(store, lambda one: due.outlook(one, now).reasons),
         "replicate": lambda proven: named(
             store,
             lambda one: replicate.outlook(one, now, lambda: proven()[one.fleet().lineage]).steps,

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from certsync.issuer import replacement
-from certsync.issuer.ca import ari, ordering, renewal_info
+from certsync.issuer.ca import ari, due, ordering, renewal_info
 from certsync.issuer.lineages import each_lineage, together
 from certsync.issuer.monitoring.afterwards import Ended, afterwards
 from certsync.issuer.replicas import replicate
@@ -145,7 +145,7 @@ def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
 
 
 def _of_lineage(store: Store, now: datetime, *, force: bool) -> Outlook:
-    look = ordering.outlook(store, now, force=force)
+    look = due.outlook(store, now, force=force)
     steps = replicate.outlook(store, now).steps if look.newest else []
     if look.due:
         left_out = {Step.REMEMBER} | ({Step.SHARE} if not look.fleet.share_tickets else set())
@@ -347,7 +347,7 @@ def _remember(run: Run) -> None:
 
 
 def _dated(known: Lineage, store: Store, run: Run) -> Lineage:
-    look = ordering.outlook(store, run.now)
+    look = due.outlook(store, run.now)
     coming = look.next(run.now)
     if look.newest is None or coming is None:
         return known

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from certsync.issuer.ca import ordering
+from certsync.issuer.ca import before_order
 from certsync.issuer.replicas.expected import expected
 from certsync.issuer.store import Store, generation_files, sums
 from certsync.model import certbot
@@ -91,7 +91,7 @@ def take_over(store: Store, now: datetime, tell: Tell) -> int | None:
     files = generation_files(found.key, certificate)
     manifest = Manifest(
         lineage=fleet.lineage,
-        number=ordering.free_number(fleet, store, now),
+        number=before_order.free_number(fleet, store, now),
         names=certificate.names,
         not_before=certificate.not_before,
         not_after=certificate.not_after,

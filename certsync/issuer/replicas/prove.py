@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from certsync.issuer.ca import ordering
+from certsync.issuer.ca import due
 from certsync.issuer.compromise import RETURNED
 from certsync.issuer.replicas.expected import expected
 from certsync.issuer.schedule import NextRenewal
@@ -124,7 +124,7 @@ def _of_lineage(store: Store, now: datetime, proven: Callable[[], Proofs] | None
     proofs = [_barred(each) if each.name in marks.returned(fleet) else each for each in seen]
     current = number_text(wanted.current.number) if wanted.current else ""
     origin = store.read_state(store.origin)
-    coming = ordering.outlook(store, now).next(now)
+    coming = due.outlook(store, now).next(now)
     state, waiting = store.recall(), marks.waiting()
     return Seen(fleet, current, proofs, through, state, coming, origin, now, waiting)
 

@@ -12,7 +12,7 @@ import josepy
 import pytest
 
 from certsync.issuer import replacement
-from certsync.issuer.ca import ordering
+from certsync.issuer.ca import due, ordering
 from certsync.issuer.ca.issuance.obtain import _kept_key, forget_if_kept
 from certsync.issuer.ca.issuance.order import Pending
 from certsync.issuer.ca.issuance.revoke import signer
@@ -159,9 +159,9 @@ def test_a_compromised_key_is_due_to_be_replaced_at_once(
     store: Store, keep: Callable[[int], bytes]
 ) -> None:
     keep(2)
-    assert ordering.outlook(store, NOW).due is None
+    assert due.outlook(store, NOW).due is None
     store.mark_compromised(NAME, Marks((MARK,)))
-    found = ordering.outlook(store, NOW)
+    found = due.outlook(store, NOW)
     assert found.due is not None
     assert (found.due.why, found.due.first, found.due.since) == (WHY, False, None)
     assert found.newest is not None
@@ -170,7 +170,7 @@ def test_a_compromised_key_is_due_to_be_replaced_at_once(
     assert coming is not None
     assert (coming.moment, coming.why) == (NOW, WHY)
     keep(3)
-    assert ordering.outlook(store, NOW).due is None
+    assert due.outlook(store, NOW).due is None
 
 
 def test_a_compromised_key_is_a_reason_before_all_others() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from certsync.issuer.ca.ordering import has_something
+from certsync.issuer.ca.due import has_something
 from certsync.issuer.lineages import Tell, chosen, each_lineage, named, together
 from certsync.issuer.monitoring.afterwards import Ended, afterwards
 from certsync.issuer.replicas.replicate import is_one_of_several_without_any

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from certsync.issuer.ca.ordering import Outlook, _with_names_that_lead_here
+from certsync.issuer.ca.before_order import _with_names_that_lead_here
+from certsync.issuer.ca.due import Outlook
 from certsync.issuer.schedule import Due
 from certsync.issuer.state import Lineage
 from certsync.model.errors import DnsError

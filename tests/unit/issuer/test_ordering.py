@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from certsync.issuer.ca import issuance, ordering
+from certsync.issuer.ca import due, issuance, ordering
 from certsync.issuer.ca.issuance import Issued, Request
 from certsync.issuer.replicas import receivers
 from certsync.issuer.replicas.answer import Answer
@@ -158,13 +158,11 @@ def test_an_account_that_could_not_order_is_registered_before_an_order_is_due(
     monkeypatch.setattr(issuance, "register", register)
     unattended(store, NOW)
     assert enrolled == []
-    assert (
-        ordering.outlook(store, NOW).reasons[0].startswith("no order, but the key of the account")
-    )
+    assert due.outlook(store, NOW).reasons[0].startswith("no order, but the key of the account")
     told: list[str] = []
     assert ordering.issue(store, NOW, told.append) is None
     assert told[-1] == "registered at the CA: account https://ca.example/account/2"
-    assert ordering.outlook(store, NOW).reasons == []
+    assert due.outlook(store, NOW).reasons == []
     unattended(store, NOW)
     assert enrolled == ["once"]
 

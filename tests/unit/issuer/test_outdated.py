@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from certsync.issuer.backoff import Tries
-from certsync.issuer.ca import ari, crl, ordering
+from certsync.issuer.ca import ari, crl, due
 from certsync.issuer.ca.crl import Finding
 from certsync.issuer.ca.renewal_info import RenewalInfo
 from certsync.issuer.replicas import outdated
@@ -163,11 +163,11 @@ def test_what_the_ca_has_revoked_goes_live_nowhere_and_another_one_is_ordered(
             "nothing is activated: generation 0002: the CA has revoked it"
         )
     assert world.asked == ["list", "renewal information"]
-    look = ordering.outlook(store, NOW + 2 * DAY)
+    look = due.outlook(store, NOW + 2 * DAY)
     assert look.due is not None
     assert look.due.why == "the CA has revoked generation 0002"
     # A CA that revokes every new one at once gets one order a day.
-    assert ordering.outlook(store, NOW + DAY / 2).due is None
+    assert due.outlook(store, NOW + DAY / 2).due is None
     # Better than what is about to expire.
     assert refuse(store, days=76)[0].startswith("warning: generation 0002: the CA has revoked it")
 
@@ -184,9 +184,9 @@ def test_what_the_ca_wants_replaced_at_once_waits_for_the_order_that_is_due(
     advised = store.recall().lineage(NAME).advice
     assert advised is not None
     assert advised.window == PAST
-    due = ordering.outlook(store, NOW).due
-    assert due is not None
-    assert due.why.startswith("the CA suggests ")
+    found = due.outlook(store, NOW).due
+    assert found is not None
+    assert found.why.startswith("the CA suggests ")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_restored_issuer_asks_whatever_it_remembers(store: Store, world: World
     with pytest.raises(OutdatedError, match="is older than what is served"):
         refuse(store, NEWER)
     assert world.asked == ["backends", "list", "renewal information"]
-    assert ordering.outlook(store, NOW).due is not None
+    assert due.outlook(store, NOW).due is not None
 
 
 def test_a_silent_ca_keeps_nobody(store: Store, world: World) -> None:

@@ -11,9 +11,11 @@ import pytest
 
 from certsync.issuer import session
 from certsync.issuer.backoff import Tries
+from certsync.issuer.ca.before_order import claims
+from certsync.issuer.ca.due import wish
 from certsync.issuer.ca.issuance.binding import Binding, read_binding
 from certsync.issuer.ca.issuance.obtain import replaced
-from certsync.issuer.ca.ordering import _wait_after_failures, claims, wish
+from certsync.issuer.ca.ordering import _wait_after_failures
 from certsync.issuer.commands.renew import (
     Outlook,
     Run,
