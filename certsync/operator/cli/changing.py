@@ -66,8 +66,9 @@ def add_backend(
 def remove_backend(fleet: Path, name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Take the backend NAME out of FLEET: drained, its access cut, its key and certificate gone."""
     from certsync.operator.commands import remove_backend as verb
+    from certsync.operator.deployment.leaving import Options
 
-    said = verb.Options(**options)
+    said = Options(**options)
     if dry_run:
         tell_plan(verb.plan(fleet, name, said), as_json)
         return

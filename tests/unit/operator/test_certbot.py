@@ -277,11 +277,13 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Return an issuer's store with the tutorial's fleet, alone in the world."""
-    from certsync.issuer.ca import ordering
+    from certsync.issuer.ca import before_order
     from certsync.programs import receiver
 
     monkeypatch.setattr(receiver, "HOME", tmp_path / "certsync")
-    monkeypatch.setattr(ordering, "free_number", lambda _, store, __: 1 + len(store.numbers(NAME)))
+    monkeypatch.setattr(
+        before_order, "free_number", lambda _, store, __: 1 + len(store.numbers(NAME))
+    )
     found = Store(tmp_path / "certsync", tmp_path / "state")
     found.root.mkdir()
     found.fleet_file.write_text(json.dumps(fleet().to_json()))

@@ -15,7 +15,8 @@ from certsync.model.options import KeyType, Site
 from certsync.model.proof import Proof, Verdict
 from certsync.operator.change import Change
 from certsync.operator.commands import remove_backend
-from certsync.operator.commands.remove_backend import Leaving, Options
+from certsync.operator.deployment import removal
+from certsync.operator.deployment.leaving import Leaving, Options
 from certsync.operator.deployment.progress import Outcome
 from certsync.operator.fleet_file import FleetFile
 from certsync.operator.rendering import templates
@@ -38,9 +39,9 @@ def test_who_has_left_is_remembered_until_it_is_in_the_fleet_again() -> None:
 
 
 def test_only_who_has_left_is_called_compromised_when_no_backend_has_the_name() -> None:
-    remove_backend._refuse_a_stranger(GONE, ["backend-09"])
+    removal._refuse_a_stranger(GONE, ["backend-09"])
     with pytest.raises(CertsyncError) as caught:
-        remove_backend._refuse_a_stranger(GONE, ["backend-08"])
+        removal._refuse_a_stranger(GONE, ["backend-08"])
     assert caught.value.message == (
         "f.toml has no backend backend-09, and none of that name has left it; nothing was changed"
     )
@@ -58,13 +59,13 @@ def unnamed(name: str, **options: bool) -> Leaving:
 
 
 def test_a_backend_that_the_issuer_alone_knows_can_be_taken_out() -> None:
-    known = remove_backend.as_the_issuer_knows_it(unnamed("backend-04"), fleet(4))
+    known = removal.as_the_issuer_knows_it(unnamed("backend-04"), fleet(4))
     assert known.machine == machine("backend-04", 14)
     assert known.lineages == (NAME,)
     assert known.change == Change(departing=(machine("backend-04", 14),))
     assert known.request.only == ("backend-01", "balancer", "backend-04")
     assert known.request.options.leaving_address == "203.0.113.14"
-    gone = remove_backend.as_the_issuer_knows_it(unnamed("backend-04", gone=True), fleet(4))
+    gone = removal.as_the_issuer_knows_it(unnamed("backend-04", gone=True), fleet(4))
     assert gone.request.only == ("backend-01", "balancer")
 
 
@@ -87,7 +88,7 @@ def test_an_issuer_leads_the_operators_ssh_to_no_machine_that_cannot_be(
     odd = replace(known.backends[-1], **changes)
     told = replace(known, backends=(*known.backends[:-1], odd))
     with pytest.raises(HostError, match="has a machine that cannot be"):
-        remove_backend.as_the_issuer_knows_it(unnamed(odd.name), told)
+        removal.as_the_issuer_knows_it(unnamed(odd.name), told)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_only_a_backend_of_this_fleet_is_taken_out_by_an_issuers_word(
     taken = machine("backend-04", 14)
     context = pytest.raises(RefusedError, match=refused) if refused else nullcontext()
     with context:
-        remove_backend._refuse_what_is_said_of(unnamed(taken.name, gone=gone), taken)
+        removal._refuse_what_is_said_of(unnamed(taken.name, gone=gone), taken)
     assert asked == [f"test -d /etc/certsync/archive/{NAME}"]
 
 
@@ -125,9 +126,9 @@ def test_one_that_answers_over_ssh_and_runs_nothing_may_be_called_gone(
 
     monkeypatch.setattr(ssh, "on", on)
     gone = replace(leaves(NAME, of=fleet()), options=Options(gone=True))
-    remove_backend._refuse_what_is_said_of(gone, taken)
+    removal._refuse_what_is_said_of(gone, taken)
     with pytest.raises(HostError) as caught:
-        remove_backend._refuse_what_is_said_of(leaves(NAME, of=fleet()), taken)
+        removal._refuse_what_is_said_of(leaves(NAME, of=fleet()), taken)
     assert caught.value.message == f"backend-03: its login shell does not run commands: {DEAD_DISK}"
     assert caught.value.hint.endswith(
         "to people. If it is gone for good, add --gone: its key then stays on it"
@@ -136,16 +137,16 @@ def test_one_that_answers_over_ssh_and_runs_nothing_may_be_called_gone(
 
 def test_one_that_nobody_knows_cannot_be_unless_its_keys_are_to_be_replaced() -> None:
     with pytest.raises(CertsyncError) as caught:
-        remove_backend.as_the_issuer_knows_it(unnamed("backend-09", gone=True), fleet(4))
+        removal.as_the_issuer_knows_it(unnamed("backend-09", gone=True), fleet(4))
     assert caught.value.message == "f.toml has no backend backend-09"
     assert caught.value.hint == "its backends are backend-01, backend-02, backend-03"
     said = unnamed("backend-09", gone=True, compromised=True)
-    assert remove_backend.as_the_issuer_knows_it(said, fleet(4)) == said
+    assert removal.as_the_issuer_knows_it(said, fleet(4)) == said
 
 
 def test_several_that_the_issuer_alone_knows_are_not_forgotten_with_the_first() -> None:
     with pytest.raises(RefusedError) as caught:
-        remove_backend.as_the_issuer_knows_it(unnamed("backend-04", gone=True), fleet(5))
+        removal.as_the_issuer_knows_it(unnamed("backend-04", gone=True), fleet(5))
     assert caught.value.message == (
         "the issuer knows backend-05 (203.0.113.15) too, and f.toml does not; nothing was changed"
     )
@@ -208,7 +209,7 @@ def leaves(*lineages: str, of: Fleet) -> Leaving:
 
 
 def test_somebody_else_has_to_serve_each_lineage_that_it_serves() -> None:
-    refuse = remove_backend.refuse_the_last
+    refuse = removal.refuse_the_last
     refuse(leaves(NAME, SHOP, of=of_two(2)), {NAME: GOOD, SHOP: GOOD}, [BOTH])
     with pytest.raises(RefusedError) as caught:
         refuse(leaves(NAME, SHOP, of=of_two(2)), {NAME: GOOD, SHOP: ALONE}, [BOTH])
@@ -227,9 +228,9 @@ def test_who_serves_and_is_in_another_lineages_pool_alone_does_not_count() -> No
     proofs = {NAME: GOOD, SHOP: GOOD}
     wanted = leaves(NAME, SHOP, of=of_two(2))
     with pytest.raises(RefusedError, match=f"serves {SHOP};"):
-        remove_backend.refuse_the_last(wanted, proofs, [BOTH, {**BOTH, f"tls-of-{SHOP}": down}])
+        removal.refuse_the_last(wanted, proofs, [BOTH, {**BOTH, f"tls-of-{SHOP}": down}])
     off = replace(wanted, fleet=replace(of_two(2), passthrough=False))
-    remove_backend.refuse_the_last(off, proofs, [{}])
+    removal.refuse_the_last(off, proofs, [{}])
 
 
 @pytest.mark.parametrize("verdict", [Verdict.WRONG, Verdict.UNREACHABLE])
@@ -237,24 +238,22 @@ def test_a_lineage_that_nobody_serves_keeps_nobody_from_leaving(verdict: Verdict
     wanted = leaves(NAME, SHOP, of=of_two(2))
     nobody = proven(verdict, verdict, verdict)
     down = dict.fromkeys(YES, "down: L6RSP")
-    remove_backend.refuse_the_last(
-        wanted, {NAME: GOOD, SHOP: nobody}, [{**BOTH, f"tls-of-{SHOP}": down}]
-    )
+    removal.refuse_the_last(wanted, {NAME: GOOD, SHOP: nobody}, [{**BOTH, f"tls-of-{SHOP}": down}])
     # Somebody else's balancer cannot be asked.
-    remove_backend.refuse_the_last(wanted, {NAME: GOOD, SHOP: nobody}, [])
+    removal.refuse_the_last(wanted, {NAME: GOOD, SHOP: nobody}, [])
 
 
 def test_one_that_a_balancer_reaches_and_the_issuer_does_not_may_be_the_last_all_the_same() -> None:
     unseen = proven(*3 * [Verdict.UNREACHABLE])
     with pytest.raises(RefusedError, match=f"serves {SHOP};"):
-        remove_backend.refuse_the_last(
+        removal.refuse_the_last(
             leaves(NAME, SHOP, of=of_two(2)), {NAME: GOOD, SHOP: unseen}, [BOTH]
         )
 
 
 def test_of_the_only_lineage_the_last_one_is_told_without_its_name() -> None:
     with pytest.raises(RefusedError) as caught:
-        remove_backend.refuse_the_last(leaves(NAME, of=fleet(2)), {NAME: ALONE}, [{"tls": YES}])
+        removal.refuse_the_last(leaves(NAME, of=fleet(2)), {NAME: ALONE}, [{"tls": YES}])
     assert caught.value.message == "backend-03 is the last backend that serves; nothing was changed"
 
 
@@ -275,5 +274,5 @@ address = "203.0.113.11"
 [backends.backend-02]
 address = "203.0.113.12"
 """)
-    wanted = remove_backend.leaving(path, "backend-02", Options())
+    wanted = removal.leaving(path, "backend-02", Options())
     assert wanted.lineages == (NAME,)

@@ -13,8 +13,8 @@ from certsync.model.fleet import Authority, Fleet, Wanted
 from certsync.model.options import KeyType, Site
 from certsync.model.proof import Proof, Verdict
 from certsync.operator.commands import promote
-from certsync.operator.commands.promote import held
 from certsync.operator.deployment import execute
+from certsync.operator.deployment.promotion import held
 from certsync.operator.deployment.succession import (
     Holding,
     is_ordered_anew,

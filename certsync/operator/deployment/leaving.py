@@ -1,0 +1,85 @@
+"""A backend that leaves a fleet, as a value: what is asked of pyinfra, and of the fleet file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from certsync.model.fleet import Fleet, Machine
+from certsync.operator.change import NONE, Change
+from certsync.operator.deployment import request
+from certsync.operator.deployment.plan import HERE, FileChange, Step
+from certsync.operator.deployment.request import DeployRequest
+from certsync.operator.fleet_file import FleetFile
+
+FILE_PHASE = "at last: the fleet file"
+
+
+DEPLOY = "deploy/remove.py"
+"""Of the run's operations the last one: what is left when nothing else has failed."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person can say of the backend."""
+
+    gone: bool = False
+    """It cannot be reached, and will not be."""
+
+    compromised: bool = False
+    """Its keys are in strange hands, or may be."""
+
+    drain_seconds: int = 60
+    """How long its last connections may take to end."""
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """A backend that leaves a fleet."""
+
+    file: FleetFile
+    name: str
+    options: Options
+    fleet: Fleet
+    """Without it."""
+
+    machine: Machine | None
+    """None: it has left the fleet file already."""
+
+    lineages: tuple[str, ...] = ()
+    """Those that it serves."""
+
+    named: bool = True
+    """Whether the fleet file names it; else the issuer alone knows the machine, if there is one."""
+
+    @property
+    def change(self) -> Change:
+        """What becomes of the fleet file."""
+        if self.machine and not self.named:
+            return Change(departing=(self.machine,))
+        return Change(remove=(self.name,)) if self.machine else NONE
+
+    @property
+    def after(self) -> FleetFile:
+        """The fleet file with that."""
+        return self.file.changing(self.change)
+
+    @property
+    def request(self) -> DeployRequest:
+        """What pyinfra is asked for: of the other replicas, none."""
+        fleet, options = self.fleet, self.options
+        only = [fleet.issuer_name, *(each.name for each in fleet.balancers)]
+        if self.machine and not options.gone:
+            only.append(self.name)
+        wanted = request.Options(
+            leaving=self.name,
+            leaving_address=self.machine.private_address if self.machine else "",
+            drain_seconds=options.drain_seconds,
+            compromised=options.compromised,
+        )
+        return DeployRequest(self.after, wanted, tuple(only), DEPLOY)
+
+    def written(self) -> tuple[Step, FileChange]:
+        """Return the last step, which has the fleet file forget it."""
+        before, after = self.file.text, self.after.text
+        step = Step(FILE_PHASE, HERE, f"take {self.name} out of {self.file}")
+        return step, FileChange(HERE, str(self.file), before, after)
