@@ -11,7 +11,7 @@ from certsync.issuer import steps, webroot
 from certsync.issuer.backoff import KEY_PROBLEMS, Tries
 from certsync.issuer.ca.before_order import free_number, look_before_buying
 from certsync.issuer.ca.due import Outlook, Tell, outlook, wish
-from certsync.issuer.replicas import receivers
+from certsync.issuer.replicas import outgoing, receivers
 from certsync.issuer.schedule import (
     last_chance,
     young_until,
@@ -134,7 +134,7 @@ def _is_hurried(look: Outlook, now: datetime) -> bool:
 
 def _tidy(fleet: Fleet, store: Store) -> None:
     """Remove what a killed run left behind, keys above all: the next order may be months away."""
-    receivers.remove_outbox()
+    outgoing.remove_outbox()
     webroot.clear(store.webroot)
     if store.pending(fleet.lineage).exists():
         from certsync.issuer.ca import issuance

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from certsync.issuer import canary, webroot
 from certsync.issuer.canary import Sighting
-from certsync.issuer.replicas import receivers
+from certsync.issuer.replicas import outgoing, receivers
 from certsync.issuer.replicas.answer import Answer
 from certsync.issuer.replicas.receivers import Backend
 from certsync.issuer.store import Store, generation_files, sums
@@ -102,7 +102,7 @@ def _scratch(store: Store) -> Iterator[Scratch]:
 
 def _clear(store: Store) -> None:
     remove_folder(REHEARSAL)
-    receivers.remove_outbox()
+    outgoing.remove_outbox()
     webroot.clear(store.webroot)
 
 
@@ -151,7 +151,7 @@ def _checked_here(fleet: Fleet, scratch: Store, files: dict[str, bytes], now: da
 
 def _carried(fleet: Fleet, files: dict[str, bytes]) -> list[Finding]:
     name = str(NUMBER)
-    with receivers.outbox(files, name) as outbox, receivers.connected(fleet) as backends:
+    with outgoing.outbox(files, name) as outbox, receivers.connected(fleet) as backends:
         replicas = [each for each in backends if not each.local]
         found = receivers.each(lambda one: _tried(one, fleet, outbox), replicas)
     return [Finding(backend.name, RECEIVED, _refusal(each)) for backend, each in found]

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from certsync.issuer import steps
 from certsync.issuer.compromise import RETURNED
-from certsync.issuer.replicas import admission, outdated, receivers, rollout
-from certsync.issuer.replicas.answer import Answer
+from certsync.issuer.replicas import admission, outdated, outgoing, receivers, rollout
 from certsync.issuer.replicas.expected import expected
-from certsync.issuer.replicas.receivers import Backend
-from certsync.issuer.replicas.rollout import Plan, Refusal, Standing
+from certsync.issuer.replicas.rollout import Plan, Standing
+from certsync.issuer.replicas.under_way import Rollout
 from certsync.issuer.schedule import last_chance
 from certsync.issuer.steps import Step
 from certsync.issuer.store import Store
 from certsync.model.errors import (
-    HostError,
-    KeyRefusedError,
     RolloutError,
     StoreError,
-    UnreachableError,
     VetoError,
 )
 from certsync.model.fleet import Fleet
@@ -75,88 +70,6 @@ class Outcome:
             f"generation {number_text(self.number)} is not served by all backends: {told}",
             f"{others}run the same command again when this is fixed",
         )
-
-
-@dataclass
-class Rollout:
-    """One run's way through a plan, with the backends that fell behind on it."""
-
-    fleet: Fleet
-    plan: Plan
-    backends: Sequence[Backend]
-    tell: Tell
-    unreached: dict[str, str] = field(default_factory=dict)
-    refused: dict[str, Refusal] = field(default_factory=dict)
-    refusing: set[str] = field(default_factory=set)
-    """Who refused the push key though it was let in before."""
-
-    pushed: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    """Who has made it live in this run."""
-
-    switched: int = 0
-    """How many of these had another one live before."""
-
-    began: float | None = None
-    """When the first was asked to, by a clock that nobody sets."""
-
-    def activate(self, among: Sequence[Backend]) -> None:
-        """Have them make the generation live, and note when the first was asked to."""
-        if among and self.began is None:
-            self.began = time.monotonic()
-        for backend, answer in self.ask("activate", among):
-            if not isinstance(answer, HostError) and answer.ok:
-                self.changed.append(backend.name)
-                self.switched += answer.before != number_text(self.plan.number)
-            # Nothing more is asked: its connection ends while the others are proven.
-            backend.close_stdin()
-
-    def mixed_seconds(self) -> float | None:
-        """Return how long ago the first backend was asked to activate, where others were too."""
-        if self.began is None or self.switched < 2:
-            return None
-        return time.monotonic() - self.began
-
-    def among(self, names: Sequence[str]) -> list[Backend]:
-        """Return those of the backends that are still on the way."""
-        lost = {**self.unreached, **self.refused}
-        return [each for each in self.backends if each.name in names and each.name not in lost]
-
-    def ask(self, verb: str, among: Sequence[Backend]) -> list[tuple[Backend, Answer | HostError]]:
-        """Ask the receivers to do something, note who could not, and return all answers."""
-        lineage, number = self.fleet.lineage, self.plan.number
-        answers = receivers.each(lambda one: one.ask(verb, lineage, number), among)
-        for backend, answer in answers:
-            self.note(backend, answer)
-        return answers
-
-    def push(self, outbox: Path) -> None:
-        """Send the generation to those that lack it."""
-        for backend, error in receivers.each(
-            lambda one: one.push(outbox), self.among(self.plan.push)
-        ):
-            if error is None:
-                self.pushed.append(backend.name)
-                self.tell(f"{backend.name}: received generation {number_text(self.plan.number)}")
-            else:
-                self.note(backend, error)
-
-    def note(self, backend: Backend, answer: Answer | HostError) -> None:
-        """Note a backend that cannot be reached, which has no vote, or that refuses."""
-        if isinstance(answer, HostError):
-            why = answer.why
-            if isinstance(answer, UnreachableError):
-                self.unreached[backend.name] = why
-            else:
-                self.refused[backend.name] = Refusal(backend.name, why)
-            if isinstance(answer, KeyRefusedError):
-                self.refusing.add(backend.name)
-        elif not answer.ok:
-            why = answer.why
-            self.refused[backend.name] = Refusal(backend.name, why, answer.of_content)
-        else:
-            return
-        self.tell(f"{backend.name}: {why}")
 
 
 def outlook(
@@ -232,7 +145,7 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
         raise StoreError(_why_none(fleet, store), "run `certsync issue` first")
     files = store.files(fleet.lineage, number)
     name = number_text(number)
-    with receivers.outbox(files, name) as outbox, receivers.connected(fleet) as backends:
+    with outgoing.outbox(files, name) as outbox, receivers.connected(fleet) as backends:
         seen = _proofs(fleet, store, now, patiently=False)
         standings = receivers.standings(fleet.lineage, backends)
         plan = _plan(fleet, store, number, standings, seen)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from certsync.issuer import steps
-from certsync.issuer.replicas import admission, receivers
+from certsync.issuer.replicas import admission, outgoing, receivers
 from certsync.issuer.replicas.expected import expected
 from certsync.issuer.replicas.receivers import Backend
 from certsync.issuer.steps import Step
@@ -91,7 +91,7 @@ class Sharing:
         among = [each for each in self.replicas if each.name in {*names} - {*self.unreached}]
         if not among:
             return
-        with receivers.outbox(keys.files(), receivers.TICKETS) as outbox:
+        with outgoing.outbox(keys.files(), receivers.TICKETS) as outbox:
             found = receivers.each(lambda one: one.give_tickets(outbox), among)
         for backend, error in found:
             if error is not None:

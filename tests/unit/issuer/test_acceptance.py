@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certsync.issuer.ca.issuance.acceptance import Acceptance
-from certsync.issuer.ca.issuance.order import Pending
+from certsync.issuer.ca.issuance.pending import Pending
 from certsync.model import certificate
 from certsync.model.errors import OrderFailedError, StoreError
 from tests.unit import authority

@@ -14,7 +14,7 @@ import pytest
 from certsync.issuer import replacement
 from certsync.issuer.ca import due, ordering
 from certsync.issuer.ca.issuance.obtain import _kept_key, forget_if_kept
-from certsync.issuer.ca.issuance.order import Pending
+from certsync.issuer.ca.issuance.pending import Pending
 from certsync.issuer.ca.issuance.revoke import signer
 from certsync.issuer.commands import close_account, register, rollback
 from certsync.issuer.compromise import CompromisedKey, Mark, Marks

@@ -12,7 +12,8 @@ from acme import errors, messages
 from certsync.issuer.ca.issuance.account import account_key
 from certsync.issuer.ca.issuance.clock import clock_finding
 from certsync.issuer.ca.issuance.network import retry_after
-from certsync.issuer.ca.issuance.order import Pending, alternatives, open_order
+from certsync.issuer.ca.issuance.order import alternatives, open_order
+from certsync.issuer.ca.issuance.pending import Pending
 from certsync.issuer.ca.issuance.problem import told
 from certsync.issuer.store import sums
 from certsync.issuer.webroot import challenge_folder, present

@@ -9,8 +9,8 @@ import pytest
 
 from certsync.issuer.replicas.answer import Answer
 from certsync.issuer.replicas.receivers import Backend
-from certsync.issuer.replicas.replicate import Rollout
 from certsync.issuer.replicas.rollout import Plan, Refusal, Standing, plan, veto
+from certsync.issuer.replicas.under_way import Rollout
 from certsync.issuer.schedule import last_chance
 from certsync.model.errors import KeyRefusedError, UnreachableError
 from tests.unit.fake_fleet import NOW, fleet, machine, manifest

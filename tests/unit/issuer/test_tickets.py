@@ -18,7 +18,7 @@ import pytest
 
 from certsync.issuer import canary, steps
 from certsync.issuer.compromise import Mark, Marks
-from certsync.issuer.replicas import admission, receivers
+from certsync.issuer.replicas import admission, outgoing, receivers
 from certsync.issuer.replicas.receivers import Backend
 from certsync.issuer.replicas.rollout import Standing
 from certsync.issuer.steps import Step
@@ -241,7 +241,7 @@ class World:
         monkeypatch.setattr(canary, "look", lambda *_: [])
         monkeypatch.setattr(receivers, "connected", self.connected)
         monkeypatch.setattr(receivers, "standings", self.standings)
-        monkeypatch.setattr(receivers, "outbox", self.outbox)
+        monkeypatch.setattr(outgoing, "outbox", self.outbox)
         monkeypatch.setattr(resumption, "not_resuming", lambda *_: self.strange)
         self.tmp_path = tmp_path
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from certsync.issuer.ca.issuance.order import Pending
+from certsync.issuer.ca.issuance.pending import Pending
 from certsync.model import certificate
 from certsync.model.certificate import Certificate
 from certsync.model.errors import OrderFailedError, StoreError

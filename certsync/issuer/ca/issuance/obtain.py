@@ -17,14 +17,8 @@ from certsync.issuer.ca.issuance.binding import read_binding
 from certsync.issuer.ca.issuance.client import Client, check_profile
 from certsync.issuer.ca.issuance.clock import clock_finding
 from certsync.issuer.ca.issuance.network import Network
-from certsync.issuer.ca.issuance.order import (
-    Pending,
-    alternatives,
-    finalize,
-    is_over,
-    place,
-    validate,
-)
+from certsync.issuer.ca.issuance.order import alternatives, finalize, is_over, place, validate
+from certsync.issuer.ca.issuance.pending import Pending
 from certsync.issuer.steps import Step
 from certsync.issuer.store import Store
 from certsync.model.certificate import Certificate

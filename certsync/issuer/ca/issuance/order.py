@@ -6,11 +6,8 @@ the order's URL from right after. The next run goes on from there.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -19,104 +16,16 @@ from acme import challenges, client, errors, messages
 from certsync.issuer.ca.issuance import problem
 from certsync.issuer.ca.issuance.client import Client, new_order
 from certsync.issuer.ca.issuance.network import retry_after
+from certsync.issuer.ca.issuance.pending import Pending
 from certsync.issuer.ca.issuance.problem import told
 from certsync.issuer.webroot import present
-from certsync.model import certificate
-from certsync.model.certificate import PrivateKey
 from certsync.model.errors import CaBusyError, CaError, CaSilentError, CertsyncError
-from certsync.model.fleet import Fleet
-from certsync.model.generation import Manifest
-from certsync.system.files import remove_folder, write_whole
 
 MOST_CHAINS = 10
 """Chains of one certificate that are looked at."""
 
 DEADLINE = timedelta(minutes=5)
 """How long the CA may take to validate, and again to sign."""
-
-
-@dataclass(frozen=True)
-class Pending:
-    """The files of an open order."""
-
-    folder: Path
-
-    @property
-    def key(self) -> Path:
-        """The new certificate's private key."""
-        return self.folder / "privkey.pem"
-
-    @property
-    def csr(self) -> Path:
-        """The signing request."""
-        return self.folder / "csr.pem"
-
-    @property
-    def order(self) -> Path:
-        """The order's URL, and what it was for."""
-        return self.folder / "order.json"
-
-    def prepare(self, fleet: Fleet, kept_key: bytes = b"") -> None:
-        """Have a key and a request for what the fleet file asks for now.
-
-        ``kept_key`` is the PEM of a key to use again; empty: a new one is made.
-        """
-        wanted = {
-            "directory": fleet.authority.directory,
-            "names": list(fleet.names),
-            "key_type": fleet.key_type.value,
-            "profile": fleet.profile,
-            "key": hashlib.sha256(kept_key).hexdigest() if kept_key else "new",
-        }
-        if self._facts("wanted.json") == wanted and self.key.exists() and self.csr.exists():
-            return
-        remove_folder(self.folder)
-        key = certificate.load_key(kept_key) if kept_key else certificate.make_key(fleet.key_type)
-        write_whole(self.key, certificate.key_pem(key), mode=0o600)
-        write_whole(self.csr, certificate.make_csr(key, fleet.names), mode=0o600)
-        write_whole(self.folder / "wanted.json", json.dumps(wanted).encode(), mode=0o600)
-
-    def is_of(self, manifests: Iterable[Manifest]) -> bool:
-        """Return whether what is kept here has become a generation already.
-
-        The order says so; where a run was cut off before there was one, its key.
-        """
-        if not self.key.exists():
-            return False
-        url = self.url()
-        reused = self._facts("wanted.json").get("key", "new") != "new"
-        key_sum = self.key_sum()
-        return any(
-            (url and each.order == url) or (not reused and each.files["privkey.pem"] == key_sum)
-            for each in manifests
-        )
-
-    def key_sum(self) -> str:
-        """Return the SHA-256 of the key's file, in hex, or nothing."""
-        return hashlib.sha256(self.key.read_bytes()).hexdigest() if self.key.exists() else ""
-
-    def url(self) -> str:
-        """Return the open order's URL, or nothing."""
-        return str(self._facts("order.json").get("url", ""))
-
-    def remember(self, url: str) -> None:
-        """Write down the URL of the order just placed."""
-        write_whole(self.order, json.dumps({"url": url}).encode(), mode=0o600)
-
-    def forget_order(self) -> None:
-        """Forget an order that came to nothing; key and request can be used again."""
-        self.order.unlink(missing_ok=True)
-
-    def private_key(self) -> PrivateKey:
-        """Return the key."""
-        return certificate.load_key(self.key.read_bytes())
-
-    def _facts(self, name: str) -> dict[str, object]:
-        try:
-            data = json.loads((self.folder / name).read_text())
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return data if isinstance(data, dict) else {}
 
 
 def place(
