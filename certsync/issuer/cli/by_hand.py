@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Order a certificate though none is due.")
 def renew(dry_run: bool, as_json: bool, force: bool) -> None:
     """Finish, heal, prove, and renew what is due: every hour, by cron or a timer."""
+    from certsync.issuer import next_run
     from certsync.issuer.commands import renew as verb
     from certsync.issuer.session import on_issuer, require_root
 
     store = the_store()
     if dry_run:
         require_root()
-        outlook = verb.outlook(store, now(), force=force)
+        outlook = next_run.outlook(store, now(), force=force)
         if as_json:
             console.result_json(outlook.to_json())
         else:
-            console.result("\n".join(verb.described(outlook)) or "nothing to do")
+            console.result("\n".join(next_run.described(outlook)) or "nothing to do")
         return
     with on_issuer(store, "renew", "", now()) as done:
         verb.renew(store, now(), console.tell, done, force=force)

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from certsync.issuer import replacement
 from certsync.issuer.ca import ari, due, ordering, renewal_info
+from certsync.issuer.hourly import Run
 from certsync.issuer.lineages import each_lineage, together
 from certsync.issuer.monitoring.afterwards import Ended, afterwards
-from certsync.issuer.replicas import replicate
 from certsync.issuer.replicas.expected import expected
-from certsync.issuer.replicas.replicate import Outcome
 from certsync.issuer.state import Lineage
-from certsync.issuer.steps import RENEWAL, ROLLOUT, Step
 from certsync.issuer.store import Store
 from certsync.issuer.tickets import share
 from certsync.model.errors import (
     CertsyncError,
     ClockError,
-    FencedError,
-    RolloutError,
-    VetoError,
-    as_certsync_error,
 )
-from certsync.model.fleet import Fleet
 from certsync.model.generation import Manifest, number_text
-from certsync.model.proof import Proof, Verdict
+from certsync.model.proof import Verdict
 from certsync.programs.receiver import CLOCK_TOLERANCE
 from certsync.system import proving
 
@@ -41,127 +32,6 @@ FUTURE = timedelta(days=1)
 ASK_ALL = timedelta(days=1)
 """How often every backend is asked what it holds, though it serves what it should: a damaged copy
 shows at the next boot, and that may be the worst moment."""
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """What a renewal would do now."""
-
-    due: str
-    """Why an order would be made; empty: none would."""
-
-    steps: list[str]
-    note: str
-    """When the next renewal is due, and why then."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as what `json.dumps` takes."""
-        return {"due": self.due, "steps": self.steps, "note": self.note}
-
-
-@dataclass
-class Run:
-    """One run, with what it has met on its way."""
-
-    fleet: Fleet
-    store: Store
-    now: datetime
-    tell: Tell
-    done: list[str]
-    proofs: list[Proof] = field(default_factory=list)
-    pushed: tuple[str, ...] = ()
-    mixed_seconds: float | None = None
-    asked_all: bool = False
-    problems: list[CertsyncError] = field(default_factory=list)
-
-    def part(self, work: Callable[[], None]) -> None:
-        """Do a part of the run; what it fails at is a problem, and stops no other part."""
-        try:
-            work()
-        except (CertsyncError, OSError) as error:
-            self.problems.append(as_certsync_error(error))
-        except Exception as error:  # noqa: BLE001  # what nobody foresaw must not stop an order
-            self.tell(traceback.format_exc())
-            self.problems.append(as_certsync_error(error))
-
-    def roll_out(self) -> None:
-        """Bring the newest generation to every backend, and note who does not serve it."""
-        self.problems = [each for each in self.problems if not isinstance(each, RolloutError)]
-        try:
-            outcome = replicate.roll_out(self.store, self.now, self.tell)
-        except VetoError as error:
-            # Told at once: an order may follow in this run, and then it is over.
-            self.tell(f"warning: {error.message}")
-            self.problems.append(error)
-            return
-        self._note(outcome)
-
-    def _note(self, outcome: Outcome) -> None:
-        self.proofs, self.asked_all = list(outcome.proofs), True
-        self.pushed += outcome.pushed
-        if outcome.mixed_seconds is not None:
-            self.mixed_seconds = outcome.mixed_seconds
-        if outcome.changed:
-            names = ", ".join(outcome.changed)
-            self.done.append(f"activated generation {number_text(outcome.number)} on {names}")
-        if outcome.failures:
-            self.problems.append(outcome.error())
-
-    @property
-    def is_fenced(self) -> bool:
-        """Whether a replica has refused the push key: this may no longer be the issuer."""
-        return any(isinstance(each, FencedError) for each in self.problems)
-
-    @property
-    def knows_the_time(self) -> bool:
-        """Whether nothing has shown that this machine's clock is wrong."""
-        return not any(isinstance(each, ClockError) for each in self.problems)
-
-    def trouble(self) -> CertsyncError | None:
-        """Return all problems as one error; None: all is well."""
-        return together(self.problems)
-
-
-def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
-    """Return what would be done, asking every backend and not the CA, and changing nothing.
-
-    Raises:
-        StoreError: this host is no issuer, or its store cannot be read.
-    """
-    stores = store.lineages()
-    looks = [_of_lineage(one, now, force=force) for one in stores]
-    if not any(look.due for look in looks) and store.current(stores[0].lineage):
-        sharing = share.outlook(store, now).steps
-        looks[-1] = replace(looks[-1], steps=looks[-1].steps + sharing)
-    if len(looks) == 1:
-        return looks[0]
-    names = [one.lineage for one in stores]
-    told = list(zip(names, looks, strict=True))
-    return Outlook(
-        "; ".join(f"{name}: {look.due}" for name, look in told if look.due),
-        [f"{name}: {step}" for name, look in told for step in look.steps],
-        "; ".join(f"{name}: {look.note}" for name, look in told if look.note),
-    )
-
-
-def _of_lineage(store: Store, now: datetime, *, force: bool) -> Outlook:
-    look = due.outlook(store, now, force=force)
-    steps = replicate.outlook(store, now).steps if look.newest else []
-    if look.due:
-        left_out = {Step.REMEMBER} | ({Step.SHARE} if not look.fleet.share_tickets else set())
-        steps += [step.value for step in RENEWAL if step not in left_out]
-    elif steps:
-        steps += [step.value for step in ROLLOUT if step is Step.PROVE]
-    if store.compromised(look.fleet.lineage).open:
-        steps += [Step.REVOKE.value, Step.DISCARD.value]
-    note = ""
-    if look.coming and look.newest:
-        number = number_text(look.newest.number)
-        note = (
-            f"generation {number} is renewed after {look.coming.moment:%Y-%m-%d %H:%M} UTC: "
-            f"{look.coming.why}"
-        )
-    return Outlook(look.due.why if look.due else "", steps, note)
 
 
 def renew(store: Store, now: datetime, tell: Tell, done: list[str], *, force: bool = False) -> None:
@@ -367,10 +237,3 @@ def _dated(known: Lineage, store: Store, run: Run) -> Lineage:
 
 def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
-
-
-def described(outlook: Outlook) -> Sequence[str]:
-    """Return an outlook as lines that a person reads."""
-    lines = [f"an order would be made: {outlook.due}"] if outlook.due else []
-    lines += outlook.steps
-    return [*lines, outlook.note] if outlook.note else lines

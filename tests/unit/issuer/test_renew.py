@@ -16,14 +16,10 @@ from certsync.issuer.ca.due import wish
 from certsync.issuer.ca.issuance.binding import Binding, read_binding
 from certsync.issuer.ca.issuance.obtain import replaced
 from certsync.issuer.ca.ordering import _wait_after_failures
-from certsync.issuer.commands.renew import (
-    Outlook,
-    Run,
-    _bar_the_future,
-    _refuse_the_past,
-    described,
-)
+from certsync.issuer.commands.renew import _bar_the_future, _refuse_the_past
+from certsync.issuer.hourly import Run
 from certsync.issuer.monitoring.afterwards import observed, readings
+from certsync.issuer.next_run import Outlook, described
 from certsync.issuer.replicas.rollout import Standing
 from certsync.issuer.state import Known, Lineage, State
 from certsync.issuer.steps import COMPROMISE, ISSUANCE, RENEWAL, ROLLOUT, Step, take
