@@ -106,15 +106,13 @@ def status(file: FleetFile, now: datetime) -> Status:
         asked = told_by_balancers.result()
     seen_from = fleet.issuer_name if answer else "here"
     told = answer or Proven()
-    proofs = _proofs(fleet, told, now)
-    through, notes = _through(fleet, proofs, shown, now)
     pools, unasked = _pools(fleet, asked)
     held, astray = _virtual(fleet, asked)
-    rows = [report.row(each, pools.get(each.name, "-"), now) for each in proofs]
-    rows += [report.row(each, "-", now) for each in through]
-    for each in fleet.lineages[1:]:
-        more, unseen = _of_another(each, _proofs(each, told, now), shown, pools, now)
-        rows += more
+    rows, notes = list[Row](), list[str]()
+    for each in fleet.lineages:
+        more, unseen = _of_lineage(each, _proofs(each, told, now), shown, pools, now)
+        # The first lineage's rows have the names of their hosts alone.
+        rows += [replace(row, lineage=each.lineage) for row in more] if rows else more
         notes += unseen
     heard = {name: each for name, each in asked.items() if isinstance(each, Answer)}
     without_client_address = haproxy.without_client_address(fleet, heard)
@@ -123,28 +121,19 @@ def status(file: FleetFile, now: datetime) -> Status:
     hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"
     notes += held + _of_other_file(file, told.origin)
     renewal = [line for line in (watch.last_run(told, now), *watch.all_coming(told, fleet)) if line]
+    wrong = findings + past
     return Status(
-        fleet,
-        rows,
-        findings + past,
-        past,
-        without_client_address,
-        told,
-        renewal,
-        seen_from,
-        notes,
-        hint,
-    )
+        fleet, rows, wrong, past, without_client_address, told, renewal, seen_from, notes, hint
+    )  # fmt: skip
 
 
-def _of_another(
+def _of_lineage(
     fleet: Fleet, proofs: list[Proof], shown: Shown, pools: dict[str, str], now: datetime
 ) -> tuple[list[Row], list[str]]:
-    """Return the rows of a lineage besides the first, each with its name, and notes."""
+    """Return the rows of one lineage, and notes."""
     through, notes = _through(fleet, proofs, shown, now)
     rows = [report.row(each, pools.get(each.name, "-"), now) for each in proofs]
-    rows += [report.row(each, "-", now) for each in through]
-    return [replace(row, lineage=fleet.lineage) for row in rows], notes
+    return rows + [report.row(each, "-", now) for each in through], notes
 
 
 def _of_other_file(file: FleetFile, origin: Origin | None) -> list[str]:

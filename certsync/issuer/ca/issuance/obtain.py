@@ -97,7 +97,6 @@ def obtain(fleet: Fleet, store: Store, now: datetime, tell: Tell, request: Reque
             registration.forget(store.account(fleet.authority.directory))
         raise
     signed = _signed(acme, order, pending, fleet, store)
-    key = pending.key.read_bytes()
     judge = Acceptance(fleet.names, pending, roots, request.insisting)
     try:
         others = alternatives(acme, signed, tell)
@@ -108,7 +107,7 @@ def obtain(fleet: Fleet, store: Store, now: datetime, tell: Tell, request: Reque
         if isinstance(error, CertsyncError):
             raise
         raise OrderFailedError(f"the CA sent something that cannot be used: {error!r}") from error
-    return Issued(key, issued, account, order.uri)
+    return Issued(pending.key.read_bytes(), issued, account, order.uri)
 
 
 def _signed(
