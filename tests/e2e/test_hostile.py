@@ -846,8 +846,8 @@ def test_the_receiving_user_has_one_rule_and_no_password(siege: Siege) -> None:
 
 HOLD_OUTBOX = """
 import subprocess, sys
-from certsync.issuer.replicas import receivers
-with replication.outbox({"privkey.pem": b"secret\\n"}, "0007") as folder:
+from certsync.issuer.replicas import outgoing
+with outgoing.outbox({"privkey.pem": b"secret\\n"}, "0007") as folder:
     print(folder, flush=True)
     subprocess.run(["setpriv", "--reuid", "certsync-push", "--regid", "certsync-push",
                     "--clear-groups", "sh", "-c", sys.argv[1]])
@@ -894,9 +894,9 @@ def test_the_pushing_user_can_do_nothing_else_on_the_issuer(siege: Siege, comman
 STAND = f"""
 from certsync.issuer.replicas import receivers
 from certsync.issuer.store import Store
-replication.RECEIVE_SECONDS = 3
-with replication.in_touch(Store().fleet()) as among:
-    for _, each in replication.each(lambda one: one.standing("{NAME}"), among):
+receivers.RECEIVE_SECONDS = 3
+with receivers.connected(Store().fleet()) as among:
+    for _, each in receivers.each(lambda one: one.standing("{NAME}"), among):
         print(each.name, each.reached, each.why)
 """
 LEFT = "(pgrep -a -u certsync-push; ls /run/certsync-push/ssh) | grep -v hostile; true"
