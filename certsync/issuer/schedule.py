@@ -67,15 +67,15 @@ def renewal(
     every: timedelta,
     now: datetime,
     withdrawal: Withdrawal | None = None,
-    hurried: datetime | None = None,
+    renewed_early_at: datetime | None = None,
 ) -> NextRenewal:
     """Return when the newest generation is to be renewed.
 
     ``every`` is the time between two runs, ``withdrawal`` of a generation newer than this one, and
-    ``hurried`` when advice last had a young certificate renewed.
+    ``renewed_early_at`` when advice last had a young certificate renewed.
     """
     chosen = _advised(newest, advice, every, now) or _by_lifetime(newest)
-    if hurried is not None and timedelta(0) <= now - hurried < EARLY:
+    if renewed_early_at is not None and timedelta(0) <= now - renewed_early_at < EARLY:
         chosen = replace(chosen, moment=max(chosen.moment, young_until(newest)))
     if withdrawal is None:
         return chosen
@@ -135,7 +135,7 @@ def issuance_due(  # noqa: PLR0913, PLR0917  # all that an order can be due for
     now: datetime,
     advice: RenewalInfo | None = None,
     withdrawal: Withdrawal | None = None,
-    hurried: datetime | None = None,
+    renewed_early_at: datetime | None = None,
     compromised: str = "",
 ) -> Due | None:
     """Return why an order is needed, or None: a certificate as the fleet asks for is there.
@@ -145,7 +145,7 @@ def issuance_due(  # noqa: PLR0913, PLR0917  # all that an order can be due for
     if newest is None:
         return Due("no certificate yet", first=True)
     every = timedelta(hours=fleet.renewal.every_hours)
-    coming = renewal(newest, advice, every, now, withdrawal, hurried)
+    coming = renewal(newest, advice, every, now, withdrawal, renewed_early_at)
     since = coming.moment if coming.moment <= now else None
     if compromised:
         return Due(compromised, first=False, since=since)

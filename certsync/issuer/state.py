@@ -74,13 +74,13 @@ class Lineage:
     asked_all: str = ""
     """When every backend was last asked what it holds, not only what it serves."""
 
-    hurried: str = ""
+    renewed_early_at: str = ""
     """When the CA's advice last had a certificate renewed in its first days."""
 
-    fenced_by: tuple[str, ...] = ()
+    refused_key: tuple[str, ...] = ()
     """Where an older version kept which replicas had refused the push key; see `Store.fence`."""
 
-    let_in_by: tuple[str, ...] = ()
+    accepted_key: tuple[str, ...] = ()
     """The same of those that had accepted it."""
 
     revoked: str = ""
@@ -151,7 +151,7 @@ class State:
         """Return it as what `json.dumps` takes; other machines' words are made harmless."""
         lineages = {
             name: {
-                **asdict(each),
+                **{KEPT_AS.get(key, key): value for key, value in asdict(each).items()},
                 "advice": each.advice.to_json() if each.advice else None,
                 "tries": each.tries.to_json(),
             }
@@ -188,6 +188,12 @@ def _run(data: Mapping[str, Any]) -> NotedRun:
     return NotedRun(**{**data, "did": tuple(data["did"])})
 
 
+KEPT_AS = {
+    "renewed_early_at": "hurried", "refused_key": "fenced_by", "accepted_key": "let_in_by",
+}  # fmt: skip
+"""What the file calls these, which an older version on the same issuer reads too."""
+
+NAMED = {key: name for name, key in KEPT_AS.items()}
 MOMENTS = (
     "not_before", "not_after", "next_check", "next_renewal", "asked_all", "hurried",
     "revocation_asked",
@@ -206,12 +212,13 @@ def _lineage(data: Mapping[str, Any]) -> Lineage:
     _check_moments(data, MOMENTS)
     for each in data["backends"].values():
         _check_moments(each, MOMENTS_OF_A_BACKEND)
+    named = {NAMED.get(key, key): value for key, value in data.items()}
     return Lineage(
         **{
-            **data,
+            **named,
             **{
-                key: tuple(str(name) for name in data.get(key, ()))
-                for key in ("fenced_by", "let_in_by")
+                key: tuple(str(name) for name in named.get(key, ()))
+                for key in ("refused_key", "accepted_key")
             },
             "advice": RenewalInfo.from_json(data["advice"]) if data["advice"] else None,
             "tries": Tries.from_json(data["tries"]),

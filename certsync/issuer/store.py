@@ -203,7 +203,7 @@ class Store(IssuerPaths):
         path = self._fence_file(lineage)
         if not path.exists():
             known = self.recall().lineage(lineage)
-            older = Fence(dict.fromkeys(known.fenced_by, now), known.let_in_by)
+            older = Fence(dict.fromkeys(known.refused_key, now), known.accepted_key)
             if older != Fence():
                 self.keep_fence(lineage, older)
             return older
@@ -217,8 +217,8 @@ class Store(IssuerPaths):
         self.write_state(self._fence_file(lineage), fence.to_json())
         state = self.recall()
         known = state.lineage(lineage)
-        if known.fenced_by or known.let_in_by:
-            self.remember(state.having(lineage, replace(known, fenced_by=(), let_in_by=())))
+        if known.refused_key or known.accepted_key:
+            self.remember(state.having(lineage, replace(known, refused_key=(), accepted_key=())))
 
     def _fence_file(self, lineage: str) -> Path:
         return self.state / f"fence-{lineage}.json"

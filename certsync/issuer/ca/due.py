@@ -80,11 +80,15 @@ def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
         compromised = compromised or f"the CA has revoked generation {number_text(newest.number)}"
     withdrawal = _withdrawal(store, fleet.lineage, manifests, number or 0, now)
     every = timedelta(hours=fleet.renewal.every_hours)
-    hurried = datetime.fromisoformat(known.hurried) if known.hurried else None
-    due = issuance_due(newest, fleet, now, known.advice, withdrawal, hurried, compromised)
+    renewed_early_at = (
+        datetime.fromisoformat(known.renewed_early_at) if known.renewed_early_at else None
+    )
+    due = issuance_due(newest, fleet, now, known.advice, withdrawal, renewed_early_at, compromised)
     if due is None and force:
         due = Due("it was asked for", first=False)
-    coming = renewal(newest, known.advice, every, now, withdrawal, hurried) if newest else None
+    coming = (
+        renewal(newest, known.advice, every, now, withdrawal, renewed_early_at) if newest else None
+    )
     if compromised:
         coming = NextRenewal(now, compromised)
     return Outlook(fleet, newest, due, coming, known, compromised, _account(fleet, store, newest))

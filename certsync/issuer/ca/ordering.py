@@ -83,7 +83,7 @@ def issue(
     if refused := _refused_here(fleet, number, store, now):
         _remember(store, fleet, _after(tries, refused, now), now)
         raise refused
-    _remember(store, fleet, Tries(), now, hurried=_is_hurried(look, now))
+    _remember(store, fleet, Tries(), now, renewed_early_at=_is_early(look, now))
     return number
 
 
@@ -126,7 +126,7 @@ def _note(store: Store, fleet: Fleet, tries: Tries, now: datetime) -> None:
         _remember(store, fleet, tries, now)
 
 
-def _is_hurried(look: Outlook, now: datetime) -> bool:
+def _is_early(look: Outlook, now: datetime) -> bool:
     """Return whether only the CA's advice has had so young a certificate renewed."""
     by_time = look.due is not None and look.due.since is not None
     return by_time and look.newest is not None and now < young_until(look.newest)
@@ -168,12 +168,12 @@ def _after(tries: Tries, error: CertsyncError, now: datetime) -> Tries:
 
 
 def _remember(
-    store: Store, fleet: Fleet, tries: Tries, now: datetime, *, hurried: bool = False
+    store: Store, fleet: Fleet, tries: Tries, now: datetime, *, renewed_early_at: bool = False
 ) -> None:
     state = store.recall()
     known = replace(state.lineage(fleet.lineage), tries=tries)
-    if hurried:
-        known = replace(known, hurried=now.isoformat())
+    if renewed_early_at:
+        known = replace(known, renewed_early_at=now.isoformat())
     store.remember(state.having(fleet.lineage, known))
 
 

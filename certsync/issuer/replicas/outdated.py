@@ -153,8 +153,10 @@ def _unwanted(known: Lineage, generation: Manifest, now: datetime) -> str:
     A CA that refuses orders, or wants every new certificate replaced, keeps nobody from the one
     that there is.
     """
-    hurried = datetime.fromisoformat(known.hurried) if known.hurried else None
-    is_recent = hurried is not None and timedelta(0) <= now - hurried < EARLY
+    renewed_early_at = (
+        datetime.fromisoformat(known.renewed_early_at) if known.renewed_early_at else None
+    )
+    is_recent = renewed_early_at is not None and timedelta(0) <= now - renewed_early_at < EARLY
     if known.advice is None or known.tries.count or is_recent:
         return ""
     return crl.wants_it_replaced(generation, known.advice, now)

@@ -211,11 +211,11 @@ def test_what_is_remembered_is_read_as_it_was_written(store: Store) -> None:
 
 
 def test_what_an_older_version_remembered_counts_from_now_on_and_once(store: Store) -> None:
-    older = Lineage(fenced_by=("backend-02",), let_in_by=("backend-02", "backend-03"))
+    older = Lineage(refused_key=("backend-02",), accepted_key=("backend-02", "backend-03"))
     store.remember(State({NAME: older}))
     with pytest.raises(FencedError):
         check_not_fenced(store, *refusing("backend-02"), Standing("backend-03", reached=False))
-    assert store.recall().lineage(NAME).fenced_by == ()
+    assert store.recall().lineage(NAME).refused_key == ()
     assert check_not_fenced(store, THERE, now=NOW + 7 * DAY) == {}
 
 

@@ -193,7 +193,9 @@ def test_what_the_ca_wants_replaced_at_once_waits_for_the_order_that_is_due(
     ("window", "known"),
     [
         pytest.param(PAST, {"tries": Tries(count=1)}, id="an order has failed"),
-        pytest.param(PAST, {"hurried": (NOW - DAY / 2).isoformat()}, id="it wants each replaced"),
+        pytest.param(
+            PAST, {"renewed_early_at": (NOW - DAY / 2).isoformat()}, id="it wants each replaced"
+        ),
         pytest.param((NOW - 400 * DAY, NOW - 399 * DAY), {}, id="a year ago"),
         pytest.param((NOW + DAY, NOW + 2 * DAY), {}, id="later"),
         pytest.param(None, {}, id="nothing"),

@@ -239,8 +239,8 @@ def test_advice_is_read_as_it_was_written() -> None:
 def test_a_ca_that_calls_every_new_certificate_to_be_replaced_gets_one_order_a_day() -> None:
     at_once = advice(-2 * HOUR, HOUR)
     assert due(manifest(), advice=at_once)
-    assert due(manifest(), NOW + HOUR, advice=at_once, hurried=NOW) is None
-    assert due(manifest(), NOW + DAY, advice=at_once, hurried=NOW)
+    assert due(manifest(), NOW + HOUR, advice=at_once, renewed_early_at=NOW) is None
+    assert due(manifest(), NOW + DAY, advice=at_once, renewed_early_at=NOW)
 
 
 def test_a_window_at_the_beginning_of_time_is_in_the_past() -> None:

@@ -120,3 +120,15 @@ def test_state_that_is_broken_is_forgotten_because_all_in_it_can_be_found_anew(
     assert store.recall() == State()
     store.remember(full())
     assert store.recall() == full()
+
+
+def test_the_file_keeps_the_names_that_an_older_version_reads() -> None:
+    known = Lineage(renewed_early_at=NOW.isoformat(), refused_key=("a",), accepted_key=("b",))
+    data = State({NAME: known}).to_json()
+    kept = data["lineages"][NAME]
+    assert (kept["hurried"], kept["fenced_by"], kept["let_in_by"]) == (
+        NOW.isoformat(),
+        ["a"],
+        ["b"],
+    )
+    assert State.from_json(data).lineage(NAME) == known
