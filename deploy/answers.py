@@ -80,7 +80,9 @@ def ask_ahead(issuer: Host) -> None:
 
 def _ahead(issuer: Host) -> None:
     try:
-        _outlook(issuer, TOGETHER[0])
+        with _asking:
+            if issuer.name not in _told:
+                _ask(issuer, TOGETHER[0])
     except PyinfraError:
         # Whoever needs the answer asks again, and is told why there is none.
         return
@@ -104,16 +106,19 @@ def _steps(told: Any) -> list[str] | None:
 def _outlook(issuer: Host, verb: str) -> dict[str, Any]:
     # All balancers ask for the proofs at the same time.
     with _asking:
-        while verb not in (told := _told.get(issuer.name, {})):
-            before = _forgotten
-            # What it says nothing of is not asked again either.
-            asked = TOGETHER[TOGETHER.index(verb) :]
-            said: dict[str, Any] = issuer.get_fact(Answer, words=_question(asked))
-            told = {**dict.fromkeys(asked), **said}
-            if _forgotten == before:
-                _told[issuer.name] = told
-                break
-        return told
+        while verb not in _told.get(issuer.name, {}):
+            _ask(issuer, verb)
+        return _told[issuer.name]
+
+
+def _ask(issuer: Host, verb: str) -> None:
+    """Ask once, and keep what is said unless something was done meanwhile."""
+    before = _forgotten
+    verbs = TOGETHER[TOGETHER.index(verb) :]
+    said: dict[str, Any] = issuer.get_fact(Answer, words=_question(verbs))
+    if _forgotten == before:
+        # What it says nothing of is not asked again either.
+        _told[issuer.name] = {**dict.fromkeys(verbs), **said}
 
 
 def _question(verbs: Sequence[str]) -> str:

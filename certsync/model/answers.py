@@ -20,7 +20,9 @@ when something is said besides. An issuer of before it was counted says none."""
 
 Value = TypeVar("Value")
 
-NOT_THESE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+NOT_THESE = (
+    ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError,
+)  # fmt: skip
 """What comes of taking apart JSON that is something else."""
 
 

@@ -100,7 +100,9 @@ def shared(machine: Machine) -> Iterator[list[str]]:
         socket = f"{folder}/ssh"
         _shared[machine] = socket
         try:
-            yield ["-o", "ControlMaster=yes", "-o", f"ControlPath={socket}"]
+            # The person's own ssh_config may have it stay behind.
+            master = ["-o", "ControlMaster=yes", "-o", "ControlPersist=no"]
+            yield [*master, "-o", f"ControlPath={socket}"]
         finally:
             del _shared[machine]
 

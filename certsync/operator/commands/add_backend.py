@@ -15,7 +15,6 @@ from certsync.operator.deployment import execute, operations
 from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
 from certsync.operator.deployment.request import KEPT, DeployRequest, Options
 from certsync.operator.fleet_file import FleetFile, opened
-from certsync.operator.fleet_file.editing import write
 from certsync.operator.hosts import fleet_lock, issuer_side
 from certsync.operator.hosts.check_online import look_at
 from certsync.operator.hosts.facts import Adopt
@@ -140,10 +139,9 @@ def add_backend(
     with fleet_lock.held(wanted.fleet, "add-backend") as token:
         _look(wanted, now())
         if written := wanted.written():
-            step, file = written
-            write(path, file.after)
+            wanted.file.save()
             console.tell(f"wrote {', '.join(wanted.names)} into {path}")
-            done.append(step)
+            done.append(written[0])
         executed = execute.run(wanted.request, wanted.fleet, token, done)
         shown = execute.wait_until_settled(wanted.file, now)
     execute.report_outcome(wanted.fleet, executed, shown)

@@ -22,7 +22,6 @@ from certsync.operator.deployment.promotion import Succession, _if_dead, _look, 
 from certsync.operator.deployment.succession import (
     is_ordered_anew,
 )
-from certsync.operator.fleet_file.editing import write
 from certsync.operator.hosts import fleet_lock
 from certsync.system import caa, console, ssh
 
@@ -74,10 +73,9 @@ def promote(
         executed = execute.run(wanted.request, wanted.fleet, token, done, others)
         _refuse_half(wanted, executed)
         if written := wanted.written():
-            step, file = written
-            write(path, file.after)
+            wanted.file.save()
             console.tell(f'wrote issuer = "{name}" into {path}')
-            done.append(step)
+            done.append(written[0])
     _tell_what_is_left(wanted, pinned=pinned)
     dead = wanted.old.name if wanted.old and old_is_dead else ""
     known = expected(wanted.fleet, dead, anew)

@@ -16,7 +16,6 @@ from certsync.operator.deployment.leaving import Leaving, Options
 from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.progress import Outcome
 from certsync.operator.deployment.removal import _looked, leaving
-from certsync.operator.fleet_file.editing import write
 from certsync.operator.hosts import fleet_lock
 from certsync.system import console
 
@@ -60,8 +59,8 @@ def remove_backend(
         if not has_left:
             raise RolloutError(f"{name} is not removed yet: {executed.why}", _how_to_go_on(wanted))
         if wanted.machine and wanted.named:
-            step, file = wanted.written()
-            write(path, file.after)
+            step, _ = wanted.written()
+            wanted.after.save()
             console.tell(f"took {name} out of {path}")
             done.append(step)
         if executed.failures:

@@ -41,7 +41,7 @@ from certsync.model.options import (
 )
 from certsync.operator.change import NONE, Change
 from certsync.operator.fleet_file import whole
-from certsync.operator.fleet_file.editing import changed
+from certsync.operator.fleet_file.editing import changed, write
 from certsync.operator.fleet_file.mistakes import dotted, from_parser
 from certsync.operator.fleet_file.paths import own_templates, reason
 from certsync.operator.fleet_file.schema import MachineTable, SiteTable
@@ -95,6 +95,14 @@ class FleetFile:
             FleetFileError: it has mistakes.
         """
         return parse_fleet(self.text, str(self.path), self.path.parent)
+
+    def save(self) -> None:
+        """Make the change in the file as it is by now: it may have been edited meanwhile.
+
+        Raises:
+            FleetFileError: it cannot be read any more, or is no TOML.
+        """
+        write(self.path, opened(self.path).changing(self.change).text)
 
     @property
     def sha256(self) -> str:

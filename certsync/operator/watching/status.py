@@ -25,6 +25,8 @@ from certsync.operator.watching import alt_svc, proxy_protocol_check, watch
 from certsync.system import parallel, proving
 from certsync.system.handshake import probe
 
+HEALS = "run `certsync deploy` with the same fleet file: it heals what it can reach"
+
 Shown = Mapping[tuple[str, str], tuple[Served | Unreachable, str]]
 """Lineage and public address to what it shows, and to its promise of HTTP/3; empty: not looked."""
 
@@ -118,7 +120,8 @@ def status(file: FleetFile, now: datetime) -> Status:
     without_client_address = haproxy.without_client_address(fleet, heard)
     findings += unasked + astray + _findings(fleet, rows) + without_client_address
     past = watch.findings(told, fleet, now) if answer else []
-    hint = "run `certsync deploy` with the same fleet file: it heals what it can reach"
+    # Where the issuer cannot be asked, what is to be done about that comes first.
+    hint = next((each.hint for each in findings if each.hint), HEALS)
     notes += held + _of_other_file(file, told.origin)
     renewal = [line for line in (watch.last_run(told, now), *watch.all_coming(told, fleet)) if line]
     wrong = findings + past
@@ -168,7 +171,7 @@ def _answer(fleet: Fleet) -> tuple[Proven | None, list[Finding]]:
     try:
         return issuer_side.proven(fleet, fleet.issuer), []
     except HostError as error:
-        return None, [Finding(error.host, error.why)]
+        return None, [Finding(error.host, error.why, error.hint)]
 
 
 def _shown(fleet: Fleet, pool: Executor) -> Shown:

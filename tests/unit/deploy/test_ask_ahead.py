@@ -72,3 +72,13 @@ def test_one_that_says_nothing_is_asked_no_more_than_anybody_wants_to_know(issue
     assert answers.steps(issuer, "issue") is None
     assert answers.steps(issuer, "tickets") is None
     assert len(issuer.asked) == 1
+
+
+def test_nobody_asks_on_and_on_while_nobody_waits_for_an_answer(issuer: Any) -> None:
+    answers.ask_ahead(issuer)
+    gevent.sleep(0)
+    for _ in range(5):
+        answers.forget()
+    issuer.may_answer.set()
+    gevent.sleep(0.01)
+    assert len(issuer.asked) == 1

@@ -74,6 +74,8 @@ def test_what_a_newer_issuer_says_besides_is_ignored() -> None:
         {"state": {"runs": {"issue": {"verb": "issue", "at": "noon", "exit": 0}}}},
         {"state": {"runs": {"issue": {"verb": "issue", "at": "2026-11-21", "exit": 0}}}},
         {"state": {"history": [{"verb": "issue", "at": NOW.isoformat(), "exit": "badly"}]}},
+        {"protocol": float("inf")}, {"protocol": "two"},
+        {"state": {"history": [{"verb": "issue", "at": NOW.isoformat(), "exit": float("inf")}]}},
         {"renewals": {SHOP: "soon"}}, {"origin": 5}, {"state": {"lineages": {NAME: 5}}},
     ],
     ids=repr,

@@ -219,3 +219,15 @@ def test_a_byte_order_mark_is_no_part_of_the_text_and_part_of_the_files_sum(
     file = opened(fleet_file)
     assert file.text == FLEET
     assert file.sha256 == hashlib.sha256(fleet_file.read_bytes()).hexdigest()
+
+
+def test_what_was_edited_while_a_command_ran_stays_when_its_change_is_saved(
+    fleet_file: Path,
+) -> None:
+    asked = opened(fleet_file).changing(Change(remove=("backend-01",)))
+    assert "backend-01" not in asked.text
+    fleet_file.write_text("passthrough = false\n" + FLEET)
+    asked.save()
+    kept = opened(fleet_file)
+    assert [each.name for each in kept.fleet.backends] == ["backend-02"]
+    assert kept.fleet.passthrough is False
