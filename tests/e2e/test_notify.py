@@ -53,8 +53,8 @@ seen = alerts.Observed(fleet.lineage, now, error="the CA refuses", backends={"ba
 news = alerts.judge((), seen, fleet.notify.events)
 sent = notification.send(news.messages, store, print)
 print("told", sorted(each.key for each in news.after(sent) if each.told))
-readings = metrics.Readings(fleet.lineage, now, proofs, int(proven["current"]), now, now)
-print("metrics", textfile.write(fleet.metrics.folder, metrics.text(readings)) or "written")
+readings = prometheus.Readings(fleet.lineage, now, proofs, int(proven["current"]), now, now)
+print("metrics", textfile.write(fleet.metrics.folder, prometheus.text(readings)) or "written")
 print("heartbeat", heartbeat.ping(fleet.notify.heartbeat_url) or "heard")
 """
 """What a run at night does at its end."""

@@ -182,7 +182,7 @@ def test_the_operators_machine_keeps_no_key_of_the_fleet(road: Road, tmp_path: P
 def test_the_issuer_has_no_pyinfra_and_needs_none(road: Road) -> None:
     python = "/opt/certsync/current/bin/python"
     assert road.issuer.attempt(f"{python} -c 'import pyinfra'")[0] != 0
-    assert "On the issuer: order a certificate" in road.issuer.sh("certsync issue --help")
+    assert "Order a certificate, if one is due" in road.issuer.sh("certsync issue --help")
 
 
 def test_a_placeholder_is_left_alone_and_never_served(road: Road) -> None:
