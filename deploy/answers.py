@@ -41,6 +41,9 @@ class Answer(FactBase[dict[str, Any]]):
         return {}
 
 
+SECONDS = 900
+"""For one answer: an issuer may wait 90 s for each of its backends, sixteen at a time."""
+
 _told: dict[str, dict[str, Any]] = {}
 _asking = RLock()
 _asked_ahead: set[str] = set()
@@ -55,7 +58,8 @@ def steps(issuer: Host, verb: str) -> list[str] | None:
     """
     if verb in TOGETHER:
         return _steps(_outlook(issuer, verb).get(verb))
-    return _steps(issuer.get_fact(Answer, words=f"{verb} --dry-run --json").get("steps"))
+    said = issuer.get_fact(Answer, words=f"{verb} --dry-run --json", _timeout=SECONDS)
+    return _steps(said.get("steps"))
 
 
 def proven(issuer: Host, fleet: Fleet) -> Proven:
@@ -115,7 +119,7 @@ def _ask(issuer: Host, verb: str) -> None:
     """Ask once, and keep what is said unless something was done meanwhile."""
     before = _forgotten
     verbs = TOGETHER[TOGETHER.index(verb) :]
-    said: dict[str, Any] = issuer.get_fact(Answer, words=_question(verbs))
+    said: dict[str, Any] = issuer.get_fact(Answer, words=_question(verbs), _timeout=SECONDS)
     if _forgotten == before:
         # What it says nothing of is not asked again either.
         _told[issuer.name] = {**dict.fromkeys(verbs), **said}

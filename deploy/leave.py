@@ -17,20 +17,20 @@ frame_answers(state)
 progress.go_on()
 surveys.ask_all(state)
 
-phase(Phase(1, 3, "no account, no more renewals"))
+phase(Phase(1, 3, "close the account, stop renewals"))
 
 if machine in fleet.backends:
     road.close_account()
     carried_out(name="Renewal", plans=[absent.runs])
 
-phase(Phase(2, 3, "no more pushes"))
+phase(Phase(2, 3, "stop pushes"))
 
 if machine in fleet.backends:
     # An issuer that may not go yet has to reach the others still.
     fellows.let_go(state, needed, name="The issuer has let it go")
     carried_out(name="Access", plans=[absent.access, absent.issuing])
 
-phase(Phase(3, 3, "no more certsync"))
+phase(Phase(3, 3, "remove certsync"))
 
 if machine in fleet.backends:
     # nginx would look for keys at its next start that nobody makes any more.

@@ -28,7 +28,7 @@ phases: dict[str, Phase] = {}
 
 
 def go_on() -> None:
-    """Wait, once a run, until whoever started it holds the fleet lock: connected, and no more."""
+    """Wait, once a run, until its caller holds the fleet lock. Until then it only connects."""
     if VARIABLE not in os.environ or is_dry() or _tokens:
         return
     line = sys.stdin.readline()

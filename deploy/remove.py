@@ -38,7 +38,7 @@ if machine in fleet.balancers:
 phase(Phase(3, 6, "the issuer forgets it"))
 
 if machine == fleet.issuer:
-    # Keys in wrong hands wait for no balancer.
+    # Compromised keys wait for no balancer.
     if not host.data.compromised:
         fellows.let_go(state, balancer_hosts, name="The balancers have let it go")
     plan = partial(
@@ -51,7 +51,7 @@ if machine == fleet.issuer:
     )
     carried_out(name="Issuer", plans=[plan])
 
-phase(Phase(4, 6, "no more pushes"))
+phase(Phase(4, 6, "stop pushes to it"))
 
 if leaving:
     others = [issuing_host, *balancer_hosts]

@@ -1,4 +1,4 @@
-"""Whose private keys are in wrong hands, and what is still to be done about them. Values only.
+"""Which private keys are compromised, and what is still to be done about them. Values only.
 
 A mark is written before anything else is done, and has all that a revocation needs: the generation
 itself may be gone from the archive by then. Once all is done it keeps the numbers alone.

@@ -1,4 +1,4 @@
-"""`certsync compromised`, on the issuer: a backend was taken out, and its keys are in wrong hands.
+"""`certsync compromised`, on the issuer: a backend was taken out, and its keys are compromised.
 
 The mark comes first; the rest is done here as far as it can be, and finished by the hourly run:
 a certificate with a new key, its rollout, the revocation of the old ones, their deletion.

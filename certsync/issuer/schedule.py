@@ -140,7 +140,7 @@ def issuance_due(  # noqa: PLR0913, PLR0917  # all that an order can be due for
 ) -> Due | None:
     """Return why an order is needed, or None: a certificate as the fleet asks for is there.
 
-    ``compromised`` says that the private key of the newest one is in wrong hands; empty: it is not.
+    ``compromised`` says why the private key of the newest one is compromised; empty: it is not.
     """
     if newest is None:
         return Due("no certificate yet", first=True)

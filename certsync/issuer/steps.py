@@ -30,7 +30,7 @@ class Step(str, Enum):
     PROVE = "prove that every backend serves it"
     SHARE = "have all backends share the session ticket keys"
     REMEMBER = "write down how it went"
-    MARK = "write down which private keys are in wrong hands"
+    MARK = "note which private keys are compromised"
     REVOKE = "revoke the certificates of these keys"
     DISCARD = "delete these keys from every backend"
 
@@ -43,7 +43,7 @@ RENEWAL = (*ISSUANCE, *ROLLOUT, Step.SHARE, Step.REMEMBER)
 COMPROMISE = (
     Step.MARK, *ISSUANCE, *ROLLOUT, Step.SHARE, Step.REVOKE, Step.DISCARD, Step.REMEMBER,
 )  # fmt: skip
-"""What a key in wrong hands takes; a renewal takes the end of it where this was cut off."""
+"""The steps for a compromised key; a renewal finishes them where this was interrupted."""
 
 
 def take(step: Step, work: Callable[[], Result]) -> Result:  # noqa: ARG001  # for who watches

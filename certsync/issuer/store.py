@@ -176,7 +176,7 @@ class Store(IssuerPaths):
         return self.state / f"withdrawn-{lineage}.json"
 
     def compromised(self, lineage: str) -> Marks:
-        """Return which generations' private keys are in wrong hands, and what is done about it."""
+        """Return which generations' private keys are compromised, and what was done about it."""
         path = self._compromised_file(lineage)
         try:
             return Marks.from_json(self.read_state(path))

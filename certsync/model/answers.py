@@ -7,18 +7,16 @@ default, what it has besides is ignored, and what cannot be is a ValueError, her
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from certsync.model.moment import moment
-from certsync.model.proof import Proof, Verdict
+from certsync.model.proof import Proof
 
 PROTOCOL = 1
 """Which form these answers have. It grows when an older reader would misunderstand them, and not
 when something is said besides. An issuer of before it was counted says none."""
-
-Value = TypeVar("Value")
 
 NOT_THESE = (
     ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError,
@@ -129,7 +127,7 @@ def _proven(data: Mapping[str, Any], first: str) -> Proven:
         runs={verb: _run(each) for verb, each in _items(state, "runs")},
         history=tuple(_run(each) for each in state.get("history", ())),
         last_success=moment(last_success) if last_success else None,
-        origin=_only(Origin, origin) if origin else None,
+        origin=_origin(origin) if origin else None,
         compromise=str(data.get("compromise", "")),
         state=dict(state),
     )
@@ -140,17 +138,15 @@ def _items(data: Mapping[str, Any], key: str) -> Iterable[tuple[str, Any]]:
     return found.items()
 
 
+def _origin(data: Mapping[str, Any]) -> Origin:
+    return Origin(str(data["sha256"]), str(data["at"]), str(data["by"]))
+
+
 def _proofs(said: Iterable[Mapping[str, Any]]) -> dict[str, Proof]:
-    found = [_only(Proof, {**each, "verdict": Verdict(each["verdict"])}) for each in said]
-    return {each.name: each for each in found}
+    return {each.name: each for each in map(Proof.from_json, said)}
 
 
 def _run(data: Mapping[str, Any]) -> PastRun:
+    verb, error, hint = (str(data.get(key, "")) for key in ("verb", "error", "hint"))
     did = tuple(str(each) for each in data.get("did", ()))
-    return _only(PastRun, {**data, "at": moment(data["at"]), "exit": int(data["exit"]), "did": did})
-
-
-def _only(kind: type[Value], data: Mapping[str, Any]) -> Value:
-    """Return a value of what it knows of; a newer version may say more."""
-    known = {each.name for each in fields(kind)}  # type: ignore[arg-type]  # all are dataclasses
-    return kind(**{name: value for name, value in data.items() if name in known})
+    return PastRun(verb, moment(data["at"]), int(data["exit"]), error, hint, did)

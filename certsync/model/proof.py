@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any
 
 from certsync.model.generation import Manifest, number_text
+from certsync.model.moment import moment
 
 
 class Verdict(str, Enum):
@@ -79,9 +80,23 @@ class Proof:
         return data
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Proof:
-        """Return what `to_json` wrote."""
-        return cls(**{**data, "verdict": Verdict(data["verdict"])})
+    def from_json(cls, data: Mapping[str, Any]) -> Proof:
+        """Return what `to_json` wrote, here or on another machine; what is said besides is ignored.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError: it is something else.
+        """
+        not_after = str(data.get("not_after", ""))
+        if not_after:
+            moment(not_after)
+        return cls(
+            str(data["name"]),
+            Verdict(data["verdict"]),
+            str(data.get("generation", "")),
+            str(data.get("fingerprint", "")),
+            not_after,
+            str(data.get("why", "")),
+        )
 
 
 def judge(

@@ -590,7 +590,7 @@ def put_aside(folder: Path) -> str:
 
 
 def discard(name: str, number: str) -> dict:
-    """Delete a kept generation: its key is in wrong hands. One that is not there is as good."""
+    """Delete a kept generation: its key is compromised. One that is not there is as good."""
     folder = archive(name) / number
     if number == PLACEHOLDER:
         raise Refused("generation 0000 is each backend's own")

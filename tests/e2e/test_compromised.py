@@ -1,4 +1,4 @@
-"""Keys in wrong hands, and an issuer that is one no more: what the issuer's side does about it."""
+"""Compromised keys, and a host that is no longer the issuer: what the issuer does."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def following(road: Road) -> str:
     return f"{int(max(kept(road.issuer))) + 1:04}"
 
 
-# A key in wrong hands
+# A compromised key
 
 
 def test_a_backend_of_the_fleet_is_not_called_compromised_while_it_would_get_the_new_key(

@@ -72,7 +72,7 @@ class Run:
         if fact is Look:
             self.asked.append((name, "look"))
             return self.like.get(name, Survey())
-        [question] = arguments.values()
+        [question] = [each for key, each in arguments.items() if key != "_timeout"]
         self.asked.append((name, question))
         said = self.says.get(name, fact.default())
         return said.get(question, {}) if fact is Answer else said

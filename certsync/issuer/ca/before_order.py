@@ -50,8 +50,8 @@ def look_before_buying(look: Outlook, store: Store, now: datetime, tell: Tell) -
     """Check the disk, the names and the challenge's way, and return what an order is spent on.
 
     A miss stops a first order; a renewal it only delays, until half of the time from due to expiry
-    is gone. Then it is told, and the order is tried all the same; so it is where the key that is
-    served is in wrong hands.
+    is gone. Then it is reported, and the order is tried all the same; so it is where the key
+    served is compromised.
 
     Raises:
         StoreError: the disk refuses.

@@ -80,7 +80,7 @@ def rehearse_here(directory: str, lock_token: str) -> None:
 def compromised(backend: str, dry_run: bool, as_json: bool, lock_token: str) -> None:
     """Replace, revoke and delete every key that BACKEND may hold.
 
-    It has been taken out of the fleet, and its private keys are in wrong hands.
+    It has been taken out of the fleet, and its private keys are compromised.
     """
     from certsync.issuer import replacement as verb
     from certsync.issuer.lineages import named

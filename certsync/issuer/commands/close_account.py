@@ -33,7 +33,7 @@ def close_account(store: Store, tell: Tell, done: list[str]) -> None:
     ``done`` gets what was changed, in words.
 
     Raises:
-        StoreError: this host is no issuer, or keys are in wrong hands: it alone knows which ones,
+        StoreError: this host is no issuer, or keys are compromised: it alone knows which ones,
             and its account has to ask for their revocation.
     """
     from certsync.issuer.ca import issuance

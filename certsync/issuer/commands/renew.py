@@ -161,7 +161,7 @@ def _prove(run: Run) -> None:
 
 
 def _ask_ca(run: Run, newest: Manifest) -> None:
-    """Ask the CA when it suggests to renew, if it is time to; its silence is told and no more."""
+    """Ask the CA when it suggests renewing, if that is due; report it if it does not answer."""
     state = run.store.recall()
     known = state.lineage(run.fleet.lineage)
     if run.now >= newest.not_after or newest.directory != run.fleet.authority.directory:

@@ -42,7 +42,7 @@ class Seen:
 
     at: datetime
     compromise: str = ""
-    """What is still to be done about keys in wrong hands, in words; empty: nothing."""
+    """What is still to be done about compromised keys, in words; empty: nothing."""
 
     others: tuple[Seen, ...] = ()
     """The same of each lineage besides the first."""

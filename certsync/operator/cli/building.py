@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from certsync.model.errors import WrongError
-from certsync.operator.cli.output import done_as_json, tell_plan
+from certsync.operator.cli.output import ADOPT_HAPROXY, ADOPT_NGINX, done_as_json, tell_plan
 from certsync.system import console
 from certsync.system.command_line import AS_JSON, DRY, FLEET, cli, now
 
@@ -44,8 +44,8 @@ def check(fleet: Path, online: bool) -> None:
 @FLEET
 @DRY
 @AS_JSON
-@click.option("--adopt-nginx", is_flag=True, help="Take over nginx sites that are not ours.")
-@click.option("--adopt-haproxy", is_flag=True, help="Take over a haproxy.cfg that is not ours.")
+@ADOPT_NGINX
+@ADOPT_HAPROXY
 def deploy(
     fleet: Path, dry_run: bool, as_json: bool, adopt_nginx: bool, adopt_haproxy: bool
 ) -> None:
@@ -65,8 +65,8 @@ def deploy(
 @FLEET
 @DRY
 @AS_JSON
-@click.option("--adopt-nginx", is_flag=True, help="Take over nginx sites that are not ours.")
-@click.option("--adopt-haproxy", is_flag=True, help="Take over a haproxy.cfg that is not ours.")
+@ADOPT_NGINX
+@ADOPT_HAPROXY
 def adopt(
     fleet: Path, dry_run: bool, as_json: bool, adopt_nginx: bool, adopt_haproxy: bool
 ) -> None:

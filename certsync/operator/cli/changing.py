@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from certsync.operator.cli.output import done_as_json, tell_plan
+from certsync.operator.cli.output import ADOPT_HAPROXY, ADOPT_NGINX, done_as_json, tell_plan
 from certsync.system.command_line import AS_JSON, DRY, FLEET, cli, now
 
 
@@ -19,8 +19,8 @@ from certsync.system.command_line import AS_JSON, DRY, FLEET, cli, now
     "--serves", multiple=True, metavar="LINEAGE",
     help="Name it in the served_by of this one; more than once for several.",
 )  # fmt: skip
-@click.option("--adopt-nginx", is_flag=True, help="Take over nginx sites that are not ours.")
-@click.option("--adopt-haproxy", is_flag=True, help="Take over a haproxy.cfg that is not ours.")
+@ADOPT_NGINX
+@ADOPT_HAPROXY
 @DRY
 @AS_JSON
 def add_backend(

@@ -1,4 +1,4 @@
-"""What commands that change something print: what would be done, and what was."""
+"""What commands that change something share: options, and what they print."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import click
+
 from certsync.system import console
 
 if TYPE_CHECKING:
     from certsync.operator.deployment.plan import Plan, Step
+
+ADOPT_NGINX = click.option(
+    "--adopt-nginx", is_flag=True, help="Take over nginx sites that are not ours."
+)
+ADOPT_HAPROXY = click.option(
+    "--adopt-haproxy", is_flag=True, help="Take over a haproxy.cfg that is not ours."
+)
 
 
 def tell_plan(plan: Plan, as_json: bool) -> None:

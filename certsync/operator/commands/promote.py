@@ -142,7 +142,7 @@ def _tell_of_orders(fleet: Fleet) -> list[str]:
 
 
 def of_order(name: str, lineage: str) -> str:
-    """Return what is told of a lineage that the new issuer has to order anew."""
+    """Return the warning about a lineage that the new issuer has to order again."""
     return (
         f"{name} does not serve {lineage}, so it has no certificate for it, and this command "
         "orders none: its next hourly run does; until then those who serve it go on with the one "

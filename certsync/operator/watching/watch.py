@@ -81,7 +81,7 @@ def last_run(told: Proven, now: datetime) -> str:
 
 
 def history(told: Proven, lineages: Sequence[str]) -> list[str]:
-    """Return what a person is told of the renewals that have been, line by line."""
+    """Return the history of renewals for a person, line by line."""
     lines = []
     for lineage in lineages:
         seconds = told.mixed_seconds.get(lineage)

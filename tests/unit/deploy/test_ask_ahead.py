@@ -22,7 +22,7 @@ class Issuer:
         self.asked: list[str] = []
         self.may_answer = gevent.event.Event()
 
-    def get_fact(self, _fact: object, *, words: str) -> dict[str, Any]:
+    def get_fact(self, _fact: object, *, words: str, **_: object) -> dict[str, Any]:
         """Return what was so when it was asked, once it may."""
         self.asked.append(words)
         due = list(self.due)
@@ -68,7 +68,7 @@ def test_one_that_is_not_reached_is_not_asked_ahead(issuer: Any) -> None:
 
 
 def test_one_that_says_nothing_is_asked_no_more_than_anybody_wants_to_know(issuer: Any) -> None:
-    issuer.get_fact = lambda _fact, *, words: issuer.asked.append(words) or {}
+    issuer.get_fact = lambda _fact, *, words, **_: issuer.asked.append(words) or {}
     assert answers.steps(issuer, "issue") is None
     assert answers.steps(issuer, "tickets") is None
     assert len(issuer.asked) == 1

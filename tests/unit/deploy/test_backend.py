@@ -1,4 +1,4 @@
-"""nginx and what certificates come in by on a backend: what it gets, and what it has no more."""
+"""nginx and what certificates come in by on a backend: what it gets, and what it loses."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def test_a_keepalived_that_is_half_given_up_is_still_known_as_ours(tmp_path: Pat
 
 
 def test_somebody_elses_keepalived_stays_where_the_fleet_shares_no_addresses() -> None:
-    # Our mark below its first line makes a file ours no more than a comment about us does.
+    # A mark below the first line is a comment about us, and does not make the file ours.
     text = f"global_defs {{\n# {MARK}, once\n}}\n"
     seen = Survey(entries={keepalived.CONFIGURATION: Entry("f", text=text)})
     assert needed(configured(of(), seen).values()) == []

@@ -1,4 +1,4 @@
-"""Keys in wrong hands: what is marked, what a mark stops, and when it is over."""
+"""Compromised keys: what is marked, what a mark stops, and when it is over."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def test_what_is_to_be_done_is_told_in_words_and_nothing_when_it_was_done(
     keep(2)
     whole = look(store).steps()
     assert (whole[0], whole[-2:]) == (
-        "write down which private keys are in wrong hands",
+        "note which private keys are compromised",
         [
             "revoke the certificates of these keys: generations 0002",
             "delete these keys from every backend: generations 0002",
@@ -366,7 +366,7 @@ def test_a_mark_that_is_done_is_not_believed_while_a_key_of_it_is_live(
     again = look(store)
     assert not again.is_done
     assert (again.due, again.marked) == (True, [1, 2])
-    assert again.steps()[0] == "write down which private keys are in wrong hands"
+    assert again.steps()[0] == "note which private keys are compromised"
     keep(3)
     assert look(store).is_done
 

@@ -94,3 +94,25 @@ def test_an_issuer_that_speaks_a_newer_protocol_is_not_misunderstood() -> None:
     answer = {"protocol": PROTOCOL + 1, "proofs": "in another form"}
     with pytest.raises(NewerProtocolError, match=f"^protocol {PROTOCOL + 1}$"):
         Proven.from_json(answer, NAME)
+
+
+@pytest.mark.parametrize("field", ["generation", "fingerprint", "why"])
+@pytest.mark.parametrize("said", [5, ["a"], {"a": 1}, None])
+def test_what_should_be_words_in_a_proof_becomes_words(field: str, said: Any) -> None:
+    answer = {"proofs": [{**ONE.to_json(), field: said}]}
+    [proof] = Proven.from_json(answer, NAME).proofs[NAME].values()
+    assert isinstance(getattr(proof, field), str)
+
+
+@pytest.mark.parametrize("said", ["soon", 5, "2026-11-21"])
+def test_an_end_of_validity_that_is_no_moment_is_refused(said: Any) -> None:
+    with pytest.raises(ValueError, match="no answer of `certsync prove`"):
+        Proven.from_json({"proofs": [{**ONE.to_json(), "not_after": said}]}, NAME)
+
+
+@pytest.mark.parametrize("field", ["verb", "error", "hint"])
+@pytest.mark.parametrize("said", [5, ["a"], None])
+def test_what_should_be_words_of_a_run_becomes_words(field: str, said: Any) -> None:
+    run = {"verb": "issue", "at": NOW.isoformat(), "exit": 1, "error": "", "hint": "", "did": []}
+    [past] = Proven.from_json({"state": {"history": [{**run, field: said}]}}, NAME).history
+    assert isinstance(getattr(past, field), str)

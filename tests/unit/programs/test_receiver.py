@@ -584,7 +584,7 @@ def test_what_cannot_be_pruned_fails_no_activation(
     assert receiver.current_number(NAME) == "0001"
 
 
-# A key in wrong hands
+# A compromised key
 
 
 def test_a_generation_is_discarded_whole_and_the_others_stay(home: Path) -> None:

@@ -206,7 +206,7 @@ def pending_key_sum(fleet: Fleet, store: Store) -> str:
 def forget_if_kept(fleet: Fleet, store: Store) -> None:
     """Remove what is pending if it has become a generation: a run was cut off right after.
 
-    An order with a key that is in wrong hands is abandoned.
+    An order with a compromised key is abandoned.
     """
     pending = Pending(store.pending(fleet.lineage))
     exposed = pending.key_sum() in store.compromised(fleet.lineage).key_sums

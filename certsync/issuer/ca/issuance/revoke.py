@@ -1,4 +1,4 @@
-"""Have a certificate revoked because its private key is in wrong hands (RFC 8555 section 7.6)."""
+"""Have a certificate revoked because its private key is compromised (RFC 8555 section 7.6)."""
 
 from __future__ import annotations
 
