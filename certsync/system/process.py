@@ -301,3 +301,13 @@ def follow(
         errors="replace",
         env={**os.environ, **environment},
     )
+
+
+def end(child: subprocess.Popen[str], seconds: float = 30) -> None:
+    """End a child that `follow` has started; killed if it has not ended after ``seconds``."""
+    child.terminate()
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()

@@ -117,8 +117,7 @@ class Run:
         """End the child if it is still there."""
         self._close_stdin()
         if self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait(timeout=30)
+            process.end(self._process)
 
     def said_of(self, name: str) -> list[str]:
         """Return the lines that pyinfra printed about a host, routine ones left out."""

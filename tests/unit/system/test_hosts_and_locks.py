@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -391,3 +392,14 @@ def test_what_is_asked_while_a_long_connection_is_open_goes_through_it(
     assert [socket in argv for argv in asked] == [True, False, False]
     assert "ControlMaster=no" in asked[0]
     assert not folder.exists()
+
+
+def test_a_child_that_is_followed_is_killed_where_it_does_not_end() -> None:
+    reading, writing = os.pipe()
+    stubborn = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"]
+    child = process.follow(stubborn, cwd="/", events=writing, environment={})
+    with os.fdopen(reading), os.fdopen(writing, "w"), child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        process.end(child, seconds=0.2)
+        assert child.returncode == -signal.SIGKILL
