@@ -1,4 +1,4 @@
-"""What is taken away again: from a backend that leaves, an issuer that is one no more, everywhere.
+"""What is taken away again: from a backend that leaves, a former issuer, everywhere.
 
 Each function takes one thing away, whole, and does nothing where it is not there.
 """
@@ -109,7 +109,7 @@ def connections(fleet: Fleet, seconds: int, seen: Survey) -> Steps:
 
 
 def site(fleet: Fleet, seen: Survey) -> Steps:
-    """Have nginx serve our site no more, and key and certificate gone from the disk."""
+    """Have nginx stop serving our site, and remove key and certificate from the disk."""
     if any(each.site.kind is SiteKind.UNMANAGED for each in fleet.lineages):
         # Somebody else's sites name the live link, and nginx would not start without it.
         for each in fleet.lineages:
@@ -121,7 +121,7 @@ def site(fleet: Fleet, seen: Survey) -> Steps:
             )
         return
     ours = any(each.startswith("certsync-") for each in seen.names_in("/etc/nginx/sites-available"))
-    yield step.command("nginx serves the site no more", "no_site", needed=ours)
+    yield step.command("nginx no longer serves the site", "no_site", needed=ours)
     yield step.command(
         "Key and certificate are gone",
         f"rm -rf {ARCHIVE} {LIVE} && rmdir --ignore-fail-on-non-empty {receiver.HOME}",

@@ -128,7 +128,7 @@ def drop_outgoing(
 ) -> Steps:
     """Send nothing any more to what the backends are about to take away.
 
-    That is a site that a backend is to serve no more, and a port for the PROXY protocol that gets
+    That is a site that a backend is to stop serving, and a port for the PROXY protocol that gets
     another number: until the new one is seen to listen, the member is reached on 443.
     ``without_client_address``:
     all of them are, because they are about to trust another address of this balancer.

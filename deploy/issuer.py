@@ -77,7 +77,7 @@ def configure(
 def forget(
     fleet: Fleet, fleet_sum: str, others: Others, seen: Survey, *, name: str, address: str
 ) -> Steps:
-    """Have the issuer know a replica no more, but for its name; it had this private address."""
+    """Have the issuer forget a replica, all but its name; it had this private address."""
     rules = [f"allow from {address} to any port 80 proto tcp"] if address else []
     yield step.firewall(seen, [], instead_of=rules)
     yield _pinned(fleet, others, seen)

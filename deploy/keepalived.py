@@ -25,7 +25,7 @@ SCRIPT = f"{FOLDER}/haproxy-serves"
 DROP_IN = f"{UNITS}/keepalived.service.d"
 UNFINISHED = "/run/certsync-candidate.keepalived"
 COMMENT = "comment 'certsync balancers'"
-"""UFW shows it with a rule, so that one for a balancer that is no more is known to be ours."""
+"""UFW shows it with a rule, so that one for a former balancer is known to be ours."""
 
 
 def packages(fleet: Fleet, seen: Survey) -> Steps:
@@ -80,7 +80,7 @@ def rules(fleet: Fleet, machine: Machine) -> list[str]:
 
 
 def heard(name: str, wanted: Sequence[str], seen: Survey) -> Step:
-    """Have these rules between balancers, and none of ours for one that is no more."""
+    """Have these rules between balancers, and none of ours for a former one."""
     gone = [each for each in seen.rules if each.endswith(COMMENT) and each not in wanted]
     # Whether the firewall is switched on is not decided here.
     return step.firewall(seen, wanted, name=name, instead_of=gone)

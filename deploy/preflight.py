@@ -49,7 +49,7 @@ def refuse_foreign_servers(
 ) -> None:
     """Look at every host that is reached, and stop the whole run if one is somebody else's.
 
-    ``promoting``: one that has been the issuer is about to be it no more.
+    ``promoting``: another backend is about to become the issuer.
 
     Raises:
         PyinfraError: with all objections, before pyinfra has run any operation.
@@ -82,7 +82,7 @@ def letting_go(state: State) -> list[Host]:
 
 
 def no_longer_trusted(state: State) -> list[str]:
-    """Return the balancers whose address the backends are about to trust no more."""
+    """Return the balancers whose address the backends are about to stop trusting."""
     return _distrusted[id(state)]
 
 

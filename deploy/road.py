@@ -69,7 +69,7 @@ def register() -> None:
 
 @deploy("Issuer: account")
 def close_account() -> None:
-    """Give the account at the CA back, of one who is the issuer no more."""
+    """Deactivate a former issuer's account at the CA."""
     issuer_command(name="Deactivate the account", verb="resign", where_installed=True)
 
 

@@ -37,7 +37,7 @@ def look_up(
 ) -> list[Pin]:
     """Return what binds the names to an account, each found record set once.
 
-    A resolver that does not answer is told, and no more: what it would have said is not known.
+    A resolver that does not answer is only reported: what it would have said is not known.
     ``resolver`` is the system's own, unless one is given.
     """
     from dns.exception import DNSException

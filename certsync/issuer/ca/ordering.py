@@ -188,7 +188,7 @@ def _kept(fleet: Fleet, number: int, issued: Issued, store: Store, tell: Tell) -
     """Keep what the CA has signed as a new generation, and return its number."""
     from certsync.issuer.ca import issuance
 
-    manifest = _manifest(fleet, number, issued)
+    manifest = manifest_of(fleet, number, issued)
     steps.take(Step.KEEP, lambda: store.keep(manifest, issued.key, issued.certificate))
     steps.take(Step.FORGET, lambda: issuance.forget(fleet, store))
     tell(
@@ -225,7 +225,8 @@ def _refused_here(
     )
 
 
-def _manifest(fleet: Fleet, number: int, issued: Issued) -> Manifest:
+def manifest_of(fleet: Fleet, number: int, issued: Issued) -> Manifest:
+    """Return what the generation of this number says of itself, from what the CA has issued."""
     certificate = issued.certificate
     return Manifest(
         lineage=fleet.lineage,

@@ -17,10 +17,9 @@ from certsync.issuer.canary import Sighting
 from certsync.issuer.replicas import outgoing, receivers
 from certsync.issuer.replicas.answer import Answer
 from certsync.issuer.replicas.receivers import Backend
-from certsync.issuer.store import Store, generation_files, sums
+from certsync.issuer.store import Store, generation_files
 from certsync.model.errors import CertsyncError, HostError
 from certsync.model.fleet import Fleet
-from certsync.model.generation import Manifest
 from certsync.model.paths import REHEARSAL
 from certsync.model.rehearsal import NUMBER, Finding
 from certsync.programs import receiver
@@ -115,23 +114,11 @@ def _at(fleet: Fleet, directory: str) -> Fleet:
 
 def _ordered(fleet: Fleet, scratch: Store, now: datetime, tell: Tell) -> dict[str, bytes]:
     """Return the five files of a generation, ordered with a new account."""
-    from certsync.issuer.ca import issuance
+    from certsync.issuer.ca import issuance, ordering
 
     issued = issuance.obtain(fleet, scratch, now, tell, issuance.Request())
-    certificate = issued.certificate
-    files = generation_files(issued.key, certificate)
-    manifest = Manifest(
-        lineage=fleet.lineage,
-        number=NUMBER,
-        names=certificate.names,
-        not_before=certificate.not_before,
-        not_after=certificate.not_after,
-        fingerprint=certificate.fingerprint,
-        key_type=fleet.key_type.value,
-        directory=fleet.authority.directory,
-        account=issued.account,
-        files=sums(files),
-    )
+    files = generation_files(issued.key, issued.certificate)
+    manifest = ordering.manifest_of(fleet, NUMBER, issued)
     return {**files, receiver.MANIFEST: manifest.to_json()}
 
 

@@ -17,7 +17,7 @@ from certsync.operator.fleet_file.schema import SiteTable
 from certsync.operator.fleet_file.tables import Tables
 
 MOST_NAMES = 100
-"""Let's Encrypt signs no more on one certificate."""
+"""Let's Encrypt signs at most this many on one certificate."""
 
 TERMS = "https://letsencrypt.org/repository/"
 STAGING_ROOTS = "https://letsencrypt.org/docs/staging-environment/"

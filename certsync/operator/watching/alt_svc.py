@@ -34,7 +34,7 @@ def offers_http_3(header: str) -> bool:
 
 
 def note(name: str, header: str) -> str:
-    """Return what a person is told of it."""
+    """Return the warning for the operator."""
     return (
         f"{name} promises HTTP/3 (Alt-Svc: {header[:80]}), and UDP is not passed through: browsers "
         "try it and lose time; take the header out of your site"

@@ -35,7 +35,7 @@ def is_cut_off(address: str, port: int, name: str, path: str, seconds: float = S
 
 
 def finding(port: int) -> str:
-    """Return what a person is told of it."""
+    """Return the warning for the operator."""
     return (
         "TLS comes through, and no request is answered: write the addresses that the balancer's "
         "connections come from as balancer.networks, and set its PROXY protocol as `certsync "

@@ -165,7 +165,7 @@ def test_a_site_of_ours_goes_with_its_key_and_a_persons_stays() -> None:
     assert needed(absent.site(fleet(), own)) == []
     ours = there("/etc/nginx/sites-available/certsync-default.conf", absent.LIVE)
     assert needed(absent.site(fleet(), ours)) == [
-        "nginx serves the site no more", "Key and certificate are gone"
+        "nginx no longer serves the site", "Key and certificate are gone"
     ]  # fmt: skip
 
 
