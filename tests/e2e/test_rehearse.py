@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from certsync.programs import command
 from lab import Lab
 from lab.world import CHECKOUT
 from tests.e2e.conftest import BringUp
@@ -155,6 +156,14 @@ def test_a_haproxy_cfg_that_haproxy_refuses_is_told_and_not_left_there(road: Roa
     assert ended.status == 1
     assert f"error: the rehearsal failed: balancer: {TESTED}: " in ended.stderr
     assert "bogus-keyword" in ended.stderr
+
+
+def test_a_test_of_haproxy_cfg_that_is_ended_half_way_leaves_no_copy(road: Road) -> None:
+    testing = command("try_haproxy.sh")
+    left = road.lab.balancer.sh(
+        f"sleep 2 | timeout 1 {testing}; find /run -name 'certsync-rehearsal*'"
+    )
+    assert "/run/certsync-rehearsal" not in left
 
 
 def begun(road: Road) -> subprocess.Popen[bytes]:
