@@ -6,10 +6,10 @@ Each function takes one thing away, whole, and does nothing where it is not ther
 from __future__ import annotations
 
 import shlex
+from pathlib import PurePath
 
 from certsync.model import paths
 from certsync.model.fleet import Fleet
-from certsync.model.options import SiteKind
 from certsync.model.paths import PROGRAMS, RECEIVER, TICKETS_UNIT, UNITS, VERIFY_UNIT
 from certsync.operator.hosts.survey import Survey
 from certsync.programs import receiver
@@ -64,8 +64,8 @@ def access(seen: Survey) -> Steps:
     yield step.no_user(seen, "No receiving user", replica.USER)
     yield step.absent(seen, "No inbox", replica.HOME)
     yield from tickets_inbox(seen)
-    for name in ("gate", "rsyncd.conf"):
-        yield step.absent(seen, f"No {name}", f"{PROGRAMS}/{name}")
+    for path in (replica.FORCED_COMMAND, replica.FORMER_NAME, f"{PROGRAMS}/rsyncd.conf"):
+        yield step.absent(seen, f"No {PurePath(path).name}", path)
 
 
 def tickets_inbox(seen: Survey) -> Steps:
@@ -110,13 +110,13 @@ def connections(fleet: Fleet, seconds: int, seen: Survey) -> Steps:
 
 def site(fleet: Fleet, seen: Survey) -> Steps:
     """Have nginx stop serving our site, and remove key and certificate from the disk."""
-    if any(each.site.kind is SiteKind.UNMANAGED for each in fleet.lineages):
+    if not fleet.is_managed:
         # Somebody else's sites name the live link, and nginx would not start without it.
         for each in fleet.lineages:
-            there = seen.names_in(f"{ARCHIVE}/{each.lineage}")
+            there = seen.names_in(f"{ARCHIVE}/{each.name}")
             yield step.command(
                 "Placeholder instead of key and certificate",
-                shlex.join(["placeholder_live", each.lineage]),
+                shlex.join(["placeholder_live", each.name]),
                 needed=there not in ([], [receiver.PLACEHOLDER]),
             )
         return

@@ -65,7 +65,7 @@ def steps(issuer: Host, verb: str) -> list[str] | None:
 def proven(issuer: Host, fleet: Fleet) -> Proven:
     """Return what `certsync prove` on the issuer has seen; nothing, if it cannot be asked."""
     try:
-        return Proven.from_json(_outlook(issuer, "prove").get("prove"), fleet.lineage)
+        return Proven.from_json(_outlook(issuer, "prove").get("prove"), fleet.name)
     except ValueError:
         # Another machine's word that is none: whoever takes traffic now goes on taking it.
         return Proven()

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Collection, Mapping
 
 from certsync.model.errors import CertsyncError
-from certsync.model.fleet import Fleet, Machine
+from certsync.model.fleet import Fleet, Lineage, Machine
 from certsync.model.options import SiteKind, WebAccess
 from certsync.model.paths import PROGRAMS, RECEIVER, TICKETS_UNIT, UNITS, VERIFY_UNIT
 from certsync.operator.deployment import operations
@@ -46,14 +46,14 @@ def configure(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool = Fal
     yield step.units_read(seen, units)
     yield step.enabled(seen, "Verify certificates before nginx starts", VERIFY_UNIT)
     for each in fleet.lineages:
-        if machine in each.holders:
-            yield _placeholder(each, fleet, seen)
+        if machine in fleet.holders(each):
+            yield _placeholder(fleet, each, seen)
     if fleet.share_tickets:
         yield _ticket_keys(seen)
     yield from _site(fleet, machine, seen, adopt=adopt)
     for each in fleet.lineages:
-        if machine not in each.holders and each.site.kind is not SiteKind.UNMANAGED:
-            yield _no_certificate(each.lineage, seen)
+        if machine not in fleet.holders(each) and each.site.kind is not SiteKind.UNMANAGED:
+            yield _no_certificate(each.name, seen)
     yield _web_access(fleet, machine, seen)
 
 
@@ -75,12 +75,12 @@ def _ticket_keys(seen: Survey) -> Step:
     return step.command(operations.TICKET_KEYS, script, needed=not there)
 
 
-def _placeholder(each: Fleet, fleet: Fleet, seen: Survey) -> Step:
-    live = seen.entries.get(f"{receiver.HOME}/live/{each.lineage}")
-    which = f" of {each.lineage}" if each.lineage != fleet.lineage else ""
+def _placeholder(fleet: Fleet, lineage: Lineage, seen: Survey) -> Step:
+    live = seen.entries.get(f"{receiver.HOME}/live/{lineage.name}")
+    which = f" of {lineage.name}" if lineage.name != fleet.name else ""
     return step.command(
         f"{operations.PLACEHOLDER}{which}",
-        shlex.join([RECEIVER, "placeholder", *each.names]),
+        shlex.join([RECEIVER, "placeholder", *lineage.names]),
         needed=live is None or live.kind != "l",
     )
 
@@ -140,16 +140,14 @@ def nginx(
     }
     enabled = seen.names_in("/etc/nginx/sites-enabled")
     left = [site for site in enabled if _is_ours(site, seen) and site not in known]
-    wishes = {**dict.fromkeys(left, False), **sites}
-    switched = {site: wish for site, wish in wishes.items() if (site in enabled) != wish}
+    on_or_off = {**dict.fromkeys(left, False), **sites}
+    switched = {site: on for site, on in on_or_off.items() if (site in enabled) != on}
     if not changed and not switched and not seen.has(UNFINISHED):
         return step.runs(seen, name, "nginx")
     changes = [("place", f"/etc/nginx/{path}", f"{number}") for number, path in enumerate(changed)]
-    for site, wish in switched.items():
+    for site, on in switched.items():
         path = f"/etc/nginx/sites-enabled/{site}"
-        changes.append(
-            ("link", path, f"../sites-available/{site}") if wish else ("remove", path, "")
-        )
+        changes.append(("link", path, f"../sites-available/{site}") if on else ("remove", path, ""))
     files = {f"{number}": text for number, text in enumerate(changed.values())}
     files |= {"changes": json.dumps(changes, indent=1), "change.py": text_of("change.py")}
     told = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -109,12 +109,43 @@ def haproxy(
     return Step(name, f"configure_haproxy file{wait}", {"file": text}, changes)
 
 
-def drain(name: str, seen: Survey) -> Steps:
-    """Have a member get no new connections; the ones it has go on."""
-    pools = server_states.pools_with(name, seen.server_states)
-    lines = [f"echo 'set server {pool}/{name} state drain'" for pool in pools]
-    script = " && ".join(f"{line} | socat -t 5 - {SOCKET} > /dev/null" for line in lines)
-    yield step.command("No new connections", script, needed=bool(pools))
+@dataclass(frozen=True)
+class Haproxy:
+    """HAProxy on a host of the fleet, as proof drives it: see `operator/balancer/port.py`."""
+
+    fleet: Fleet
+    machine: Machine
+    seen: Survey
+
+    def read(self) -> Gate:
+        """Return what its configuration says."""
+        return gate.read(self.seen.text(CONFIGURATION))
+
+    def change(self, wanted: Gate) -> Step:
+        """Return the step that gives it these pools and this rule."""
+        return haproxy(operations.PASSTHROUGH, lambda: self.text(wanted), self.seen)
+
+    def drain(self, member: str) -> Step:
+        """Return the step that sends a member no new connections; the ones it has go on."""
+        pools = server_states.pools_with(member, self.seen.server_states)
+        lines = [f"echo 'set server {pool}/{member} state drain'" for pool in pools]
+        script = " && ".join(f"{line} | socat -t 5 - {SOCKET} > /dev/null" for line in lines)
+        return step.command("No new connections", script, needed=bool(pools))
+
+    def text(self, wanted: Gate) -> str:
+        """Return its configuration with these pools and this rule."""
+        roots = self.fleet.authority.roots
+        roots_sum = hashlib.sha256(Path(roots).read_bytes()).hexdigest() if roots else ""
+        limits = [self.seen.memory_kib, self.seen.open_files, self.seen.unit("haproxy").files]
+        connections = capacity.max_connections(self.fleet, limits)
+        return templates.haproxy(
+            self.fleet, self.machine, wanted, roots_sum=roots_sum, connections=connections
+        )
+
+
+def drain(name: str, fleet: Fleet, machine: Machine, seen: Survey) -> Steps:
+    """Have a member get no new connections."""
+    yield Haproxy(fleet, machine, seen).drain(name)
 
 
 def without(fleet: Fleet, machine: Machine, seen: Survey) -> Steps:
@@ -159,16 +190,7 @@ def configuration(
     ``without_client_address``: no member is told the client's address, whichever is now.
     """
     _, decided = gates(fleet, seen, proven, without_client_address=without_client_address)
-    roots = fleet.authority.roots
-    roots_sum = hashlib.sha256(Path(roots).read_bytes()).hexdigest() if roots else ""
-    limits = [seen.memory_kib, seen.open_files, seen.unit("haproxy").files]
-    return templates.haproxy(
-        fleet,
-        machine,
-        decided,
-        roots_sum=roots_sum,
-        connections=capacity.max_connections(fleet, limits),
-    )
+    return Haproxy(fleet, machine, seen).text(decided)
 
 
 def tell_gates(

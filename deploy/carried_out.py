@@ -53,7 +53,7 @@ def carried_out(plans: Sequence[Planned]) -> Commands:
         yield Taken(steps)
         return
     for each in steps:
-        progress.taken(host, each.name, changed=False)
+        progress.step_done(host, each.name, changed=False)
     host.noop("all is as it should be")
 
 
@@ -97,9 +97,9 @@ class Taken(StringCommand):
 
     def _tell(self, host: Host, done: int, *, good: bool) -> None:
         for each in self.others:
-            progress.taken(host, each.name, changed=False)
+            progress.step_done(host, each.name, changed=False)
         for each in self.steps[:done]:
-            progress.taken(host, each.name, changed=True)
+            progress.step_done(host, each.name, changed=True)
         if not good:
             progress.failed(host, self.steps[min(done, len(self.steps) - 1)].name)
 

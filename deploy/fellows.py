@@ -33,14 +33,14 @@ def _failing(text: str) -> StringCommand:
 
 
 @operation()
-def taken_over(state: State, other: Host) -> Commands:
-    """Go no further on a host unless the new issuer has come through so far."""
+def require_taken_over(state: State, other: Host) -> Commands:
+    """Go no further on a host unless the new issuer has done its part so far."""
     if other not in state.active_hosts:
         yield _failing(f"{other.name} has not taken over: nothing more is changed here")
 
 
 @operation()
-def let_go(state: State, others: Sequence[Host]) -> Commands:
+def require_released(state: State, others: Sequence[Host]) -> Commands:
     """Go no further where a backend leaves, unless the others no longer know it.
 
     A balancer may send it connections still, or the issuer a key.

@@ -156,7 +156,7 @@ def _rendered_fleet(fleet: Fleet, fleet_sum: str, seen: Survey) -> Steps:
     machines = "".join(f"{each.name}\n" for each in fleet.backends)
     machines += "".join(f"{each.name} {BALANCER}\n" for each in fleet.balancers)
     yield step.file(seen, "Known machines", str(STORE.machines), machines, mode="600")
-    marker = f"# {MARK}: this host is the issuer of {fleet.lineage}\n"
+    marker = f"# {MARK}: this host is the issuer of {fleet.name}\n"
     yield step.file(seen, "Marker of the issuer", str(STORE.marker), marker, mode="600")
 
 

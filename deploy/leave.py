@@ -27,7 +27,7 @@ phase(Phase(2, 3, "stop pushes"))
 
 if machine in fleet.backends:
     # An issuer that may not go yet has to reach the others still.
-    fellows.let_go(state, needed, name="The issuer has let it go")
+    fellows.require_released(state, needed, name="The issuer has let it go")
     carried_out(name="Access", plans=[absent.access, absent.issuing])
 
 phase(Phase(3, 3, "remove certsync"))

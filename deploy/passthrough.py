@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from pyinfra import host
 from pyinfra.api import FactBase, Host
 
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.proof import Proof
-from certsync.operator.balancer.gate import Seen, proxy_port, proxy_port_questions, read
+from certsync.operator.balancer.gate import Seen, decide, proxy_port, proxy_port_questions, read
 from certsync.operator.balancer.server_states import drained
-from certsync.operator.deployment import operations
 from certsync.operator.hosts.survey import Survey
 from certsync.programs import text_of
 from deploy import answers, step
-from deploy.balancer import CONFIGURATION, SOCKET, configuration, haproxy, tell_gates
+from deploy.balancer import CONFIGURATION, SOCKET, Haproxy, tell_gates
 from deploy.step import Steps
 
 
@@ -45,11 +43,10 @@ def gate(fleet: Fleet, machine: Machine, issuer: Host, seen: Survey) -> Steps:
     """Have the members that the issuer has just proven, and the rule if there is one."""
     proven = Seen(_proofs(fleet, issuer), _listening(fleet, seen))
     tell_gates(fleet, machine, seen, proven)
-    content = partial(configuration, fleet, machine, seen, proven)
-    passthrough = haproxy(operations.PASSTHROUGH, content, seen)
-    yield passthrough
-    has = read(passthrough.text or seen.text(CONFIGURATION))
-    yield _members_ready(drained(fleet, has, seen.server_states))
+    balancer = Haproxy(fleet, machine, seen)
+    wanted = decide(fleet, balancer.read(), proven)
+    yield balancer.change(wanted)
+    yield _members_ready(drained(fleet, wanted, seen.server_states))
 
 
 def _members_ready(left: Sequence[str]) -> step.Step:

@@ -31,7 +31,7 @@ KEEP_FIRST = (
     "keep each name in its lineage, and the first one first; or, if nobody may come meanwhile: "
     "`certsync passthrough off`, deploy, `certsync passthrough on`, and deploy again"
 )
-UNTOLD = (
+NOT_REACHED = (
     "it is not reached, and would go on sending connections to a port or a site that the backends "
     "are about to take away"
 )
@@ -39,8 +39,8 @@ BRING_BACK = "bring it back first, or take it out of the fleet file if it is gon
 DEPLOYED = str(IssuerPaths().fleet_file)
 
 _lock = RLock()
-_letting_go: dict[int, list[Host]] = {}
-_distrusted: dict[int, list[str]] = {}
+_unreached: dict[int, list[Host]] = {}
+_no_longer_trusted: dict[int, list[str]] = {}
 """For each run, the balancers of `letting_go`, and of `no_longer_trusted`."""
 
 
@@ -55,7 +55,7 @@ def refuse_foreign_servers(
         PyinfraError: with all objections, before pyinfra has run any operation.
     """
     with _lock:
-        if id(state) in _letting_go:
+        if id(state) in _unreached:
             return
         surveys.ask_all(state)
         deployed = _deployed(state, fleet)
@@ -69,8 +69,8 @@ def refuse_foreign_servers(
             found.sort(key=lambda each: each.host)
             event("refused", text=facts.describe(found))
             raise PyinfraError(f"nothing was changed on any host:\n{facts.describe(found)}")
-        _distrusted[id(state)] = gate.no_longer_trusted(fleet, deployed) if deployed else []
-        _letting_go[id(state)] = _sending_there(state, fleet, deployed)
+        _no_longer_trusted[id(state)] = gate.no_longer_trusted(fleet, deployed) if deployed else []
+        _unreached[id(state)] = _sending_there(state, fleet, deployed)
 
 
 def letting_go(state: State) -> list[Host]:
@@ -78,12 +78,12 @@ def letting_go(state: State) -> list[Host]:
 
     They stop it first; what fails on one of them has to keep the backends as they are.
     """
-    return _letting_go[id(state)]
+    return _unreached[id(state)]
 
 
 def no_longer_trusted(state: State) -> list[str]:
     """Return the balancers whose address the backends are about to stop trusting."""
-    return _distrusted[id(state)]
+    return _no_longer_trusted[id(state)]
 
 
 def _sending_there(state: State, fleet: Fleet, deployed: Fleet | None) -> list[Host]:
@@ -116,7 +116,7 @@ def _not_reached(state: State, fleet: Fleet, deployed: Fleet | None) -> list[Fin
     reached = {host.name for host in state.activated_hosts}
     known = {host.name for host in deployed.balancers}
     return [
-        Finding(each.name, UNTOLD, BRING_BACK)
+        Finding(each.name, NOT_REACHED, BRING_BACK)
         for each in fleet.balancers
         if each.name in known - reached
     ]

@@ -80,7 +80,7 @@ def foresee(host: Any, steps: Sequence[tuple[str, str]]) -> None:
         event("script", host=host.name, text=text)
 
 
-def taken(host: Any, name: str, *, changed: bool) -> None:
+def step_done(host: Any, name: str, *, changed: bool) -> None:
     """Tell that a step is done, or that nothing was to be done for it."""
     event("success", host=host.name, name=name, changed=changed)
     if changed and VARIABLE not in os.environ:

@@ -28,7 +28,7 @@ surveys.ask_all(state)
 phase(Phase(1, 6, "no new connections"))
 
 if machine in fleet.balancers:
-    carried_out(name="Drain", plans=[partial(balancer.drain, name)])
+    carried_out(name="Drain", plans=[partial(balancer.drain, name, fleet, machine)])
 
 phase(Phase(2, 6, "out of the pools"))
 
@@ -40,7 +40,7 @@ phase(Phase(3, 6, "the issuer forgets it"))
 if machine == fleet.issuer:
     # Compromised keys wait for no balancer.
     if not host.data.compromised:
-        fellows.let_go(state, balancer_hosts, name="The balancers have let it go")
+        fellows.require_released(state, balancer_hosts, name="The balancers have let it go")
     plan = partial(
         issuer.forgetting,
         fleet,
@@ -55,7 +55,7 @@ phase(Phase(4, 6, "stop pushes to it"))
 
 if leaving:
     others = [issuing_host, *balancer_hosts]
-    fellows.let_go(state, others, name="The others have let it go")
+    fellows.require_released(state, others, name="The others have let it go")
     carried_out(name="Access", plans=[absent.access])
 
 phase(Phase(5, 6, "the last connections, then key and certificate"))

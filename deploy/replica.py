@@ -16,7 +16,10 @@ from certsync.programs import receiver
 from deploy import fellows, step
 from deploy.step import Steps
 
-GATE = f"{PROGRAMS}/gate"
+FORCED_COMMAND = f"{PROGRAMS}/forced-command"
+FORMER_NAME = f"{PROGRAMS}/gate"
+"""What an earlier version called it."""
+
 HOME = str(receiver.INBOX.parent)
 TMPFILES = "/etc/tmpfiles.d/certsync.conf"
 KEYS = f"{HOME}/.ssh/authorized_keys"
@@ -37,13 +40,13 @@ in four bytes (RFC 4253, section 6.6), a comment."""
 
 
 def prepare(fleet: Fleet, seen: Survey) -> Steps:
-    """Have the user, the gate its key is forced through, and the sudo rule for the receiver."""
+    """Have the user, the one command that its key may run, and the sudo rule for the receiver."""
     yield step.user(seen, "Receiving user", USER, home=HOME, shell="/bin/sh")
     yield step.directory(seen, "Home, root's", HOME)
     yield step.directory(seen, "SSH folder, root's", f"{HOME}/.ssh")
     inbox = str(receiver.INBOX)
     yield step.directory(seen, "Inbox", inbox, owner=USER, group=USER, mode="700")
-    for name, mode in (("gate", "755"), ("rsyncd.conf", "644")):
+    for name, mode in (("forced-command", "755"), ("rsyncd.conf", "644")):
         text = (templates.road() / "templates/replica" / name).read_text()
         yield step.file(seen, name, f"{PROGRAMS}/{name}", text, mode=mode)
     if fleet.share_tickets:
@@ -60,6 +63,9 @@ def let_in(fleet: Fleet, issuer: Survey, seen: Survey) -> Steps:
     """Let the issuer's push key in; nothing known of the issuer leaves the one that is let in."""
     text = issuer.text(PUSH_KEY).strip()
     yield step.file(seen, operations.ACCEPTED_KEY, KEYS, lambda: key_line(fleet, text))
+    if text and seen.has(FORMER_NAME):
+        # Not before: the key line that was there names it.
+        yield step.absent(seen, "No forced command of an earlier version", FORMER_NAME)
 
 
 def _tickets_inbox(seen: Survey) -> Steps:
@@ -81,7 +87,7 @@ def _sudo_rule(seen: Survey) -> step.Step:
 
 
 def key_line(fleet: Fleet, key: str) -> str:
-    """Return the file that lets the push key in, from the issuer's address, to the gate alone.
+    """Return the file that lets the push key in, from the issuer's address, for one command.
 
     ``key`` is what the issuer's file says; its comment is left out. Empty: nothing to write.
 
@@ -98,8 +104,8 @@ def key_line(fleet: Fleet, key: str) -> str:
             f"check who changed it; on {fleet.issuer_name}, `ssh-keygen -y -f "
             f"{PUSH_KEY.removesuffix('.pub')}` prints what belongs there",
         )
-    source = fleet.issuer.private_address
-    return f'# {templates.HEADER}\nrestrict,from="{source}",command="{GATE}" {one["key"]}\n'
+    source, run = fleet.issuer.private_address, FORCED_COMMAND
+    return f'# {templates.HEADER}\nrestrict,from="{source}",command="{run}" {one["key"]}\n'
 
 
 def host_keys(replica: Survey) -> list[str]:

@@ -64,13 +64,13 @@ def compromised(name: str) -> None:
 @deploy("Issuer: account")
 def register() -> None:
     """Have an account at the CA, of the new issuer's own."""
-    issuer_command(name="Register an account", verb="enroll")
+    issuer_command(name="Register an account", verb="register")
 
 
 @deploy("Issuer: account")
 def close_account() -> None:
     """Deactivate a former issuer's account at the CA."""
-    issuer_command(name="Deactivate the account", verb="resign", where_installed=True)
+    issuer_command(name="Deactivate the account", verb="close-account", where_installed=True)
 
 
 @operation()

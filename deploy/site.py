@@ -75,13 +75,13 @@ if promoting:
         road.register()
     barrier(name="The new issuer is there")
     if machine != fleet.issuer:
-        fellows.taken_over(state, issuing_host)
+        fellows.require_taken_over(state, issuing_host)
 
 phase(operations.CONFIGURATION)
 
 if machine in fleet.backends:
     if balancers := letting_go(state):
-        fellows.let_go(state, balancers, name="No balancer sends to what goes away here")
+        fellows.require_released(state, balancers, name="No balancer sends to what goes away here")
     plans = [partial(backend.configure, fleet, machine, adopt=adopt.nginx)]
     if not fleet.share_tickets:
         plans.append(absent.tickets)
@@ -133,7 +133,7 @@ if machine in fleet.balancers and certificate != request.NOT_YET:
     carried_out(name="Gate", plans=[partial(passthrough.gate, fleet, machine, issuing_host)])
 
 if demoted:
-    fellows.taken_over(state, issuing_host)
+    fellows.require_taken_over(state, issuing_host)
     # One that may not close its account yet goes on with its hourly runs.
     road.close_account()
     carried_out(name="Issuer no longer", plans=[absent.runs, absent.issuing])

@@ -186,8 +186,8 @@ def firewall(
 ) -> Step:
     """Return the step that has UFW's rules, where UFW is present.
 
-    Nothing else that is there is loosened or removed. ``instead_of`` are wider rules that another
-    wish of the fleet file has asked for before.
+    Nothing else that is there is loosened or removed. ``instead_of`` are wider rules that an
+    earlier fleet file asked for.
     """
     status = seen.facts.ufw
     if not status:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Annotated
 
-from certsync.model.moment import moment
+from msgspec import Meta
+
+from certsync.model.codec import Moment
 
 BACK_OFF = (timedelta(minutes=1), timedelta(minutes=10), timedelta(minutes=100), timedelta(days=1))
 """Let's Encrypt's advice: after the first failure, the second, the third, and from then on."""
@@ -32,28 +34,28 @@ NEVER = datetime.min.replace(tzinfo=timezone.utc)
 class Tries:
     """The failures since the last certificate."""
 
-    count: int = 0
-    last: datetime | None = None
-    orders: tuple[datetime, ...] = ()
+    count: Annotated[int, Meta(ge=0)] = 0
+    last: Moment | None = None
+    orders: tuple[Moment, ...] = ()
     """When orders came to nothing, oldest first."""
 
-    ca_said: datetime | None = None
+    ca_said: Moment | None = None
     """When the CA itself said to come back."""
 
     error: str = ""
     hint: str = ""
     exit_status: int = 1
-    wish: str = ""
+    request_key: str = ""
     """What was asked for, as the fleet file said it then."""
 
     problem: str = ""
     """The last word of the CA's problem type (RFC 8555 section 6.7); empty: it sent none."""
 
-    def of(self, wish: str) -> Tries:
-        """Return those that count for a wish: of another one only what the CA's limits count."""
-        if wish == self.wish:
+    def of(self, request_key: str) -> Tries:
+        """Return those that count for a request; of another one, what the CA's limits count."""
+        if request_key == self.request_key:
             return self
-        return Tries(orders=self.orders, wish=wish)
+        return Tries(orders=self.orders, request_key=request_key)
 
     def next(self, now: datetime) -> datetime:
         """Return from when on an unattended run may try again."""
@@ -63,7 +65,7 @@ class Tries:
             waits += [self.last + BACK_OFF[min(self.count, len(BACK_OFF)) - 1], self._of_ca(now)]
         return max(waits, default=NEVER)
 
-    def next_by_person(self, now: datetime) -> datetime:
+    def next_interactive(self, now: datetime) -> datetime:
         """Return from when on somebody who is there may try again: within the CA's limits."""
         recent = [each for each in self.orders if now - HOUR < each <= now]
         full = len(recent) >= ORDERS_AN_HOUR
@@ -85,27 +87,3 @@ class Tries:
             self, count=self.count + 1, last=now, orders=orders, ca_said=ca_said,
             error=error, hint=hint, exit_status=exit_status, problem="",
         )  # fmt: skip
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as what `json.dumps` takes."""
-        return {
-            **self.__dict__,
-            "last": self.last.isoformat() if self.last else "",
-            "orders": [each.isoformat() for each in self.orders],
-            "ca_said": self.ca_said.isoformat() if self.ca_said else "",
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Tries:
-        """Return what `to_json` wrote."""
-        return cls(
-            count=max(0, int(data["count"])),
-            last=moment(data["last"]) if data["last"] else None,
-            orders=tuple(moment(each) for each in data["orders"]),
-            ca_said=moment(data["ca_said"]) if data["ca_said"] else None,
-            error=str(data["error"]),
-            hint=str(data["hint"]),
-            exit_status=int(data["exit_status"]),
-            wish=str(data["wish"]),
-            problem=str(data.get("problem", "")),
-        )

@@ -63,15 +63,15 @@ class Judgement:
     """What a person should know and does not stop an order."""
 
 
-def look(fleet: Fleet, webroot: Path) -> list[Sighting]:
-    """Put a canary into the webroot, ask everybody for it, and take it away."""
+def look(fleet: Fleet, name: str, webroot: Path) -> list[Sighting]:
+    """Put a canary into the webroot, ask everybody for it by a name, and take it away."""
     token = f"certsync-canary-{secrets.token_hex(8)}"
     content = secrets.token_hex(32)
     places = [(host.name, host.private_address, False) for host in fleet.backends]
     places += [(address, address, True) for address in fleet.public_addresses]
     with present(webroot, {token: content}), ThreadPoolExecutor(parallel.AT_ONCE) as pool:
         jobs = [
-            pool.submit(_ask, where, address, public, fleet.lineage, token, content)
+            pool.submit(_ask, where, address, public, name, token, content)
             for where, address, public in places
         ]
         return [job.result() for job in jobs]

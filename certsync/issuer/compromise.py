@@ -7,10 +7,12 @@ itself may be gone from the archive by then. Once all is done it keeps the numbe
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from certsync.model import codec
+from certsync.model.codec import Moment
 from certsync.model.fleet import Fleet
 from certsync.model.generation import number_text
 
@@ -34,7 +36,7 @@ class CompromisedKey:
     account: str = ""
     """The account's URL at that CA."""
 
-    not_after: datetime | None = None
+    not_after: Moment | None = None
     leaf: str = ""
     """PEM; empty: the generation was damaged, or nothing is left to be done."""
 
@@ -54,7 +56,7 @@ class Mark:
     """That a backend was taken out of the fleet, and what it may hold."""
 
     backend: str
-    at: datetime
+    at: Moment
     exposed: tuple[CompromisedKey, ...]
     """All generations that the issuer had."""
 
@@ -162,31 +164,17 @@ class Marks:
 
     def to_json(self) -> dict[str, Any]:
         """Return them as what `json.dumps` takes."""
-        return {"marks": [_mark_to_json(mark) for mark in self.among]}
+        return {"marks": codec.plain(self.among)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Marks:
-        """Return what `to_json` wrote.
+        """Return what `to_json` wrote, here or in an earlier version.
 
         Raises:
             ValueError, KeyError, TypeError, AttributeError: it is something else.
         """
-        return cls(tuple(_mark(each) for each in data.get("marks", ())))
-
-
-def _mark_to_json(mark: Mark) -> dict[str, Any]:
-    exposed = [
-        {**asdict(each), "not_after": each.not_after.isoformat() if each.not_after else ""}
-        for each in mark.exposed
-    ]
-    return {**asdict(mark), "at": mark.at.isoformat(), "exposed": exposed}
-
-
-def _mark(data: Mapping[str, Any]) -> Mark:
-    at = datetime.fromisoformat(data["at"])
-    return Mark(**{**data, "at": at, "exposed": tuple(_exposed(each) for each in data["exposed"])})
-
-
-def _exposed(data: Mapping[str, Any]) -> CompromisedKey:
-    end = datetime.fromisoformat(data["not_after"]) if data["not_after"] else None
-    return CompromisedKey(**{**data, "not_after": end})
+        marks = data.get("marks", ())
+        for each in (exposed for mark in marks for exposed in mark["exposed"]):
+            # Schema 1 had an empty text where none is known.
+            each["not_after"] = each["not_after"] or None
+        return cls(codec.typed(marks, tuple[Mark, ...]))

@@ -8,9 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from certsync.issuer.ca import due
-from certsync.issuer.replicas import replicate
+from certsync.issuer.memory import Memory
+from certsync.issuer.replicas import transport
+from certsync.issuer.situation import Situation
+from certsync.issuer.state import LineageState
 from certsync.issuer.steps import RENEWAL, ROLLOUT, Step
-from certsync.issuer.store import Store
 from certsync.issuer.tickets import share
 from certsync.model.generation import number_text
 
@@ -31,37 +33,37 @@ class Outlook:
         return {"due": self.due, "steps": self.steps, "note": self.note}
 
 
-def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
+def outlook(
+    looks: Sequence[Situation], memory: Memory, now: datetime, *, force: bool = False
+) -> Outlook:
     """Return what would be done, asking every backend and not the CA, and changing nothing.
 
     Raises:
-        StoreError: this host is no issuer, or its store cannot be read.
+        StoreError: the roots to verify against cannot be read.
     """
-    stores = store.lineages()
-    looks = [_of_lineage(one, now, force=force) for one in stores]
-    if not any(look.due for look in looks) and store.current(stores[0].lineage):
-        sharing = share.outlook(store, now).steps
-        looks[-1] = replace(looks[-1], steps=looks[-1].steps + sharing)
-    if len(looks) == 1:
-        return looks[0]
-    names = [one.lineage for one in stores]
-    told = list(zip(names, looks, strict=True))
+    found = [_of_lineage(one, memory.of(one.name), now, force=force) for one in looks]
+    if not any(each.due for each in found) and looks[0].current:
+        sharing = share.outlook(looks, now)
+        found[-1] = replace(found[-1], steps=found[-1].steps + sharing)
+    if len(found) == 1:
+        return found[0]
+    told = [(one.name, each) for one, each in zip(looks, found, strict=True)]
     return Outlook(
-        "; ".join(f"{name}: {look.due}" for name, look in told if look.due),
-        [f"{name}: {step}" for name, look in told for step in look.steps],
-        "; ".join(f"{name}: {look.note}" for name, look in told if look.note),
+        "; ".join(f"{name}: {each.due}" for name, each in told if each.due),
+        [f"{name}: {step}" for name, each in told for step in each.steps],
+        "; ".join(f"{name}: {each.note}" for name, each in told if each.note),
     )
 
 
-def _of_lineage(store: Store, now: datetime, *, force: bool) -> Outlook:
-    look = due.outlook(store, now, force=force)
-    steps = replicate.outlook(store, now).steps if look.newest else []
+def _of_lineage(seen: Situation, known: LineageState, now: datetime, *, force: bool) -> Outlook:
+    look = due.outlook(seen, known, now, force=force)
+    steps = transport.of(seen.fleet).outlook(seen, now) if look.newest else []
     if look.due:
-        left_out = {Step.REMEMBER} | ({Step.SHARE} if not look.fleet.share_tickets else set())
+        left_out = {Step.REMEMBER} | ({Step.SHARE} if not seen.fleet.share_tickets else set())
         steps += [step.value for step in RENEWAL if step not in left_out]
     elif steps:
         steps += [step.value for step in ROLLOUT if step is Step.PROVE]
-    if store.compromised(look.fleet.lineage).open:
+    if seen.marks.open:
         steps += [Step.REVOKE.value, Step.DISCARD.value]
     note = ""
     if look.coming and look.newest:

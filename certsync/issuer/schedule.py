@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from certsync.issuer.ca.renewal_info import RenewalInfo
-from certsync.model.fleet import Fleet
+from certsync.model.fleet import Fleet, Lineage
 from certsync.model.generation import Manifest
 
 SHORT_LIVED = timedelta(days=10)
 """Below this lifetime half of it, not a third, is left when a renewal is due."""
 
 EARLY = timedelta(days=1)
-"""A certificate younger than this, or than a tenth of its lifetime, is renewed by advice once; then
-not again for a day. A CA that calls every new one to be replaced would get an order every hour."""
+"""A certificate younger than this, or than a tenth of its lifetime, is renewed by the CA's
+suggestion once, and then not again for a day: a CA may want every new one replaced."""
 
 LATEST = 10
-"""No advice moves a renewal to where less than this part of the lifetime, one tenth, is left."""
+"""No suggestion moves a renewal to where less than one tenth of the lifetime is left."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class NextRenewal:
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """That a newer generation was rolled back, and for which wish it had been made."""
+    """That a newer generation was rolled back, and what it had been made for."""
 
     at: datetime
     newest: Manifest | None
@@ -63,7 +63,7 @@ def renewal_moment(not_before: datetime, not_after: datetime) -> datetime:
 
 def renewal(
     newest: Manifest,
-    advice: RenewalInfo | None,
+    info: RenewalInfo | None,
     every: timedelta,
     now: datetime,
     withdrawal: Withdrawal | None = None,
@@ -72,9 +72,9 @@ def renewal(
     """Return when the newest generation is to be renewed.
 
     ``every`` is the time between two runs, ``withdrawal`` of a generation newer than this one, and
-    ``renewed_early_at`` when advice last had a young certificate renewed.
+    ``renewed_early_at`` when a suggestion last had a young certificate renewed.
     """
-    chosen = _advised(newest, advice, every, now) or _by_lifetime(newest)
+    chosen = _suggested(newest, info, every, now) or _by_lifetime(newest)
     if renewed_early_at is not None and timedelta(0) <= now - renewed_early_at < EARLY:
         chosen = replace(chosen, moment=max(chosen.moment, young_until(newest)))
     if withdrawal is None:
@@ -87,7 +87,7 @@ def renewal(
 
 
 def young_until(newest: Manifest) -> datetime:
-    """Return until when only a CA's advice has a certificate renewed."""
+    """Return until when only the CA's suggestion has a certificate renewed."""
     return newest.not_before + min(EARLY, (newest.not_after - newest.not_before) / 10)
 
 
@@ -98,23 +98,23 @@ def _by_lifetime(newest: Manifest) -> NextRenewal:
     return NextRenewal(moment, f"{part} of its lifetime is left")
 
 
-def _advised(
-    newest: Manifest, advice: RenewalInfo | None, every: timedelta, now: datetime
+def _suggested(
+    newest: Manifest, info: RenewalInfo | None, every: timedelta, now: datetime
 ) -> NextRenewal | None:
-    if advice is None or advice.fingerprint != newest.fingerprint or advice.window is None:
+    if info is None or info.fingerprint != newest.fingerprint or info.window is None:
         return None
-    start, end = advice.window
+    start, end = info.window
     if end > newest.not_after:
         # Nobody renews what has expired: no such window can be meant, and a year 9999 overflows.
         return None
     moment = _chosen(newest.fingerprint, start, end, every)
     latest = newest.not_after - (newest.not_after - newest.not_before) / LATEST
     own = _by_lifetime(newest)
-    if moment > latest or (advice.is_stale(now) and moment > own.moment):
+    if moment > latest or (info.is_stale(now) and moment > own.moment):
         return None
     why = f"the CA suggests {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
-    if advice.explanation:
-        why += f" and explains it at {advice.explanation}"
+    if info.explanation:
+        why += f" and explains it at {info.explanation}"
     return NextRenewal(moment, why)
 
 
@@ -132,8 +132,9 @@ def _chosen(fingerprint: str, start: datetime, end: datetime, every: timedelta) 
 def issuance_due(  # noqa: PLR0913, PLR0917  # all that an order can be due for
     newest: Manifest | None,
     fleet: Fleet,
+    lineage: Lineage,
     now: datetime,
-    advice: RenewalInfo | None = None,
+    info: RenewalInfo | None = None,
     withdrawal: Withdrawal | None = None,
     renewed_early_at: datetime | None = None,
     compromised: str = "",
@@ -145,13 +146,14 @@ def issuance_due(  # noqa: PLR0913, PLR0917  # all that an order can be due for
     if newest is None:
         return Due("no certificate yet", first=True)
     every = timedelta(hours=fleet.renewal.every_hours)
-    coming = renewal(newest, advice, every, now, withdrawal, renewed_early_at)
+    coming = renewal(newest, info, every, now, withdrawal, renewed_early_at)
     since = coming.moment if coming.moment <= now else None
     if compromised:
         return Due(compromised, first=False, since=since)
-    differs = difference(newest, fleet)
-    if differs and (since or not _was_withdrawn(withdrawal, fleet)):
-        first = newest.directory != fleet.authority.directory or not _same_names(newest, fleet)
+    directory = fleet.authority.directory
+    differs = difference(newest, directory, lineage)
+    if differs and (since or not _was_withdrawn(withdrawal, directory, lineage)):
+        first = newest.directory != directory or not _same_names(newest, lineage)
         return Due(differs, first=first, since=since)
     if now >= newest.not_after:
         why = f"it expired on {newest.not_after:%Y-%m-%d %H:%M} UTC"
@@ -162,26 +164,26 @@ def issuance_due(  # noqa: PLR0913, PLR0917  # all that an order can be due for
     return None
 
 
-def difference(generation: Manifest, fleet: Fleet) -> str:
+def difference(generation: Manifest, directory: str, lineage: Lineage) -> str:
     """Return how a generation differs from what the fleet file asks for; empty: it does not."""
-    if generation.directory != fleet.authority.directory:
+    if generation.directory != directory:
         return f"it was signed by {generation.directory}"
-    if not _same_names(generation, fleet):
+    if not _same_names(generation, lineage):
         return f"it is for {', '.join(generation.names)}"
-    if generation.key_type != fleet.key_type.value:
+    if generation.key_type != lineage.key_type.value:
         return f"its key is {generation.key_type}"
     return ""
 
 
-def _same_names(generation: Manifest, fleet: Fleet) -> bool:
-    return (generation.asked or generation.names) == tuple(sorted(fleet.names))
+def _same_names(generation: Manifest, lineage: Lineage) -> bool:
+    return (generation.asked or generation.names) == tuple(sorted(lineage.names))
 
 
-def _was_withdrawn(withdrawal: Withdrawal | None, fleet: Fleet) -> bool:
+def _was_withdrawn(withdrawal: Withdrawal | None, directory: str, lineage: Lineage) -> bool:
     """Return whether what the fleet file asks for is what was rolled back."""
     if withdrawal is None or withdrawal.newest is None:
         return False
-    return not difference(withdrawal.newest, fleet)
+    return not difference(withdrawal.newest, directory, lineage)
 
 
 def last_chance(live: Manifest | None) -> datetime | None:

@@ -4,54 +4,65 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
 from certsync.issuer import steps
-from certsync.issuer.state import NotedRun
+from certsync.issuer.memory import Memory
+from certsync.issuer.run import Session
 from certsync.issuer.steps import Step
 from certsync.issuer.store import Store
+from certsync.model.answers import PastRun
 from certsync.model.errors import CertsyncError, LockHeldError, NewerSchemaError, StoreError
 from certsync.programs import lock
 from certsync.system import console
 
 
 @contextmanager
-def on_issuer(store: Store, verb: str, token: str, now: datetime) -> Iterator[list[str]]:
-    """Hold the fleet lock, and write down how the block ended.
-
-    What the block appends to the list it is given is written down as what it did.
+def on_issuer(store: Store, verb: str, token: str, now: datetime) -> Iterator[Session]:
+    """Hold the fleet lock, and write down how the block ended, and what the session has done.
 
     Raises:
         LockHeldError: another run has the lock.
         StoreError: this is not root.
     """
     with locked(verb, token):
-        done = _state_put_aside(store)
+        session = Session(store, Memory(store), now, console.tell)
+        _put_broken_state_aside(session)
         try:
-            yield done
+            yield session
         except CertsyncError as error:
-            _note(store, verb, now, done, error)
+            _note(session, verb, error)
             raise
         except (Exception, KeyboardInterrupt) as error:
             stopped = isinstance(error, KeyboardInterrupt)
             why = "interrupted" if stopped else f"unforeseen: {error!r}"
-            _note(store, verb, now, done, CertsyncError(why))
+            _note(session, verb, CertsyncError(why))
             raise
-        _note(store, verb, now, done, None)
+        _note(session, verb, None)
 
 
-def _state_put_aside(store: Store) -> list[str]:
-    """Return what was done about a state file that cannot be read; a newer one is left alone."""
+def reading(store: Store, now: datetime) -> Session:
+    """Return a session that changes nothing, for a dry run.
+
+    Raises:
+        StoreError: this is not root.
+    """
+    require_root()
+    return Session(store, Memory(store), now, console.tell)
+
+
+def _put_broken_state_aside(session: Session) -> None:
+    """Go on without a state file that cannot be read; a newer one is left alone."""
     try:
-        aside = store.put_broken_state_aside()
+        aside = session.memory.put_broken_aside()
     except NewerSchemaError:
-        return []
-    if aside is None:
-        return []
-    console.warn(f"{store.state_file} cannot be read: moved to {aside}, starting with none")
-    return [f"put a broken state file aside as {aside}"]
+        return
+    if aside is not None:
+        path = session.store.state_file
+        console.warn(f"{path} cannot be read: moved to {aside}, starting with none")
+        session.done.append(f"put a broken state file aside as {aside}")
 
 
 @contextmanager
@@ -90,15 +101,14 @@ def require_root() -> None:
         raise StoreError("only root can read the fleet's certificates", "run it with sudo")
 
 
-def _note(
-    store: Store, verb: str, now: datetime, done: Sequence[str], error: CertsyncError | None
-) -> None:
-    run = NotedRun(
+def _note(session: Session, verb: str, error: CertsyncError | None) -> None:
+    run = PastRun(
         verb,
-        now.isoformat(),
+        session.now,
         error.exit_status if error else 0,
         error.message if error else "",
         error.hint if error else "",
-        tuple(done),
+        tuple(session.done),
     )
-    steps.take(Step.REMEMBER, lambda: store.remember(store.recall().ended(run)))
+    memory = session.memory
+    steps.take(Step.REMEMBER, lambda: memory.keep(memory.state.ended(run)))

@@ -6,22 +6,21 @@ through the receiver, the same program as on every other backend.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certsync.issuer.compromise import Marks
 from certsync.issuer.replicas.fence import Fence
-from certsync.issuer.state import State
+from certsync.model import codec
 from certsync.model.errors import BrokenStateError, NewerSchemaError, StoreError
 from certsync.model.fleet import Fleet
-from certsync.model.generation import Manifest, number_text, target
+from certsync.model.generation import Manifest, number_text
 from certsync.model.moment import moment
 from certsync.model.paths import IssuerPaths
 from certsync.programs import receiver
@@ -31,26 +30,36 @@ if TYPE_CHECKING:
     # It loads cryptography, which an hourly run has no need of.
     from certsync.model.certificate import Certificate
 
-STATE_SCHEMA = 1
+STATE_SCHEMA = 2
+"""Of all state files. An older one is read, a newer one is refused."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A whole generation, without its private key."""
+
+    manifest: Manifest
+    manifest_sum: str
+    """SHA-256 of the manifest's file, in hex."""
+
+    fullchain: bytes
+    """PEM, leaf first."""
 
 
 @dataclass(frozen=True)
 class Store(IssuerPaths):
     """What is on the issuer's disk."""
 
-    lineage: str = ""
-    """The lineage that `fleet` is about; empty: the first, and the fleet knows of the others."""
-
     # Reading
 
     def fleet(self) -> Fleet:
-        """Return the rendered fleet, as if it had this lineage alone if the store is for one.
+        """Return the rendered fleet.
 
         Raises:
             StoreError: this host is not an issuer, or the file cannot be read.
         """
         try:
-            whole = Fleet.from_json(self.fleet_file.read_text())
+            return Fleet.from_json(self.fleet_file.read_bytes())
         except FileNotFoundError:
             raise StoreError(
                 f"{self.fleet_file} is not there: this host is no issuer",
@@ -58,17 +67,6 @@ class Store(IssuerPaths):
             ) from None
         except PermissionError:
             raise StoreError(f"{self.fleet_file} is root's", "run it with sudo") from None
-        if not self.lineage:
-            return whole
-        return next(each for each in whole.lineages if each.lineage == self.lineage)
-
-    def lineages(self) -> list[Store]:
-        """Return this store once for each of the fleet's lineages.
-
-        Raises:
-            StoreError: as `fleet`.
-        """
-        return [replace(self, lineage=each.lineage) for each in self.fleet().lineages]
 
     def current(self, lineage: str) -> int | None:
         """Return the number that the live link points to; None: there is no link."""
@@ -82,54 +80,29 @@ class Store(IssuerPaths):
         folders = self.archive(lineage).glob("[0-9]" * 4)
         return sorted(int(each.name) for each in folders if each.name != receiver.PLACEHOLDER)
 
-    def manifests(self, lineage: str) -> dict[int, Manifest]:
-        """Return the manifests, by number, of all generations whose files are what they say.
+    def kept(self, lineage: str) -> dict[int, Kept]:
+        """Return, by number, all generations whose files are what their manifest says.
 
-        One that is damaged is as good as none: something older is served, and something newer
-        ordered in time.
+        A damaged one is left out: something older is served, and something newer ordered in time.
 
         Raises:
             NewerSchemaError: one is of a newer schema.
         """
         found = {}
         for number in self.numbers(lineage):
-            folder = self.archive(lineage) / number_text(number)
-            path = folder / receiver.MANIFEST
+            place = str(self.archive(lineage) / number_text(number) / receiver.MANIFEST)
             try:
-                found[number] = Manifest.from_json(self._read(path), str(path))
-                receiver.verify_sums(folder)
+                files = self.files(lineage, number)
+                manifest = Manifest.from_json(files[receiver.MANIFEST], place)
             except NewerSchemaError:
                 raise
-            except (StoreError, receiver.Refused):
-                found.pop(number, None)
+            except StoreError:
+                continue
+            found_sums = sums(files)
+            manifest_sum = found_sums.pop(receiver.MANIFEST)
+            if found_sums.items() <= manifest.files.items():
+                found[number] = Kept(manifest, manifest_sum, files["fullchain.pem"])
         return found
-
-    def live_manifest(self, lineage: str) -> Manifest | None:
-        """Return the live generation's manifest; None: there is none.
-
-        Where the link is lost, or what it leads to is damaged, the newest whole one stands for it:
-        it says when a certificate expires.
-        """
-        found, live = self.manifests(lineage), self.current(lineage)
-        if live == 0 or not found:
-            return None
-        return found.get(live or 0, found[max(found)])
-
-    def damaged(self, lineage: str) -> list[int]:
-        """Return the numbers of the generations that are damaged."""
-        return sorted(set(self.numbers(lineage)) - set(self.manifests(lineage)))
-
-    def target(self, lineage: str) -> int | None:
-        """Return the number that should be live everywhere; None: none that may be is there."""
-        return target(self.manifests(lineage), self.barred(lineage))
-
-    def barred(self, lineage: str) -> set[int]:
-        """Return the numbers that are never activated.
-
-        They were rolled back, have a compromised key, or are refused by this host's own receiver.
-        """
-        withdrawn, compromised = self.withdrawn(lineage), self.compromised(lineage).numbers
-        return {*withdrawn, *compromised, *self.refused(lineage)}
 
     def files(self, lineage: str, number: int) -> dict[str, bytes]:
         """Return the five files of a generation."""
@@ -180,7 +153,7 @@ class Store(IssuerPaths):
         path = self._compromised_file(lineage)
         try:
             return Marks.from_json(self.read_state(path))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except codec.NOT_THESE:
             # Not forgotten: a key that others hold would be served again.
             raise BrokenStateError(f"{path} is broken", f"look at it, then remove {path}") from None
 
@@ -191,70 +164,24 @@ class Store(IssuerPaths):
     def _compromised_file(self, lineage: str) -> Path:
         return self.state / f"compromised-{lineage}.json"
 
-    def fence(self, lineage: str, now: datetime) -> Fence:
+    def fence(self, lineage: str) -> Fence:
         """Return what is remembered of how the replicas took the push key.
-
-        What an older version kept in the state file, without a time, is moved and counts from
-        ``now`` on.
 
         Raises:
             BrokenStateError: it cannot be read. Forgotten, an issuer that was replaced would act.
         """
         path = self._fence_file(lineage)
-        if not path.exists():
-            known = self.recall().lineage(lineage)
-            older = Fence(dict.fromkeys(known.refused_key, now), known.accepted_key)
-            if older != Fence():
-                self.keep_fence(lineage, older)
-            return older
         try:
-            return Fence.from_json(self.read_state(path))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            return codec.typed(self.read_state(path), Fence)
+        except codec.NOT_THESE:
             raise BrokenStateError(f"{path} is broken", f"look at it, then remove {path}") from None
 
     def keep_fence(self, lineage: str, fence: Fence) -> None:
-        """Write down how the replicas took the push key, and forget what an older version wrote."""
-        self.write_state(self._fence_file(lineage), fence.to_json())
-        state = self.recall()
-        known = state.lineage(lineage)
-        if known.refused_key or known.accepted_key:
-            self.remember(state.having(lineage, replace(known, refused_key=(), accepted_key=())))
+        """Write down how the replicas took the push key."""
+        self.write_state(self._fence_file(lineage), codec.plain(fence))
 
     def _fence_file(self, lineage: str) -> Path:
         return self.state / f"fence-{lineage}.json"
-
-    def recall(self) -> State:
-        """Return what is remembered between runs. What is broken counts for nothing.
-
-        Raises:
-            NewerSchemaError: it is of a newer schema.
-        """
-        return self._recalled() or State()
-
-    def _recalled(self) -> State | None:
-        with contextlib.suppress(BrokenStateError, ValueError, KeyError, TypeError, AttributeError):
-            return State.from_json(self.read_state(self.state_file))
-        return None
-
-    def put_broken_state_aside(self) -> Path | None:
-        """Keep a broken state file under another name, and return it; None: it is not broken.
-
-        Raises:
-            NewerSchemaError: it is of a newer schema.
-        """
-        if self._recalled() is not None:
-            return None
-        aside = self.state_file.with_suffix(".json.broken")
-        try:
-            self.state_file.replace(aside)
-        except OSError:
-            # A disk that takes nothing is told where something has to be written.
-            return None
-        return aside
-
-    def remember(self, state: State) -> None:
-        """Write down what is remembered between runs."""
-        self.write_state(self.state_file, state.to_json())
 
     def read_state(self, path: Path) -> dict[str, Any]:
         """Return a state file's content; empty if it is not there.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from certsync.model.codec import Moment
 from certsync.model.moment import moment
 from certsync.model.proof import Proof
 
@@ -33,7 +34,7 @@ class PastRun:
     """How a command on the issuer ended."""
 
     verb: str
-    at: datetime
+    at: Moment
     exit: int
     error: str = ""
     hint: str = ""

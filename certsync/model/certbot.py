@@ -13,7 +13,7 @@ from datetime import datetime
 
 from certsync.model.certificate import Certificate, parse_chain
 from certsync.model.errors import StoreError
-from certsync.model.fleet import DIRECTORIES, LETSENCRYPT_STAGING, Fleet
+from certsync.model.fleet import DIRECTORIES, LETSENCRYPT_STAGING, Fleet, Lineage
 from certsync.model.generation import Manifest
 
 HOME = "/etc/letsencrypt"
@@ -82,39 +82,39 @@ def server(renewal: str) -> str:
     return ""
 
 
-def refuse_unfit(fleet: Fleet, held: Public, now: datetime) -> None:
+def refuse_unfit(fleet: Fleet, lineage: Lineage, held: Public, now: datetime) -> None:
     """Refuse what would have to be ordered anew at once.
 
     Raises:
         StoreError: it is not what the fleet file asks for, or has expired.
     """
-    certificate, lineage = held.certificate, fleet.lineage
+    certificate, name = held.certificate, lineage.name
     wanted = fleet.authority.directory
     if held.server != wanted:
         raise StoreError(
-            f"certbot's {lineage} is from {_ca(held.server)}, and the fleet file names {wanted}",
+            f"certbot's {name} is from {_ca(held.server)}, and the fleet file names {wanted}",
             "a certificate of another CA is not taken over: `certsync deploy FLEET` orders one",
         )
-    if certificate.names != tuple(sorted(fleet.names)):
+    if certificate.names != tuple(sorted(lineage.names)):
         raise StoreError(
-            f"certbot's {lineage} is for {', '.join(certificate.names)}, and the fleet file says "
-            f"{', '.join(sorted(fleet.names))}",
+            f"certbot's {name} is for {', '.join(certificate.names)}, and the fleet file says "
+            f"{', '.join(sorted(lineage.names))}",
             "write the same names, adopt, and change them afterwards",
         )
     if now >= certificate.not_after:
         raise StoreError(
-            f"certbot's {lineage} expired on {certificate.not_after:%Y-%m-%d %H:%M} UTC",
+            f"certbot's {name} expired on {certificate.not_after:%Y-%m-%d %H:%M} UTC",
             "there is nothing to take over: `certsync deploy FLEET` orders a certificate",
         )
     if certificate.key_type is None:
         raise StoreError(
-            f"certbot's {lineage} has a key of a kind that certsync does not make",
+            f"certbot's {name} has a key of a kind that certsync does not make",
             "there is nothing to take over: `certsync deploy FLEET` orders a certificate",
         )
-    if certificate.key_type is not fleet.key_type:
+    if certificate.key_type is not lineage.key_type:
         raise StoreError(
-            f"certbot's {lineage} has a key of type {certificate.key_type.value}, and the fleet "
-            f"file says {fleet.key_type.value}",
+            f"certbot's {name} has a key of type {certificate.key_type.value}, and the fleet "
+            f"file says {lineage.key_type.value}",
             f'write key_type = "{certificate.key_type.value}" under [certificate], adopt, and '
             "change it afterwards",
         )

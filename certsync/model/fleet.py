@@ -1,33 +1,30 @@
 """What a fleet is: the values that a fleet file says, checked elsewhere.
 
-Only the standard library is used, because pyinfra may load this from another environment and the
-issuer reads its rendered copy (`Fleet.to_json`) without the libraries that validate the file.
+The issuer reads its rendered copy (`Fleet.to_json`) without the libraries that validate the file.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from certsync.model import codec
 from certsync.model.errors import NewerSchemaError, StoreError
 from certsync.model.options import (
     Balancer,
     Balancing,
-    Event,
     Firewall,
     KeyType,
     Metrics,
     Notify,
     Renewal,
-    Scheduler,
     Site,
     SiteKind,
-    WebAccess,
 )
 
-SCHEMA = 3
-"""The rendered fleet's schema: one less lacks what has a default. A newer one is refused."""
+SCHEMA = 4
+"""The rendered fleet's schema. An older one is read, a newer one is refused."""
 
 SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 """Where Debian and Ubuntu keep the roots that the system trusts."""
@@ -86,32 +83,15 @@ class Authority:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A certificate that a fleet has besides its first one, and who serves it."""
+class Lineage:
+    """One certificate of a fleet: its names, who serves it, and how it is ordered and used."""
 
     names: tuple[str, ...]
-    serving: tuple[str, ...]
-    """The backends' names."""
+    """The first one is the lineage's name."""
 
-    key_type: KeyType
-    profile: str
-    reuse_key: bool
-    site: Site
+    serving: tuple[str, ...] = ()
+    """The names of the backends that serve it to the public; none: all."""
 
-
-@dataclass(frozen=True)
-class Fleet:
-    """Everything about one fleet. ``names[0]`` is the lineage's name."""
-
-    names: tuple[str, ...]
-    public_addresses: tuple[str, ...]
-    """What the names' A and AAAA records must show."""
-
-    authority: Authority
-    backends: tuple[Machine, ...]
-    balancers: tuple[Machine, ...]
-    issuer_name: str
-    passthrough: bool = True
     key_type: KeyType = KeyType.ECDSA_P256
     profile: str = ""
     """The CA's certificate profile to ask for by name; empty: the CA's choice."""
@@ -120,17 +100,33 @@ class Fleet:
     """Whether a renewal keeps the private key."""
 
     site: Site = Site()
+
+    @property
+    def name(self) -> str:
+        """The name under which all its certificates are kept."""
+        return self.names[0]
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Everything about one fleet."""
+
+    lineages: tuple[Lineage, ...]
+    """Its certificates; at least one."""
+
+    public_addresses: tuple[str, ...]
+    """What the names' A and AAAA records must show."""
+
+    authority: Authority
+    backends: tuple[Machine, ...]
+    balancers: tuple[Machine, ...]
+    issuer_name: str
+    passthrough: bool = True
     firewall: Firewall = Firewall()
     balancing: Balancing = Balancing()
     balancer: Balancer = Balancer()
     share_tickets: bool = True
     """Whether a TLS session that one backend began goes on with any other."""
-
-    serving: tuple[str, ...] = ()
-    """The backends that serve these names to the public; none: all."""
-
-    others: tuple[Wanted, ...] = ()
-    """The certificates besides this one."""
 
     renewal: Renewal = Renewal()
     notify: Notify = Notify()
@@ -142,15 +138,9 @@ class Fleet:
     """The folder beside the fleet file with templates of its own, absolute; empty: none."""
 
     @property
-    def lineage(self) -> str:
-        """The name under which all its certificates are kept."""
-        return self.names[0]
-
-    @property
-    def lineages(self) -> tuple[Fleet, ...]:
-        """The fleet once for each of its certificates, as if it had no other."""
-        alone = replace(self, others=())
-        return (alone, *(_with(alone, other) for other in self.others))
+    def name(self) -> str:
+        """What the fleet goes by: the name of the lineage that its file names first."""
+        return self.lineages[0].name
 
     @property
     def is_managed(self) -> bool:
@@ -158,17 +148,28 @@ class Fleet:
         return all(each.site.kind is not SiteKind.UNMANAGED for each in self.lineages)
 
     @property
-    def members(self) -> tuple[Machine, ...]:
-        """The backends that the balancers may send this lineage's connections to."""
-        if not self.serving:
-            return self.backends
-        return tuple(host for host in self.backends if host.name in self.serving)
+    def has_several(self) -> bool:
+        """Whether it has more than one lineage, so that messages have to name them."""
+        return len(self.lineages) > 1
 
-    @property
-    def holders(self) -> tuple[Machine, ...]:
-        """The backends that have this lineage's certificate: its members, and the issuer."""
-        among = (*self.members, self.issuer)
+    def members(self, lineage: Lineage) -> tuple[Machine, ...]:
+        """Return the backends that the balancers may send a lineage's connections to."""
+        if not lineage.serving:
+            return self.backends
+        return tuple(host for host in self.backends if host.name in lineage.serving)
+
+    def holders(self, lineage: Lineage) -> tuple[Machine, ...]:
+        """Return the backends that have a lineage's certificate: its members, and the issuer."""
+        among = (*self.members(lineage), self.issuer)
         return tuple(host for host in self.backends if host in among)
+
+    def lineage_named(self, name: str) -> Lineage:
+        """Return the lineage of this name.
+
+        Raises:
+            StopIteration: there is none.
+        """
+        return next(each for each in self.lineages if each.name == name)
 
     @property
     def trusted(self) -> tuple[str, ...]:
@@ -192,11 +193,11 @@ class Fleet:
 
     def to_json(self) -> dict[str, Any]:
         """Return this fleet as what `json.dumps` takes, with its schema number."""
-        return {"schema": SCHEMA, **asdict(self)}
+        return {"schema": SCHEMA, **codec.plain(self)}
 
     @classmethod
-    def from_json(cls, text: str) -> Fleet:
-        """Return the fleet that `to_json` wrote.
+    def from_json(cls, text: str | bytes) -> Fleet:
+        """Return the fleet that `to_json` wrote, here or by an earlier version.
 
         Raises:
             NewerSchemaError: it is of a newer schema.
@@ -210,64 +211,15 @@ class Fleet:
                     f"the rendered fleet has schema {schema}, and this certsync reads {SCHEMA}",
                     "deploy with the newer certsync again",
                 )
-            return _fleet(data)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            return codec.typed(data if schema >= SCHEMA else _with_lineages(data), cls)
+        except codec.NOT_THESE as error:
             raise StoreError(
                 f"the rendered fleet cannot be read: {error!r}", "run `certsync deploy` again"
             ) from None
 
 
-def _fleet(data: dict[str, Any]) -> Fleet:
-    site, firewall, balancing = data["site"], data["firewall"], data["balancing"]
-    # What follows came with schema 2, and what has to do with the balancer's ways with 3.
-    renewal, notify = data.get("renewal", {}), data.get("notify", {})
-    return Fleet(
-        names=tuple(data["names"]),
-        public_addresses=tuple(data["public_addresses"]),
-        authority=Authority(**data["authority"]),
-        backends=tuple(Machine(**host) for host in data["backends"]),
-        balancers=tuple(Machine(**host) for host in data["balancers"]),
-        issuer_name=data["issuer_name"],
-        passthrough=data["passthrough"],
-        key_type=KeyType(data["key_type"]),
-        profile=data.get("profile", ""),
-        reuse_key=data.get("reuse_key", False),
-        site=Site.from_json(site),
-        firewall=Firewall(firewall["enable"], WebAccess(firewall["web_access"])),
-        balancing=Balancing.from_json(balancing),
-        balancer=Balancer.from_json(data.get("balancer", {})),
-        share_tickets=data.get("share_tickets", True),
-        serving=tuple(data.get("serving", ())),
-        others=tuple(_wanted(each) for each in data.get("others", ())),
-        renewal=Renewal(renewal.get("every_hours", 1), Scheduler(renewal.get("scheduler", "cron"))),
-        notify=Notify(
-            tuple(Event(each) for each in notify.get("events", ())),
-            notify.get("heartbeat_url", ""),
-        ),
-        metrics=Metrics(**data.get("metrics", {})),
-        known_hosts=data["known_hosts"],
-        templates=data.get("templates", ""),
-    )
-
-
-def _with(fleet: Fleet, other: Wanted) -> Fleet:
-    return replace(
-        fleet,
-        names=other.names,
-        serving=other.serving,
-        key_type=other.key_type,
-        profile=other.profile,
-        reuse_key=other.reuse_key,
-        site=other.site,
-    )
-
-
-def _wanted(data: dict[str, Any]) -> Wanted:
-    return Wanted(
-        tuple(data["names"]),
-        tuple(data["serving"]),
-        KeyType(data["key_type"]),
-        data["profile"],
-        data["reuse_key"],
-        Site.from_json(data["site"]),
-    )
+def _with_lineages(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a fleet of schema 3 or before, where the first lineage stood beside the others."""
+    keys = ("names", "serving", "key_type", "profile", "reuse_key", "site")
+    first = {key: data.pop(key) for key in keys if key in data}
+    return {**data, "lineages": [first, *data.pop("others", ())]}

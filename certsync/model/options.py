@@ -1,4 +1,4 @@
-"""What a fleet's people can choose, with what holds unless named: a class a table of the file.
+"""What can be chosen for a fleet, with its defaults: one class for each table of the file.
 
 Only the standard library is used, see `fleet`.
 """

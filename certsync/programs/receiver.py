@@ -87,7 +87,7 @@ The manifest has the sums of all files. Those are taken anew each time, and whil
 there is nothing else to look at again.
 """
 
-NGINX_TESTED: set[str] = set()
+TESTED: set[str] = set()
 """The manifests of what this process has tested nginx with."""
 
 
@@ -470,7 +470,7 @@ def try_out(name: str, number: str) -> dict:
             raise Refused("nothing has been received to be tried")
         folder = write_generation(files, name, number)
         verify(folder, name, number, time.time())
-        try_nginx(folder, name)
+        try_server(folder, name)
     finally:
         clear_staging()
         if INBOX.is_dir():
@@ -500,31 +500,62 @@ def whole_manifest(folder: Path):
     return None
 
 
+class Nginx:
+    """The web server; what it has to be able to do is in `certsync/model/server.py`."""
+
+    def test(self, folder: Path, live: Path) -> None:
+        """Test the whole configuration with this folder in the place of the live one.
+
+        In a mount namespace of its own it lies over the live one, so that nothing changes for the
+        running server. Where nginx refuses what is live as well, the generation is not the reason.
+        """
+        script = f'mount --bind "$1" "$2" || exit 1; "$3" -t -q || exit {NGINX_REFUSES}'
+        try:
+            run("unshare", "--mount", "sh", "-c", script, "sh", str(folder), str(live), NGINX)
+        except Failed as failed:
+            if failed.status != NGINX_REFUSES:
+                raise
+            run(NGINX, "-t", "-q")
+            raise Unfit(str(failed)) from None
+
+    def reload(self) -> None:
+        """Let nginx read its files again, or start it if it is not running.
+
+        `nginx -s reload` is what the distribution's unit does. It reads the whole configuration and
+        all certificates before it sends its signal, and fails without sending it if they are not
+        good.
+        """
+        if self.runs():
+            run(NGINX, "-q", "-s", "reload")
+        else:
+            run("systemctl", "reload-or-restart", "nginx.service")
+
+    @staticmethod
+    def runs() -> bool:
+        """Return whether the process that a signal for nginx would reach is one."""
+        try:
+            return Path(f"/proc/{int(NGINX_PID.read_text())}/comm").read_text() == "nginx\n"
+        except (OSError, ValueError):
+            return False
+
+
+SERVER = Nginx()
+
+
 def try_once(folder: Path, name: str, seal: str) -> None:
-    """Test nginx with a generation, unless this process has done it with the same contents."""
-    if seal not in NGINX_TESTED:
-        try_nginx(folder, name)
-        NGINX_TESTED.add(seal)
+    """Test the web server with a generation, unless it was with the same contents before."""
+    if seal not in TESTED:
+        try_server(folder, name)
+        TESTED.add(seal)
 
 
-def try_nginx(folder: Path, name: str) -> None:
-    """Test nginx's whole configuration as it would be with this generation live.
-
-    In a mount namespace of its own the folder lies over the live one, so that nothing changes for
-    the running server. Where nginx refuses what is live as well, the generation is not the reason.
-    """
-    script = f'mount --bind "$1" "$2" || exit 1; "$3" -t -q || exit {NGINX_REFUSES}'
+def try_server(folder: Path, name: str) -> None:
+    """Test the web server as it would be with this generation live."""
     try:
         over = live(name).resolve(strict=True)
     except OSError:
         raise Refused(f"{live(name)} is not there: deploy again") from None
-    try:
-        run("unshare", "--mount", "sh", "-c", script, "sh", str(folder), str(over), NGINX)
-    except Failed as failed:
-        if failed.status != NGINX_REFUSES:
-            raise
-        run(NGINX, "-t", "-q")
-        raise Unfit(str(failed)) from None
+    SERVER.test(folder, over)
 
 
 def activate(name: str, number: str) -> dict:
@@ -536,34 +567,14 @@ def activate(name: str, number: str) -> dict:
     before = current_number(name)
     try:
         point(name, number)
-        reload_nginx()
+        SERVER.reload()
     except BaseException:
         if before and before != number:
             point(name, before)
             with contextlib.suppress(Refused, OSError):
-                reload_nginx()
+                SERVER.reload()
         raise
     return {"current": number, "before": before, "pruned": prune(name)}
-
-
-def reload_nginx() -> None:
-    """Let nginx read its files again, or start it if it is not running.
-
-    `nginx -s reload` is what the distribution's unit does. It reads the whole configuration and all
-    certificates before it sends its signal, and fails without sending it if they are not good.
-    """
-    if nginx_runs():
-        run(NGINX, "-q", "-s", "reload")
-    else:
-        run("systemctl", "reload-or-restart", "nginx.service")
-
-
-def nginx_runs() -> bool:
-    """Return whether the process that a signal for nginx would reach is one."""
-    try:
-        return Path(f"/proc/{int(NGINX_PID.read_text())}/comm").read_text() == "nginx\n"
-    except (OSError, ValueError):
-        return False
 
 
 def prune(name: str) -> list:
@@ -638,12 +649,12 @@ def use_tickets(files: dict) -> None:
     folder = write_ticket_set(files)
     try:
         point_tickets(folder.name)
-        reload_nginx()
+        SERVER.reload()
     except BaseException:
         if before:
             point_tickets(before)
             with contextlib.suppress(Refused, OSError):
-                reload_nginx()
+                SERVER.reload()
             shutil.rmtree(folder, ignore_errors=True)
         raise
     for left in TICKETS.glob("set.*"):
@@ -801,7 +812,7 @@ def answer(line: str) -> dict:
     return FROM_INPUT[verb](name, number)
 
 
-def told(work: Callable[..., dict], *arguments: str) -> dict:
+def run_verb(work: Callable[..., dict], *arguments: str) -> dict:
     """Return what ``work`` answers, or why it refused; both go to the system's log."""
     try:
         result = {"ok": True, **work(*arguments)}
@@ -843,7 +854,7 @@ def say(lock, work: Callable[..., dict], *arguments: str) -> bool:
     """Do the work, say in a line how it went, and return whether it went well."""
     # Only now and no longer: who keeps us waiting must not keep others out, nginx at boot least.
     fcntl.flock(lock, fcntl.LOCK_EX)
-    result = told(work, *arguments)
+    result = run_verb(work, *arguments)
     fcntl.flock(lock, fcntl.LOCK_UN)
     signal.alarm(PATIENCE)
     os.write(1, f"{json.dumps(result)}\n".encode())

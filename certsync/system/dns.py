@@ -85,9 +85,9 @@ def look_up_all(names: Sequence[str]) -> dict[str, Found]:
     return dict(zip(names, parallel.each(look_up, names), strict=True))
 
 
-def findings(fleet: Fleet, answers: Mapping[str, Found]) -> list[DnsFinding]:
+def findings(fleet: Fleet, names: Sequence[str], answers: Mapping[str, Found]) -> list[DnsFinding]:
     """Return what is wrong with the names' records; ``answers`` has a look-up for each."""
-    return [finding for name in fleet.names for finding in _of_name(fleet, name, answers[name])]
+    return [finding for name in names for finding in _of_name(fleet, name, answers[name])]
 
 
 def _of_name(fleet: Fleet, name: str, looked: Found) -> list[DnsFinding]:
@@ -98,15 +98,15 @@ def _of_name(fleet: Fleet, name: str, looked: Found) -> list[DnsFinding]:
     if not found:
         return [DnsFinding(name, f"{name} has no A or AAAA record", stops=True)]
     public = {_plain(address) for address in fleet.public_addresses}
-    strange = [address for address in found if _plain(address) not in public]
-    if strange and all(_is_seen_from_inside(fleet, address) for address in strange):
+    elsewhere = [address for address in found if _plain(address) not in public]
+    if elsewhere and all(_is_seen_from_inside(fleet, address) for address in elsewhere):
         text = (
-            f"{name} leads to {', '.join(strange)} as this machine sees it, by its /etc/hosts or a "
-            "resolver of its own network; a CA sees something else"
+            f"{name} leads to {', '.join(elsewhere)} as this machine sees it, by its /etc/hosts or "
+            "a resolver of its own network; a CA sees something else"
         )
         return [DnsFinding(name, text, stops=False)]
-    if strange:
-        text = f"{name} leads to {', '.join(strange)}, {_whose(fleet, strange)}"
+    if elsewhere:
+        text = f"{name} leads to {', '.join(elsewhere)}, {_whose(fleet, elsewhere)}"
         return [DnsFinding(name, text, stops=True, elsewhere=True)]
     missing = sorted(public - {_plain(address) for address in found})
     return [
@@ -135,11 +135,11 @@ def record_type(address: str) -> str:
     return "A" if ipaddress.ip_address(address).version == 4 else "AAAA"
 
 
-def records(fleet: Fleet) -> list[str]:
+def records(fleet: Fleet, names: Sequence[str]) -> list[str]:
     """Return the records to set, one a line, as a zone file has them."""
     return [
         f"{name}. {record_type(address)} {address}"
-        for name in fleet.names
+        for name in names
         for address in fleet.public_addresses
     ]
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from time import sleep
 
 from certsync.model.errors import StoreError
-from certsync.model.fleet import Fleet, Machine
+from certsync.model.fleet import Machine
 from certsync.model.generation import Manifest
 from certsync.model.proof import Proof, Verdict, judge
 from certsync.system import parallel
@@ -32,15 +32,15 @@ class Expected:
     roots: str
 
 
-def prove(hosts: Sequence[Machine], fleet: Fleet, wanted: Expected, now: datetime) -> list[Proof]:
-    """Return the verdict on each host, by its private address, many at once.
+def prove(hosts: Sequence[Machine], name: str, wanted: Expected, now: datetime) -> list[Proof]:
+    """Return what each host serves by a name, asked at its private address, many at once.
 
     Raises:
         StoreError: the roots to verify against cannot be read.
     """
 
     def look(machine: Machine) -> Proof:
-        seen = probe(machine.private_address, TLS_PORT, fleet.lineage, wanted.roots)
+        seen = probe(machine.private_address, TLS_PORT, name, wanted.roots)
         return judge(machine.name, seen, wanted.chain, wanted.manifests, wanted.current, now)
 
     try:
@@ -53,10 +53,10 @@ def prove(hosts: Sequence[Machine], fleet: Fleet, wanted: Expected, now: datetim
 
 
 def prove_patiently(
-    hosts: Sequence[Machine], fleet: Fleet, wanted: Expected, now: datetime
+    hosts: Sequence[Machine], name: str, wanted: Expected, now: datetime
 ) -> list[Proof]:
     """Return the verdicts, asking again for a while those that a reload is still under way on."""
-    proofs = {proof.name: proof for proof in prove(hosts, fleet, wanted, now)}
+    proofs = {proof.name: proof for proof in prove(hosts, name, wanted, now)}
     waited = timedelta(0)
     # Short at first, so that how long two generations were served side by side is told truly.
     pause = timedelta(seconds=0.02)
@@ -67,7 +67,7 @@ def prove_patiently(
         sleep(pause.total_seconds())
         waited += pause
         pause = min(pause * 2, timedelta(seconds=2))
-        proofs.update({proof.name: proof for proof in prove(late, fleet, wanted, now)})
+        proofs.update({proof.name: proof for proof in prove(late, name, wanted, now)})
     return [proofs[host.name] for host in hosts]
 
 

@@ -15,12 +15,13 @@ from typing import Any
 from cryptography import x509
 
 from certsync.issuer.backoff import Tries
-from certsync.issuer.ca.due import wish
+from certsync.issuer.ca.due import request_key
 from certsync.issuer.ca.ordering import DROP_REPLACES_AFTER
+from certsync.issuer.situation import look
 from certsync.issuer.state import State
+from certsync.issuer.store import Store
 from certsync.model.certificate import parse_chain
-from certsync.model.fleet import Fleet
-from certsync.operator.deployment.plan import Step, strayed
+from certsync.operator.deployment.plan import Step, deviations
 from lab import Lab, Machine
 from lab.world import CHECKOUT
 
@@ -112,7 +113,7 @@ class Road:
         ended = self.certsync(verb, *options, "--json")
         steps = [Step(**each) for each in json.loads(dry.stdout)["steps"]]
         done = [Step(**each) for each in json.loads(ended.stdout)["done"]]
-        strays = strayed(steps, {(each.host, each.what) for each in done})
+        strays = deviations(steps, {(each.host, each.what) for each in done})
         assert not strays, strays
         return ended
 
@@ -163,17 +164,20 @@ class Road:
         compares it with one written without, and answers with a server error, so the issuer is
         given the memory of tries that failed for it. True: that was so.
         """
-        fleet = Fleet.from_json((self.issuer.root / "etc/certsync/fleet.json").read_text())
-        unfound = [each for each in fleet.lineages if self._is_unfound(each.lineage)]
+        root = self.issuer.root
+        store = Store(root / "etc/certsync", root / "var/lib/certsync")
+        fleet = store.fleet()
+        unfound = [each for each in fleet.lineages if self._is_unfound(each.name)]
         if not unfound:
             return False
-        path = self.issuer.root / "var/lib/certsync/state.json"
+        path = store.state_file
         data = json.loads(path.read_text())
         state = State.from_json(data)
         for each in unfound:
-            tries = Tries(count=DROP_REPLACES_AFTER, wish=wish(each))
-            known = replace(state.lineage(each.lineage), tries=tries)
-            state = state.having(each.lineage, known)
+            wish = request_key(look(store, fleet, each))
+            tries = Tries(count=DROP_REPLACES_AFTER, request_key=wish)
+            known = replace(state.lineage(each.name), tries=tries)
+            state = state.having(each.name, known)
         path.write_text(json.dumps({**data, **state.to_json()}))
         return True
 

@@ -434,18 +434,18 @@ def account(road: Road) -> str:
     return str(json.loads(found)["uri"])
 
 
-def test_who_resigns_ends_its_account_and_who_enrolls_has_one_of_its_own(road: Road) -> None:
-    ended = road.on_issuer("enroll", "--dry-run", "--json")
+def test_who_closes_its_account_ends_it_and_who_registers_has_one_of_its_own(road: Road) -> None:
+    ended = road.on_issuer("register", "--dry-run", "--json")
     assert json.loads(ended.stdout) == {"steps": []}
     before = account(road)
     road.issuer.sh(f"cp -a {ACCOUNTS} /root/accounts")
-    steps = json.loads(road.on_issuer("resign", "--dry-run", "--json").stdout)["steps"]
+    steps = json.loads(road.on_issuer("close-account", "--dry-run", "--json").stdout)["steps"]
     assert [step.partition(" ")[0] for step in steps] == ["deactivate", "remove"]
-    ended = road.on_issuer("resign")
+    ended = road.on_issuer("close-account")
     assert ended.status == 0, ended.everything
     assert ended.stdout == "deactivated our account at the CA\nremoved the account's key\n"
     assert road.issuer.sh(f"ls {ACCOUNTS}") == ""
-    ended = road.on_issuer("resign")
+    ended = road.on_issuer("close-account")
     assert (ended.status, ended.stdout) == (0, "nothing to do\n")
     # With the old key the CA lets nobody order any more.
     orders = road.lab.ca.orders()
@@ -455,25 +455,25 @@ def test_who_resigns_ends_its_account_and_who_enrolls_has_one_of_its_own(road: R
     assert "the CA refused, placing the order: " in ended.stderr
     assert road.lab.ca.orders() == orders
     # The key of an account that the CA has ended goes all the same.
-    ended = road.on_issuer("resign")
+    ended = road.on_issuer("close-account")
     assert (ended.status, ended.stdout) == (0, "removed the account's key\n")
     assert "warning: the CA no longer knows our account" in ended.stderr
-    ended = road.on_issuer("enroll")
+    ended = road.on_issuer("register")
     assert ended.status == 0, ended.everything
     assert ended.stdout == f"account {account(road)}\n"
     assert account(road) != before
 
 
-def test_a_ca_that_is_out_of_reach_keeps_nobody_from_resigning(road: Road) -> None:
+def test_a_ca_that_is_out_of_reach_keeps_nobody_from_closing_an_account(road: Road) -> None:
     road.lab.ca.machine.cut()
     try:
-        ended = road.on_issuer("resign")
+        ended = road.on_issuer("close-account")
     finally:
         road.lab.ca.machine.join()
     assert (ended.status, ended.stdout) == (0, "removed the account's key\n")
     assert "warning: our account stays active at the CA, and its key is gone: " in ended.stderr
     assert road.issuer.sh(f"ls {ACCOUNTS}") == ""
-    assert road.on_issuer("enroll").status == 0
+    assert road.on_issuer("register").status == 0
 
 
 def test_what_the_issuer_before_has_rolled_back_is_not_activated_by_the_next(road: Road) -> None:
@@ -485,12 +485,12 @@ def test_what_the_issuer_before_has_rolled_back_is_not_activated_by_the_next(roa
     live = road.current(road.issuer)
     # A new issuer has the generations, and not the old one's memory.
     road.issuer.sh("rm -f /var/lib/certsync/state.json /var/lib/certsync/withdrawn-*.json")
-    ended = road.on_issuer("enroll", "--dry-run", "--json")
+    ended = road.on_issuer("register", "--dry-run", "--json")
     assert json.loads(ended.stdout)["steps"] == [
         f"withdraw generation {rolled_back}: the issuer before may have rolled back"
     ]
-    assert road.on_issuer("enroll").status == 0
-    assert json.loads(road.on_issuer("enroll", "--dry-run", "--json").stdout) == {"steps": []}
+    assert road.on_issuer("register").status == 0
+    assert json.loads(road.on_issuer("register", "--dry-run", "--json").stdout) == {"steps": []}
     ended = road.renew()
     assert ended.status == 0, ended.everything
     assert set(road.generations().values()) == {live}
@@ -521,7 +521,7 @@ def test_what_another_account_has_ordered_is_revoked_with_its_own_key(road: Road
     before, lines, number = certificates(road), keys(road), following(road)
     assert len(before) > 1
     road.issuer.sh(f"rm -r {ACCOUNTS}/*")
-    assert road.on_issuer("enroll").status == 0
+    assert road.on_issuer("register").status == 0
     ended = compromised(road, "backend-07")
     assert ended.status == 0, ended.everything
     all_is_replaced(road, before, lines, number)

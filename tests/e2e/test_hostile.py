@@ -790,7 +790,7 @@ WRITES = [
     "touch /var/lib/certsync-receive/.ssh/rc",
     "mv /var/lib/certsync-receive/inbox /var/lib/certsync-receive/was",
     f"echo x >> {PROGRAM}",
-    "mv /usr/local/lib/certsync/gate /usr/local/lib/certsync/was",
+    "mv /usr/local/lib/certsync/forced-command /usr/local/lib/certsync/was",
     "echo x >> /usr/local/lib/certsync/rsyncd.conf",
     "touch /etc/sudoers.d/mine",
     "ls /etc/certsync/archive",
@@ -905,16 +905,16 @@ LEFT = "(pgrep -a -u certsync-push; ls /run/certsync-push/ssh) | grep -v hostile
 
 @pytest.fixture
 def impostor(siege: Siege) -> Iterator[Callable[[str], None]]:
-    """Return what puts another program in the gate's place, until the end of the test."""
-    gate = "/usr/local/lib/certsync/gate"
-    siege.replica.sh(f"mv {gate} /run/gate")
+    """Return what puts another program in the forced command's place, until the end of the test."""
+    gate = "/usr/local/lib/certsync/forced-command"
+    siege.replica.sh(f"mv {gate} /run/forced-command")
     siege.attack(f"{siege.ssh()} -O exit {siege.replica.address}")
 
     def put(script: str) -> None:
         siege.replica.sh(f"cat > {gate}; chmod 755 {gate}", input=f"#!/bin/sh\n{script}")
 
     yield put
-    siege.replica.sh(f"mv /run/gate {gate}")
+    siege.replica.sh(f"mv /run/forced-command {gate}")
 
 
 @pytest.mark.parametrize(

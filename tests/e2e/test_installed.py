@@ -1,4 +1,4 @@
-"""An installed certsync, from a wheel and in any folder: the whole road without a checkout."""
+"""An installed certsync, from a wheel and in any folder: a deploy without a checkout."""
 
 from __future__ import annotations
 

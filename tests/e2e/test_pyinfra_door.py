@@ -1,4 +1,4 @@
-"""The other door: pyinfra's own command line walks the whole road too."""
+"""The other door: pyinfra's own command line sets up a fleet end to end too."""
 
 from __future__ import annotations
 

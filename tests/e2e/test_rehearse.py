@@ -1,4 +1,4 @@
-"""A rehearsal on real hosts: the whole road, and nothing is other than before, however it ends."""
+"""A rehearsal on real hosts: end to end, and nothing is other than before, however it ends."""
 
 from __future__ import annotations
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import datetime, timedelta, timezone
 
-from certsync.model.fleet import Authority, Fleet, Machine
+from certsync.model.fleet import Authority, Fleet, Lineage, Machine
 from certsync.model.generation import Manifest
 
 NAME = "passthrough.example.com"
@@ -18,10 +19,18 @@ def machine(name: str, number: int, **changes: object) -> Machine:
     return Machine(**{"name": name, "address": address, "private_address": address, **changes})  # type: ignore[arg-type]  # a test's shorthand
 
 
+def lineage(*names: str, **changes: object) -> Lineage:
+    """Return a lineage of these names, the tutorial's unless others are said."""
+    return Lineage(names or (NAME,), **changes)  # type: ignore[arg-type]  # a test's shorthand
+
+
 def fleet(backends: int = 3, **changes: object) -> Fleet:
-    """Return the tutorial's fleet."""
+    """Return the tutorial's fleet; what belongs to a lineage changes its only one."""
+    of_lineage = {
+        field.name: changes.pop(field.name) for field in fields(Lineage) if field.name in changes
+    }
     values = {
-        "names": (NAME,),
+        "lineages": (Lineage(**{"names": (NAME,), **of_lineage}),),  # type: ignore[arg-type]  # a test's shorthand
         "public_addresses": ("203.0.113.10", "2001:db8:113::10"),
         "authority": Authority(DIRECTORY),
         "backends": tuple(machine(f"backend-0{n}", 10 + n) for n in range(1, backends + 1)),

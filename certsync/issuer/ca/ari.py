@@ -11,9 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from certsync.issuer.ca.renewal_info import LONGEST, RenewalInfo, next_ask
-from certsync.issuer.store import Store
 from certsync.model.errors import CaSilentError
-from certsync.model.fleet import SYSTEM_ROOTS, Fleet
 from certsync.model.generation import Manifest
 from certsync.system.process import printable
 
@@ -31,23 +29,25 @@ class Answer:
     ca_date: datetime | None
 
 
-def ask(fleet: Fleet, store: Store, newest: Manifest, now: datetime) -> tuple[RenewalInfo, Answer]:
+def ask(
+    directory_url: str, bundle: str, newest: Manifest, now: datetime
+) -> tuple[RenewalInfo, Answer]:
     """Return what the CA suggests for the newest generation, and its last answer.
+
+    ``bundle`` is the PEM file that verifies the CA's HTTPS.
 
     Raises:
         CaSilentError: it cannot be asked, or does not answer as RFC 9773 says.
     """
-    bundle = str(store.directory_bundle) if fleet.authority.directory_bundle else SYSTEM_ROOTS
-    directory = _get(fleet.authority.directory, bundle, now)
+    directory = _get(directory_url, bundle, now)
     base = directory.data.get("renewalInfo")
     if not isinstance(base, str) or not newest.renewal_id:
-        advice = RenewalInfo(newest.fingerprint, None, "", now, next_ask(now, LONGEST))
-        return advice, directory
-    info = _get(f"{base.rstrip('/')}/{newest.renewal_id}", bundle, now)
-    return advice_of(info, newest.fingerprint, now), info
+        return RenewalInfo(newest.fingerprint, now, next_ask(now, LONGEST)), directory
+    answer = _get(f"{base.rstrip('/')}/{newest.renewal_id}", bundle, now)
+    return renewal_info_of(answer, newest.fingerprint, now), answer
 
 
-def advice_of(info: Answer, fingerprint: str, now: datetime) -> RenewalInfo:
+def renewal_info_of(info: Answer, fingerprint: str, now: datetime) -> RenewalInfo:
     """Return the suggestion in an answer.
 
     Raises:
@@ -61,7 +61,7 @@ def advice_of(info: Answer, fingerprint: str, now: datetime) -> RenewalInfo:
     if end <= start:
         raise CaSilentError("the CA's suggested window ends before it begins")
     explanation = printable(str(info.data.get("explanationURL") or ""))
-    return RenewalInfo(fingerprint, (start, end), explanation, now, next_ask(now, info.retry_after))
+    return RenewalInfo(fingerprint, now, next_ask(now, info.retry_after), start, end, explanation)
 
 
 def _moment(text: str) -> datetime:

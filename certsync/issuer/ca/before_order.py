@@ -5,25 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from certsync.issuer import canary
-from certsync.issuer.ca.due import Outlook, Tell
+from certsync.issuer.ca.due import Outlook
 from certsync.issuer.replicas import admission, receivers
 from certsync.issuer.replicas.rollout import Standing
+from certsync.issuer.run import Run, Tell
 from certsync.issuer.schedule import (
     patience_ends,
 )
-from certsync.issuer.store import Store
+from certsync.issuer.situation import Situation
 from certsync.model.errors import (
     CanaryError,
     DnsError,
 )
-from certsync.model.fleet import Fleet
+from certsync.model.fleet import Lineage
 from certsync.model.generation import believed, next_free
 from certsync.programs import receiver
 from certsync.system import dns
 
 
-def free_number(fleet: Fleet, store: Store, now: datetime) -> int:
+def free_number(run: Run) -> int:
     """Return the first number above the issuer's own that no backend in reach has given away.
 
     An issuer that was set up anew begins with an empty archive, and its replicas do not: a number
@@ -33,11 +33,11 @@ def free_number(fleet: Fleet, store: Store, now: datetime) -> int:
     Raises:
         FencedError: a replica refuses the push key, so this may no longer be the issuer.
     """
-    lineage = fleet.lineage
-    own = max({*store.numbers(lineage), *store.barred(lineage)}, default=0)
-    with receivers.connected(fleet) as backends:
-        found = receivers.standings(fleet.lineage, backends)
-    admission.check_not_fenced(store, fleet, found, now)
+    seen = run.seen
+    own = max({*seen.numbers, *seen.barred}, default=0)
+    with receivers.connected(seen.fleet, seen.holders) as backends:
+        found = receivers.standings(seen.name, backends)
+    admission.check_not_fenced(run, found)
     return next_free(own, believed(own, [claims(each) for each in found]))
 
 
@@ -46,7 +46,7 @@ def claims(standing: Standing) -> set[int]:
     return {int(each) for each in standing.generations if receiver.NUMBER.fullmatch(str(each))}
 
 
-def look_before_buying(look: Outlook, store: Store, now: datetime, tell: Tell) -> Fleet:
+def look_before_buying(seen: Situation, look: Outlook, now: datetime, tell: Tell) -> Lineage:
     """Check the disk, the names and the challenge's way, and return what an order is spent on.
 
     A miss stops a first order; a renewal it only delays, until half of the time from due to expiry
@@ -58,9 +58,9 @@ def look_before_buying(look: Outlook, store: Store, now: datetime, tell: Tell) -
         DnsError: a name does not lead to the fleet, and this is the first order for it.
         CanaryError: a challenge would be lost, and there is time.
     """
-    store.prove_writable()
-    fleet = _with_names_that_lead_here(look, tell)
-    judgement = canary.judge(fleet, canary.look(fleet, store.webroot))
+    seen.store.prove_writable()
+    lineage = _with_names_that_lead_here(seen, look, tell)
+    judgement = seen.challenge.look()
     for text in judgement.told:
         tell(f"warning: {text}")
     end = patience_ends(look.due, look.newest) if look.due else None
@@ -75,40 +75,41 @@ def look_before_buying(look: Outlook, store: Store, now: datetime, tell: Tell) -
         )
     for text in judgement.misses:
         tell(f"warning: a challenge may be lost: {text}")
-    return fleet
+    return lineage
 
 
-def _with_names_that_lead_here(look: Outlook, tell: Tell) -> Fleet:
-    """Return the fleet with the names to order; all of them, unless it would expire meanwhile.
+def _with_names_that_lead_here(seen: Situation, look: Outlook, tell: Tell) -> Lineage:
+    """Return the lineage with the names to order; all of them, unless it would expire meanwhile.
 
     A name that was added to the fleet file and leads elsewhere stops the order for it, but must not
     take the names that are served already with it. A look-up that failed says nothing of a name:
     one that has a certificate already is ordered all the same.
     """
-    fleet, due, newest = look.fleet, look.due, look.newest
-    wrong = dns.findings(fleet, dns.look_up_all(fleet.names))
+    lineage, due, newest = seen.lineage, look.due, look.newest
+    wrong = dns.findings(seen.fleet, lineage.names, dns.look_up_all(lineage.names))
     for finding in wrong:
         tell(f"warning: {finding.message}")
     known = newest.names if newest else ()
     blocking = [each for each in wrong if each.stops or (each.unknown and each.name not in known)]
     stopping = {each.name: each.message for each in blocking}
     if due is None or not due.first or not stopping:
-        return fleet
+        return lineage
     served = newest.names if newest and due.since else ()
     # What a resolver does not know may be there for everybody else.
     lost = [each.name for each in blocking if each.elsewhere or each.name not in known]
-    kept = tuple(name for name in fleet.names if name in served and name not in lost)
-    if fleet.lineage in kept:
+    kept = tuple(name for name in lineage.names if name in served and name not in lost)
+    if lineage.name in kept:
         if lost:
             tell(f"warning: it is renewed without {', '.join(lost)}")
-        return replace(fleet, names=kept)
+        return replace(lineage, names=kept)
     if all(each.unknown for each in blocking):
         raise DnsError(
             f"DNS cannot be asked, so nothing was ordered: {'; '.join(stopping.values())}",
             "run the same command again; if it says so again, look at the resolver of "
-            f"{fleet.issuer_name} (/etc/resolv.conf), and at the names' DNSSEC",
+            f"{seen.fleet.issuer_name} (/etc/resolv.conf), and at the names' DNSSEC",
         )
     raise DnsError(
         f"DNS does not lead to the balancer yet: {'; '.join(stopping.values())}",
-        "set these records, then run the same command again:\n  " + "\n  ".join(dns.records(fleet)),
+        "set these records, then run the same command again:\n  "
+        + "\n  ".join(dns.records(seen.fleet, lineage.names)),
     )

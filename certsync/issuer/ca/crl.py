@@ -8,9 +8,8 @@ from datetime import datetime
 from certsync.issuer.ca import ari
 from certsync.issuer.ca.renewal_info import RenewalInfo
 from certsync.issuer.schedule import renewal_moment
-from certsync.issuer.store import Store
+from certsync.issuer.situation import Situation
 from certsync.model.errors import CaSilentError
-from certsync.model.fleet import Fleet
 from certsync.model.generation import Manifest
 
 SECONDS = 30
@@ -30,35 +29,35 @@ class Finding:
     """Why nothing is known; empty: it is."""
 
 
-def look(fleet: Fleet, store: Store, generation: Manifest, now: datetime) -> Finding:
+def look(seen: Situation, number: int, now: datetime) -> Finding:
     """Return whether a generation's certificate was revoked, as far as can be found out."""
-    files = store.files(generation.lineage, generation.number)
-    listed = by_list(files["fullchain.pem"], now)
+    generation = seen.kept[number].manifest
+    listed = by_list(seen.kept[number].fullchain, now)
     if listed.revoked:
         return listed
     try:
-        advice, _answer = ari.ask(fleet, store, generation, now)
+        info, _answer = ari.ask(seen.fleet.authority.directory, seen.bundle, generation, now)
     except CaSilentError:
         return listed
-    if why := wants_it_replaced(generation, advice, now):
+    if why := wants_it_replaced(generation, info, now):
         return Finding(revoked=f"{why}: it was revoked, or will be")
     return listed
 
 
-def wants_it_replaced(generation: Manifest, advice: RenewalInfo, now: datetime) -> str:
+def wants_it_replaced(generation: Manifest, info: RenewalInfo, now: datetime) -> str:
     """Return that the CA wants a certificate replaced long before it is due; empty: it does not.
 
     RFC 9773 section 4.2: a window in the past says that it is to be renewed at once. One that is
     further away than a whole lifetime means nothing.
     """
-    if now >= renewal_moment(generation.not_before, generation.not_after) or advice.window is None:
+    if now >= renewal_moment(generation.not_before, generation.not_after) or info.window is None:
         return ""
-    if advice.fingerprint != generation.fingerprint:
+    if info.fingerprint != generation.fingerprint:
         return ""
     earliest = generation.not_before - (generation.not_after - generation.not_before)
-    if not earliest < advice.window[1] <= now:
+    if not earliest < info.window[1] <= now:
         return ""
-    why = f", and explains it at {advice.explanation}" if advice.explanation else ""
+    why = f", and explains it at {info.explanation}" if info.explanation else ""
     return f"the CA wants it replaced at once{why}"
 
 

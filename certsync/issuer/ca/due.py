@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from certsync.issuer.ca import registration
+from certsync.issuer.backoff import Tries
 from certsync.issuer.schedule import (
     Due,
     NextRenewal,
@@ -15,19 +15,15 @@ from certsync.issuer.schedule import (
     renewal,
     young_until,
 )
-from certsync.issuer.state import Lineage
-from certsync.issuer.store import Store
-from certsync.model.fleet import Fleet
+from certsync.issuer.situation import Situation
+from certsync.issuer.state import LineageState
 from certsync.model.generation import Manifest, number_text
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Outlook:
     """What issuing would do now."""
 
-    fleet: Fleet
     newest: Manifest | None
     """The generation that is or will be live."""
 
@@ -35,8 +31,11 @@ class Outlook:
     coming: NextRenewal | None
     """When the newest generation is to be renewed; None: there is none."""
 
-    lineage: Lineage
-    """What is remembered of it."""
+    tries: Tries
+    """The failures at what the fleet file asks for now."""
+
+    last_error: str = ""
+    """What the last try failed at, whatever it asked for."""
 
     compromised: str = ""
     """Why the newest one must not be served any longer: its key, or a revocation; empty: it may."""
@@ -53,70 +52,67 @@ class Outlook:
 
     def next(self, now: datetime) -> NextRenewal | None:
         """Return when an unattended run orders next, after failures no sooner than they allow."""
-        again = self.lineage.tries.of(wish(self.fleet)).next(now)
+        again = self.tries.next(now)
         if self.coming is None or again <= max(self.coming.moment, now):
             return self.coming
-        return NextRenewal(again, f"the last try failed: {self.lineage.tries.error}")
+        return NextRenewal(again, f"the last try failed: {self.last_error}")
 
 
-def outlook(store: Store, now: datetime, *, force: bool = False) -> Outlook:
+def outlook(seen: Situation, known: LineageState, now: datetime, *, force: bool = False) -> Outlook:
     """Return whether an order is needed and why, without talking to the CA.
 
-    Raises:
-        StoreError: this host is no issuer, or its store cannot be read.
+    ``known`` is what is remembered of the lineage.
     """
-    fleet = store.fleet()
-    manifests = store.manifests(fleet.lineage)
-    number = store.target(fleet.lineage)
-    marks = store.compromised(fleet.lineage)
-    if number is None and (live := store.current(fleet.lineage)) in manifests:
+    number = seen.target
+    if number is None and seen.current in seen.kept:
         # It must not go live again, and nothing better is there yet: the next one follows it.
-        number = live
-    newest = manifests[number] if number else None
-    compromised = marks.why(number) if number else ""
-    known = store.recall().lineage(fleet.lineage)
+        number = seen.current
+    newest = seen.kept[number].manifest if number else None
+    compromised = seen.marks.why(number) if number else ""
     if newest is not None and known.revoked == newest.fingerprint and now >= young_until(newest):
         # A CA that revokes every new one at once would get an order every hour.
         compromised = compromised or f"the CA has revoked generation {number_text(newest.number)}"
-    withdrawal = _withdrawal(store, fleet.lineage, manifests, number or 0, now)
-    every = timedelta(hours=fleet.renewal.every_hours)
-    renewed_early_at = (
-        datetime.fromisoformat(known.renewed_early_at) if known.renewed_early_at else None
+    withdrawal = _withdrawal(seen, number or 0, now)
+    fleet, early = seen.fleet, known.renewed_early_at
+    due = issuance_due(
+        newest, fleet, seen.lineage, now, known.renewal_info, withdrawal, early, compromised
     )
-    due = issuance_due(newest, fleet, now, known.advice, withdrawal, renewed_early_at, compromised)
     if due is None and force:
         due = Due("it was asked for", first=False)
-    coming = (
-        renewal(newest, known.advice, every, now, withdrawal, renewed_early_at) if newest else None
-    )
+    every = timedelta(hours=fleet.renewal.every_hours)
+    coming = renewal(newest, known.renewal_info, every, now, withdrawal, early) if newest else None
     if compromised:
         coming = NextRenewal(now, compromised)
-    return Outlook(fleet, newest, due, coming, known, compromised, _account(fleet, store, newest))
+    tries = known.tries.of(request_key(seen))
+    return Outlook(
+        newest, due, coming, tries, known.tries.error, compromised, _account(seen, newest)
+    )
 
 
-def _account(fleet: Fleet, store: Store, newest: Manifest | None) -> str:
-    directory = fleet.authority.directory
-    expected = newest is not None and newest.directory == directory and bool(newest.account)
-    return registration.finding(store.account(directory), expected=expected)
+def _account(seen: Situation, newest: Manifest | None) -> str:
+    directory = seen.fleet.authority.directory
+    had_one = newest is not None and newest.directory == directory and bool(newest.account)
+    # Where there never was one, an order registers it.
+    return seen.account if had_one or seen.store.account(directory).exists() else ""
 
 
-def has_something(store: Store) -> bool:
+def has_something(looks: Sequence[Situation]) -> bool:
     """Return whether one of several lineages has a certificate, whatever the others lack."""
-    stores = store.lineages()
-    return len(stores) > 1 and any(one.target(one.lineage) is not None for one in stores)
+    return len(looks) > 1 and any(one.target is not None for one in looks)
 
 
-def _withdrawal(
-    store: Store, lineage: str, manifests: Mapping[int, Manifest], number: int, now: datetime
-) -> Withdrawal | None:
+def _withdrawal(seen: Situation, number: int, now: datetime) -> Withdrawal | None:
     """Return the rollback that led to a generation, or None if none did."""
-    newer = {each: at for each, at in store.withdrawn(lineage).items() if each > number}
+    newer = {each: at for each, at in seen.withdrawn.items() if each > number}
     if not newer:
         return None
-    return Withdrawal(min(max(newer.values()), now), manifests.get(max(newer)))
+    return Withdrawal(min(max(newer.values()), now), seen.manifests.get(max(newer)))
 
 
-def wish(fleet: Fleet) -> str:
-    """Return what the fleet file asks the CA for: a failure counts for the same wish only."""
-    asked = (fleet.authority.directory, *fleet.names, fleet.key_type.value, fleet.profile)
+def request_key(seen: Situation) -> str:
+    """Return what the fleet file asks the CA for: a failure counts for the same request only."""
+    lineage = seen.lineage
+    asked = (
+        seen.fleet.authority.directory, *lineage.names, lineage.key_type.value, lineage.profile,
+    )  # fmt: skip
     return " ".join(asked)

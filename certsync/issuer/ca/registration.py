@@ -55,12 +55,9 @@ def forget(folder: Path) -> None:
     (folder / REGISTRATION).unlink(missing_ok=True)
 
 
-def finding(folder: Path, *, expected: bool) -> str:
-    """Return why the account could not order; empty: as far as the disk says, it could.
-
-    ``expected`` says that there has been one. Where there never was, an order registers it.
-    """
-    if read(folder) or not (expected or folder.exists()):
+def finding(folder: Path) -> str:
+    """Return why the account could not order; empty: as far as the disk says, it could."""
+    if read(folder):
         return ""
     if not key_sum(folder):
         return f"the key of the account at the CA is lost ({folder / KEY})"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
@@ -11,10 +10,6 @@ from certsync.issuer.cli.output import tell_outlook, the_store
 from certsync.model.errors import CertsyncError, LockHeldError, NotifyError, WrongError
 from certsync.system import console
 from certsync.system.command_line import AS_JSON, DRY, TOKEN, cli, now
-
-if TYPE_CHECKING:
-    # Its libraries are loaded when a verb is called, not for `--help`.
-    from certsync.issuer.store import Store
 
 
 @cli.command()
@@ -25,20 +20,22 @@ def renew(dry_run: bool, as_json: bool, force: bool) -> None:
     """Finish, heal, prove, and renew what is due: every hour, by cron or a timer."""
     from certsync.issuer import next_run
     from certsync.issuer.commands import renew as verb
+    from certsync.issuer.memory import Memory
     from certsync.issuer.session import on_issuer, require_root
+    from certsync.issuer.situation import look_at_all
 
     store = the_store()
     if dry_run:
         require_root()
-        outlook = next_run.outlook(store, now(), force=force)
+        outlook = next_run.outlook(look_at_all(store), Memory(store), now(), force=force)
         if as_json:
             console.result_json(outlook.to_json())
         else:
             console.result("\n".join(next_run.described(outlook)) or "nothing to do")
         return
-    with on_issuer(store, "renew", "", now()) as done:
-        verb.renew(store, now(), console.tell, done, force=force)
-        console.result("\n".join(done) or "nothing was due")
+    with on_issuer(store, "renew", "", now()) as session:
+        verb.renew(session, force=force)
+        console.result("\n".join(session.done) or "nothing was due")
 
 
 @cli.command()
@@ -48,18 +45,15 @@ def renew(dry_run: bool, as_json: bool, force: bool) -> None:
 def rollback(dry_run: bool, as_json: bool, lineage: str) -> None:
     """Let every backend serve the generation before, and withdraw this one."""
     from certsync.issuer.commands import rollback as verb
-    from certsync.issuer.lineages import chosen
-    from certsync.issuer.session import on_issuer, require_root
+    from certsync.issuer.session import on_issuer, reading
 
-    require_root()
-    store = chosen(the_store(), lineage)
+    run = reading(the_store(), now()).only(lineage)
     if dry_run:
-        require_root()
-        tell_outlook(verb.way(store, now()).steps(), as_json, "")
+        tell_outlook(verb.way(run.seen, run.now).steps(), as_json, "")
         return
-    with on_issuer(store, "rollback", "", now()) as done:
-        verb.rollback(store, now(), console.tell, done)
-        console.result("\n".join(done))
+    with on_issuer(the_store(), "rollback", "", now()) as session:
+        verb.rollback(session.only(lineage))
+        console.result("\n".join(session.done))
 
 
 @cli.command()
@@ -70,30 +64,35 @@ def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
     """Order a certificate, if one is due."""
     from certsync.issuer.ca import due
     from certsync.issuer.ca import ordering as verb
-    from certsync.issuer.lineages import Tell, each_lineage, named
+    from certsync.issuer.memory import Memory
+    from certsync.issuer.run import Run
     from certsync.issuer.session import on_issuer, require_root
+    from certsync.issuer.situation import look_at_all, named
 
     store = the_store()
     if dry_run:
         require_root()
-        steps = named(store, lambda one: due.outlook(one, now()).reasons)
+        memory, moment = Memory(store), now()
+        steps = named(
+            look_at_all(store), lambda one: due.outlook(one, memory.of(one.name), moment).reasons
+        )
         tell_outlook(steps, as_json, "needed: ")
         return
 
-    def work(one: Store, tell: Tell, did: list[str]) -> None:
-        number = verb.issue(one, now(), tell)
+    def work(run: Run) -> None:
+        number = verb.issue(run)
         if number is None:
-            tell("a valid certificate for these names is there: nothing to order")
+            run.tell("a valid certificate for these names is there: nothing to order")
         else:
-            did.append(f"ordered generation {number:04}")
+            run.did(f"ordered generation {number:04}")
 
     try:
-        with on_issuer(store, "issue", lock_token, now()) as done:
-            each_lineage(store, console.tell, done, work)
+        with on_issuer(store, "issue", lock_token, now()) as session:
+            session.each(work)
     except LockHeldError:
         raise
     except CertsyncError as error:
-        if not (lock_token and due.has_something(store)):
+        if not (lock_token and due.has_something(look_at_all(store))):
             raise
         # A deploy goes on with what is there, and ends with what is not: that is noted by now.
         console.warn(f"{error.message}; {error.hint}" if error.hint else error.message)
@@ -106,26 +105,19 @@ def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
 @click.option("--missed", multiple=True, hidden=True)
 def replicate(dry_run: bool, as_json: bool, lock_token: str, missed: tuple[str, ...]) -> None:
     """Bring the newest generation to every backend, and prove it."""
-    from certsync.issuer.lineages import Tell, each_lineage, named
     from certsync.issuer.replicas import replicate as verb
     from certsync.issuer.session import on_issuer, require_root
+    from certsync.issuer.situation import look_at_all, named
 
     store = the_store()
     if dry_run:
         require_root()
-        tell_outlook(named(store, lambda one: verb.outlook(one, now()).steps), as_json, "")
+        moment = now()
+        steps = named(look_at_all(store), lambda one: verb.outlook(one, moment))
+        tell_outlook(steps, as_json, "")
         return
-
-    def work(one: Store, tell: Tell, did: list[str]) -> None:
-        if verb.is_one_of_several_without_any(one):
-            tell("nothing has been issued yet, so there is nothing to replicate")
-            return
-        outcome = verb.replicate(one, now(), tell, missed)
-        if outcome.changed:
-            did.append(f"activated generation {outcome.number:04} on {', '.join(outcome.changed)}")
-
-    with on_issuer(store, "replicate", lock_token, now()) as done:
-        each_lineage(store, console.tell, done, work)
+    with on_issuer(store, "replicate", lock_token, now()) as session:
+        verb.replicate_all(session, missed)
 
 
 @cli.command()
@@ -142,28 +134,32 @@ def tickets(
     They are rotated once a day by the hourly run.
     """
     from certsync.issuer.session import on_issuer, require_root
+    from certsync.issuer.situation import look_at_all
     from certsync.issuer.tickets import share as verb
 
     store = the_store()
     if dry_run:
         require_root()
-        tell_outlook(verb.outlook(store, now(), rotate=rotate).steps, as_json, "")
+        tell_outlook(verb.outlook(look_at_all(store), now(), rotate=rotate), as_json, "")
         return
-    with on_issuer(store, "tickets", lock_token, now()) as done:
-        verb.tickets(store, now(), console.tell, done, rotate=rotate, missed=missed)
-        console.result("\n".join(done) or "nothing to do")
+    with on_issuer(store, "tickets", lock_token, now()) as session:
+        verb.tickets(session, rotate=rotate, missed=missed)
+        console.result("\n".join(session.done) or "nothing to do")
 
 
 @cli.command()
 @AS_JSON
 def prove(as_json: bool) -> None:
     """Probe every backend, and show what each one serves."""
+    from certsync.issuer.memory import Memory
     from certsync.issuer.replicas import prove as verb
     from certsync.issuer.session import require_root
+    from certsync.issuer.situation import look_at_all
     from certsync.model import report
 
     require_root()
-    seen = verb.prove(the_store(), now())
+    store = the_store()
+    seen = verb.prove(look_at_all(store), Memory(store), now())
     if as_json:
         console.result_json(seen.to_json())
     else:

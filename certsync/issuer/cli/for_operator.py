@@ -29,19 +29,18 @@ def outlook(verbs: tuple[str, ...]) -> None:
 def take_over(dry_run: bool, as_json: bool, lock_token: str) -> None:
     """Keep the certificate that certbot has as a generation."""
     from certsync.issuer.commands import take_over as verb
-    from certsync.issuer.session import on_issuer, require_root
+    from certsync.issuer.session import on_issuer, reading
 
-    store = the_store()
     if dry_run:
-        require_root()
-        tell_outlook(verb.look(store, now()).steps(), as_json, "")
+        run = reading(the_store(), now()).only()
+        tell_outlook(verb.look(run.seen, run.now).steps(), as_json, "")
         return
-    with on_issuer(store, "take-over", lock_token, now()) as done:
-        number = verb.take_over(store, now(), console.tell)
+    with on_issuer(the_store(), "take-over", lock_token, now()) as session:
+        number = verb.take_over(session.only())
         if number is None:
             console.tell("certbot's certificate is kept already")
         else:
-            done.append(f"took over certbot's certificate as generation {number:04}")
+            session.done.append(f"took over certbot's certificate as generation {number:04}")
 
 
 @cli.command("retire-certbot", hidden=True)
@@ -51,10 +50,9 @@ def retire_certbot(lock_token: str) -> None:
     from certsync.issuer.commands import take_over as verb
     from certsync.issuer.session import on_issuer
 
-    store = the_store()
-    with on_issuer(store, "retire-certbot", lock_token, now()) as done:
-        told = verb.retire_certbot(store, now())
-        done.extend(told[:1])
+    with on_issuer(the_store(), "retire-certbot", lock_token, now()) as session:
+        told = verb.retire_certbot(session.only().seen, session.now)
+        session.done.extend(told[:1])
         if told:
             console.result("\n".join(told))
 
@@ -83,25 +81,27 @@ def compromised(backend: str, dry_run: bool, as_json: bool, lock_token: str) -> 
     It has been taken out of the fleet, and its private keys are compromised.
     """
     from certsync.issuer import replacement as verb
-    from certsync.issuer.lineages import named
+    from certsync.issuer.memory import Memory
     from certsync.issuer.session import on_issuer, require_root
+    from certsync.issuer.situation import look_at_all, named
 
     store = the_store()
     if dry_run:
         require_root()
-        steps = named(store, lambda one: verb.outlook(one, now(), backend).steps())
+        state, moment = Memory(store).state_or_nothing, now()
+        steps = named(
+            look_at_all(store),
+            lambda one: verb.outlook(one, state.lineage(one.name), moment, backend).steps(),
+        )
         tell_outlook(steps, as_json, "")
         return
 
-    with on_issuer(store, "compromised", lock_token, now()) as done:
-        verb.everywhere(store, now, console.tell, done, backend)
-        console.result("\n".join(done) or "nothing to do")
+    with on_issuer(store, "compromised", lock_token, now()) as session:
+        verb.everywhere(session, backend)
+        console.result("\n".join(session.done) or "nothing to do")
 
 
-# The names of these two stay: an operator's machine and an issuer may be of two versions.
-
-
-@cli.command("enroll", hidden=True)
+@cli.command(hidden=True)
 @DRY
 @AS_JSON
 @TOKEN
@@ -115,11 +115,11 @@ def register(dry_run: bool, as_json: bool, lock_token: str) -> None:
         require_root()
         tell_outlook(verb.outlook(store).steps(), as_json, "")
         return
-    with on_issuer(store, "enroll", lock_token, now()) as done:
-        console.result(f"account {verb.register(store, now(), console.tell, done)}")
+    with on_issuer(store, "register", lock_token, now()) as session:
+        console.result(f"account {verb.register(session)}")
 
 
-@cli.command("resign", hidden=True)
+@cli.command("close-account", hidden=True)
 @DRY
 @AS_JSON
 @TOKEN
@@ -133,6 +133,6 @@ def close_account(dry_run: bool, as_json: bool, lock_token: str) -> None:
         require_root()
         tell_outlook(verb.outlook(store), as_json, "")
         return
-    with on_issuer(store, "resign", lock_token, now()) as done:
-        verb.close_account(store, console.tell, done)
-        console.result("\n".join(done) or "nothing to do")
+    with on_issuer(store, "close-account", lock_token, now()) as session:
+        verb.close_account(session)
+        console.result("\n".join(session.done) or "nothing to do")

@@ -1,13 +1,10 @@
-"""`certsync resign`, on a host that is no longer the issuer: its account at the CA ends."""
+"""`certsync close-account`, on a host that is no longer the issuer: its account at the CA ends."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from certsync.issuer.run import Session
 from certsync.issuer.store import Store
 from certsync.model.errors import StoreError
-
-Tell = Callable[[str], None]
 
 
 def outlook(store: Store) -> list[str]:
@@ -27,10 +24,8 @@ def outlook(store: Store) -> list[str]:
     ]
 
 
-def close_account(store: Store, tell: Tell, done: list[str]) -> None:
+def close_account(session: Session) -> None:
     """Deactivate our account at the CA, as far as the CA can be asked, and remove its key.
-
-    ``done`` gets what was changed, in words.
 
     Raises:
         StoreError: this host is no issuer, or keys are compromised: it alone knows which ones,
@@ -38,8 +33,9 @@ def close_account(store: Store, tell: Tell, done: list[str]) -> None:
     """
     from certsync.issuer.ca import issuance
 
+    store = session.store
     fleet = store.fleet()
-    marks = [store.compromised(each.lineage).waiting() for each in fleet.lineages]
+    marks = [store.compromised(each.name).waiting() for each in fleet.lineages]
     if waiting := "; ".join(each for each in marks if each):
         raise StoreError(
             f"this issuer may not go yet: {waiting}",
@@ -47,6 +43,6 @@ def close_account(store: Store, tell: Tell, done: list[str]) -> None:
         )
     if not issuance.has_account(fleet, store):
         return
-    if issuance.give_up_account(fleet, store, tell):
-        done.append("deactivated our account at the CA")
-    done.append("removed the account's key")
+    if issuance.give_up_account(fleet, store, session.tell):
+        session.done.append("deactivated our account at the CA")
+    session.done.append("removed the account's key")

@@ -40,7 +40,7 @@ def test(store: Store) -> tuple[str, list[str]]:
     if not services:
         raise NotifyError("no URL is set", f"`{notification.SET}`")
     message = Message(
-        f"{fleet.lineage}: a test message",
+        f"{fleet.name}: a test message",
         f"certsync on {fleet.issuer_name} can reach you. Nothing is wrong.",
         good=True,
     )

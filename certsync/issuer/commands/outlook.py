@@ -11,9 +11,10 @@ from datetime import datetime
 from typing import Any
 
 from certsync.issuer.ca import due
-from certsync.issuer.lineages import named
+from certsync.issuer.memory import Memory
 from certsync.issuer.replicas import prove, replicate
 from certsync.issuer.replicas.expected import expected
+from certsync.issuer.situation import Situation, look_at_all, named
 from certsync.issuer.store import Store
 from certsync.issuer.tickets import share
 from certsync.model.proof import Proof
@@ -33,19 +34,21 @@ def outlook(store: Store, now: datetime, verbs: Collection[str]) -> dict[str, An
     Raises:
         StoreError: this host is no issuer, or its store cannot be read.
     """
+    looks, memory = look_at_all(store), Memory(store)
     ways: dict[str, Callable[[Proven], Any]] = {
-        "issue": lambda _: named(store, lambda one: due.outlook(one, now).reasons),
-        "replicate": lambda proven: named(
-            store,
-            lambda one: replicate.outlook(one, now, lambda: proven()[one.fleet().lineage]).steps,
+        "issue": lambda _: named(
+            looks, lambda one: due.outlook(one, memory.of(one.name), now).reasons
         ),
-        "tickets": lambda proven: share.outlook(store, now, proven=proven).steps,
-        "prove": lambda proven: prove.prove(store, now, proven).to_json(),
+        "replicate": lambda proven: named(
+            looks, lambda one: replicate.outlook(one, now, lambda: proven()[one.name])
+        ),
+        "tickets": lambda proven: share.outlook(looks, now, proven=proven),
+        "prove": lambda proven: prove.prove(looks, memory, now, proven).to_json(),
     }
     # At the same time: each of them waits for answers from other machines.
     with ThreadPoolExecutor(len(VERBS) + 1) as pool:
         needs_proofs = set(verbs) - {"issue"}
-        proofs = pool.submit(_proofs, store, now) if needs_proofs else None
+        proofs = pool.submit(_proofs, looks, now) if needs_proofs else None
         asked = {
             verb: pool.submit(way, proofs.result if proofs else dict)
             for verb, way in ways.items()
@@ -54,10 +57,6 @@ def outlook(store: Store, now: datetime, verbs: Collection[str]) -> dict[str, An
         return {verb: each.result() for verb, each in asked.items()}
 
 
-def _proofs(store: Store, now: datetime) -> dict[str, list[Proof]]:
+def _proofs(looks: Sequence[Situation], now: datetime) -> dict[str, list[Proof]]:
     """Return what every backend serves now, by the lineage's name."""
-    fleets = [one.fleet() for one in store.lineages()]
-    return {
-        each.lineage: proving.prove(each.holders, each, expected(each, store), now)
-        for each in fleets
-    }
+    return {one.name: proving.prove(one.holders, one.name, expected(one), now) for one in looks}

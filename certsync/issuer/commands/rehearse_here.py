@@ -17,9 +17,10 @@ from certsync.issuer.canary import Sighting
 from certsync.issuer.replicas import outgoing, receivers
 from certsync.issuer.replicas.answer import Answer
 from certsync.issuer.replicas.receivers import Backend
+from certsync.issuer.situation import Situation, look, look_at_all
 from certsync.issuer.store import Store, generation_files
 from certsync.model.errors import CertsyncError, HostError
-from certsync.model.fleet import Fleet
+from certsync.model.fleet import Fleet, Lineage
 from certsync.model.paths import REHEARSAL
 from certsync.model.rehearsal import NUMBER, Finding
 from certsync.programs import receiver
@@ -59,33 +60,33 @@ def rehearse_here(store: Store, directory: str, now: datetime, tell: Tell) -> li
     Raises:
         StoreError: this host is no issuer.
     """
-    stores = store.lineages()
-    if len(stores) == 1:
-        return _of_lineage(stores[0], directory, now, tell)
+    looks = look_at_all(store)
+    if len(looks) == 1:
+        return _of_lineage(looks[0], directory, now, tell)
     return [
-        replace(finding, what=f"{finding.what}, of {one.lineage}")
-        for one in stores
+        replace(finding, what=f"{finding.what}, of {one.name}")
+        for one in looks
         for finding in _of_lineage(one, directory, now, tell)
     ]
 
 
-def _of_lineage(store: Store, directory: str, now: datetime, tell: Tell) -> list[Finding]:
-    fleet = store.fleet()
-    with _scratch(store) as scratch:
+def _of_lineage(seen: Situation, directory: str, now: datetime, tell: Tell) -> list[Finding]:
+    fleet, issuer = seen.fleet, seen.fleet.issuer_name
+    with _scratch(seen.store) as scratch:
         tell("asking every side for a challenge file")
-        sightings = canary.look(fleet, store.webroot)
+        sightings = canary.look(fleet, seen.name, seen.store.webroot)
         findings = of_sightings(sightings)
         ordered = f"an order at {directory}"
         if misses := canary.judge(fleet, sightings).misses:
             why = f"not tried, a challenge would be lost: {'; '.join(misses)}"
-            return [*findings, Finding(fleet.issuer_name, ordered, why)]
+            return [*findings, Finding(issuer, ordered, why)]
         try:
-            files = _ordered(_at(fleet, directory), scratch, now, tell)
+            files = _ordered(_at(fleet, directory), seen.lineage, scratch, now, tell)
         except CertsyncError as error:
-            return [*findings, Finding(fleet.issuer_name, ordered, error.message)]
-        findings += [Finding(fleet.issuer_name, ordered)]
+            return [*findings, Finding(issuer, ordered, error.message)]
+        findings += [Finding(issuer, ordered)]
         tell("having it checked by nginx here, and on every replica")
-        return [*findings, _checked_here(fleet, scratch, files, now), *_carried(fleet, files)]
+        return [*findings, _checked_here(seen, scratch, files, now), *_carried(seen, files)]
 
 
 @contextmanager
@@ -112,43 +113,51 @@ def _at(fleet: Fleet, directory: str) -> Fleet:
     return replace(fleet, authority=replace(authority, directory=directory, eab_key_id=key_id))
 
 
-def _ordered(fleet: Fleet, scratch: Store, now: datetime, tell: Tell) -> dict[str, bytes]:
+def _ordered(
+    fleet: Fleet, lineage: Lineage, scratch: Store, now: datetime, tell: Tell
+) -> dict[str, bytes]:
     """Return the five files of a generation, ordered with a new account."""
     from certsync.issuer.ca import issuance, ordering
 
-    issued = issuance.obtain(fleet, scratch, now, tell, issuance.Request())
+    seen = look(scratch, fleet, lineage)
+    issued = issuance.obtain(seen, now, tell, issuance.Request())
     files = generation_files(issued.key, issued.certificate)
-    manifest = ordering.manifest_of(fleet, NUMBER, issued)
+    manifest = ordering.manifest_of(seen, NUMBER, issued)
     return {**files, receiver.MANIFEST: manifest.to_json()}
 
 
-def _checked_here(fleet: Fleet, scratch: Store, files: dict[str, bytes], now: datetime) -> Finding:
+def _checked_here(
+    seen: Situation, scratch: Store, files: dict[str, bytes], now: datetime
+) -> Finding:
+    issuer = seen.fleet.issuer_name
     folder = scratch.root / "generation"
     folder.mkdir(mode=0o700)
     for name, content in files.items():
         (folder / name).touch(mode=0o600)
         (folder / name).write_bytes(content)
     try:
-        receiver.verify(folder, fleet.lineage, str(NUMBER), now.timestamp())
-        receiver.try_nginx(folder, fleet.lineage)
+        receiver.verify(folder, seen.name, str(NUMBER), now.timestamp())
+        receiver.try_server(folder, seen.name)
     except receiver.Refused as refused:
-        return Finding(fleet.issuer_name, CHECKED, str(refused))
-    return Finding(fleet.issuer_name, CHECKED)
+        return Finding(issuer, CHECKED, str(refused))
+    return Finding(issuer, CHECKED)
 
 
-def _carried(fleet: Fleet, files: dict[str, bytes]) -> list[Finding]:
-    name = str(NUMBER)
-    with outgoing.outbox(files, name) as outbox, receivers.connected(fleet) as backends:
+def _carried(seen: Situation, files: dict[str, bytes]) -> list[Finding]:
+    with (
+        outgoing.outbox(files, str(NUMBER)) as outbox,
+        receivers.connected(seen.fleet, seen.holders) as backends,
+    ):
         replicas = [each for each in backends if not each.local]
-        found = receivers.each(lambda one: _tried(one, fleet, outbox), replicas)
+        found = receivers.each(lambda one: _tried(one, seen.name, outbox), replicas)
     return [Finding(backend.name, RECEIVED, _refusal(each)) for backend, each in found]
 
 
-def _tried(backend: Backend, fleet: Fleet, outbox: Path) -> Answer:
+def _tried(backend: Backend, lineage: str, outbox: Path) -> Answer:
     # The question first: what is pushed goes through the conversation's connection.
-    backend.ask("current", fleet.lineage, 0)
+    backend.ask("current", lineage, 0)
     backend.push(outbox)
-    return backend.ask("try", fleet.lineage, NUMBER)
+    return backend.ask("try", lineage, NUMBER)
 
 
 def _refusal(answer: Answer | HostError) -> str:

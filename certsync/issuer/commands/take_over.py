@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from certsync.issuer.ca import before_order
 from certsync.issuer.replicas.expected import expected
-from certsync.issuer.store import Store, generation_files, sums
+from certsync.issuer.run import Run
+from certsync.issuer.situation import Situation
+from certsync.issuer.store import generation_files, sums
 from certsync.model import certbot
 from certsync.model.certbot import Public
 from certsync.model.certificate import belongs, key_pem, load_key
 from certsync.model.errors import RolloutError, StoreError
-from certsync.model.fleet import Fleet
 from certsync.model.generation import Manifest, number_text
 from certsync.model.proof import Verdict
 from certsync.system import proving
 from certsync.system.files import write_whole
-
-Tell = Callable[[str], None]
 
 PEMS = ("cert.pem", "chain.pem", "fullchain.pem")
 
@@ -35,7 +33,6 @@ PEMS = ("cert.pem", "chain.pem", "fullchain.pem")
 class Found:
     """What certbot has for the fleet, fit to be taken over."""
 
-    fleet: Fleet
     public: Public
     key: bytes
     """PEM, as certsync writes one."""
@@ -49,34 +46,32 @@ class Found:
         return [] if self.taken else [f"keep certbot's certificate {fingerprint} as a generation"]
 
 
-def look(store: Store, now: datetime, home: Path = Path(certbot.HOME)) -> Found:
+def look(seen: Situation, now: datetime, home: Path = Path(certbot.HOME)) -> Found:
     """Return what certbot has for the fleet, changing nothing.
 
     Raises:
         StoreError: it has nothing that can be taken over; why, and what to do instead.
     """
-    fleet = store.fleet()
-    lineage = fleet.lineage
+    lineage = seen.name
     folder = home / "live" / lineage
     if not (folder / "fullchain.pem").exists():
         there = [path.parent.name for path in home.glob("live/*/fullchain.pem")]
         raise certbot.missing(lineage, there)
     pems = {name: _text(folder / name) for name in PEMS}
     public = certbot.read(lineage, pems, _text(home / "renewal" / f"{lineage}.conf"))
-    kept = list(store.manifests(lineage).values())
-    taken = certbot.is_taken(public, kept)
+    taken = certbot.is_taken(public, list(seen.manifests.values()))
     if not taken:
-        certbot.refuse_unfit(fleet, public, now)
+        certbot.refuse_unfit(seen.fleet, seen.lineage, public, now)
     key = load_key(_text(folder / "privkey.pem").encode())
     if not belongs(key, public.certificate):
         raise StoreError(
             f"{folder}: privkey.pem does not belong to cert.pem",
             "certbot certificates shows what it has",
         )
-    return Found(fleet, public, key_pem(key), taken)
+    return Found(public, key_pem(key), taken)
 
 
-def take_over(store: Store, now: datetime, tell: Tell) -> int | None:
+def take_over(run: Run) -> int | None:
     """Keep certbot's certificate as the next generation, and return its number; it is not live yet.
 
     None: it is kept already. No order follows: it is what the fleet file asks for.
@@ -84,57 +79,56 @@ def take_over(store: Store, now: datetime, tell: Tell) -> int | None:
     Raises:
         StoreError: certbot has nothing that can be taken over, or the disk refuses.
     """
-    found = look(store, now)
+    found, seen = look(run.seen, run.now), run.seen
     if found.taken:
         return None
-    fleet, certificate = found.fleet, found.public.certificate
+    certificate = found.public.certificate
     files = generation_files(found.key, certificate)
     manifest = Manifest(
-        lineage=fleet.lineage,
-        number=before_order.free_number(fleet, store, now),
+        lineage=seen.name,
+        number=before_order.free_number(run),
         names=certificate.names,
         not_before=certificate.not_before,
         not_after=certificate.not_after,
         fingerprint=certificate.fingerprint,
-        key_type=fleet.key_type.value,
-        directory=fleet.authority.directory,
+        key_type=seen.lineage.key_type.value,
+        directory=seen.fleet.authority.directory,
         # Certbot's, not ours: so no order of ours says that it replaces this one.
         account="",
         files=sums(files),
         renewal_id=certificate.renewal_id,
     )
-    store.prove_writable()
-    store.keep(manifest, found.key, certificate)
-    tell(
+    seen.store.prove_writable()
+    seen.store.keep(manifest, found.key, certificate)
+    run.tell(
         f"generation {number_text(manifest.number)}: {manifest.fingerprint[:12]} from certbot, "
         f"valid until {manifest.not_after:%Y-%m-%d %H:%M} UTC"
     )
     return manifest.number
 
 
-def retire_certbot(store: Store, now: datetime, home: Path = Path(certbot.HOME)) -> list[str]:
+def retire_certbot(seen: Situation, now: datetime, home: Path = Path(certbot.HOME)) -> list[str]:
     """Have certbot no longer renew the lineage, and return in words what was changed: one line.
 
     Raises:
         RolloutError: a backend does not serve the current generation; nothing was changed.
         StoreError: certbot has no such lineage, or its file cannot be written.
     """
-    fleet = store.fleet()
-    path = home / "renewal" / f"{fleet.lineage}.conf"
+    path = home / "renewal" / f"{seen.name}.conf"
     before = _text(path)
     after = certbot.not_renewed(before)
     if after == before:
         return []
-    proofs = proving.prove(fleet.holders, fleet, expected(fleet, store), now)
+    proofs = proving.prove(seen.holders, seen.name, expected(seen), now)
     if behind := [f"{each.name}: {each.why}" for each in proofs if _is_not_proven(each.verdict)]:
         raise RolloutError(
-            f"certbot goes on renewing {fleet.lineage}, because not every backend serves the "
+            f"certbot goes on renewing {seen.name}, because not every backend serves the "
             f"current generation: {'; '.join(behind)}",
             "run `certsync adopt FLEET` again when this is fixed",
         )
     _write(path, after)
     return [
-        f"{path}: {certbot.OFF}, so that certbot no longer renews {fleet.lineage}",
+        f"{path}: {certbot.OFF}, so that certbot no longer renews {seen.name}",
         "to undo it, take that line out of [renewalparams]; other lineages are as they were",
     ]
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
+from certsync.model import codec
+from certsync.model.codec import Moment
 from certsync.model.options import Event
 
 PATIENCE = timedelta(days=1)
@@ -51,17 +53,8 @@ class Alert:
     """Which one: the event, and the backend if it is one backend's."""
 
     event: Event
-    since: datetime
+    since: Moment
     told: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as what `json.dumps` takes."""
-        return {
-            "key": self.key,
-            "event": self.event.value,
-            "since": self.since.isoformat(),
-            "told": self.told,
-        }
 
 
 @dataclass(frozen=True)
@@ -110,7 +103,7 @@ class _Cause:
 
 
 def read(kept: Iterable[Any]) -> tuple[Alert, ...]:
-    """Return the alerts that `Alert.to_json` wrote. What is none is left out: it is told anew."""
+    """Return the alerts that were kept. What is none is left out: it is told anew."""
     return tuple(alert for each in kept if (alert := _alert(each)))
 
 
@@ -221,9 +214,8 @@ def _over(alert: Alert, seen: Observed) -> Message:
 
 def _alert(data: Any) -> Alert | None:
     try:
-        since = datetime.fromisoformat(data["since"]).astimezone(timezone.utc)
-        return Alert(str(data["key"]), Event(data["event"]), since, data["told"] is True)
-    except (ValueError, KeyError, TypeError):
+        return codec.typed(data, Alert)
+    except ValueError:
         return None
 
 

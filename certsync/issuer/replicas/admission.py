@@ -8,14 +8,12 @@ from datetime import datetime
 from certsync.issuer import canary
 from certsync.issuer.replicas import fence
 from certsync.issuer.replicas.rollout import Standing
+from certsync.issuer.run import Run
 from certsync.issuer.schedule import last_chance
-from certsync.issuer.store import Store
-from certsync.model.fleet import Fleet
+from certsync.issuer.situation import Situation
 
 
-def check_not_fenced(
-    store: Store, fleet: Fleet, standings: Sequence[Standing], now: datetime
-) -> dict[str, str]:
+def check_not_fenced(run: Run, standings: Sequence[Standing]) -> dict[str, str]:
     """Go on only if this host is still the issuer, as far as its replicas know.
 
     Return the replicas that refuse its push key and are left out, and why: they are the exception.
@@ -24,17 +22,18 @@ def check_not_fenced(
         FencedError: replicas refuse the push key that have accepted it before; all are named.
         BrokenStateError: what is remembered of that cannot be read.
     """
-    replicas = [each for each in standings if each.name != fleet.issuer_name]
-    before = store.fence(fleet.lineage, now)
-    after = before.seeing(replicas, now)
+    store, name = run.seen.store, run.name
+    replicas = [each for each in standings if each.name != run.seen.fleet.issuer_name]
+    before = store.fence(name)
+    after = before.seeing(replicas, run.now)
     if after != before:
-        store.keep_fence(fleet.lineage, after)
+        store.keep_fence(name, after)
     accepting = [each.name for each in replicas if each.reached]
-    return leave_out(store, fleet, after.refused, accepting, now)
+    return leave_out(run.seen, after.refused, accepting, run.now)
 
 
 def leave_out(
-    store: Store, fleet: Fleet, refusing: Collection[str], accepting: Collection[str], now: datetime
+    seen: Situation, refusing: Collection[str], accepting: Collection[str], now: datetime
 ) -> dict[str, str]:
     """Return the replicas that refuse the push key, and why they do not fence this issuer.
 
@@ -43,9 +42,10 @@ def leave_out(
     """
     if not refusing:
         return {}
-    end = last_chance(store.live_manifest(fleet.lineage))
+    end = last_chance(seen.live)
     late = end is not None and now >= end
-    leads_here = canary.leads_here(canary.look(fleet, store.webroot), refusing, late=late)
+    sightings = canary.look(seen.fleet, seen.name, seen.store.webroot)
+    leads_here = canary.leads_here(sightings, refusing, late=late)
     if not fence.is_exception(refusing, accepting, leads_here, late=late):
         raise fence.refusal(refusing, leads_here)
     return dict.fromkeys(sorted(refusing), fence.LEFT_OUT)

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from certsync.issuer.replicas.rollout import Standing
+from certsync.model.codec import Moment
 from certsync.model.errors import FencedError
-from certsync.model.moment import moment
 
 REMEMBERED = timedelta(days=7)
 """For how long a refusal counts of a replica that is out of reach since."""
@@ -29,7 +28,7 @@ LEFT_OUT = (
 class Fence:
     """What is remembered of how the replicas took the push key."""
 
-    refused: Mapping[str, datetime] = field(default_factory=dict)
+    refused: Mapping[str, Moment] = field(default_factory=dict)
     """Replicas that refused it when they were last reached, though they had accepted it before,
     and when that was."""
 
@@ -59,24 +58,6 @@ class Fence:
         # One from the future was written under a wrong clock.
         at = min(self.refused.get(replica.name, now - REMEMBERED), now)
         return at if now - at < REMEMBERED else None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as what `json.dumps` takes."""
-        refused = {name: at.isoformat() for name, at in self.refused.items()}
-        return {"refused": refused, "accepted": list(self.accepted)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Fence:
-        """Return what `to_json` wrote.
-
-        Raises:
-            ValueError, KeyError, TypeError, AttributeError: it is something else.
-        """
-        moments, accepted = dict(data.get("refused", {})), data.get("accepted", [])
-        if not isinstance(accepted, list):
-            raise TypeError("the names are no list")
-        refused = {str(name): moment(moments[name]) for name in moments}
-        return cls(refused, tuple(str(name) for name in accepted))
 
 
 def is_exception(

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from certsync.issuer.ca import ari, crl
 from certsync.issuer.replicas import rollout
 from certsync.issuer.replicas.expected import expected
 from certsync.issuer.replicas.rollout import Plan
+from certsync.issuer.run import Run
 from certsync.issuer.schedule import EARLY, last_chance
-from certsync.issuer.state import Lineage
-from certsync.issuer.store import Store
+from certsync.issuer.situation import Situation
+from certsync.issuer.state import LineageState
+from certsync.issuer.store import Kept
 from certsync.model.errors import CaSilentError, OutdatedError
-from certsync.model.fleet import Fleet
 from certsync.model.generation import Manifest, number_text
 from certsync.system import proving
-
-Tell = Callable[[str], None]
 
 YOUNG = timedelta(days=1)
 """The CA is asked about a certificate that is older than this, or that is live already."""
@@ -53,18 +52,17 @@ class Finding:
         return self.newer or self.revoked or self.unwanted
 
 
-def look(fleet: Fleet, store: Store, plan: Plan, now: datetime) -> Finding:
+def look(seen: Situation, plan: Plan, now: datetime) -> Finding:
     """Return why a plan's generation is outdated, as far as the backends know it.
 
     The CA is not asked.
 
     Raises:
-        StoreError: the store cannot be read.
+        StoreError: the roots to verify against cannot be read.
     """
     if not plan.activate:
         return Finding()
-    generation = store.manifests(fleet.lineage)[plan.number]
-    serving = _serving_newer(fleet, store, generation, plan, now)
+    serving = _serving_newer(seen, plan, now)
     newer = ", ".join(f"{name} serves {other}" for name, other in serving.items())
     if not newer:
         return Finding()
@@ -72,20 +70,19 @@ def look(fleet: Fleet, store: Store, plan: Plan, now: datetime) -> Finding:
     return Finding(f"generation {number} is older than what is served: {newer}")
 
 
-def _serving_newer(
-    fleet: Fleet, store: Store, generation: Manifest, plan: Plan, now: datetime
-) -> dict[str, str]:
+def _serving_newer(seen: Situation, plan: Plan, now: datetime) -> dict[str, str]:
     """Return the backends that serve something newer, and its number by their word."""
     claiming = rollout.claiming_newer(plan)
-    machines = [each for each in fleet.holders if each.name in claiming]
+    machines = [each for each in seen.holders if each.name in claiming]
     if not machines:
         return {}
-    proofs = proving.prove(machines, fleet, expected(fleet, store), now)
+    proofs = proving.prove(machines, seen.name, expected(seen), now)
     numbers = {each.name: each.current for each in plan.standings}
-    return {name: numbers[name] for name in rollout.serving_newer(generation, proofs)}
+    serving = rollout.serving_newer(seen.kept[plan.number].manifest, proofs)
+    return {name: numbers[name] for name in serving}
 
 
-def refuse(fleet: Fleet, store: Store, plan: Plan, now: datetime, tell: Tell) -> None:
+def refuse(run: Run, plan: Plan) -> None:
     """Refuse to activate what is older than what a backend serves, or what the CA has revoked.
 
     The CA is asked about what is live already, or over a day old: its revocation list and its
@@ -94,69 +91,63 @@ def refuse(fleet: Fleet, store: Store, plan: Plan, now: datetime, tell: Tell) ->
 
     Raises:
         OutdatedError: it is outdated; nothing was changed.
-        StoreError: the store cannot be read.
+        StoreError: the roots to verify against cannot be read.
     """
-    found = look(fleet, store, plan, now)
+    seen = run.seen
+    found = look(seen, plan, run.now)
     if plan.activate:
-        found = _with_the_cas_word(found, fleet, store, plan, now)
+        found = _with_the_cas_word(found, run, plan)
     if not found.why:
         return
-    end = last_chance(store.live_manifest(fleet.lineage))
-    if end is not None and now >= end:
-        tell(f"warning: {found.why}")
+    end = last_chance(seen.live)
+    if end is not None and run.now >= end:
+        run.tell(f"warning: {found.why}")
         return
-    hint = NEWER.format(fleet.issuer_name) if found.newer else ORDERED
+    hint = NEWER.format(seen.fleet.issuer_name) if found.newer else ORDERED
     raise OutdatedError(f"nothing is activated: {found.why}", hint)
 
 
-def _with_the_cas_word(
-    found: Finding, fleet: Fleet, store: Store, plan: Plan, now: datetime
-) -> Finding:
+def _with_the_cas_word(found: Finding, run: Run, plan: Plan) -> Finding:
     """Return a finding with what the CA says, which is remembered between runs."""
-    generation = store.manifests(fleet.lineage)[plan.number]
-    if plan.number != store.current(fleet.lineage) and now - generation.not_before <= YOUNG:
+    generation, now = run.seen.kept[plan.number], run.now
+    manifest = generation.manifest
+    if plan.number != run.seen.current and now - manifest.not_before <= YOUNG:
         return found
-    known = store.recall().lineage(fleet.lineage)
-    asked = datetime.fromisoformat(known.revocation_asked) if known.revocation_asked else None
+    asked = run.known.revocation_asked
     # What a restored issuer remembers of it was restored with it.
     if found.newer or asked is None or not timedelta(0) <= now - asked < ASK_AGAIN:
-        known = _asked(known, fleet, store, generation, now)
-        store.remember(store.recall().having(fleet.lineage, known))
-    number = number_text(plan.number)
+        _ask(run, generation)
+    number, known = number_text(plan.number), run.known
     revoked = f"generation {number}: the CA has revoked it"
-    unwanted = _unwanted(known, generation, now)
+    unwanted = _unwanted(known, manifest, now)
     return replace(
         found,
-        revoked=revoked if known.revoked == generation.fingerprint else "",
+        revoked=revoked if known.revoked == manifest.fingerprint else "",
         unwanted=f"generation {number}: {unwanted}" if unwanted else "",
     )
 
 
-def _asked(
-    known: Lineage, fleet: Fleet, store: Store, generation: Manifest, now: datetime
-) -> Lineage:
-    """Return what is remembered of a lineage, with what the CA says of a generation now."""
-    fullchain = store.files(fleet.lineage, generation.number)["fullchain.pem"]
-    known = replace(known, revocation_asked=now.isoformat())
-    if crl.by_list(fullchain, now).revoked:
-        known = replace(known, revoked=generation.fingerprint)
-    if generation.directory == fleet.authority.directory:
+def _ask(run: Run, generation: Kept) -> None:
+    """Remember what the CA says of a generation now."""
+    seen, manifest, now = run.seen, generation.manifest, run.now
+    found: dict[str, Any] = {"revocation_asked": now}
+    if crl.by_list(generation.fullchain, now).revoked:
+        found["revoked"] = manifest.fingerprint
+    directory = seen.fleet.authority.directory
+    if manifest.directory == directory:
         with contextlib.suppress(CaSilentError):
-            said, _answer = ari.ask(fleet, store, generation, now)
-            known = replace(known, advice=said)
-    return known
+            found["renewal_info"], _answer = ari.ask(directory, seen.bundle, manifest, now)
+    run.note(**found)
 
 
-def _unwanted(known: Lineage, generation: Manifest, now: datetime) -> str:
+def _unwanted(known: LineageState, generation: Manifest, now: datetime) -> str:
     """Return that the CA wants a generation replaced, where an order is likely to do that.
 
     A CA that refuses orders, or wants every new certificate replaced, keeps nobody from the one
     that there is.
     """
-    renewed_early_at = (
-        datetime.fromisoformat(known.renewed_early_at) if known.renewed_early_at else None
-    )
-    is_recent = renewed_early_at is not None and timedelta(0) <= now - renewed_early_at < EARLY
-    if known.advice is None or known.tries.count or is_recent:
+    early = known.renewed_early_at
+    is_recent = early is not None and timedelta(0) <= now - early < EARLY
+    if known.renewal_info is None or known.tries.count or is_recent:
         return ""
-    return crl.wants_it_replaced(generation, known.advice, now)
+    return crl.wants_it_replaced(generation, known.renewal_info, now)

@@ -7,7 +7,7 @@ key, and write nothing: a server can try to read its rsync client's files (CVE-2
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -208,21 +208,23 @@ class Backend:
         ]  # fmt: skip
 
 
-def backends(fleet: Fleet) -> list[Backend]:
-    """Return the receivers of all that hold the lineage's certificate, the issuer's first."""
+def backends(fleet: Fleet, hosts: Iterable[Machine]) -> list[Backend]:
+    """Return the receivers of the issuer, which comes first, and of these hosts."""
     issuer = Backend(fleet.issuer, local=True)
-    replicas = [machine for machine in fleet.holders if machine != fleet.issuer]
+    replicas = [machine for machine in hosts if machine != fleet.issuer]
     return [issuer, *(Backend(machine, local=False) for machine in replicas)]
 
 
 @contextmanager
-def connected(fleet: Fleet, *, end_seconds: float = 5) -> Iterator[list[Backend]]:
-    """Have all backends' receivers to talk to; no conversation outlives the block.
+def connected(
+    fleet: Fleet, hosts: Iterable[Machine], *, end_seconds: float = 5
+) -> Iterator[list[Backend]]:
+    """Have these hosts' receivers to talk to; no conversation outlives the block.
 
     ``end_seconds``: how long each may take to end by itself; 0 where none was asked to do anything.
     """
     open_runtime()
-    among = backends(fleet)
+    among = backends(fleet, hosts)
     try:
         yield among
     finally:

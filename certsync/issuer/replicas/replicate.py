@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from certsync.issuer import steps
-from certsync.issuer.compromise import RETURNED
 from certsync.issuer.replicas import admission, outdated, outgoing, receivers, rollout
 from certsync.issuer.replicas.expected import expected
 from certsync.issuer.replicas.rollout import Plan, Standing
 from certsync.issuer.replicas.under_way import Rollout
+from certsync.issuer.run import Run, Session
 from certsync.issuer.schedule import last_chance
+from certsync.issuer.situation import Situation, look_at_all
 from certsync.issuer.steps import Step
-from certsync.issuer.store import Store
 from certsync.model.errors import (
     RolloutError,
     StoreError,
     VetoError,
 )
-from certsync.model.fleet import Fleet
 from certsync.model.generation import number_text
 from certsync.model.proof import Proof, Verdict
-from certsync.programs import receiver
 from certsync.system import proving
 
-Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """What replicating would do now."""
-
-    fleet: Fleet
-    steps: list[str]
-    """What is not as it should be, in words; empty: nothing to do."""
+GOES_ON = "what was served before goes on being served"
 
 
 @dataclass(frozen=True)
@@ -73,32 +61,50 @@ class Outcome:
 
 
 def outlook(
-    store: Store, now: datetime, proven: Callable[[], Sequence[Proof]] | None = None
-) -> Outlook:
-    """Return what is to be done, asking every backend and changing nothing.
+    seen: Situation, now: datetime, proven: Callable[[], Sequence[Proof]] | None = None
+) -> list[str]:
+    """Return what is to be done, in words, asking every backend and changing nothing.
 
     ``proven`` gives what backends have been seen to serve just now; None: they are looked at.
 
     Raises:
-        StoreError: this host is no issuer, or its store cannot be read.
+        StoreError: the roots to verify against cannot be read.
     """
-    fleet, returned = _without_returned(store)
-    number = store.target(fleet.lineage)
+    seen, returned = seen.without_returned()
+    number = seen.target
     if number is None:
-        return Outlook(fleet, [])
-    with receivers.connected(fleet, end_seconds=0) as backends:
-        standings = receivers.standings(fleet.lineage, backends)
-    seen = proven() if proven else _proofs(fleet, store, now, patiently=False)
-    proofs = [each for each in seen if each.name not in returned]
-    plan = _plan(fleet, store, number, standings, proofs)
-    found = outdated.look(fleet, store, plan, now)
+        return []
+    with receivers.connected(seen.fleet, seen.holders, end_seconds=0) as backends:
+        standings = receivers.standings(seen.name, backends)
+    served = proven() if proven else _proofs(seen, now, patiently=False)
+    proofs = [each for each in served if each.name not in returned]
+    plan = _plan(seen, number, standings, proofs)
+    found = outdated.look(seen, plan, now)
     steps = [found.why] if found.why else plan.steps()
     if not steps:
         steps = [f"{each.name}: {each.why}" for each in proofs if each.why]
-    return Outlook(fleet, [*steps, *(f"{name}: {why}" for name, why in returned.items())])
+    return [*steps, *(f"{name}: {why}" for name, why in returned.items())]
 
 
-def replicate(store: Store, now: datetime, tell: Tell, missed: Collection[str] = ()) -> Outcome:
+def replicate_all(session: Session, missed: Collection[str] = ()) -> None:
+    """Bring each lineage's newest generation to every backend, proven.
+
+    A lineage without any is left out where another one has something.
+
+    Raises:
+        CertsyncError: as `replicate`, of several lineages all of it in one message.
+    """
+
+    def work(run: Run) -> None:
+        if not run.seen.has_any and any(one.target for one in look_at_all(session.store)):
+            run.tell("nothing has been issued yet, so there is nothing to replicate")
+        else:
+            replicate(run, missed)
+
+    session.each(work)
+
+
+def replicate(run: Run, missed: Collection[str] = ()) -> None:
     """Bring the newest generation to every backend, proven.
 
     ``missed`` are backends that the run which has started this does not reach, and knows of.
@@ -107,27 +113,15 @@ def replicate(store: Store, now: datetime, tell: Tell, missed: Collection[str] =
         RolloutError: it may not go live, or a backend does not serve it; each is named.
         StoreError: nothing has been issued, or the store cannot be read.
     """
-    outcome = roll_out(store, now, tell)
+    outcome = roll_out(run)
     if not set(outcome.failures) <= set(missed):
         raise outcome.error()
     others = f" but {', '.join(outcome.failures)}" if outcome.failures else ""
     number, count = number_text(outcome.number), len(outcome.proofs)
-    tell(f"generation {number} is served by all {count} backends{others}")
-    return outcome
+    run.tell(f"generation {number} is served by all {count} backends{others}")
 
 
-def is_one_of_several_without_any(store: Store) -> bool:
-    """Return whether this lineage has nothing to replicate, and another one of the fleet has.
-
-    One that serves what it should no longer serve is not among those.
-    """
-    if store.target(store.lineage) is not None or store.current(store.lineage):
-        return False
-    others = replace(store, lineage="").lineages()
-    return any(one.target(one.lineage) is not None for one in others)
-
-
-def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
+def roll_out(run: Run) -> Outcome:
     """Bring the newest generation to every backend, and return what each one serves then.
 
     One that may hold compromised keys, and is in the fleet again before these are replaced, gets
@@ -138,126 +132,119 @@ def roll_out(store: Store, now: datetime, tell: Tell) -> Outcome:
         VetoError: it may not go live; an OutdatedError if something newer is served.
         StoreError: nothing has been issued, or the store cannot be read.
     """
-    _forget_done_marks(store.fleet(), store)
-    fleet, returned = _without_returned(store)
-    number = store.target(fleet.lineage)
+    _forget_done_marks(run)
+    seen, returned = run.seen.without_returned()
+    number = seen.target
     if number is None:
-        raise StoreError(_why_none(fleet, store), "run `certsync issue` first")
-    files = store.files(fleet.lineage, number)
-    name = number_text(number)
-    with outgoing.outbox(files, name) as outbox, receivers.connected(fleet) as backends:
-        seen = _proofs(fleet, store, now, patiently=False)
-        standings = receivers.standings(fleet.lineage, backends)
-        plan = _plan(fleet, store, number, standings, seen)
-        left_out = admission.check_not_fenced(store, fleet, plan.standings, now)
-        outdated.refuse(fleet, store, plan, now, tell)
-        run = Rollout(fleet, plan, backends, tell)
-        end = last_chance(store.live_manifest(fleet.lineage))
-        try:
-            left_out |= _carry_out(run, store, outbox, now, end)
-        except VetoError:
-            _bar_what_the_issuer_refuses(run, store)
-            raise
-        proofs = steps.take(Step.PROVE, lambda: _proofs(fleet, store, now, patiently=True))
+        raise StoreError(_why_none(seen), "run `certsync issue` first")
+    files = seen.store.files(seen.name, number)
+    with (
+        outgoing.outbox(files, number_text(number)) as outbox,
+        receivers.connected(seen.fleet, seen.holders) as backends,
+    ):
+        served = _proofs(seen, run.now, patiently=False)
+        plan = _plan(seen, number, receivers.standings(seen.name, backends), served)
+        way = Rollout(seen.name, plan, backends, run.tell)
+        left_out = _activated(run, way, seen, outbox)
+        seen, _returned = run.look_again().without_returned()
+        proofs = steps.take(Step.PROVE, lambda: _proofs(seen, run.now, patiently=True))
         behind = any(each.verdict in (Verdict.BEHIND, Verdict.WRONG) for each in proofs)
-        mixed = None if behind else run.mixed_seconds()
+        mixed = None if behind else way.mixed_seconds()
     if mixed is not None:
-        tell(f"two generations were served side by side for {mixed:.1f} s")
-    refused = {name: each.why for name, each in run.refused.items()}
-    reasons = {**plan.unreached, **run.unreached, **refused, **left_out, **returned}
-    failures = _failures(proofs, reasons)
-    return Outcome(number, tuple(proofs), tuple(run.pushed), tuple(run.changed), failures, mixed)
+        run.tell(f"two generations were served side by side for {mixed:.1f} s")
+    refused = {name: each.why for name, each in way.refused.items()}
+    failures = _failures(
+        proofs, {**plan.unreached, **way.unreached, **refused, **left_out, **returned}
+    )
+    if way.changed:
+        run.did(f"activated generation {number_text(number)} on {', '.join(way.changed)}")
+    return Outcome(number, tuple(proofs), tuple(way.pushed), tuple(way.changed), failures, mixed)
 
 
-def _forget_done_marks(fleet: Fleet, store: Store) -> None:
+def _activated(run: Run, way: Rollout, seen: Situation, outbox: Path) -> dict[str, str]:
+    """Activate a plan's generation; return who refuses the push key, and why they are left out."""
+    left_out = admission.check_not_fenced(run, way.plan.standings)
+    outdated.refuse(run, way.plan)
+    try:
+        return left_out | _carry_out(way, seen, outbox, run.now)
+    except VetoError:
+        _bar_what_the_issuer_refuses(way, seen)
+        run.look_again()
+        raise
+
+
+def _forget_done_marks(run: Run) -> None:
     """Forget a compromise that is over once a backend of that name is in the fleet again.
 
     It may hold a key from here on, and be taken out for a second time.
     """
-    marks = store.compromised(fleet.lineage)
-    left = marks.without([each.name for each in fleet.backends])
+    marks = run.seen.marks
+    left = marks.without([each.name for each in run.seen.fleet.backends])
     if left != marks:
-        store.mark_compromised(fleet.lineage, left)
+        run.seen.store.mark_compromised(run.name, left)
+        run.look_again()
 
 
-def _without_returned(store: Store) -> tuple[Fleet, dict[str, str]]:
-    """Return the fleet without whom no key is to reach, and why not."""
-    fleet = store.fleet()
-    names = store.compromised(fleet.lineage).returned(fleet)
-    kept = tuple(each for each in fleet.backends if each.name not in names)
-    return replace(fleet, backends=kept), {name: RETURNED.format(name) for name in names}
-
-
-def _why_none(fleet: Fleet, store: Store) -> str:
-    live = store.current(fleet.lineage)
-    why = store.compromised(fleet.lineage).why(live) if live else ""
-    refused = store.refused(fleet.lineage)
-    if not why and refused:
-        number = max(refused)
-        why = f"generation {number_text(number)} is refused by the issuer: {refused[number]}"
+def _why_none(seen: Situation) -> str:
+    why = seen.marks.why(seen.current) if seen.current else ""
+    if not why and seen.refused:
+        number = max(seen.refused)
+        why = f"generation {number_text(number)} is refused by the issuer: {seen.refused[number]}"
     return why or "no generation has been issued yet"
 
 
-def _carry_out(
-    run: Rollout, store: Store, outbox: Path, now: datetime, end: datetime | None
-) -> dict[str, str]:
+def _carry_out(way: Rollout, seen: Situation, outbox: Path, now: datetime) -> dict[str, str]:
     """Stage on all and check on all; then, unless there is a veto, activate on all.
 
-    ``end`` is when a veto ends. Return the replicas that have refused the push key meanwhile, and
-    why they are left out.
+    Return the replicas that have refused the push key meanwhile, and why they are left out.
     """
-    issuer, number = run.fleet.issuer_name, run.plan.number
-    for name, why in run.plan.unreached.items():
-        run.tell(f"{name}: not reached: {why}")
-    steps.take(Step.STAGE, lambda: run.push(outbox))
-    steps.take(Step.CHECK, lambda: run.ask("check", run.among(run.plan.activate)))
-    accepting = [each.name for each in run.among(run.plan.names) if not each.local]
-    left_out = admission.leave_out(store, run.fleet, run.refusing, accepting, now)
-    reached = len(run.backends) - len(run.plan.unreached) - len(run.unreached)
-    if why := rollout.veto(issuer, reached, run.refused.values(), now, end):
-        raise VetoError(
-            f"generation {number_text(number)} is activated nowhere: {why}",
-            "what was served before goes on being served",
-        )
+    issuer, number = seen.fleet.issuer_name, way.plan.number
+    end = last_chance(seen.live)
+    for name, why in way.plan.unreached.items():
+        way.tell(f"{name}: not reached: {why}")
+    steps.take(Step.STAGE, lambda: way.push(outbox))
+    steps.take(Step.CHECK, lambda: way.ask("check", way.among(way.plan.activate)))
+    accepting = [each.name for each in way.among(way.plan.names) if not each.local]
+    left_out = admission.leave_out(seen, way.refusing, accepting, now)
+    reached = len(way.backends) - len(way.plan.unreached) - len(way.unreached)
+    if why := rollout.veto(issuer, reached, way.refused.values(), now, end):
+        raise VetoError(f"generation {number_text(number)} is activated nowhere: {why}", GOES_ON)
     # The issuer first: what its link points to is what all others are measured by.
-    ready = run.among(run.plan.activate)
+    ready = way.among(way.plan.activate)
     here, there = [[each for each in ready if each.local is local] for local in (True, False)]
-    steps.take(Step.ACTIVATE_ISSUER, lambda: run.activate(here))
-    if issuer in run.refused and (end is None or now < end):
+    steps.take(Step.ACTIVATE_ISSUER, lambda: way.activate(here))
+    if issuer in way.refused and (end is None or now < end):
         raise VetoError(
             f"{issuer}, the issuer, cannot activate generation {number_text(number)}: "
-            f"{run.refused[issuer].why}",
-            "what was served before goes on being served",
+            f"{way.refused[issuer].why}",
+            GOES_ON,
         )
-    steps.take(Step.ACTIVATE_REPLICAS, lambda: run.activate(there))
+    steps.take(Step.ACTIVATE_REPLICAS, lambda: way.activate(there))
     return left_out
 
 
-def _bar_what_the_issuer_refuses(run: Rollout, store: Store) -> None:
+def _bar_what_the_issuer_refuses(way: Rollout, seen: Situation) -> None:
     """Have a generation that can never go live keep no order from being made."""
-    own = run.refused.get(run.fleet.issuer_name)
+    own = way.refused.get(seen.fleet.issuer_name)
     if own is not None and own.of_content:
-        store.refuse(run.fleet.lineage, run.plan.number, own.why)
+        seen.store.refuse(seen.name, way.plan.number, own.why)
 
 
 def _plan(
-    fleet: Fleet, store: Store, number: int, standings: Sequence[Standing], seen: Sequence[Proof]
+    seen: Situation, number: int, standings: Sequence[Standing], served: Sequence[Proof]
 ) -> Plan:
-    """Return the plan for a generation; ``seen`` is what the backends serve."""
+    """Return the plan for a generation; ``served`` is what the backends serve."""
     not_serving: list[str] = []
-    if store.current(fleet.lineage) == number:
+    if seen.current == number:
         passing = (Verdict.BEHIND, Verdict.WRONG)
-        not_serving = [each.name for each in seen if each.verdict in passing]
-    manifest = store.files(fleet.lineage, number)[receiver.MANIFEST]
-    manifest_sum = hashlib.sha256(manifest).hexdigest()
-    return rollout.plan(number, manifest_sum, standings, fleet.issuer_name, not_serving)
+        not_serving = [each.name for each in served if each.verdict in passing]
+    manifest_sum = seen.kept[number].manifest_sum
+    return rollout.plan(number, manifest_sum, standings, seen.fleet.issuer_name, not_serving)
 
 
-def _proofs(fleet: Fleet, store: Store, now: datetime, *, patiently: bool) -> list[Proof]:
-    wanted = expected(fleet, store)
-    if not patiently:
-        return proving.prove(fleet.holders, fleet, wanted, now)
-    return proving.prove_patiently(fleet.holders, fleet, wanted, now)
+def _proofs(seen: Situation, now: datetime, *, patiently: bool) -> list[Proof]:
+    prove = proving.prove_patiently if patiently else proving.prove
+    return prove(seen.holders, seen.name, expected(seen), now)
 
 
 def _failures(proofs: Sequence[Proof], reasons: Mapping[str, str]) -> dict[str, str]:

@@ -16,7 +16,6 @@ from certsync.model.errors import (
     KeyRefusedError,
     UnreachableError,
 )
-from certsync.model.fleet import Fleet
 from certsync.model.generation import number_text
 
 Tell = Callable[[str], None]
@@ -26,7 +25,7 @@ Tell = Callable[[str], None]
 class Rollout:
     """One run's way through a plan, with the backends that fell behind on it."""
 
-    fleet: Fleet
+    lineage: str
     plan: Plan
     backends: Sequence[Backend]
     tell: Tell
@@ -69,7 +68,7 @@ class Rollout:
 
     def ask(self, verb: str, among: Sequence[Backend]) -> list[tuple[Backend, Answer | HostError]]:
         """Ask the receivers to do something, note who could not, and return all answers."""
-        lineage, number = self.fleet.lineage, self.plan.number
+        lineage, number = self.lineage, self.plan.number
         answers = receivers.each(lambda one: one.ask(verb, lineage, number), among)
         for backend, answer in answers:
             self.note(backend, answer)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
+from certsync.model.codec import Moment
 from certsync.programs.receiver import CLOCK_TOLERANCE
 
 SCHEMA = 1
@@ -47,7 +47,7 @@ class Keys:
 class Note:
     """What the issuer knows of the set it has."""
 
-    made: datetime
+    made: Moment
     """When it was made, or first called the fleet's own."""
 
     reached: tuple[str, ...] = ()
@@ -56,28 +56,7 @@ class Note:
     against: tuple[str, ...] = ()
     """The compromises that were known then: it has none of the keys that were lost in them."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as what `json.dumps` takes."""
-        return {
-            "schema": SCHEMA,
-            "made": self.made.isoformat(),
-            "reached": list(self.reached),
-            "against": list(self.against),
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Note:
-        """Return what `to_json` wrote.
-
-        Raises:
-            ValueError, KeyError, TypeError: it is something else.
-        """
-        if data["schema"] > SCHEMA:
-            raise ValueError(data["schema"])
-        made = datetime.fromisoformat(data["made"])
-        if made.tzinfo is None:
-            raise ValueError(data["made"])
-        return cls(made, tuple(data["reached"]), tuple(data["against"]))
+    schema: int = SCHEMA
 
 
 @dataclass(frozen=True)
@@ -90,7 +69,7 @@ class Seen:
     serving: Collection[str] = ()
     """Those that serve what they should. All others are not given keys: that has its own cure."""
 
-    strange: Collection[str] = ()
+    not_resuming: Collection[str] = ()
     """Those that do not take a ticket of the issuer's, though they serve the same certificate."""
 
     compromises: Collection[str] = ()
@@ -135,7 +114,7 @@ def plan(note: Note | None, seen: Seen, now: datetime, *, interactive: bool = Fa
     push = tuple(
         name
         for name in seen.replicas
-        if name in seen.serving and (name not in known or name in seen.strange)
+        if name in seen.serving and (name not in known or name in seen.not_resuming)
     )
     age = now - note.made if note else timedelta(0)
     # A set from the future was made under a wrong clock, and nobody knows how long it has served.

@@ -12,7 +12,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from certsync.issuer.tickets.decide import Keys, Note
+from certsync.issuer.tickets.decide import SCHEMA, Keys, Note
+from certsync.model import codec
 from certsync.model.errors import TicketsError
 from certsync.programs import receiver
 
@@ -34,9 +35,10 @@ def read() -> tuple[Keys, Note | None]:
 def note() -> Note | None:
     """Return the note on the set; None: there is none, or it is none that we wrote."""
     try:
-        return Note.from_json(json.loads((receiver.TICKETS / "live" / NOTE).read_text()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        found = codec.typed(json.loads((receiver.TICKETS / "live" / NOTE).read_bytes()), Note)
+    except (OSError, *codec.NOT_THESE):
         return None
+    return found if found.schema <= SCHEMA else None
 
 
 def write(note: Note) -> None:
@@ -69,4 +71,4 @@ def _lock() -> Iterator[None]:
 
 
 def _text(note: Note) -> bytes:
-    return json.dumps(note.to_json()).encode()
+    return json.dumps(codec.plain(note)).encode()

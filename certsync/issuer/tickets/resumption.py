@@ -32,7 +32,7 @@ def not_resuming(
     if ticket is None:
         return None
 
-    def is_strange(address: str) -> bool:
+    def does_not_resume(address: str) -> bool:
         try:
             with (
                 socket.create_connection((address, port), timeout=seconds) as plain,
@@ -42,8 +42,8 @@ def not_resuming(
         except OSError:
             return False
 
-    found = parallel.each(is_strange, others)
-    return [address for address, strange in zip(others, found, strict=True) if strange]
+    found = parallel.each(does_not_resume, others)
+    return [address for address, refused in zip(others, found, strict=True) if refused]
 
 
 def _ticket(

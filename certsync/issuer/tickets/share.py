@@ -14,30 +14,22 @@ from certsync.issuer import steps
 from certsync.issuer.replicas import admission, outgoing, receivers
 from certsync.issuer.replicas.expected import expected
 from certsync.issuer.replicas.receivers import Backend
+from certsync.issuer.run import Run, Session, Tell
+from certsync.issuer.situation import Situation, look_at_all
 from certsync.issuer.steps import Step
-from certsync.issuer.store import Store
 from certsync.issuer.tickets import keyring, resumption
 from certsync.issuer.tickets.decide import Keys, Note, Plan, Seen, plan
 from certsync.model.errors import TicketsError
-from certsync.model.fleet import Fleet, Machine
+from certsync.model.fleet import Machine
 from certsync.model.proof import Proof, Verdict
 from certsync.system import proving
 
-Tell = Callable[[str], None]
 Proofs = Mapping[str, Sequence[Proof]]
 """What each backend was seen to serve, by the lineage's name."""
 
 NO_TICKET = "warning: nginx on the issuer gives no session tickets: who shares them is not seen"
 PUT_OFF = "the session ticket keys are rotated once all backends have those that are there"
 HINT = "the site is served there all the same, new TLS sessions only; every hourly run tries again"
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """What sharing would do now."""
-
-    steps: list[str]
-    """In words; empty: all share the keys."""
 
 
 @dataclass
@@ -47,7 +39,7 @@ class Sharing:
     seen: Seen
     now: datetime
     tell: Tell
-    done: list[str]
+    did: Tell
     replicas: Sequence[Backend] = ()
     """The receivers, once they are talked to."""
 
@@ -80,7 +72,7 @@ class Sharing:
         """Have the issuer use another set, and push it."""
         note = Note(self.now, (), tuple(self.seen.compromises))
         keyring.use(keys, note)
-        self.done.append(what)
+        self.did(what)
         self.give(keys, note, [name for name in names if name not in self.failures])
 
     def give(self, keys: Keys, note: Note, names: Sequence[str]) -> None:
@@ -98,7 +90,7 @@ class Sharing:
                 self.miss(backend.name, error.why)
         given = [backend.name for backend, error in found if error is None]
         if given:
-            self.done.append(f"shared the session ticket keys with {', '.join(given)}")
+            self.did(f"shared the session ticket keys with {', '.join(given)}")
             keyring.write(replace(note, reached=tuple(sorted({*note.reached, *given}))))
 
     def miss(self, name: str, why: str) -> None:
@@ -108,28 +100,24 @@ class Sharing:
 
 
 def outlook(
-    store: Store, now: datetime, *, rotate: bool = False, proven: Callable[[], Proofs] | None = None
-) -> Outlook:
-    """Return what is to be done, looking at every backend and changing nothing.
+    looks: Sequence[Situation], now: datetime,
+    *, rotate: bool = False, proven: Callable[[], Proofs] | None = None,
+) -> list[str]:  # fmt: skip
+    """Return what is to be done, in words, looking at every backend and changing nothing.
 
     ``proven`` gives what backends have been seen to serve just now; None: they are looked at.
 
     Raises:
-        StoreError: this host is no issuer, or its store cannot be read.
+        StoreError: the roots to verify against cannot be read.
     """
-    store = _whole(store)
-    fleet = store.fleet()
-    if not fleet.share_tickets:
-        return Outlook([])
-    proofs = proven() if proven else _proofs(store, fleet, now)
-    seen = _seen(store, fleet, proofs, lambda _: None)
-    return Outlook(plan(keyring.note(), seen, now, interactive=rotate).steps())
+    if not looks[0].fleet.share_tickets:
+        return []
+    proofs = proven() if proven else _proofs(looks, now)
+    seen = _seen(looks, proofs, lambda _: None)
+    return plan(keyring.note(), seen, now, interactive=rotate).steps()
 
 
-def tickets(
-    store: Store, now: datetime, tell: Tell, done: list[str],
-    *, rotate: bool = False, missed: Collection[str] = (),
-) -> None:  # fmt: skip
+def tickets(session: Session, *, rotate: bool = False, missed: Collection[str] = ()) -> None:
     """Have all backends share the keys; ``rotate``: a new one is made now, though none is due.
 
     ``missed`` are backends that the run which has started this does not reach, and knows of.
@@ -137,48 +125,50 @@ def tickets(
     Raises:
         TicketsError, FencedError, StoreError: see `share`.
     """
-    store = _whole(store)
-    fleet = store.fleet()
-    if not fleet.share_tickets:
-        tell("share_tickets is false in the fleet file: there is nothing to share")
+    looks = look_at_all(session.store)
+    if not looks[0].fleet.share_tickets:
+        session.tell("share_tickets is false in the fleet file: there is nothing to share")
         return
-    run = Sharing(_seen(store, fleet, _proofs(store, fleet, now), tell), now, tell, done)
-    wanted = plan(keyring.note(), run.seen, now, interactive=rotate)
-    steps.take(Step.SHARE, lambda: _carry_out(store, run, wanted, missed))
+    seen = _seen(looks, _proofs(looks, session.now), session.tell)
+    wanted = plan(keyring.note(), seen, session.now, interactive=rotate)
+    steps.take(Step.SHARE, lambda: _carry_out(session, looks, seen, wanted, missed))
 
 
-def share(store: Store, now: datetime, proofs: Proofs, tell: Tell, done: list[str]) -> None:
+def share(session: Session, looks: Sequence[Situation], proofs: Proofs) -> None:
     """Do what is due of it, for backends that are proven already.
 
-    ``done`` gets what was changed, in words. Who does not serve what it should is left out: it is
-    told already, and given the keys once it does.
+    Who does not serve what it should is left out: it is told already, and given the keys once it
+    does. ``looks`` are all lineages.
 
     Raises:
         FencedError: a replica refuses the push key; nothing was changed.
         TicketsError: a backend that serves could not be given the keys, or nginx refuses them.
         StoreError: the store cannot be read.
     """
-    store = _whole(store)
-    fleet = store.fleet()
-    if not fleet.share_tickets:
+    if not looks[0].fleet.share_tickets:
         return
-    run = Sharing(_seen(store, fleet, proofs, tell), now, tell, done)
-    wanted = plan(keyring.note(), run.seen, now)
-    steps.take(Step.SHARE, lambda: _carry_out(store, run, wanted, ()))
+    seen = _seen(looks, proofs, session.tell)
+    wanted = plan(keyring.note(), seen, session.now)
+    steps.take(Step.SHARE, lambda: _carry_out(session, looks, seen, wanted, ()))
 
 
-def _carry_out(store: Store, run: Sharing, wanted: Plan, missed: Collection[str]) -> None:
+def _carry_out(
+    session: Session, looks: Sequence[Situation], seen: Seen, wanted: Plan, missed: Collection[str]
+) -> None:
     if keyring.note() is not None and not wanted.steps():
         return
-    fleet = store.fleet()
-    kept = (fleet.issuer, *(each for each in fleet.replicas if each.name in run.seen.replicas))
-    with receivers.connected(replace(fleet, backends=kept, serving=())) as backends:
-        run.replicas = [each for each in backends if not each.local]
-        standings = receivers.standings(fleet.lineage, run.replicas)
-        left_out = admission.check_not_fenced(store, fleet, standings, run.now)
-        run.unreached = {each.name: each.why for each in standings if not each.reached} | left_out
-        run.carry_out(wanted)
-    told = {name: why for name, why in run.failures.items() if name in run.seen.serving}
+    first = looks[0]
+    fleet = first.fleet
+    way = Sharing(seen, session.now, session.tell, session.done.append)
+    hosts = [each for each in fleet.replicas if each.name in seen.replicas]
+    with receivers.connected(fleet, hosts) as backends:
+        way.replicas = [each for each in backends if not each.local]
+        standings = receivers.standings(first.name, way.replicas)
+        run = Run(first, session.memory, session.now, session.tell, session.done.append)
+        left_out = admission.check_not_fenced(run, standings)
+        way.unreached = {each.name: each.why for each in standings if not each.reached} | left_out
+        way.carry_out(wanted)
+    told = {name: why for name, why in way.failures.items() if name in seen.serving}
     if set(told) - set(missed):
         raise trouble(told)
 
@@ -190,30 +180,22 @@ def trouble(failures: Mapping[str, str]) -> TicketsError:
     return TicketsError(f"not all backends have the session ticket keys: {told}", hint)
 
 
-def _whole(store: Store) -> Store:
-    """Return the store with all lineages: a set of keys is for every one of them."""
-    return replace(store, lineage="")
-
-
 # Looking
 
 
-def _proofs(store: Store, fleet: Fleet, now: datetime) -> Proofs:
-    return {
-        each.lineage: proving.prove(each.holders, each, expected(each, store), now)
-        for each in fleet.lineages
-    }
+def _proofs(looks: Sequence[Situation], now: datetime) -> Proofs:
+    return {one.name: proving.prove(one.holders, one.name, expected(one), now) for one in looks}
 
 
-def _seen(store: Store, fleet: Fleet, proofs: Proofs, tell: Tell) -> Seen:
-    marks = {each.lineage: store.compromised(each.lineage) for each in fleet.lineages}
-    returned = {name for each in marks.values() for name in each.returned(fleet)}
+def _seen(looks: Sequence[Situation], proofs: Proofs, tell: Tell) -> Seen:
+    fleet = looks[0].fleet
+    returned = {name for one in looks for name in one.marks.returned(fleet)}
     compromises = {
-        f"{lineage} {mark.backend} {mark.at.isoformat()}"
-        for lineage, each in marks.items()
-        for mark in each.among
+        f"{one.name} {mark.backend} {mark.at.isoformat()}"
+        for one in looks
+        for mark in one.marks.among
     }
-    serving, strange = set[str](), set[str]()
+    serving, not_resuming = set[str](), set[str]()
     for lineage, found in proofs.items():
         names = {each.name for each in found if each.verdict is Verdict.IN_SYNC}
         # Who was looked at by another certificate before needs no second look.
@@ -223,13 +205,13 @@ def _seen(store: Store, fleet: Fleet, proofs: Proofs, tell: Tell) -> Seen:
         # shares again from the next rotation on.
         comparable = fleet.is_managed
         if fleet.issuer_name in names and comparable:
-            strange |= _strange(fleet.issuer, others, lineage, tell)
+            not_resuming |= _not_resuming(fleet.issuer, others, lineage, tell)
         serving |= names
     replicas = [each.name for each in fleet.replicas if each.name not in returned]
-    return Seen(replicas, serving, strange, sorted(compromises))
+    return Seen(replicas, serving, not_resuming, sorted(compromises))
 
 
-def _strange(issuer: Machine, others: Sequence[Machine], lineage: str, tell: Tell) -> set[str]:
+def _not_resuming(issuer: Machine, others: Sequence[Machine], lineage: str, tell: Tell) -> set[str]:
     """Return who does not take a ticket of the issuer's."""
     if not others:
         return set()

@@ -23,9 +23,9 @@ def max_connections(fleet: Fleet, told: Sequence[str]) -> int:
     gets. The answer is in thousands, so that another kernel's few
     pages more or less change nothing; in hundreds where the files allow less. 0: nothing is known.
     """
-    wish = fleet.balancing.max_connections
-    if wish or len(told) < 3 or not told[0].isdigit():
-        return wish
+    chosen = fleet.balancing.max_connections
+    if chosen or len(told) < 3 or not told[0].isdigit():
+        return chosen
     limits = [max(int(told[0]) // 2 // KIB_A_CONNECTION, FEWEST)]
     limits += [
         (int(files) - OTHER_FILES) // FILES_A_CONNECTION for files in told[1:] if files.isdigit()

@@ -14,7 +14,7 @@ def pools(balancer: str, before: Gate, now: Gate, fleet: Fleet) -> tuple[str, ..
     lines = [f"{balancer}: passthrough rule: {_rule(before, now, fleet)}"]
     has, gets = before.pools_of(fleet), now.pools_of(fleet)
     changes = {
-        "tls" if lineage == fleet.lineage else f"tls of {lineage}": (
+        "tls" if lineage == fleet.name else f"tls of {lineage}": (
             has.get(lineage, {}), gets.get(lineage, {}),
         )
         for lineage in {**gets, **has}
@@ -28,15 +28,15 @@ def pools(balancer: str, before: Gate, now: Gate, fleet: Fleet) -> tuple[str, ..
 
 def _addresses(balancer: str, before: Gate, now: Gate, fleet: Fleet) -> tuple[str, ...]:
     """Return how it changes who is told the clients' addresses, in words; nothing: it does not."""
-    wish = proxy_port(fleet)
+    proxy = proxy_port(fleet)
     names = [
         name
         for name, port in now.ports.items()
-        if before.ports.get(name, 0) != port or (wish and not port)
+        if before.ports.get(name, 0) != port or (proxy and not port)
     ]
     if not names:
         return ()
-    told = "yes, once its port for it answers the balancer" if wish else "no longer"
+    told = "yes, once its port for it answers the balancer" if proxy else "no longer"
     return (f"{balancer}: told the clients' addresses: {', '.join(names)}: {told}",)
 
 

@@ -40,9 +40,9 @@ class Gate:
 
         A fleet's only lineage may get another name, and its backends serve it still.
         """
-        if not fleet.others and len(self.pools) == 1:
-            return dict.fromkeys([fleet.lineage], *self.pools.values())
-        return {lineage or fleet.lineage: pool for lineage, pool in self.pools.items()}
+        if not fleet.has_several and len(self.pools) == 1:
+            return dict.fromkeys([fleet.name], *self.pools.values())
+        return {lineage or fleet.name: pool for lineage, pool in self.pools.items()}
 
     @property
     def taking(self) -> tuple[str, ...]:
@@ -52,7 +52,7 @@ class Gate:
 
     def leaving(self, fleet: Fleet) -> dict[str, list[str]]:
         """Return who takes a lineage's traffic here, and is no longer to serve it."""
-        serving = {each.lineage: [host.name for host in each.members] for each in fleet.lineages}
+        serving = _members(fleet)
         found = {
             lineage: [
                 name
@@ -86,12 +86,8 @@ def decide(fleet: Fleet, before: Gate, seen: Seen) -> Gate:
     """
     was = before.pools_of(fleet)
     pools = {
-        each.lineage: _pool(
-            [host.name for host in each.members],
-            was.get(each.lineage, {}),
-            seen.proofs.get(each.lineage, {}),
-        )
-        for each in fleet.lineages
+        lineage: _pool(members, was.get(lineage, {}), seen.proofs.get(lineage, {}))
+        for lineage, members in _members(fleet).items()
     }
     proven = {
         name
@@ -121,12 +117,10 @@ def abandoned(fleet: Fleet, before: Gate) -> list[str]:
     gone = before.leaving(fleet)
     pools = before.pools_of(fleet)
     return [
-        each.lineage
+        each.name
         for each in fleet.lineages
-        if each.lineage in gone
-        and all(
-            name in gone[each.lineage] for name, inside in pools[each.lineage].items() if inside
-        )
+        if each.name in gone
+        and all(name in gone[each.name] for name, inside in pools[each.name].items() if inside)
     ]
 
 
@@ -140,13 +134,11 @@ def uncovered(fleet: Fleet, deployed: Fleet, before: Gate) -> dict[str, list[str
     if not (before.rule and fleet.passthrough):
         return {}
     taking = {lineage for lineage, pool in before.pools_of(deployed).items() if any(pool.values())}
-    served = {name for each in deployed.lineages if each.lineage in taking for name in each.names}
-    known = {each.lineage: each.names for each in deployed.lineages if each.lineage in taking}
+    served = {name for each in deployed.lineages if each.name in taking for name in each.names}
+    known = {each.name: each.names for each in deployed.lineages if each.name in taking}
     found = {
-        each.lineage: [
-            name
-            for name in each.names
-            if name in served and name not in known.get(each.lineage, ())
+        each.name: [
+            name for name in each.names if name in served and name not in known.get(each.name, ())
         ]
         for each in fleet.lineages
     }
@@ -158,10 +150,11 @@ def takes_away(fleet: Fleet, deployed: Fleet) -> bool:
 
     ``deployed`` is the fleet as it is.
     """
-    was = {each.lineage: {host.name for host in each.members} for each in deployed.lineages}
-    will = {each.lineage: {host.name for host in each.members} for each in fleet.lineages}
-    staying = {host.name for host in fleet.backends}
-    lost = any((names & staying) - will.get(lineage, set()) for lineage, names in was.items())
+    will, staying = _members(fleet), {host.name for host in fleet.backends}
+    lost = any(
+        staying.intersection(members).difference(will.get(lineage, ()))
+        for lineage, members in _members(deployed).items()
+    )
     renumbered = proxy_port(deployed) not in (0, fleet.balancing.proxy_port)
     return lost or renumbered or bool(no_longer_trusted(fleet, deployed))
 
@@ -188,12 +181,17 @@ def proxy_port(fleet: Fleet) -> int:
 def proxy_port_questions(fleet: Fleet) -> list[tuple[str, str, int, str, str]]:
     """Return what `proxy_port_check` asks: backend, address, port, a name it serves, a path."""
     balancing = fleet.balancing
-    names = {host: each.lineage for each in reversed(fleet.lineages) for host in each.members}
+    names = {host: each.name for each in reversed(fleet.lineages) for host in fleet.members(each)}
     return [
         (host.name, host.private_address, balancing.proxy_port, names[host], balancing.health_path)
         for host in fleet.backends
         if host in names
     ]
+
+
+def _members(fleet: Fleet) -> dict[str, list[str]]:
+    """Return the names of those that are to be in each lineage's pool."""
+    return {each.name: [host.name for host in fleet.members(each)] for each in fleet.lineages}
 
 
 def _pool(backends: Sequence[str], before: Members, proofs: Mapping[str, Proof]) -> Members:
@@ -243,4 +241,4 @@ def read(configuration: str) -> Gate:
 
 def pool_name(fleet: Fleet, lineage: str) -> str:
     """Return what haproxy.cfg calls a lineage's pool."""
-    return FIRST if lineage == fleet.lineage else f"{OTHERS}{lineage}"
+    return FIRST if lineage == fleet.name else f"{OTHERS}{lineage}"

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from certsync.model.fleet import Fleet, Machine
+from certsync.model.fleet import Fleet, Lineage, Machine
 from certsync.model.proof import Proof, Verdict
 
 HTTP, TLS = 80, 443
@@ -99,7 +99,8 @@ def nodes(fleet: Fleet) -> tuple[Node, ...]:
 
 
 def _serving_all(fleet: Fleet) -> list[Machine]:
-    return [host for host in fleet.backends if all(host in each.members for each in fleet.lineages)]
+    members = [fleet.members(each) for each in fleet.lineages]
+    return [host for host in fleet.backends if all(host in each for each in members)]
 
 
 def stand(
@@ -129,8 +130,8 @@ def stand(
     return Standing(tuple(ready), waiting, why_not)
 
 
-def _unproven(proofs: Mapping[str, Mapping[str, Proof]], lineage: Fleet, host: Machine) -> str:
-    proof = proofs.get(lineage.lineage, {}).get(host.name)
+def _unproven(proofs: Mapping[str, Mapping[str, Proof]], lineage: Lineage, host: Machine) -> str:
+    proof = proofs.get(lineage.name, {}).get(host.name)
     if proof is None:
         return "not proven"
     return "" if proof.verdict is Verdict.IN_SYNC else proof.why or proof.verdict.value
@@ -160,7 +161,7 @@ def _digitalocean(fleet: Fleet) -> Rules:
             "client's"
         )
     check = f"HTTPS, port {TLS}, path {fleet.balancing.health_path}"
-    if fleet.others:
+    if fleet.has_several:
         # Its HTTPS check names no server, and of several certificates none is for no name.
         check = f"TCP, port {TLS}"
     return Rules(

@@ -109,16 +109,16 @@ def rehearse(fleet: Path, directory: str, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("wish", type=click.Choice(["on", "off"]))
+@click.argument("setting", type=click.Choice(["on", "off"]))
 @FLEET
 @DRY
 @AS_JSON
-def passthrough(wish: str, fleet: Path, dry_run: bool, as_json: bool) -> None:
+def passthrough(setting: str, fleet: Path, dry_run: bool, as_json: bool) -> None:
     """Set passthrough on or off in FLEET; the next deploy applies it."""
     from certsync.operator.commands import passthrough as verb
 
     if dry_run:
-        tell_plan(verb.plan(fleet, on=wish == "on"), as_json)
+        tell_plan(verb.plan(fleet, on=setting == "on"), as_json)
         return
     with done_as_json(as_json) as done:
-        console.result(verb.passthrough(fleet, on=wish == "on", done=done))
+        console.result(verb.passthrough(fleet, on=setting == "on", done=done))

@@ -33,7 +33,7 @@ def tell_plan(plan: Plan, as_json: bool) -> None:
 
 @contextmanager
 def done_as_json(as_json: bool) -> Iterator[list[Step]]:
-    """Give a list to note what was done, and print it for programs at the end, if wished for."""
+    """Give a list to note what was done, and print it for programs at the end, if asked for."""
     done: list[Step] = []
     try:
         with console.narrating() if as_json else nullcontext():

@@ -90,7 +90,7 @@ def refuse_who_serves_nothing(fleet: Fleet, additions: tuple[Addition, ...], pat
         CertsyncError: it is to serve a lineage that is not there; or every lineage names who serves
             it, and no lineage names the new one.
     """
-    lineages = {each.lineage: each.serving for each in fleet.lineages}
+    lineages = {each.name: each.serving for each in fleet.lineages}
     known = ", ".join(lineages)
     for each in additions:
         if strange := [name for name in each.serves if name not in lineages]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from certsync.model import certbot, paths
 from certsync.model.certbot import Mention
 from certsync.model.errors import HostError, RefusedError, RolloutError, StoreError
-from certsync.model.fleet import Fleet, Machine
+from certsync.model.fleet import Fleet, Lineage, Machine
 from certsync.model.generation import Manifest
 from certsync.operator.deployment import execute, operations
 from certsync.operator.deployment.plan import Plan, Step
@@ -51,15 +51,15 @@ def plan(path: Path, options: Options, now: datetime) -> Plan:
     """
     file = opened(path)
     fleet = file.fleet
-    refuse_several(fleet, path)
-    seen = _look(fleet, now)
+    lineage = only_lineage(fleet, path)
+    seen = _look(fleet, lineage, now)
     found = execute.dry_run(_request(file, options), fleet, NO_ORDER)
-    renewal = seen.files[_renewal(fleet)]
+    renewal = seen.files[_renewal(lineage)]
     if certbot.not_renewed(renewal) != renewal:
-        what = f"write {certbot.OFF} into {certbot.renewal_file(fleet.lineage)}"
+        what = f"write {certbot.OFF} into {certbot.renewal_file(lineage.name)}"
         step = Step(LAST_PHASE, fleet.issuer_name, what, "that every backend is proven")
         found += Plan((step,))
-    _tell_mentions(fleet)
+    _tell_mentions(fleet, lineage)
     return found
 
 
@@ -73,33 +73,33 @@ def adopt(path: Path, options: Options, now: Callable[[], datetime], done: list[
     """
     file = opened(path)
     fleet = file.fleet
-    refuse_several(fleet, path)
+    lineage = only_lineage(fleet, path)
     with fleet_lock.held(fleet, "adopt") as token:
-        _look(fleet, now())
+        _look(fleet, lineage, now())
         executed = execute.run(_request(file, options), fleet, token, done)
         # It looks at every backend itself before it changes anything.
         retired = None if executed.failures else _retire(fleet, token)
     if retired is not None and retired.stdout:
         console.result(retired.stdout.rstrip("\n"))
-        what = f"write {certbot.OFF} into {certbot.renewal_file(fleet.lineage)}"
+        what = f"write {certbot.OFF} into {certbot.renewal_file(lineage.name)}"
         done.append(Step(LAST_PHASE, fleet.issuer_name, what))
-    _tell_mentions(fleet)
+    _tell_mentions(fleet, lineage)
     execute.report_outcome(fleet, executed, execute.wait_until_settled(file, now))
     if retired is not None and retired.status != 0:
         told = retired.error_summary.removeprefix("error: ").partition("; hint: ")
         raise RolloutError(f"{fleet.issuer_name}: {told[0]}", told[2])
 
 
-def refuse_several(fleet: Fleet, path: Path) -> None:
-    """Refuse a fleet of which only a part would get a certificate in this run.
+def only_lineage(fleet: Fleet, path: Path) -> Lineage:
+    """Return the lineage of a fleet that has no other, so that all of it gets its certificate.
 
     Raises:
         RefusedError: it has several lineages; nothing was changed.
     """
-    if not fleet.others:
-        return
+    if not fleet.has_several:
+        return fleet.lineages[0]
     raise RefusedError(
-        f"{path} has more lineages than {fleet.lineage}, and adopt takes over one certificate, "
+        f"{path} has more lineages than {fleet.name}, and adopt takes over one certificate, "
         "without an order for the others; nothing was changed",
         "adopt first, without the tables [lineages.NAME]; then write them, and certsync deploy "
         f"{shlex.quote(str(path))} orders what is missing",
@@ -110,25 +110,25 @@ def _request(file: FleetFile, options: Options) -> DeployRequest:
     return DeployRequest(file, replace(options, certificate=TAKE_OVER))
 
 
-def _look(fleet: Fleet, now: datetime) -> Seen:
+def _look(fleet: Fleet, lineage: Lineage, now: datetime) -> Seen:
     """Refuse what cannot be taken over before anything is changed anywhere."""
-    script = command("certbot_files.sh", certbot.HOME, fleet.lineage)
+    script = command("certbot_files.sh", certbot.HOME, lineage.name)
     done = ssh.on(fleet.issuer, fleet.known_hosts, script)
     seen = read(done.stdout)
-    place = f"live/{fleet.lineage}/"
+    place = f"live/{lineage.name}/"
     if f"{place}fullchain.pem" not in seen.files:
         there = [name.split("/")[1] for name in seen.files if name.startswith("live/")]
-        raise certbot.missing(fleet.lineage, there)
-    if _renewal(fleet) not in seen.files:
+        raise certbot.missing(lineage.name, there)
+    if _renewal(lineage) not in seen.files:
         raise StoreError(
-            f"{fleet.issuer_name}: {certbot.renewal_file(fleet.lineage)} is not there, so "
+            f"{fleet.issuer_name}: {certbot.renewal_file(lineage.name)} is not there, so "
             "which CA the certificate is from is not known",
             "certbot certificates shows what it has",
         )
     pems = {name.removeprefix(place): text for name, text in seen.files.items()}
-    public = certbot.read(fleet.lineage, pems, seen.files[_renewal(fleet)])
+    public = certbot.read(lineage.name, pems, seen.files[_renewal(lineage)])
     if not certbot.is_taken(public, seen.kept):
-        certbot.refuse_unfit(fleet, public, now)
+        certbot.refuse_unfit(fleet, lineage, public, now)
     return seen
 
 
@@ -151,8 +151,8 @@ def read(output: str) -> Seen:
     return Seen(files, tuple(kept))
 
 
-def _renewal(fleet: Fleet) -> str:
-    return f"renewal/{fleet.lineage}.conf"
+def _renewal(lineage: Lineage) -> str:
+    return f"renewal/{lineage.name}.conf"
 
 
 def _retire(fleet: Fleet, token: str) -> Completed:
@@ -160,7 +160,7 @@ def _retire(fleet: Fleet, token: str) -> Completed:
     return ssh.on(fleet.issuer, fleet.known_hosts, command)
 
 
-def _tell_mentions(fleet: Fleet) -> None:
+def _tell_mentions(fleet: Fleet, lineage: Lineage) -> None:
     """Tell where nginx still reads certbot's files: those lines are not ours to edit."""
 
     def ask(machine: Machine) -> list[Mention]:
@@ -177,4 +177,4 @@ def _tell_mentions(fleet: Fleet) -> None:
     console.warn("nginx reads files of certbot's, which go stale:")
     for each in found:
         console.tell(f"  {each.host}: {each.place}: {each.text}")
-    console.tell(f"hint: write `include snippets/ssl-{fleet.lineage}.conf;` instead of them")
+    console.tell(f"hint: write `include snippets/ssl-{lineage.name}.conf;` instead of them")

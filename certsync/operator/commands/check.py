@@ -32,7 +32,7 @@ def _summary(fleet: Fleet) -> str:
     return ", ".join(
         [
             _count(sum(len(each.names) for each in fleet.lineages), "name"),
-            *([_count(len(fleet.lineages), "lineage")] if fleet.others else []),
+            *([_count(len(fleet.lineages), "lineage")] if fleet.has_several else []),
             f"issuer {fleet.issuer_name}",
             _count(len(fleet.replicas), "replica"),
             _balancers(fleet),

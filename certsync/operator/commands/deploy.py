@@ -59,7 +59,8 @@ def _say_where(fleet: Fleet, path: Path) -> None:
     if told := rules.conclusion(fleet, path):
         console.result(told)
     if fleet.passthrough:
-        page = "lb.html" if fleet.site.test_page else ""
-        console.result(f"open https://{fleet.lineage}/{page}")
+        first = fleet.lineages[0]
+        page = "lb.html" if first.site.test_page else ""
+        console.result(f"open https://{first.name}/{page}")
     else:
         console.result("passthrough is off by the fleet file: certsync passthrough on FLEET")

@@ -1,4 +1,4 @@
-"""`certsync passthrough on|off`: edit the wish in the fleet file; a deploy carries it out."""
+"""`certsync passthrough on|off`: write it into the fleet file; the next deploy applies it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from certsync.operator.fleet_file.editing import write
 
 
 def plan(path: Path, *, on: bool) -> Plan:
-    """Return what setting the wish would do; nothing is changed.
+    """Return what setting it would do; nothing is changed.
 
     Raises:
         FleetFileError: the file has mistakes.
@@ -30,7 +30,7 @@ def plan(path: Path, *, on: bool) -> Plan:
 
 
 def passthrough(path: Path, *, on: bool, done: list[Step]) -> str:
-    """Set the wish in a fleet file, its comments kept, and return what to do next.
+    """Set it in a fleet file, its comments kept, and return what to do next.
 
     ``done`` gets what was changed.
 

@@ -131,13 +131,13 @@ def _tell_of_orders(fleet: Fleet) -> list[str]:
     """Tell which lineages the new issuer has to order anew, and return them."""
     name, anew = fleet.issuer_name, list[str]()
     for each in fleet.lineages:
-        if fleet.issuer in each.members:
+        if fleet.issuer in fleet.members(each):
             continue
-        link = shlex.quote(f"/etc/certsync/live/{each.lineage}")
+        link = shlex.quote(f"/etc/certsync/live/{each.name}")
         done = ssh.on(fleet.issuer, fleet.known_hosts, f'basename "$(readlink {link})"')
-        if is_ordered_anew(each, name, done.stdout.strip()):
-            anew.append(each.lineage)
-            console.warn(of_order(name, each.lineage))
+        if is_ordered_anew(fleet, each, done.stdout.strip()):
+            anew.append(each.name)
+            console.warn(of_order(name, each.name))
     return anew
 
 
@@ -158,9 +158,9 @@ def expected(fleet: Fleet, dead: str, anew: Sequence[str]) -> list[tuple[str, st
     found = []
     for each in fleet.lineages:
         hosts = [dead] if dead else []
-        if each.lineage in anew:
-            hosts += [*(machine.name for machine in each.holders), *fleet.public_addresses]
-        other = "" if each.lineage == fleet.lineage else each.lineage
+        if each.name in anew:
+            hosts += [*(machine.name for machine in fleet.holders(each)), *fleet.public_addresses]
+        other = "" if each.name == fleet.name else each.name
         found += [(name, other) for name in hosts]
     return found
 

@@ -1,1 +1,1 @@
-"""Runs of pyinfra over a fleet, announced and told."""
+"""Runs of pyinfra over a fleet: planned, carried out, and reported."""

@@ -1,4 +1,4 @@
-"""What a run would do only because of what it does before: announced as depending on it. Pure."""
+"""What a run would do only because of what it does before: listed as depending on it. Pure."""
 
 from __future__ import annotations
 

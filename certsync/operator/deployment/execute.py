@@ -87,7 +87,7 @@ def dry_run(asked: DeployRequest, fleet: Fleet, absent: Sequence[str] = ()) -> P
     run = Run(asked, dry=True)
     outcome = progress.follow(fleet, run)
     _raise_what_stopped(run, outcome)
-    steps = completed(plan.announced(outcome.operations), fleet, absent)
+    steps = completed(plan.planned(outcome.operations), fleet, absent)
     pools = [
         line
         for name, before, now in outcome.gates

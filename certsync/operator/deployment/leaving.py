@@ -26,7 +26,7 @@ class Options:
     """It cannot be reached, and will not be."""
 
     compromised: bool = False
-    """Its keys are in strange hands, or may be."""
+    """Somebody else may have its keys."""
 
     drain_seconds: int = 60
     """How long its last connections may take to end."""

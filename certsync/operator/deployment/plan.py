@@ -1,7 +1,7 @@
 """What a command would do, as a dry run tells it: steps, files, pools. Pure.
 
 The steps of a deploy are those that pyinfra has prepared: what a real run executes. What only shows
-on the way is announced as depending.
+on the way is listed as depending.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class FileChange:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is announced."""
+    """All of them."""
 
     steps: tuple[Step, ...] = ()
     files: tuple[FileChange, ...] = ()
@@ -102,7 +102,7 @@ class Plan:
 # From pyinfra
 
 
-def announced(operations: Iterable[Mapping[str, Any]]) -> tuple[Step, ...]:
+def planned(operations: Iterable[Mapping[str, Any]]) -> tuple[Step, ...]:
     """Return the steps of a prepared run: each with its name and the hosts that it would change."""
     found: list[Step] = []
     phase = ""
@@ -188,15 +188,15 @@ def _of_steps(steps: Sequence[Step]) -> list[str]:
     return lines
 
 
-def strayed(plan: Sequence[Step], taken: Collection[tuple[str, str]]) -> list[str]:
-    """Return where a run was not what was announced; ``taken`` has the place and step of each.
+def deviations(plan: Sequence[Step], taken: Collection[tuple[str, str]]) -> list[str]:
+    """Return where a run was not what was planned; ``taken`` has the place and step of each.
 
     It may leave out what depends on something, and nothing else; and it does nothing more.
     """
     told = {(step.host, step.what): step for step in plan}
-    extra = [f"not announced: {host}: {what}" for host, what in taken if (host, what) not in told]
+    extra = [f"not planned: {host}: {what}" for host, what in taken if (host, what) not in told]
     left = [
-        f"announced, and not done: {step.host}: {step.what}"
+        f"planned, and not done: {step.host}: {step.what}"
         for place, step in told.items()
         if not step.depends and place not in taken
     ]

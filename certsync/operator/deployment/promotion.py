@@ -6,11 +6,13 @@ import hashlib
 import re
 import shlex
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from certsync.model import paths
+from certsync.model.answers import Proven
 from certsync.model.errors import (
     CertsyncError,
     HostError,
@@ -18,7 +20,8 @@ from certsync.model.errors import (
     SilentError,
     UnreachableError,
 )
-from certsync.model.fleet import Fleet, Machine
+from certsync.model.fleet import Fleet, Lineage, Machine
+from certsync.model.proof import Proof
 from certsync.operator.change import Change
 from certsync.operator.deployment.plan import HERE, FileChange, Step
 from certsync.operator.deployment.request import KEPT, DeployRequest, Options
@@ -108,15 +111,16 @@ def _look(wanted: Succession) -> None:
     _refuse_without_binding_key(fleet)
     if wanted.old and wanted.old_is_dead:
         _refuse_if_it_answers(wanted.old, fleet)
-        objections = [_objection_by_holdings(wanted, each) for each in fleet.lineages]
-        why = _first_of(fleet, objections)
+        objection = partial(_objection_by_holdings, wanted)
     else:
-        why = _objection_by_issuer(wanted)
-    if why:
-        raise RefusedError(
-            f"{new.name} cannot become the issuer: {why}; nothing was changed",
-            "promote one that serves the current generation: certsync status shows who does",
-        )
+        objection = partial(_objection_by_proofs, fleet, _proven_by_issuer(wanted).proofs)
+    for each in fleet.lineages:
+        if why := objection(each):
+            of = f"of {each.name}: " if fleet.has_several else ""
+            raise RefusedError(
+                f"{new.name} cannot become the issuer: {of}{why}; nothing was changed",
+                "promote one that serves the current generation: certsync status shows who does",
+            )
 
 
 def _refuse_without_binding_key(fleet: Fleet) -> None:
@@ -147,8 +151,8 @@ def _refuse_if_it_answers(old: Machine, fleet: Fleet) -> None:
     )
 
 
-def _objection_by_issuer(wanted: Succession) -> str:
-    """Return what the issuer says against it: the old one, or the new one where it is that far."""
+def _proven_by_issuer(wanted: Succession) -> Proven:
+    """Return what the issuer says: the old one, or the new one where it is that far."""
     fleet = wanted.fleet
     asked = _who_is_issuer(wanted)
     issuer_side.refuse_what_is_not_deployed(fleet, asked, ())
@@ -161,29 +165,24 @@ def _objection_by_issuer(wanted: Succession) -> str:
             "was changed",
             "let its hourly run finish that, which says what stops it: certsync status shows it",
         )
-    objections = [
-        objection_of_proofs(fleet.issuer_name, list(seen.proofs.get(each.lineage, {}).values()))
-        if fleet.issuer in each.members
-        else ""
-        for each in fleet.lineages
-    ]
-    return _first_of(fleet, objections)
+    return seen
 
 
-def _objection_by_holdings(wanted: Succession, fleet: Fleet) -> str:
+def _objection_by_proofs(
+    fleet: Fleet, proofs: Mapping[str, Mapping[str, Proof]], lineage: Lineage
+) -> str:
+    """Return what the issuer's proofs, by lineage and backend, say against it, of one lineage."""
+    if fleet.issuer not in fleet.members(lineage):
+        return ""
+    return objection_of_proofs(fleet.issuer_name, list(proofs.get(lineage.name, {}).values()))
+
+
+def _objection_by_holdings(wanted: Succession, lineage: Lineage) -> str:
     """Return what the backends in reach say against it, of one lineage."""
-    found, name = _holdings(wanted, fleet), fleet.issuer_name
-    if name in found and is_ordered_anew(fleet, name, found[name].generation):
+    found, name = _holdings(wanted, lineage), wanted.fleet.issuer_name
+    if name in found and is_ordered_anew(wanted.fleet, lineage, found[name].generation):
         return ""
     return objection_of_holdings(name, found)
-
-
-def _first_of(fleet: Fleet, objections: Sequence[str]) -> str:
-    """Return the first lineage's objection that there is."""
-    for each, why in zip(fleet.lineages, objections, strict=True):
-        if why:
-            return f"of {each.lineage}: {why}" if len(objections) > 1 else why
-    return ""
 
 
 def _who_is_issuer(wanted: Succession) -> Machine:
@@ -209,13 +208,14 @@ def _is_marked(machine: Machine, fleet: Fleet) -> bool:
     return bool(ssh.on(machine, fleet.known_hosts, MARKED).stdout.strip())
 
 
-def _holdings(wanted: Succession, fleet: Fleet) -> dict[str, Holding]:
+def _holdings(wanted: Succession, lineage: Lineage) -> dict[str, Holding]:
     """Return what each backend in reach holds and serves of a lineage."""
+    fleet = wanted.fleet
 
     def look(machine: Machine) -> Holding | None:
         # On the host itself: a firewall may keep everybody but the balancers from its port 443.
         address = bracketed(machine.private_address)
-        script = command("held_and_served.sh", fleet.lineage, address)
+        script = command("held_and_served.sh", lineage.name, address)
         try:
             return held(ssh.on(machine, fleet.known_hosts, script).stdout)
         except HostError:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from certsync.model.errors import CertsyncError, HostError, RefusedError
-from certsync.model.fleet import Fleet, Machine
+from certsync.model.fleet import Fleet, Lineage, Machine
 from certsync.model.proof import Proof, Verdict
 from certsync.operator.balancer import haproxy
 from certsync.operator.balancer.gate import pool_name
@@ -44,9 +44,9 @@ def leaving(path: Path, name: str, options: Options) -> Leaving:
             f"add another one first: certsync add-backend {path} NAME ADDRESS",
         )
     for each in fleet.lineages:
-        if each.members == (machine,):
+        if fleet.members(each) == (machine,):
             raise RefusedError(
-                f"{name} is the only one that serves {each.lineage}; nothing was changed",
+                f"{name} is the only one that serves {each.name}; nothing was changed",
                 f"name another one in its served_by first, and then certsync deploy {path}",
             )
     if machine == fleet.issuer:
@@ -56,7 +56,7 @@ def leaving(path: Path, name: str, options: Options) -> Leaving:
             f"promote another one first: certsync promote {path} {other}",
         )
     after = file.changing(Change(remove=(name,))).fleet
-    served = tuple(each.lineage for each in fleet.lineages if machine in each.members)
+    served = tuple(each.name for each in fleet.lineages if machine in fleet.members(each))
     return Leaving(file, name, options, after, machine, served)
 
 
@@ -108,7 +108,7 @@ def as_the_issuer_knows_it(wanted: Leaving, rendered: Fleet) -> Leaving:
             f"the issuer knows {others} too, and {path} does not; nothing was changed",
             f"write {', '.join(missing)} into it again, then take out one after the other",
         )
-    served = tuple(each.lineage for each in rendered.lineages if machine in each.members)
+    served = tuple(each.name for each in rendered.lineages if machine in rendered.members(each))
     # Where its key lies is each operator's own.
     machine = replace(machine, ssh_key=fleet.issuer.ssh_key)
     return replace(wanted, machine=machine, lineages=served)
@@ -119,7 +119,7 @@ def _refuse_what_is_said_of(wanted: Leaving, machine: Machine) -> None:
 
     Where an issuer alone says which machine it is, the machine has to be a backend of this fleet.
     """
-    folders = (f"/etc/certsync/archive/{each.lineage}" for each in wanted.fleet.lineages)
+    folders = (f"/etc/certsync/archive/{each.name}" for each in wanted.fleet.lineages)
     looks = " || ".join(f"test -d {shlex.quote(folder)}" for folder in folders)
     try:
         asked = ssh.on(machine, wanted.fleet.known_hosts, "true" if wanted.named else looks)
@@ -188,15 +188,16 @@ def refuse_the_last(
     Raises:
         RefusedError: it is the last one of a lineage.
     """
+    fleet = wanted.fleet
     alone = [
-        each.lineage
-        for each in wanted.fleet.lineages
-        if each.lineage in wanted.lineages
-        and _serves(wanted.name, each, proofs.get(each.lineage, {}), asked, wanted.fleet)
-        and not _serving(each, proofs.get(each.lineage, {}), asked, wanted.fleet)
+        each.name
+        for each in fleet.lineages
+        if each.name in wanted.lineages
+        and _serves(fleet, each, wanted.name, proofs.get(each.name, {}), asked)
+        and not _serving(fleet, each, proofs.get(each.name, {}), asked)
     ]
     if alone:
-        of = f" {', '.join(alone)}" if wanted.fleet.others else ""
+        of = f" {', '.join(alone)}" if fleet.has_several else ""
         raise RefusedError(
             f"{wanted.name} is the last backend that serves{of}; nothing was changed",
             f"fix another one first: certsync status {wanted.file} says what is wrong",
@@ -204,29 +205,29 @@ def refuse_the_last(
 
 
 def _serves(
+    fleet: Fleet,
+    lineage: Lineage,
     name: str,
-    lineage: Fleet,
     proofs: Mapping[str, Proof],
     asked: Sequence[Pools],
-    fleet: Fleet,
 ) -> bool:
     """Return whether the one that leaves serves a lineage, as far as anybody can tell."""
     verdict = proofs[name].verdict if name in proofs else Verdict.UNREACHABLE
     if not fleet.passthrough or not asked:
         return verdict in GOOD
     # A balancer may reach one that the issuer does not.
-    pool = pool_name(fleet, lineage.lineage)
+    pool = pool_name(fleet, lineage.name)
     taking = any(pools.get(pool, {}).get(name) == "yes" for pools in asked)
     return taking and verdict in (*GOOD, Verdict.UNREACHABLE)
 
 
 def _serving(
-    lineage: Fleet, proofs: Mapping[str, Proof], asked: Sequence[Pools], fleet: Fleet
+    fleet: Fleet, lineage: Lineage, proofs: Mapping[str, Proof], asked: Sequence[Pools]
 ) -> set[str]:
     """Return who serves a lineage and gets its connections, of those who stay."""
-    members = {each.name for each in lineage.members}
+    members = {each.name for each in fleet.members(lineage)}
     serving = {name for name, each in proofs.items() if each.verdict in GOOD} & members
-    pool = pool_name(fleet, lineage.lineage)
+    pool = pool_name(fleet, lineage.name)
     for pools in asked if fleet.passthrough else ():
         serving &= {name for name, word in pools.get(pool, {}).items() if word == "yes"}
     return serving

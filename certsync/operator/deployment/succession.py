@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from certsync.model.fleet import Fleet
+from certsync.model.fleet import Fleet, Lineage
 from certsync.model.proof import Proof, Verdict
 
 NOTHING = ("", "0000")
@@ -26,14 +26,13 @@ class Holding:
     """SHA-256 of the leaf that it serves; empty: none was seen."""
 
 
-def is_ordered_anew(fleet: Fleet, name: str, generation: str) -> bool:
-    """Return whether a new issuer has nothing of a lineage, because it does not serve it.
+def is_ordered_anew(fleet: Fleet, lineage: Lineage, generation: str) -> bool:
+    """Return whether the new issuer has nothing of a lineage, because it does not serve it.
 
     ``generation`` is what its live link points to. A private key moves nowhere, so it orders one of
     its own; those who serve the lineage go on with theirs until they get it.
     """
-    is_member = name in {each.name for each in fleet.members}
-    return not is_member and generation in NOTHING
+    return fleet.issuer not in fleet.members(lineage) and generation in NOTHING
 
 
 def objection_of_proofs(name: str, proofs: Sequence[Proof]) -> str:

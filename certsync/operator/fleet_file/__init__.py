@@ -21,7 +21,7 @@ from tomlkit.exceptions import KeyAlreadyPresent, TOMLKitError
 from tomlkit.items import Table
 
 from certsync.model.errors import FleetFileError, Mistake
-from certsync.model.fleet import Authority, Fleet, Machine, Wanted
+from certsync.model.fleet import Authority, Fleet, Lineage, Machine
 from certsync.model.options import (
     Balancer,
     Balancing,
@@ -201,19 +201,15 @@ def _headers(container: Container, above: str = "") -> Iterator[str]:
 
 
 def _fleet(tables: Tables) -> Fleet:
-    top, ca, site, notify = tables.top, tables.ca, tables.site, tables.notify
+    top, ca, notify = tables.top, tables.ca, tables.notify
     return Fleet(
-        names=tuple(top.names),
+        lineages=tuple(_lineage(each) for each in tables.lineages.values()),
         public_addresses=tuple(top.public_addresses),
         authority=Authority(ca.directory, ca.contact, ca.directory_bundle, ca.roots, ca.eab_key_id),
         backends=_machines(tables.backends, tables),
         balancers=_machines(tables.balancers, tables),
         issuer_name=top.issuer or next(iter(tables.backends)),
         passthrough=top.passthrough,
-        key_type=KeyType(tables.certificate.key_type),
-        profile=tables.certificate.profile,
-        reuse_key=tables.certificate.reuse_key,
-        site=_site(site),
         firewall=Firewall(tables.firewall.enable, WebAccess(tables.firewall.web_access)),
         balancing=_balancing(tables),
         balancer=Balancer(
@@ -222,8 +218,6 @@ def _fleet(tables: Tables) -> Fleet:
             tuple(tables.balancer.networks),
         ),
         share_tickets=tables.sessions.share_tickets,
-        serving=tuple(top.served_by),
-        others=tuple(_wanted(each) for each in tables.lineages.values()),
         renewal=Renewal(tables.renewal.every_hours, Scheduler(tables.renewal.scheduler)),
         notify=Notify(tuple(Event(each) for each in notify.events), notify.heartbeat_url),
         metrics=Metrics(tables.metrics.folder),
@@ -247,9 +241,9 @@ def _balancing(tables: Tables) -> Balancing:
     )
 
 
-def _wanted(tables: LineageTables) -> Wanted:
+def _lineage(tables: LineageTables) -> Lineage:
     own, certificate = tables.own, tables.certificate
-    return Wanted(
+    return Lineage(
         tuple(own.names),
         tuple(own.served_by),
         KeyType(certificate.key_type),

@@ -34,15 +34,16 @@ def _comparable(fleet: Fleet, changing: Collection[str]) -> dict[str, Any]:
         directory_bundle=str(bool(fleet.authority.directory_bundle)),
         roots=str(bool(fleet.authority.roots)),
     )
-    others = [replace(each, serving=()) for each in fleet.others]
-    serving = [_but(each.serving, changing) for each in fleet.others]
+    # The first lineage is at the top of the file, and each of its keys is told by itself.
+    first, *others = [replace(each, serving=()) for each in fleet.lineages]
+    served_by, *serving = [_but(each.serving, changing) for each in fleet.lineages]
     return {
-        "names": fleet.names, "public_addresses": fleet.public_addresses, "ca": ca,
-        "certificate": (fleet.key_type, fleet.profile, fleet.reuse_key), "site": fleet.site,
+        "names": first.names, "public_addresses": fleet.public_addresses, "ca": ca,
+        "certificate": (first.key_type, first.profile, first.reuse_key), "site": first.site,
         "passthrough": fleet.passthrough, "firewall": fleet.firewall,
         "balancing": fleet.balancing, "balancer": fleet.balancer,
         "sessions": fleet.share_tickets, "lineages": (others, serving),
-        "served_by": _but(fleet.serving, changing),
+        "served_by": served_by,
         "renewal": fleet.renewal, "notify": fleet.notify,
         "metrics": fleet.metrics,
     }  # fmt: skip

@@ -85,10 +85,10 @@ class CertificateTable(Table):
     """`[certificate]`."""
 
     key_type: Annotated[str, AfterValidator(rules.one_of(options.KeyType))] = (
-        fleet.Fleet.key_type.value
+        fleet.Lineage.key_type.value
     )
-    profile: Annotated[str, AfterValidator(rules.profile)] = fleet.Fleet.profile
-    reuse_key: bool = fleet.Fleet.reuse_key
+    profile: Annotated[str, AfterValidator(rules.profile)] = fleet.Lineage.profile
+    reuse_key: bool = fleet.Lineage.reuse_key
 
 
 class SshTable(Table):

@@ -21,9 +21,9 @@ AnyTable = TypeVar("AnyTable", bound=schema.Table)
 
 @dataclass(frozen=True)
 class LineageTables:
-    """The tables of one more lineage, with what the fleet's own say of each."""
+    """The tables of one lineage, with what the fleet's own say of each."""
 
-    own: schema.LineageTable
+    own: schema.Top | schema.LineageTable
     certificate: schema.CertificateTable
     site: schema.SiteTable
 
@@ -38,9 +38,7 @@ class Tables:
     mistakes: list[Mistake] = field(default_factory=list)
     top: schema.Top = field(default_factory=schema.Top)
     ca: schema.CaTable = field(default_factory=schema.CaTable)
-    certificate: schema.CertificateTable = field(default_factory=schema.CertificateTable)
     ssh: schema.SshTable = field(default_factory=schema.SshTable)
-    site: schema.SiteTable = field(default_factory=schema.SiteTable)
     firewall: schema.FirewallTable = field(default_factory=schema.FirewallTable)
     balancing: schema.BalancingTable = field(default_factory=schema.BalancingTable)
     balancer: schema.BalancerTable = field(default_factory=schema.BalancerTable)
@@ -49,6 +47,9 @@ class Tables:
     notify: schema.NotifyTable = field(default_factory=schema.NotifyTable)
     metrics: schema.MetricsTable = field(default_factory=schema.MetricsTable)
     lineages: dict[str, LineageTables] = field(default_factory=dict)
+    """By what stands before the places of a lineage's keys: nothing for the first, which is at the
+    top of the file."""
+
     balancers: dict[str, schema.MachineTable] = field(default_factory=dict)
     backends: dict[str, schema.MachineTable] = field(default_factory=dict)
 
@@ -56,9 +57,9 @@ class Tables:
         """Take in what the file says, in the order in which messages tell of it."""
         self.top = top = self._table(schema.Top, "", data)
         self.ca = self._table(schema.CaTable, "ca", top.ca)
-        self.certificate = self._table(schema.CertificateTable, "certificate", top.certificate)
+        certificate = self._table(schema.CertificateTable, "certificate", top.certificate)
         self.ssh = self._table(schema.SshTable, "ssh", top.ssh)
-        self.site = self._table(schema.SiteTable, "site", top.site)
+        site = self._table(schema.SiteTable, "site", top.site)
         self.firewall = self._table(schema.FirewallTable, "firewall", top.firewall)
         self.balancing = self._table(schema.BalancingTable, "balancing", top.balancing)
         self.balancer = self._table(schema.BalancerTable, "balancer", top.balancer)
@@ -66,10 +67,11 @@ class Tables:
         self.renewal = self._table(schema.RenewalTable, "renewal", top.renewal)
         self.notify = self._table(schema.NotifyTable, "notify", top.notify)
         self.metrics = self._table(schema.MetricsTable, "metrics", top.metrics)
-        self.lineages = {
-            name: self._lineage(dotted("lineages", name), table)
-            for name, table in top.lineages.items()
-        }
+        first = LineageTables(top, certificate, site)
+        self.lineages = {"": first}
+        for name, table in top.lineages.items():
+            place = dotted("lineages", name)
+            self.lineages[f"{place}."] = self._lineage(place, table, first)
         self.balancers = self._machines("balancers", top.balancers)
         self.backends = self._machines("backends", top.backends)
 
@@ -100,12 +102,12 @@ class Tables:
         sound = without(data, (each["loc"] for each in found))
         return kind.model_validate(sound, context=self.folder)
 
-    def _lineage(self, place: str, data: dict[str, Any]) -> LineageTables:
+    def _lineage(self, place: str, data: dict[str, Any], first: LineageTables) -> LineageTables:
         own = self._table(schema.LineageTable, place, data)
-        certificate = {**self.certificate.model_dump(exclude_unset=True), **own.certificate}
+        certificate = {**first.certificate.model_dump(exclude_unset=True), **own.certificate}
         kind = own.site.get("kind")
         # Another kind of site has other keys.
-        like = self.site.model_dump(exclude_unset=True) if kind in (None, self.site.kind) else {}
+        like = first.site.model_dump(exclude_unset=True) if kind in (None, first.site.kind) else {}
         return LineageTables(
             own,
             self._table(schema.CertificateTable, f"{place}.certificate", certificate),

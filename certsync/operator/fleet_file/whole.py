@@ -67,9 +67,8 @@ def _names_fit_one_certificate(tables: Tables) -> Iterator[Mistake]:
 
 
 def _names(tables: Tables) -> Iterator[tuple[str, list[str]]]:
-    yield "names", tables.top.names
-    for name, lineage in tables.lineages.items():
-        yield f"{dotted('lineages', name)}.names", lineage.own.names
+    for place, each in tables.lineages.items():
+        yield f"{place}names", each.own.names
 
 
 def _names_lead_to_one_lineage(tables: Tables) -> Iterator[Mistake]:
@@ -88,9 +87,8 @@ def _names_lead_to_one_lineage(tables: Tables) -> Iterator[Mistake]:
 
 
 def _lineages_have_backends_of_the_fleet(tables: Tables) -> Iterator[Mistake]:
-    serving = {"served_by": tables.top.served_by}
-    for name, lineage in tables.lineages.items():
-        serving[f"{dotted('lineages', name)}.served_by"] = lineage.own.served_by
+    lineages = tables.lineages.items()
+    serving = {f"{place}served_by": each.own.served_by for place, each in lineages}
     for place, names in serving.items():
         for each in dict.fromkeys(names):
             if tables.backends and each not in tables.backends:
@@ -197,7 +195,7 @@ def _proxy_port_is_free(tables: Tables) -> Iterator[Mistake]:
         return
     taken = {80: "plain HTTP", 443: "TLS without it"}
     taken |= {each.ssh_port or tables.ssh.port: "SSH" for each in tables.backends.values()}
-    sites = [tables.site, *(each.site for each in tables.lineages.values())]
+    sites = [each.site for each in tables.lineages.values()]
     taken |= {int(each.upstream.rpartition(":")[2]): "upstream" for each in sites if each.upstream}
     if port in taken:
         yield Mistake(
@@ -237,10 +235,8 @@ def _staging_has_roots(tables: Tables) -> Iterator[Mistake]:
 
 
 def _sites_have_what_their_kind_takes(tables: Tables) -> Iterator[Mistake]:
-    yield from _site_has_what_its_kind_takes(tables, "site", tables.site)
-    for name, lineage in tables.lineages.items():
-        place = f"{dotted('lineages', name)}.site"
-        yield from _site_has_what_its_kind_takes(tables, place, lineage.site)
+    for place, each in tables.lineages.items():
+        yield from _site_has_what_its_kind_takes(tables, f"{place}site", each.site)
 
 
 def _site_has_what_its_kind_takes(tables: Tables, place: str, site: SiteTable) -> Iterator[Mistake]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def check_online(path: Path, now: datetime, tell: Callable[[str], None]) -> list
     of_hosts = parallel.each(lambda machine: look_at(fleet, machine, now), fleet.machines)
     found = [finding for findings in of_hosts for finding in findings]
     answers = dns.look_up_all(names)
-    return found + [each for one in fleet.lineages for each in of_names(one, answers)]
+    return found + [each for one in fleet.lineages for each in of_names(fleet, one.names, answers)]
 
 
 def look_at(fleet: Fleet, machine: Machine, now: datetime, adopt: Adopt = NOBODYS) -> list[Finding]:
@@ -103,9 +103,9 @@ def _of_limit(fleet: Fleet, machine: Machine, seen: HostFacts) -> list[Finding]:
     ]
 
 
-def of_names(fleet: Fleet, answers: dict[str, dns.Found]) -> list[Finding]:
+def of_names(fleet: Fleet, names: Sequence[str], answers: dict[str, dns.Found]) -> list[Finding]:
     """Return what is wrong with the names' records; a missing one is only told."""
-    records = f"set: {'; '.join(dns.records(fleet))}"
+    records = f"set: {'; '.join(dns.records(fleet, names))}"
     again = "run the same command again, and look at this machine's resolver if it says so again"
     return [
         Finding(
@@ -114,5 +114,5 @@ def of_names(fleet: Fleet, answers: dict[str, dns.Found]) -> list[Finding]:
             again if each.unknown else records if each.stops else "",
             stops=each.stops or each.unknown,
         )
-        for each in dns.findings(fleet, answers)
+        for each in dns.findings(fleet, names, answers)
     ]

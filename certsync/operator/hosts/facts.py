@@ -149,7 +149,7 @@ def _of_system(fleet: Fleet, machine: Machine, seen: HostFacts) -> list[Finding]
     if seen.os != OLDEST_UBUNTU:
         return []
     hint = "use Ubuntu 24.04, Debian 12 or a later one"
-    if machine in fleet.backends and fleet.others:
+    if machine in fleet.backends and fleet.has_several:
         why = "its nginx (1.18) cannot refuse a name of no certificate (1.19.4): one lineage only"
         return [Finding(machine.name, why, f"{hint}, or take [lineages] out of the fleet file")]
     if machine in fleet.balancers and fleet.balancer.virtual_addresses and seen.ufw:

@@ -24,7 +24,7 @@ def proven(fleet: Fleet, issuer: Machine) -> Proven:
     """
     done = ssh.on(issuer, fleet.known_hosts, f"{CERTSYNC} prove --json")
     try:
-        return Proven.from_json(json.loads(done.stdout), fleet.lineage)
+        return Proven.from_json(json.loads(done.stdout), fleet.name)
     except NewerProtocolError as error:
         raise HostError(
             f"certsync there is newer than here: it speaks {error}, and this one {PROTOCOL}",

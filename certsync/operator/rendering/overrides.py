@@ -223,7 +223,7 @@ def _gates(fleet: Fleet) -> Iterator[Gate]:
 
 def _gate_without(fleet: Fleet, out: Collection[str], *, rule: bool, port: int) -> Gate:
     pools = {
-        each.lineage: {machine.name: machine.name not in out for machine in each.members}
+        each.name: {machine.name: machine.name not in out for machine in fleet.members(each)}
         for each in fleet.lineages
     }
     return Gate(

@@ -16,7 +16,7 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 import certsync
-from certsync.model.fleet import SYSTEM_ROOTS, Fleet, Machine
+from certsync.model.fleet import SYSTEM_ROOTS, Fleet, Lineage, Machine
 from certsync.model.options import SiteKind
 from certsync.operator.balancer import vrrp
 from certsync.operator.balancer.gate import Gate, pool_name
@@ -142,7 +142,7 @@ def haproxy(
         "fleet": fleet,
         "machine": machine,
         "gate": gate,
-        "pools": [(pool_name(fleet, each.lineage), each) for each in fleet.lineages],
+        "pools": [(pool_name(fleet, each.name), each) for each in fleet.lineages],
         "roots": BALANCER_ROOTS if fleet.authority.roots else SYSTEM_ROOTS,
         "roots_sum": roots_sum,
         "connections": connections,
@@ -169,7 +169,7 @@ def keepalived(fleet: Fleet, machine: Machine, interface: str) -> str:
 
 
 def keepalived_service(fleet: Fleet, interface: str) -> str:
-    """Return what systemd is told of keepalived besides what its package says."""
+    """Return the drop-in for keepalived's unit."""
     addresses = [vrrp.with_prefix(each) for each in fleet.balancer.virtual_addresses]
     values: dict[str, Any] = {"addresses": addresses, "interface": interface}
     return render("keepalived/service.conf.j2", fleet.templates, **values)
@@ -219,9 +219,9 @@ def nginx(
     if fleet.is_managed:
         files[f"sites-available/{DEFAULT_SITE}"] = render("nginx/default.conf.j2", own, **shared)
     for each in fleet.lineages:
-        if machine in each.holders:
-            values = {**shared, "fleet": each, "member": machine in each.members}
-            snippet = f"snippets/ssl-{each.lineage}.conf"
+        if machine in fleet.holders(each):
+            values = {**shared, "lineage": each, "member": machine in fleet.members(each)}
+            snippet = f"snippets/ssl-{each.name}.conf"
             files[snippet] = render("nginx/ssl.conf.j2", own, **values)
             if each.site.kind is not SiteKind.UNMANAGED:
                 site = f"sites-available/{site_name(each)}"
@@ -235,7 +235,7 @@ def sites(fleet: Fleet, machine: Machine) -> dict[str, bool]:
     Another server may be the default for port 80 where a site is a person's own.
     """
     found = {
-        site_name(each): machine in each.holders
+        site_name(each): machine in fleet.holders(each)
         for each in fleet.lineages
         if each.site.kind is not SiteKind.UNMANAGED
     }
@@ -248,9 +248,9 @@ def render_renewal(name: str, fleet: Fleet) -> str:
     return render(f"renewal/{name}", fleet.templates, fleet=fleet, moment=moment_of(fleet))
 
 
-def site_name(fleet: Fleet) -> str:
+def site_name(lineage: Lineage) -> str:
     """Return the name of the site's file in sites-available."""
-    return f"certsync-{fleet.lineage}.conf"
+    return f"certsync-{lineage.name}.conf"
 
 
 def test_page(machine: Machine, own: str) -> str:

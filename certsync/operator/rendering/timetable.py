@@ -24,7 +24,8 @@ class Moment:
 
 def moment_of(fleet: Fleet) -> Moment:
     """Return the moment of a fleet, spread evenly over all fleets by its names and issuer."""
-    seed = " ".join([*fleet.names, *fleet.public_addresses, fleet.issuer.private_address])
+    names = fleet.lineages[0].names
+    seed = " ".join([*names, *fleet.public_addresses, fleet.issuer.private_address])
     digest = hashlib.sha256(seed.encode()).digest()
     every = fleet.renewal.every_hours
     hours = ",".join(str(hour) for hour in range(digest[2] % every, 24, every))

@@ -12,7 +12,7 @@ from certsync.system.unverified import opened
 SECONDS = 5.0
 
 
-def is_cut_off(address: str, port: int, name: str, path: str, seconds: float = SECONDS) -> bool:
+def drops_requests(address: str, port: int, name: str, path: str, seconds: float = SECONDS) -> bool:
     """Return whether a TLS connection ends without one byte of an answer to a request for a path.
 
     So nginx treats who says who the client is and is no balancer that it knows. A handshake that

@@ -12,7 +12,7 @@ from certsync.model import report
 from certsync.model.answers import Origin, Proven
 from certsync.model.errors import HostError
 from certsync.model.finding import Finding
-from certsync.model.fleet import Fleet
+from certsync.model.fleet import Fleet, Lineage
 from certsync.model.options import Provider
 from certsync.model.proof import Proof, Served, Unreachable, Verdict, judge
 from certsync.model.report import Row
@@ -72,7 +72,7 @@ class Status:
         if self.seen_from != self.fleet.issuer_name:
             lines.append("seen from this machine alone: the issuer cannot be asked")
         lines += self.renewal
-        lines += watch.history(self.proven, [each.lineage for each in self.fleet.lineages])
+        lines += watch.history(self.proven, self.fleet)
         lines += self.notes
         if trust := report.trust_note(self.fleet):
             lines.append(trust)
@@ -81,7 +81,7 @@ class Status:
     def to_json(self) -> dict[str, Any]:
         """Return it as what `json.dumps` takes."""
         return {
-            "lineage": self.fleet.lineage,
+            "lineage": self.fleet.name,
             "seen_from": self.seen_from,
             "publicly_trusted": self.fleet.authority.publicly_trusted,
             "rows": [row.to_json() for row in self.rows],
@@ -109,34 +109,29 @@ def status(file: FleetFile, now: datetime) -> Status:
     seen_from = fleet.issuer_name if answer else "here"
     told = answer or Proven()
     pools, unasked = _pools(fleet, asked)
-    held, astray = _virtual(fleet, asked)
+    held, wrong_holders = _virtual(fleet, asked)
     rows, notes = list[Row](), list[str]()
     for each in fleet.lineages:
-        more, unseen = _of_lineage(each, _proofs(each, told, now), shown, pools, now)
+        proofs = _proofs(fleet, each, told, now)
+        through, unseen = _through(fleet, each, proofs, shown, now)
+        more = [report.row(proof, pools.get(proof.name, "-"), now) for proof in proofs]
+        more += [report.row(proof, "-", now) for proof in through]
         # The first lineage's rows have the names of their hosts alone.
-        rows += [replace(row, lineage=each.lineage) for row in more] if rows else more
+        other = "" if each.name == fleet.name else each.name
+        rows += [replace(row, lineage=other) for row in more]
         notes += unseen
     heard = {name: each for name, each in asked.items() if isinstance(each, Answer)}
     without_client_address = haproxy.without_client_address(fleet, heard)
-    findings += unasked + astray + _findings(fleet, rows) + without_client_address
+    findings += unasked + wrong_holders + _findings(fleet, rows) + without_client_address
     past = watch.findings(told, fleet, now) if answer else []
     # Where the issuer cannot be asked, what is to be done about that comes first.
     hint = next((each.hint for each in findings if each.hint), HEALS)
     notes += held + _of_other_file(file, told.origin)
-    renewal = [line for line in (watch.last_run(told, now), *watch.all_coming(told, fleet)) if line]
+    renewal = [line for line in (watch.last_run(told, now), *watch.coming(told, fleet)) if line]
     wrong = findings + past
     return Status(
         fleet, rows, wrong, past, without_client_address, told, renewal, seen_from, notes, hint
     )  # fmt: skip
-
-
-def _of_lineage(
-    fleet: Fleet, proofs: list[Proof], shown: Shown, pools: dict[str, str], now: datetime
-) -> tuple[list[Row], list[str]]:
-    """Return the rows of one lineage, and notes."""
-    through, notes = _through(fleet, proofs, shown, now)
-    rows = [report.row(each, pools.get(each.name, "-"), now) for each in proofs]
-    return rows + [report.row(each, "-", now) for each in through], notes
 
 
 def _of_other_file(file: FleetFile, origin: Origin | None) -> list[str]:
@@ -149,20 +144,20 @@ def _of_other_file(file: FleetFile, origin: Origin | None) -> list[str]:
     return [text]
 
 
-def _proofs(fleet: Fleet, told: Proven, now: datetime) -> list[Proof]:
+def _proofs(fleet: Fleet, lineage: Lineage, told: Proven, now: datetime) -> list[Proof]:
     """Return the issuer's proofs of a lineage; one that it knows nothing of is seen from here."""
-    known = told.proofs.get(fleet.lineage)
-    return _from_here(fleet, now) if known is None else list(known.values())
+    known = told.proofs.get(lineage.name)
+    return _from_here(fleet, lineage, now) if known is None else list(known.values())
 
 
-def _from_here(fleet: Fleet, now: datetime) -> list[Proof]:
+def _from_here(fleet: Fleet, lineage: Lineage, now: datetime) -> list[Proof]:
     """Return what the backends show this machine, by the addresses that it reaches them by."""
     wanted = proving.Expected(None, (), (), fleet.authority.roots)
-    machines = [replace(each, private_address=each.address) for each in fleet.holders]
+    machines = [replace(each, private_address=each.address) for each in fleet.holders(lineage)]
     uncompared = "clients trust it; which generation it is, only the issuer can tell"
     return [
         replace(proof, why=uncompared) if proof.verdict is Verdict.BEHIND else proof
-        for proof in proving.prove(machines, fleet, wanted, now)
+        for proof in proving.prove(machines, lineage.name, wanted, now)
     ]
 
 
@@ -178,9 +173,9 @@ def _shown(fleet: Fleet, pool: Executor) -> Shown:
     """Return what each public address shows this machine, for each lineage."""
     port, roots = proving.TLS_PORT, fleet.authority.roots
     looks = {
-        (each.lineage, address): (
-            pool.submit(probe, address, port, each.lineage, roots),
-            pool.submit(alt_svc.promise, address, port, each.lineage),
+        (each.name, address): (
+            pool.submit(probe, address, port, each.name, roots),
+            pool.submit(alt_svc.promise, address, port, each.name),
         )
         for each in fleet.lineages
         for address in fleet.public_addresses
@@ -189,7 +184,7 @@ def _shown(fleet: Fleet, pool: Executor) -> Shown:
 
 
 def _through(
-    fleet: Fleet, proofs: list[Proof], shown: Shown, now: datetime
+    fleet: Fleet, lineage: Lineage, proofs: list[Proof], shown: Shown, now: datetime
 ) -> tuple[list[Proof], list[str]]:
     """Return what each public address shows from here, and notes of those not to be seen from here.
 
@@ -199,9 +194,9 @@ def _through(
     served = {proof.fingerprint: proof for proof in proofs if proof.verdict in trusted}
     found, notes = list[Proof](), list[str]()
     for address in fleet.public_addresses if shown else ():
-        seen, header = shown[fleet.lineage, address]
+        seen, header = shown[lineage.name, address]
         if not notes and header:
-            notes.append(alt_svc.note(fleet.lineage, header))
+            notes.append(alt_svc.note(lineage.name, header))
         if isinstance(seen, Unreachable) and seen.no_route:
             notes.append(f"{address}: not looked at, this machine has no route to it")
             continue
@@ -217,19 +212,19 @@ def _through(
             judged = replace(same, name=address)
         elif judged.verdict is Verdict.BEHIND:
             judged = replace(judged, why="it shows another certificate than the backends")
-        if judged.verdict in trusted and _is_cut_off(fleet, address):
+        if judged.verdict in trusted and _drops_requests(fleet, lineage, address):
             why = proxy_protocol_check.finding(proxy_port(fleet) or proving.TLS_PORT)
             judged = replace(judged, verdict=Verdict.UNREACHABLE, why=why)
         found.append(judged)
     return found, notes
 
 
-def _is_cut_off(fleet: Fleet, address: str) -> bool:
+def _drops_requests(fleet: Fleet, lineage: Lineage, address: str) -> bool:
     """Return whether somebody else's balancer is one that the backends do not answer."""
     if fleet.balancer.provider is not Provider.NONE:
         return False
     path = fleet.balancing.health_path
-    return proxy_protocol_check.is_cut_off(address, proving.TLS_PORT, fleet.lineage, path)
+    return proxy_protocol_check.drops_requests(address, proving.TLS_PORT, lineage.name, path)
 
 
 def _virtual(fleet: Fleet, asked: Asked) -> tuple[list[str], list[Finding]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from certsync.model.answers import NextRenewal, PastRun, Proven
+from certsync.model.answers import PastRun, Proven
 from certsync.model.finding import Finding
-from certsync.model.fleet import Fleet
+from certsync.model.fleet import Fleet, Lineage
 
 OVERDUE = 3
 """Hours, and as many times the time between two runs, after which a missing run is a finding."""
@@ -54,21 +53,18 @@ def _counts(last: PastRun, last_success: datetime | None, now: datetime) -> bool
     return last_success is None or now - last_success > PATIENCE
 
 
-def coming(renewal: NextRenewal | None, lineage: str = "") -> str:
-    """Return when the next renewal is, as a person reads it; empty: that is not known.
+def coming(told: Proven, fleet: Fleet) -> list[str]:
+    """Return when each lineage is renewed next, as a person reads it, as far as that is known."""
+    return [
+        f"next renewal{_of(fleet, each)} after {_short(renewal.moment)} UTC: {renewal.why}"
+        for each in fleet.lineages
+        if (renewal := told.renewals.get(each.name))
+    ]
 
-    ``lineage`` is named where a fleet has several.
-    """
-    of = f" of {lineage}" if lineage else ""
-    return f"next renewal{of} after {_short(renewal.moment)} UTC: {renewal.why}" if renewal else ""
 
-
-def all_coming(told: Proven, fleet: Fleet) -> list[str]:
-    """Return the same of each lineage."""
-    names = [each.lineage for each in fleet.lineages]
-    several = len(names) > 1
-    lines = [coming(told.renewals.get(name), name if several else "") for name in names]
-    return [line for line in lines if line]
+def _of(fleet: Fleet, lineage: Lineage) -> str:
+    """Return whose a line is, where a fleet has several lineages."""
+    return f" of {lineage.name}" if fleet.has_several else ""
 
 
 def last_run(told: Proven, now: datetime) -> str:
@@ -80,15 +76,15 @@ def last_run(told: Proven, now: datetime) -> str:
     return f"last hourly run {age(now - run.at)} ago: {ended}"
 
 
-def history(told: Proven, lineages: Sequence[str]) -> list[str]:
+def history(told: Proven, fleet: Fleet) -> list[str]:
     """Return the history of renewals for a person, line by line."""
     lines = []
-    for lineage in lineages:
-        seconds = told.mixed_seconds.get(lineage)
-        of = f" of {lineage}" if len(lineages) > 1 else ""
+    for each in fleet.lineages:
+        seconds = told.mixed_seconds.get(each.name)
         if seconds is not None:
             lines.append(
-                f"the last rollout{of} served two generations side by side for {seconds:.1f} s"
+                f"the last rollout{_of(fleet, each)} served two generations side by side for "
+                f"{seconds:.1f} s"
             )
     runs = [run for run in told.history if run.did or run.error][-SHOWN:]
     return lines + [f"{_short(run.at)} UTC  {run.verb}: {_told(run)}" for run in runs]

@@ -18,7 +18,7 @@ def _new_run(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, names in (
         (answers, ("_told",)),
         # By the number of a run's state, and the next one may get the number of one that is gone.
-        (preflight, ("_letting_go", "_distrusted")),
+        (preflight, ("_unreached", "_no_longer_trusted")),
         (progress, ("_tokens", "phases", "_foreseen")),
         (surveys, ("_seen", "_asking")),
     ):

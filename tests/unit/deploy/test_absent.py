@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from certsync.model import paths
-from certsync.model.fleet import Authority, Fleet, Wanted
-from certsync.model.options import KeyType, Renewal, Scheduler, Site, SiteKind
+from certsync.model.fleet import Authority, Fleet
+from certsync.model.options import Renewal, Scheduler, Site, SiteKind
 from certsync.operator.hosts.survey import Entry, Survey, Unit
 from certsync.operator.rendering import templates
 from certsync.programs import receiver
 from deploy import absent, backend, issuer, renewal, replica
 from deploy.step import Change, Step
-from tests.unit.fake_fleet import NAME, fleet
+from tests.unit.fake_fleet import NAME, fleet, lineage
 
 PUSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "b" * 43
 RUNS = Unit("active", "enabled", is_outdated=False)
@@ -175,8 +175,7 @@ def test_a_key_that_a_cut_off_run_has_left_without_a_site_goes_too() -> None:
 
 def with_own_site() -> Fleet:
     site = Site(kind=SiteKind.UNMANAGED)
-    other = Wanted(("b.example",), (), KeyType.ECDSA_P256, "", reuse_key=False, site=site)
-    return replace(fleet(), others=(other,))
+    return fleet(lineages=(lineage(), lineage("b.example", site=site)))
 
 
 def test_where_one_site_is_a_persons_each_lineage_gets_the_placeholder_and_all_stay() -> None:

@@ -48,12 +48,12 @@ def test_after_something_was_done_only_what_comes_behind_it_is_asked_about() -> 
 
 
 def test_a_verb_with_options_and_one_beside_the_road_are_asked_about_by_themselves() -> None:
-    run = Run(FLEET, says={ISSUER: {"enroll --dry-run --json": {"steps": ["register"]}}})
+    run = Run(FLEET, says={ISSUER: {"register --dry-run --json": {"steps": ["register"]}}})
     host = run.host(ISSUER)
-    assert answers.steps(host, "enroll") == ["register"]
+    assert answers.steps(host, "register") == ["register"]
     assert answers.steps(host, "replicate --missed backend-02") is None
     assert asked(run) == [
-        "enroll --dry-run --json", "replicate --missed backend-02 --dry-run --json"
+        "register --dry-run --json", "replicate --missed backend-02 --dry-run --json"
     ]  # fmt: skip
 
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from certsync.model.fleet import Fleet, Machine, Wanted
-from certsync.model.options import Firewall, KeyType, Site, SiteKind, WebAccess
+from certsync.model.fleet import Fleet, Machine
+from certsync.model.options import Firewall, Site, SiteKind, WebAccess
 from certsync.model.paths import TICKETS_UNIT, VERIFY_UNIT
 from certsync.operator.hosts.facts import HostFacts
 from certsync.operator.hosts.survey import Entry, Survey, Unit
 from deploy import backend
 from deploy.step import Step
-from tests.unit.fake_fleet import NAME, fleet
+from tests.unit.fake_fleet import NAME, fleet, lineage
 
 FLEET = fleet()
 ISSUER, REPLICA, LAST = FLEET.backends
@@ -26,9 +26,8 @@ RUNS = Unit("active", "enabled", is_outdated=False)
 def with_shop(kind: SiteKind = SiteKind.STATIC) -> Fleet:
     """Return a fleet with a second lineage, of two names, that one replica serves."""
     names = (SHOP, f"www.{SHOP}")
-    site = Site(kind=kind)
-    shop = Wanted(names, (REPLICA.name,), KeyType.ECDSA_P256, "", reuse_key=False, site=site)
-    return replace(FLEET, others=(shop,))
+    shop = lineage(*names, serving=(REPLICA.name,), site=Site(kind=kind))
+    return fleet(lineages=(lineage(), shop))
 
 
 def configured(
@@ -186,13 +185,13 @@ def test_other_sites_are_put_aside_where_they_may_be_taken_over_and_before_nginx
 
 
 def test_no_site_is_put_aside_where_one_of_them_is_a_persons_own() -> None:
-    own = replace(FLEET, site=Site(kind=SiteKind.UNMANAGED))
+    own = fleet(site=Site(kind=SiteKind.UNMANAGED))
     assert not configured(own, seen=FOREIGN, adopt=True)["Put other sites aside"].script
 
 
 def test_a_test_page_is_there_if_one_of_the_sites_wants_it() -> None:
     assert "Test page" not in configured(FLEET)
-    wanting = replace(FLEET, site=Site(test_page=True))
+    wanting = fleet(site=Site(test_page=True))
     assert REPLICA.name in configured(wanting)["Test page"].text
 
 
@@ -216,7 +215,7 @@ def test_a_group_is_named_only_where_openssl_knows_it(
 
 
 def test_the_size_for_long_names_is_left_to_somebody_elses_file_that_sets_it() -> None:
-    long = replace(FLEET, names=(f"{'a' * 60}.example.com",))
+    long = fleet(names=(f"{'a' * 60}.example.com",))
     for own, written in ((False, True), (True, False)):
         text = " ".join(nginx_files(long, Survey(has_own_bucket=own)).values())
         assert ("server_names_hash_bucket_size" in text) is written

@@ -169,7 +169,7 @@ def test_a_port_that_gets_another_number_is_no_longer_sent_to() -> None:
 
 
 def test_a_backend_that_is_to_serve_a_lineage_no_more_is_sent_nothing_of_it() -> None:
-    fewer = replace(FLEET, serving=("backend-01", "backend-02"))
+    fewer = fleet(serving=("backend-01", "backend-02"))
     made = off(fewer, has(*ALL))
     assert gate.read(made.text).taking == ("backend-01", "backend-02")
     assert made.script == "configure_haproxy file wait"
@@ -206,7 +206,7 @@ def test_a_balancer_takes_as_many_connections_as_its_memory_is_good_for() -> Non
 def test_which_pools_there_would_be_is_told_in_a_dry_run_alone(
     events: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fewer = replace(FLEET, serving=("backend-01",))
+    fewer = fleet(serving=("backend-01",))
     balancer.tell_gates(fewer, BALANCER, has(*ALL))
     assert events() == []
     monkeypatch.setenv("CERTSYNC_DRY", "1")

@@ -46,7 +46,9 @@ def test_of_an_issuer_that_is_not_reached_nothing_is_known_and_it_is_not_asked()
 
 def test_a_host_goes_on_while_the_new_issuer_comes_through_and_stops_once_it_has_failed() -> None:
     run = Run(FLEET)
-    op_hash = run.called("backend-02", fellows.taken_over, run.state, run.host("backend-01"))
+    op_hash = run.called(
+        "backend-02", fellows.require_taken_over, run.state, run.host("backend-01")
+    )
     assert run.commands("backend-02", op_hash) == []
     # Whether it has is known when it is the operation's turn, not when the run is worked out.
     run.fail("backend-01")
@@ -55,18 +57,20 @@ def test_a_host_goes_on_while_the_new_issuer_comes_through_and_stops_once_it_has
     ]
 
 
-def let_go(run: Run, *others: str) -> list[tuple[int, str]]:
+def require_released(run: Run, *others: str) -> list[tuple[int, str]]:
     hosts = [run.host(name) for name in others]
     return said(
-        run.commands("backend-02", run.called("backend-02", fellows.let_go, run.state, hosts))
+        run.commands(
+            "backend-02", run.called("backend-02", fellows.require_released, run.state, hosts)
+        )
     )
 
 
 def test_who_has_not_let_a_backend_go_is_named_and_keeps_it_as_it_is() -> None:
     run = Run(FLEET, unreached=["backend-03"])
     run.fail("balancer")
-    assert let_go(run, "backend-01", "backend-03", "balancer") == [
+    assert require_released(run, "backend-01", "backend-03", "balancer") == [
         (1, "backend-03, balancer did not let it go: nothing is changed here\n")
     ]
-    assert let_go(run, "backend-01") == []
-    assert let_go(run) == []
+    assert require_released(run, "backend-01") == []
+    assert require_released(run) == []

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pyinfra.api.exceptions import PyinfraError
 
-from certsync.model.fleet import SCHEMA, Fleet, Wanted
-from certsync.model.options import Balancing, KeyType, Site
+from certsync.model.fleet import SCHEMA, Fleet
+from certsync.model.options import Balancing
 from certsync.operator.balancer.gate import Gate
 from certsync.operator.hosts.facts import Adopt, HostFacts
 from certsync.operator.hosts.survey import Entry, Survey
@@ -19,7 +19,7 @@ from certsync.operator.rendering import templates
 from deploy import issuer, preflight, surveys
 from deploy.balancer import CONFIGURATION
 from deploy.preflight import refuse_foreign_servers
-from tests.unit.fake_fleet import NAME, fleet, machine
+from tests.unit.fake_fleet import NAME, fleet, lineage, machine
 from tests.unit.fake_run import Run
 
 FLEET = fleet()
@@ -35,7 +35,7 @@ def serving(made: Fleet, *members: str) -> Survey:
     """Return what a balancer is like that passes every lineage on to these backends."""
     names = [each.name for each in made.backends]
     inside = {name: name in members for name in names}
-    pools = {each.lineage: inside for each in made.lineages}
+    pools = {each.name: inside for each in made.lineages}
     gate = Gate(True, pools, inside, dict.fromkeys(names, 8443))
     text = templates.haproxy(made, made.balancers[0], gate)
     return Survey(entries={CONFIGURATION: Entry("f", text=text)})
@@ -99,7 +99,7 @@ def test_who_has_been_the_issuer_is_an_objection_unless_another_takes_over() -> 
 
 def test_a_lineage_that_all_who_serve_it_are_to_leave_stops_the_run() -> None:
     like = {"balancer": serving(FLEET, "backend-01", "backend-02")}
-    others = replace(FLEET, serving=("backend-03",))
+    others = fleet(serving=("backend-03",))
     assert refusal(Run(others, like), others).splitlines()[1:] == [
         f"balancer: nobody who serves {NAME} now is to serve it any more",
         (
@@ -109,17 +109,16 @@ def test_a_lineage_that_all_who_serve_it_are_to_leave_stops_the_run() -> None:
         ),
     ]
     # One of those who serve it now is enough.
-    some = replace(FLEET, serving=("backend-02", "backend-03"))
+    some = fleet(serving=("backend-02", "backend-03"))
     refuse_foreign_servers(Run(some, like).state, some, Adopt())
 
 
 def with_shop(made: Fleet, *names: str) -> Fleet:
-    site = Wanted(names, (), KeyType.ECDSA_P256, "", reuse_key=False, site=Site())
-    return replace(made, others=(site,))
+    return replace(made, lineages=(*made.lineages, lineage(*names)))
 
 
 def test_a_name_that_would_be_without_a_certificate_stops_the_run() -> None:
-    before = replace(FLEET, names=(NAME, SHOP))
+    before = fleet(names=(NAME, SHOP))
     like = {"backend-01": deployed(before), "balancer": serving(before, "backend-01")}
     after = with_shop(FLEET, SHOP)
     assert refusal(Run(after, like), after).splitlines()[1:] == [

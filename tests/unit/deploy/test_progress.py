@@ -49,15 +49,15 @@ def ended(run: Run, name: str, op_hash: str, *, good: bool) -> None:
 def test_nothing_is_told_to_nobody_and_a_persons_own_run_logs_it() -> None:
     host = at("backend-01")
     progress.event("phase", name="1 of 6: packages")
-    progress.taken(host, "nginx", changed=False)
-    progress.taken(host, "Receiver", changed=True)
+    progress.step_done(host, "nginx", changed=False)
+    progress.step_done(host, "Receiver", changed=True)
     progress.failed(host, "Sudo rule")
     assert host.logged == ["done: Receiver", "failed: Sudo rule"]
 
 
 def test_who_is_told_by_events_reads_nothing_of_it_in_the_log(events: Events) -> None:
     host = at("backend-01")
-    progress.taken(host, "Receiver", changed=True)
+    progress.step_done(host, "Receiver", changed=True)
     progress.failed(host, "Sudo rule")
     assert host.logged == []
     assert [each["event"] for each in events()] == ["success", "error"]

@@ -66,7 +66,7 @@ def test_an_issuer_that_this_run_has_failed_on_is_not_asked(issuer_host: Any) ->
 @pytest.mark.parametrize("comment", ["", " certsync push", ' x" command="sh'])
 def test_a_key_is_let_in_from_the_issuers_address_to_the_gate_alone(comment: str) -> None:
     text = replica.key_line(fleet(), f"{PUSH_KEY}{comment}")
-    gate = "/usr/local/lib/certsync/gate"
+    gate = "/usr/local/lib/certsync/forced-command"
     assert text.splitlines()[1:] == [f'restrict,from="203.0.113.11",command="{gate}" {PUSH_KEY}']
     assert replica.key_line(fleet(), "") == ""
 
@@ -93,6 +93,16 @@ def test_what_is_not_exactly_one_key_is_let_in_nowhere(text: str) -> None:
         "ssh-ed25519 key; the key that is let in here stays"
     )
     assert "ssh-keygen -y" in caught.value.hint
+
+
+def test_the_forced_command_of_an_earlier_version_stays_while_a_key_line_may_name_it() -> None:
+    former = Survey(entries={replica.FORMER_NAME: Entry("f")})
+    issuer = Survey(entries={replica.PUSH_KEY: Entry("f", text=PUSH_KEY)})
+    line, absent = replica.let_in(fleet(), issuer, former)
+    assert line.changes
+    assert replica.FORMER_NAME in absent.script
+    assert len(list(replica.let_in(fleet(), Survey(), former))) == 1
+    assert len(list(replica.let_in(fleet(), issuer, Survey()))) == 1
 
 
 def test_a_file_that_cannot_be_made_fails_its_host_alone_and_stays_as_it_is() -> None:

@@ -91,9 +91,9 @@ def test_an_account_is_given_back_where_certsync_is_and_not_after_it_is_gone() -
 
 
 def test_a_new_issuer_has_an_account_already_or_registers_one() -> None:
-    run = Run(FLEET, says={ISSUER: {"enroll --dry-run --json": {"steps": []}}})
+    run = Run(FLEET, says={ISSUER: {"register --dry-run --json": {"steps": []}}})
     assert given(run, road.register) == []
-    assert given(Run(FLEET), road.register) == [f"{CERTSYNC} enroll --lock-token ''"]
+    assert given(Run(FLEET), road.register) == [f"{CERTSYNC} register --lock-token ''"]
 
 
 def test_a_dry_run_tells_what_the_issuer_would_do(

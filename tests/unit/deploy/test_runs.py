@@ -87,7 +87,7 @@ def test_nothing_is_done_before_the_first_phase_or_under_a_name_that_two_have(sc
     names = [
         ast.literal_eval(word.value)
         for each in calls(tree(script))
-        if ast.unparse(each.func) in ("carried_out", "barrier", "fellows.let_go")
+        if ast.unparse(each.func) in ("carried_out", "barrier", "fellows.require_released")
         for word in each.keywords
         if word.arg == "name"
     ]

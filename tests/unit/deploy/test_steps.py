@@ -172,9 +172,9 @@ def test_haproxy_cfg_is_written_with_what_changes_in_it() -> None:
 def test_only_pools_that_have_a_member_let_it_drain() -> None:
     states = ("4 tls 1 b 203.0.113.11 2 0 1", "3 http 1 b 203.0.113.11 2 0 1", "5 other 1 c - 2 0")
     seen = Survey(server_states=states)
-    [made] = balancer.drain("b", seen)
+    [made] = balancer.drain("b", FLEET, BALANCER, seen)
     assert [word for word in made.script.split() if "/b" in word] == ["tls/b", "http/b"]
-    assert needed(balancer.drain("d", seen)) == []
+    assert needed(balancer.drain("d", FLEET, BALANCER, seen)) == []
 
 
 @pytest.mark.parametrize(

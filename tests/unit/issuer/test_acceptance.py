@@ -17,7 +17,7 @@ from certsync.model import certificate
 from certsync.model.errors import OrderFailedError, StoreError
 from tests.unit import authority
 from tests.unit.authority import DAY
-from tests.unit.fake_fleet import NAME, fleet
+from tests.unit.fake_fleet import DIRECTORY, NAME, lineage
 
 MUST_STAPLE = (x509.TLSFeature([x509.TLSFeatureType.status_request]), False)
 UNKNOWN = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)
@@ -35,7 +35,7 @@ class Order:
 
     def __init__(self, folder: Path) -> None:
         self.pending = Pending(folder / "pending")
-        self.pending.prepare(fleet())
+        self.pending.prepare(DIRECTORY, lineage())
         self.roots = folder / "roots.pem"
         self.roots.write_text(ROOT.pem)
         self.told: list[str] = []

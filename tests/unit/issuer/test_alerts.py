@@ -10,6 +10,7 @@ import pytest
 
 from certsync.issuer.monitoring import alerts
 from certsync.issuer.monitoring.alerts import Alert, Message, News, Observed
+from certsync.model import codec
 from certsync.model.options import Event
 from tests.unit.fake_fleet import NAME, NOW
 
@@ -46,7 +47,7 @@ class Runs:
         """Make a run, and return the titles of what it sent."""
         news = alerts.judge(self.open, seen, self.chosen)
         left_open = news.after(news.messages if arrives else ())
-        written = json.dumps([alert.to_json() for alert in left_open])
+        written = json.dumps(codec.plain(left_open))
         self.open = alerts.read(json.loads(written))
         assert self.open == left_open
         return titles(news)
@@ -246,4 +247,4 @@ def test_without_a_certificate_to_look_at_its_alert_stays_as_it_is() -> None:
 )
 def test_what_is_no_alert_is_left_out(kept: object) -> None:
     good = Alert("behind b", Event.BEHIND, NOW, told=True)
-    assert alerts.read([kept, good.to_json()]) == (good,)
+    assert alerts.read([kept, codec.plain(good)]) == (good,)

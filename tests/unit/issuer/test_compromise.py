@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -20,15 +19,16 @@ from certsync.issuer.commands import close_account, register, rollback
 from certsync.issuer.compromise import CompromisedKey, Mark, Marks
 from certsync.issuer.replicas import prove, receivers, replicate
 from certsync.issuer.schedule import issuance_due
-from certsync.issuer.store import Store, generation_files, sums
-from certsync.model.certificate import key_pem, make_key, parse_chain
-from certsync.model.errors import BrokenStateError, CaError, StoreError
-from certsync.model.fleet import Fleet, Wanted
-from certsync.model.options import KeyType, Site
+from certsync.issuer.state import LineageState
+from certsync.issuer.store import Store
+from certsync.model.certificate import key_pem, make_key
+from certsync.model.errors import BrokenStateError, CaError, NewerSchemaError, StoreError
+from certsync.model.options import KeyType
 from certsync.model.proof import Proof, Verdict
 from certsync.programs import receiver
-from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, manifest
-from tests.unit.programs.test_receiver import make_pair
+from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, lineage, manifest
+from tests.unit.issuer import fake_disk
+from tests.unit.issuer.fake_disk import Heard, render, seen
 
 DAY = timedelta(days=1)
 LOST = CompromisedKey(2, "ab", DIRECTORY, "https://ca.example/account/1", NOW + DAY, "leaf", "key")
@@ -40,35 +40,26 @@ WHY = "the private key of generation 0002 is compromised: backend-09 may hold it
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Return the store of an issuer of three backends."""
     monkeypatch.setattr(receiver, "HOME", tmp_path / "etc")
-    found = Store(tmp_path / "etc", tmp_path / "var")
-    found.root.mkdir()
-    found.state.mkdir()
-    render(found, fleet())
-    return found
-
-
-def render(store: Store, wanted: Fleet) -> None:
-    store.fleet_file.write_text(json.dumps(wanted.to_json()))
+    return fake_disk.disk(tmp_path)
 
 
 @pytest.fixture
 def keep(store: Store, tmp_path: Path) -> Callable[[int], bytes]:
     """Return what keeps a generation of its own and lets it be live, and returns its key."""
-
-    def kept(number: int) -> bytes:
-        make_pair(tmp_path)
-        key = (tmp_path / "privkey.pem").read_bytes()
-        certificate = parse_chain((tmp_path / "cert.pem").read_text())
-        files = sums(generation_files(key, certificate))
-        store.keep(manifest(number, files=files), key, certificate)
-        receiver.point(NAME, f"{number:04}")
-        return key
-
-    return kept
+    return lambda number: fake_disk.keep(store, tmp_path, number)
 
 
 def look(store: Store) -> replacement.Outlook:
-    return replacement.outlook(store, NOW, "backend-09")
+    return replacement.outlook(seen(store), LineageState(), NOW, "backend-09")
+
+
+def marked(store: Store) -> None:
+    """Have marked what backend-09 may hold."""
+    replacement.mark(Heard().run(seen(store)), look(store))
+
+
+def to_order(store: Store) -> due.Outlook:
+    return due.outlook(seen(store), LineageState(), NOW)
 
 
 # Marks
@@ -139,9 +130,9 @@ def test_a_compromised_generation_is_not_the_target(
     for number in (1, 2):
         keep(number)
     store.mark_compromised(NAME, Marks((MARK,)))
-    assert (store.barred(NAME), store.target(NAME)) == ({1, 2}, None)
+    assert (seen(store).barred, seen(store).target) == ({1, 2}, None)
     keep(3)
-    assert store.target(NAME) == 3
+    assert seen(store).target == 3
 
 
 @pytest.mark.parametrize("marks", ["5", '[{"backend": "b"}]', '[{"at": "soon"}]'])
@@ -149,7 +140,7 @@ def test_a_broken_mark_stops_the_run_and_is_not_forgotten(store: Store, marks: s
     path = store.state / f"compromised-{NAME}.json"
     path.write_text(f'{{"schema": 1, "marks": {marks}}}')
     with pytest.raises(BrokenStateError) as caught:
-        store.target(NAME)
+        seen(store)
     assert (caught.value.message, caught.value.hint) == (
         f"{path} is broken", f"look at it, then remove {path}"
     )  # fmt: skip
@@ -159,9 +150,9 @@ def test_a_compromised_key_is_due_to_be_replaced_at_once(
     store: Store, keep: Callable[[int], bytes]
 ) -> None:
     keep(2)
-    assert due.outlook(store, NOW).due is None
+    assert to_order(store).due is None
     store.mark_compromised(NAME, Marks((MARK,)))
-    found = due.outlook(store, NOW)
+    found = to_order(store)
     assert found.due is not None
     assert (found.due.why, found.due.first, found.due.since) == (WHY, False, None)
     assert found.newest is not None
@@ -170,12 +161,12 @@ def test_a_compromised_key_is_due_to_be_replaced_at_once(
     assert coming is not None
     assert (coming.moment, coming.why) == (NOW, WHY)
     keep(3)
-    assert due.outlook(store, NOW).due is None
+    assert to_order(store).due is None
 
 
 def test_a_compromised_key_is_a_reason_before_all_others() -> None:
     old = manifest(2, age=61, key_type="rsa-2048")
-    found = issuance_due(old, fleet(), NOW, compromised=WHY)
+    found = issuance_due(old, fleet(), lineage(), NOW, compromised=WHY)
     assert found is not None
     assert (found.why, found.since) == (WHY, NOW - DAY)
 
@@ -184,21 +175,22 @@ def test_with_reuse_a_compromised_key_is_not_used_again(
     store: Store, keep: Callable[[int], bytes]
 ) -> None:
     key = keep(2)
-    wanted, before = fleet(reuse_key=True), store.manifests(NAME)[2]
-    assert _kept_key(wanted, store, before) == key
+    render(store, fleet(reuse_key=True))
+    before = seen(store).manifests[2]
+    assert _kept_key(seen(store), before) == key
     exposed = CompromisedKey(2, before.files["privkey.pem"])
     store.mark_compromised(NAME, Marks((replace(MARK, exposed=(exposed,)),)))
-    assert _kept_key(wanted, store, before) == b""
+    assert _kept_key(seen(store), before) == b""
 
 
 def test_an_open_order_with_a_compromised_key_is_abandoned(store: Store) -> None:
     pending = Pending(store.pending(NAME))
-    pending.prepare(fleet())
+    pending.prepare(DIRECTORY, lineage())
     pending.remember("https://ca.example/order/1")
-    forget_if_kept(fleet(), store)
+    forget_if_kept(seen(store))
     assert pending.url() == "https://ca.example/order/1"
     store.mark_compromised(NAME, Marks((replace(MARK, pending_sum=pending.key_sum()),)))
-    forget_if_kept(fleet(), store)
+    forget_if_kept(seen(store))
     assert not pending.folder.exists()
 
 
@@ -209,7 +201,7 @@ def test_a_compromised_generation_is_not_gone_back_to(
     store.mark_compromised(NAME, Marks((MARK,)))
     for newer in (3, 4):
         with pytest.raises(StoreError) as caught:
-            rollback.way(store, NOW)
+            rollback.way(seen(store), NOW)
         assert caught.value.message == f"generation 0002 is not gone back to: {WHY}"
         assert caught.value.hint == (
             "a new one is ordered and rolled out with: certsync renew --force"
@@ -221,11 +213,11 @@ def test_while_all_is_compromised_a_rollout_says_so(
     store: Store, keep: Callable[[int], bytes]
 ) -> None:
     with pytest.raises(StoreError, match=r"^no generation has been issued yet$"):
-        replicate.roll_out(store, NOW, print)
+        replicate.roll_out(Heard().run(seen(store)))
     keep(2)
     store.mark_compromised(NAME, Marks((MARK,)))
     with pytest.raises(StoreError) as caught:
-        replicate.roll_out(store, NOW, print)
+        replicate.roll_out(Heard().run(seen(store)))
     assert (caught.value.message, caught.value.hint) == (WHY, "run `certsync issue` first")
 
 
@@ -238,13 +230,13 @@ def test_all_that_is_kept_is_marked_whole_and_the_open_order_is_dropped(
     first, second = keep(1), keep(2)
     (store.archive(NAME) / "0001" / "chain.pem").unlink()
     pending = Pending(store.pending(NAME))
-    pending.prepare(fleet())
+    pending.prepare(DIRECTORY, lineage())
     sum_of_it = pending.key_sum()
-    replacement.mark(look(store), store, NOW)
+    marked(store)
     found = store.compromised(NAME)
     assert found.numbers == {1, 2}
     assert found.exposed[1] == CompromisedKey(1)
-    exposed, kept = found.exposed[2], store.manifests(NAME)[2]
+    exposed, kept = found.exposed[2], seen(store).manifests[2]
     assert exposed.key == second.decode() != first.decode()
     assert exposed.leaf == store.files(NAME, 2)["cert.pem"].decode()
     assert (exposed.key_sum, exposed.directory) == (kept.files["privkey.pem"], DIRECTORY)
@@ -257,7 +249,7 @@ def test_all_that_is_kept_is_marked_whole_and_the_open_order_is_dropped(
 
 def test_a_backend_that_would_get_the_new_key_is_not_called_compromised(store: Store) -> None:
     with pytest.raises(StoreError) as caught:
-        replacement.outlook(store, NOW, "backend-03")
+        replacement.outlook(seen(store), LineageState(), NOW, "backend-03")
     assert caught.value.message == "backend-03 is in the fleet, so a new key would reach it too"
     assert caught.value.hint == (
         "take it out first: certsync remove-backend FLEET backend-03"
@@ -276,7 +268,7 @@ def test_what_is_to_be_done_is_told_in_words_and_nothing_when_it_was_done(
             "delete these keys from every backend: generations 0002",
         ],
     )
-    replacement.mark(look(store), store, NOW)
+    marked(store)
     assert look(store).steps() == whole[1:]
     keep(3)
     rest = look(store).steps()
@@ -284,10 +276,9 @@ def test_what_is_to_be_done_is_told_in_words_and_nothing_when_it_was_done(
     assert rest[-1] == whole[-1]
     store.mark_compromised(NAME, store.compromised(NAME).ended())
     assert look(store).steps() == []
-    done: list[str] = []
-    told: list[str] = []
-    replacement.compromised(store, NOW, told.append, done, "backend-09")
-    assert (done, told) == (
+    heard = Heard()
+    replacement.compromised(heard.session(store), heard.run(seen(store)), "backend-09")
+    assert (heard.done, heard.told) == (
         [], ["what backend-09 may hold was revoked and deleted before: nothing to do"]
     )  # fmt: skip
 
@@ -296,33 +287,31 @@ def test_what_is_to_be_done_is_told_in_words_and_nothing_when_it_was_done(
 def test_all_lineages_are_marked_before_any_is_worked_on(
     store: Store, monkeypatch: pytest.MonkeyPatch, cut_off: type[BaseException]
 ) -> None:
-    shop = Wanted(("shop.example.net",), (), KeyType.ECDSA_P256, "", False, Site())
-    render(store, fleet(share_tickets=False, others=(shop,)))
-    seen = list[set[str]]()
+    render(store, fleet(share_tickets=False, lineages=(lineage(), lineage("shop.example.net"))))
+    there = list[set[str]]()
 
     def ordered(*_: object, **_more: object) -> None:
         marks = [NAME, "shop.example.net"]
-        seen.append({name for name in marks if store.compromised(name).of("backend-09")})
+        there.append({name for name in marks if store.compromised(name).of("backend-09")})
         raise cut_off("cut off")
 
     monkeypatch.setattr(ordering, "issue", ordered)
-    done = list[str]()
+    heard = Heard()
     with pytest.raises(cut_off):
-        replacement.everywhere(store, lambda: NOW, print, done, "backend-09")
-    assert seen[0] == {NAME, "shop.example.net"}
+        replacement.everywhere(heard.session(store), "backend-09")
+    assert there[0] == {NAME, "shop.example.net"}
     told = "marked what backend-09 may hold: generations none"
-    assert done == [f"{NAME}: {told}", f"shop.example.net: {told}"]
+    assert heard.done == [f"{NAME}: {told}", f"shop.example.net: {told}"]
 
 
 def test_a_backend_that_is_in_the_fleet_is_marked_in_no_lineage(store: Store) -> None:
-    shop = Wanted(("shop.example.net",), (), KeyType.ECDSA_P256, "", False, Site())
-    render(store, fleet(others=(shop,)))
-    done = list[str]()
+    render(store, fleet(lineages=(lineage(), lineage("shop.example.net"))))
+    heard = Heard()
     with pytest.raises(StoreError) as caught:
-        replacement.everywhere(store, lambda: NOW, print, done, "backend-03")
+        replacement.everywhere(heard.session(store), "backend-03")
     why = "backend-03 is in the fleet, so a new key would reach it too"
     assert caught.value.message == f"{NAME}: {why}; shop.example.net: {why}"
-    assert done == []
+    assert heard.done == []
 
 
 def test_a_mark_that_is_done_is_forgotten_by_the_rollout_to_a_backend_of_that_name(
@@ -332,7 +321,7 @@ def test_a_mark_that_is_done_is_forgotten_by_the_rollout_to_a_backend_of_that_na
     for backends, left in ((3, 1), (9, 0)):
         render(store, fleet(backends))
         with pytest.raises(StoreError):
-            replicate.roll_out(store, NOW, print)
+            replicate.roll_out(Heard().run(seen(store)))
         assert len(store.compromised(NAME).among) == left
 
 
@@ -340,14 +329,14 @@ def test_no_key_is_brought_to_who_is_in_the_fleet_again_before_its_keys_are_repl
     store: Store,
 ) -> None:
     store.mark_compromised(NAME, Marks((replace(MARK, backend="backend-03"),)))
-    kept, why = replicate._without_returned(store)
-    assert [each.name for each in kept.backends] == ["backend-01", "backend-02"]
+    kept, why = seen(store).without_returned()
+    assert [each.name for each in kept.fleet.backends] == ["backend-01", "backend-02"]
     assert why == {
         "backend-03": "it is in the fleet again, and keys that it may hold are not all replaced: "
         "certsync remove-backend FLEET backend-03 --compromised"
     }
     store.mark_compromised(NAME, store.compromised(NAME).ended())
-    assert replicate._without_returned(store) == (store.fleet(), {})
+    assert seen(store).without_returned() == (seen(store), {})
 
 
 def test_who_is_in_the_fleet_again_too_early_is_not_proven_whatever_it_serves() -> None:
@@ -361,7 +350,7 @@ def test_a_mark_that_is_done_is_not_believed_while_a_key_of_it_is_live(
 ) -> None:
     keep(1)
     keep(2)
-    replacement.mark(look(store), store, NOW)
+    marked(store)
     store.mark_compromised(NAME, store.compromised(NAME).ended())
     again = look(store)
     assert not again.is_done
@@ -407,24 +396,24 @@ def test_nothing_is_revoked_or_deleted_before_the_new_one_is_served(
     store: Store, keep: Callable[[int], bytes], proofs: list[Proof]
 ) -> None:
     keep(2)
-    replacement.mark(look(store), store, NOW)
+    marked(store)
     keep(3)
     before = store.compromised(NAME)
-    told: list[str] = []
-    replacement.finish(store, NOW, told.append, [], proofs)
+    heard = Heard()
+    replacement.finish(heard.run(seen(store)), proofs)
     assert store.compromised(NAME) == before
     assert store.numbers(NAME) == [2, 3]
     waiting = ["the compromised certificates are revoked once backend-02 serves another one"]
-    assert told == (waiting if len(proofs) == 2 else [])
+    assert heard.told == (waiting if len(proofs) == 2 else [])
 
 
 def test_while_a_compromised_one_is_live_nothing_is_revoked(
     store: Store, keep: Callable[[int], bytes]
 ) -> None:
     keep(2)
-    replacement.mark(look(store), store, NOW)
+    marked(store)
     before = store.compromised(NAME)
-    replacement.finish(store, NOW, print, [], [proof("backend-01", Verdict.IN_SYNC)])
+    replacement.finish(Heard().run(seen(store)), [proof("backend-01", Verdict.IN_SYNC)])
     assert store.compromised(NAME) == before
 
 
@@ -463,9 +452,9 @@ def test_a_new_issuer_enrolls_and_withdraws_what_is_above_its_live_generation(
 
 def test_who_has_no_account_has_nothing_to_resign_from(store: Store) -> None:
     assert close_account.outlook(store) == []
-    done: list[str] = []
-    close_account.close_account(store, print, done)
-    assert done == []
+    heard = Heard()
+    close_account.close_account(heard.session(store))
+    assert heard.done == []
     folder = store.account(DIRECTORY)
     folder.mkdir(parents=True)
     (folder / "key.pem").write_bytes(key_pem(make_key(KeyType.ECDSA_P256)))
@@ -477,7 +466,7 @@ def test_who_has_no_account_has_nothing_to_resign_from(store: Store) -> None:
 def test_who_knows_of_keys_in_wrong_hands_does_not_resign(store: Store) -> None:
     store.mark_compromised(NAME, Marks((MARK,)))
     with pytest.raises(StoreError) as caught:
-        close_account.close_account(store, print, [])
+        close_account.close_account(Heard().session(store))
     assert caught.value.message == (
         "this issuer may not go yet: keys that backend-09 may hold are not all replaced yet: "
         "generations 0001, 0002"
@@ -486,4 +475,15 @@ def test_who_knows_of_keys_in_wrong_hands_does_not_resign(store: Store) -> None:
         "have that finished first: sudo certsync renew here says what it waits for"
     )
     store.mark_compromised(NAME, store.compromised(NAME).ended())
-    close_account.close_account(store, print, [])
+    close_account.close_account(Heard().session(store))
+
+
+def test_state_of_a_newer_version_keeps_no_key_from_being_marked(
+    store: Store, keep: Callable[[int], bytes]
+) -> None:
+    keep(2)
+    render(store, fleet(share_tickets=False))
+    store.state_file.write_text('{"schema": 9}')
+    with pytest.raises(NewerSchemaError):
+        replacement.everywhere(Heard().session(store), "backend-09")
+    assert store.compromised(NAME).of("backend-09")

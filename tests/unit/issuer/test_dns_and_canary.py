@@ -59,7 +59,7 @@ V4, V6 = FLEET.public_addresses
 def test_records_are_compared_with_the_public_addresses(
     found: tuple[str, ...], message: str | None, stops: bool
 ) -> None:
-    seen = [(each.message, each.stops) for each in findings(FLEET, {NAME: Found(found)})]
+    seen = [(each.message, each.stops) for each in findings(FLEET, [NAME], {NAME: Found(found)})]
     assert seen == ([] if message is None else [(message, stops)])
 
 
@@ -90,7 +90,7 @@ INNER = replace(
 def test_what_only_this_machine_is_led_to_does_not_stop(
     addresses: tuple[str, ...], stops: bool
 ) -> None:
-    [finding] = findings(INNER, {NAME: Found(addresses)})
+    [finding] = findings(INNER, [NAME], {NAME: Found(addresses)})
     assert finding.stops is stops
     assert ("as this machine sees it" in finding.message) is not stops
 
@@ -115,7 +115,7 @@ def test_a_look_up_that_failed_is_told_from_a_name_without_records(
     assert look_up_all([NAME, "b.example"]) == dict.fromkeys(
         (NAME, "b.example"), Found(failure="no luck" if failed else "")
     )
-    [finding] = findings(FLEET, {NAME: look_up(NAME)})
+    [finding] = findings(FLEET, [NAME], {NAME: look_up(NAME)})
     assert (finding.unknown, finding.stops) == (failed, not failed)
 
 
@@ -125,7 +125,7 @@ def test_a_look_up_that_takes_too_long_has_failed(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_records_to_set_are_exact() -> None:
-    assert records(FLEET) == [f"{NAME}. A 203.0.113.10", f"{NAME}. AAAA 2001:db8:113::10"]
+    assert records(FLEET, [NAME]) == [f"{NAME}. A 203.0.113.10", f"{NAME}. AAAA 2001:db8:113::10"]
 
 
 def seen(
@@ -234,7 +234,7 @@ def test_a_connection_that_is_refused_and_one_without_a_route_are_told_apart(
         monkeypatch.setattr(canary, "HTTP_PORT", server.getsockname()[1])
     # A link's own address without its link: no machine has a way there.
     lone = replace(fleet(), backends=(), public_addresses=("127.0.0.1", "fe80::1"))
-    refused, away = canary.look(lone, tmp_path)
+    refused, away = canary.look(lone, NAME, tmp_path)
     assert (refused.refused, refused.no_route) == (True, False)
     assert refused.answer == f"it refuses connections on port {canary.HTTP_PORT}"
     assert (away.refused, away.no_route) == (False, True)
@@ -260,7 +260,7 @@ def test_a_way_that_ends_in_the_network_is_no_route_to_a_public_address(
     monkeypatch.setattr(http_get, "get", fails)
     one = machine("backend-01", 11, private_address="127.0.0.1")
     lone = replace(fleet(), backends=(one,), public_addresses=("127.0.0.1",))
-    backend, public = canary.look(lone, tmp_path)
+    backend, public = canary.look(lone, NAME, tmp_path)
     assert (backend.no_route, public.no_route) == (False, no_route)
     assert (public.reached, public.answer) == (False, "it ends here")
 
@@ -281,7 +281,7 @@ def test_what_is_no_http_is_an_answer_and_stops_a_first_order(
         thread = threading.Thread(target=say, args=(listening, banner))
         thread.start()
         lone = replace(fleet(), backends=(), public_addresses=("127.0.0.1",))
-        [sighting] = canary.look(lone, tmp_path)
+        [sighting] = canary.look(lone, NAME, tmp_path)
         thread.join()
     assert (sighting.reached, sighting.seen, sighting.answer) == (True, False, answer)
     assert f"127.0.0.1: answers {answer}" in judge(lone, [sighting]).misses
@@ -307,7 +307,7 @@ def test_a_backend_that_drips_its_answer_holds_nobody(
         one = machine("backend-01", 11, address="127.0.0.1", private_address="127.0.0.1")
         lone = replace(fleet(), backends=(one,), public_addresses=())
         try:
-            sightings = canary.look(lone, tmp_path)
+            sightings = canary.look(lone, NAME, tmp_path)
         finally:
             over.set()
             thread.join()

@@ -14,10 +14,10 @@ from certsync.issuer.canary import Sighting, leads_here
 from certsync.issuer.replicas import admission
 from certsync.issuer.replicas.fence import LEFT_OUT, Fence, is_exception
 from certsync.issuer.replicas.rollout import Standing
-from certsync.issuer.state import Lineage, State
 from certsync.issuer.store import Store
 from certsync.model.errors import BrokenStateError, FencedError
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
+from tests.unit.issuer.fake_disk import Heard, seen, situation
 
 DAY = timedelta(days=1)
 ISSUER = Standing("backend-01", reached=True)
@@ -54,7 +54,7 @@ def lead(monkeypatch: pytest.MonkeyPatch, sightings: Sequence[Sighting]) -> None
 
 def check_not_fenced(store: Store, *replicas: Standing, now: datetime = NOW) -> dict[str, str]:
     """Heed the fence for what the replicas said just now."""
-    return admission.check_not_fenced(store, fleet(), [ISSUER, *replicas], now)
+    return admission.check_not_fenced(Heard().run(seen(store, fleet()), now), [ISSUER, *replicas])
 
 
 def refusing(*names: str) -> list[Standing]:
@@ -99,9 +99,9 @@ def test_one_that_refused_the_key_refuses_it_until_it_is_reached_again(store: St
     for replica in (REFUSES, THERE):
         with pytest.raises(FencedError, match=r"^backend-02 refuses"):
             check_not_fenced(store, replica)
-        assert store.fence(NAME, NOW).refused == {"backend-02": NOW}
+        assert store.fence(NAME).refused == {"backend-02": NOW}
     check_not_fenced(store, HERE)
-    assert store.fence(NAME, NOW).refused == {}
+    assert store.fence(NAME).refused == {}
     check_not_fenced(store, THERE)
 
 
@@ -190,15 +190,12 @@ def test_where_challenges_lead(
     assert leads_here(sightings, ["backend-02"], late=True) is late
 
 
-def test_time_runs_out_for_a_damaged_live_generation_too(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_time_runs_out_for_a_damaged_live_generation_too(monkeypatch: pytest.MonkeyPatch) -> None:
     lead(monkeypatch, OURS)
-    monkeypatch.setattr(Store, "manifests", lambda *_: {2: manifest(2, days=90)})
-    monkeypatch.setattr(Store, "current", lambda *_: 3)
+    found = situation(manifest(2, days=90), numbers=[2, 3], current=3)
     with pytest.raises(FencedError):
-        admission.leave_out(store, fleet(), TWO, [], NOW + 74 * DAY)
-    assert set(admission.leave_out(store, fleet(), TWO, [], NOW + 75 * DAY)) == set(TWO)
+        admission.leave_out(found, TWO, [], NOW + 74 * DAY)
+    assert set(admission.leave_out(found, TWO, [], NOW + 75 * DAY)) == set(TWO)
 
 
 # What is remembered
@@ -207,16 +204,7 @@ def test_time_runs_out_for_a_damaged_live_generation_too(
 def test_what_is_remembered_is_read_as_it_was_written(store: Store) -> None:
     kept = Fence({"backend-02": NOW}, ("backend-02", "backend-03"))
     store.keep_fence(NAME, kept)
-    assert store.fence(NAME, NOW + DAY) == kept
-
-
-def test_what_an_older_version_remembered_counts_from_now_on_and_once(store: Store) -> None:
-    older = Lineage(refused_key=("backend-02",), accepted_key=("backend-02", "backend-03"))
-    store.remember(State({NAME: older}))
-    with pytest.raises(FencedError):
-        check_not_fenced(store, *refusing("backend-02"), Standing("backend-03", reached=False))
-    assert store.recall().lineage(NAME).refused_key == ()
-    assert check_not_fenced(store, THERE, now=NOW + 7 * DAY) == {}
+    assert store.fence(NAME) == kept
 
 
 @pytest.mark.parametrize(

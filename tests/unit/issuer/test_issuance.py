@@ -14,12 +14,12 @@ from certsync.issuer.ca.issuance.clock import clock_finding
 from certsync.issuer.ca.issuance.network import retry_after
 from certsync.issuer.ca.issuance.order import alternatives, open_order
 from certsync.issuer.ca.issuance.pending import Pending
-from certsync.issuer.ca.issuance.problem import told
+from certsync.issuer.ca.issuance.problem import translate_acme_errors
 from certsync.issuer.store import sums
 from certsync.issuer.webroot import challenge_folder, present
 from certsync.model.errors import CaBusyError, CaError, CaSilentError, ClockError
 from certsync.model.options import KeyType
-from tests.unit.fake_fleet import NOW, fleet, manifest
+from tests.unit.fake_fleet import DIRECTORY, NOW, lineage, manifest
 
 ACME = "urn:ietf:params:acme:error:"
 
@@ -38,7 +38,7 @@ def test_a_problem_is_told_with_its_detail_its_subproblems_and_a_hint() -> None:
             ],
         }
     )
-    with pytest.raises(CaError) as caught, told("placing the order"):
+    with pytest.raises(CaError) as caught, translate_acme_errors("placing the order"):
         raise problem
     assert caught.value.message == (
         "the CA refused, placing the order: Some names were rejected; a.test: no public suffix "
@@ -49,7 +49,7 @@ def test_a_problem_is_told_with_its_detail_its_subproblems_and_a_hint() -> None:
 
 def test_a_rate_limit_means_later() -> None:
     problem = messages.Error.from_json({"type": f"{ACME}rateLimited", "detail": "too many"})
-    with pytest.raises(CaBusyError) as caught, told("placing the order"):
+    with pytest.raises(CaBusyError) as caught, translate_acme_errors("placing the order"):
         raise problem
     assert caught.value.exit_status == 75
     assert caught.value.message == "the CA limits how often, placing the order: too many"
@@ -73,7 +73,7 @@ def test_a_rate_limit_means_later() -> None:
     ],
 )
 def test_foreign_errors_are_translated_where_they_enter(error: Exception, message: str) -> None:
-    with pytest.raises(CaError) as caught, told("asking"):
+    with pytest.raises(CaError) as caught, translate_acme_errors("asking"):
         raise error
     assert caught.value.message == message
     assert caught.value.hint
@@ -94,7 +94,7 @@ TOLD_WITH_THEIR_PROBLEM = {messages.Error, errors.IssuanceError}
 def test_no_error_of_the_acme_library_gets_past_the_border(kind: type[Exception]) -> None:
     # Their constructors all differ; what matters is the class.
     bare = type("Bare", (kind,), {"__init__": lambda _self: None, "__str__": lambda _self: "x"})
-    with pytest.raises(CaError), told("asking"):
+    with pytest.raises(CaError), translate_acme_errors("asking"):
         raise bare
 
 
@@ -149,20 +149,20 @@ def test_a_ca_without_a_date_is_believed() -> None:
 
 def test_an_open_order_keeps_its_key_while_the_wish_is_the_same(tmp_path: Path) -> None:
     pending = Pending(tmp_path / "pending")
-    pending.prepare(fleet())
+    pending.prepare(DIRECTORY, lineage())
     pending.remember("https://ca.example/order/1")
     key = pending.key.read_bytes()
     assert pending.key.stat().st_mode & 0o777 == 0o600
-    pending.prepare(fleet())
+    pending.prepare(DIRECTORY, lineage())
     assert (pending.key.read_bytes(), pending.url()) == (key, "https://ca.example/order/1")
 
 
 def test_another_wish_begins_anew(tmp_path: Path) -> None:
     pending = Pending(tmp_path / "pending")
-    pending.prepare(fleet())
+    pending.prepare(DIRECTORY, lineage())
     pending.remember("https://ca.example/order/1")
     key = pending.key.read_bytes()
-    pending.prepare(fleet(key_type=KeyType.ECDSA_P384))
+    pending.prepare(DIRECTORY, lineage(key_type=KeyType.ECDSA_P384))
     assert pending.url() == ""
     assert pending.key.read_bytes() != key
 
@@ -170,7 +170,7 @@ def test_another_wish_begins_anew(tmp_path: Path) -> None:
 def test_a_key_that_a_generation_has_is_never_ordered_with_again(tmp_path: Path) -> None:
     pending = Pending(tmp_path / "pending")
     assert not pending.is_of([manifest(1)])
-    pending.prepare(fleet())
+    pending.prepare(DIRECTORY, lineage())
     assert not pending.is_of([manifest(1)])
     files = sums({"privkey.pem": pending.key.read_bytes()})
     assert pending.is_of([manifest(1, files=files)])
@@ -214,7 +214,7 @@ class ForgetfulCa:
 
 def test_an_open_order_outlives_a_ca_that_cannot_be_reached(tmp_path: Path) -> None:
     pending = Pending(tmp_path / "pending")
-    pending.prepare(fleet())
+    pending.prepare(DIRECTORY, lineage())
     pending.remember("https://ca.example/order/1")
     with pytest.raises(CaSilentError):
         open_order(SilentCa(), pending, b"")  # type: ignore[arg-type]  # it is asked one thing

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from certsync.issuer.backoff import Tries
 from certsync.issuer.ca.before_order import _with_names_that_lead_here
 from certsync.issuer.ca.due import Outlook
 from certsync.issuer.schedule import Due
-from certsync.issuer.state import Lineage
 from certsync.model.errors import DnsError
 from certsync.system import dns
 from certsync.system.dns import Found
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
+from tests.unit.issuer.fake_disk import situation
 
 WWW, NEW = f"www.{NAME}", f"new.{NAME}"
 HERE = Found(fleet().public_addresses)
@@ -30,12 +31,12 @@ def ordered(
     """Return the names that are ordered, and what is told."""
     names = {"first": NAME, "www": WWW, "new": NEW}
     looked = {names[key]: found for key, found in answers.items()}
-    wanted = fleet(names=tuple(looked))
+    seen = situation(wanted=fleet(names=tuple(looked)))
     newest = manifest(names=served) if served else None
     monkeypatch.setattr(dns, "look_up_all", lambda _names: looked)
     told: list[str] = []
-    outlook = Outlook(wanted, newest, due, None, Lineage())
-    return _with_names_that_lead_here(outlook, told.append).names, told
+    outlook = Outlook(newest, due, None, Tries())
+    return _with_names_that_lead_here(seen, outlook, told.append).names, told
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from acme import messages
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certsync.issuer.ca.issuance.network import NONCE_TRIES, USER_AGENT, Network
-from certsync.issuer.ca.issuance.problem import told
+from certsync.issuer.ca.issuance.problem import translate_acme_errors
 from certsync.model.errors import CaBusyError, CaSilentError
 
 BAD_NONCE = {"type": "urn:ietf:params:acme:error:badNonce", "detail": "no"}
@@ -106,7 +106,7 @@ def test_a_long_retry_after_is_told_with_its_moment(
 
 def test_a_ca_that_stays_busy_is_not_asked_for_ever(network: Network, url: str) -> None:
     Ca.ready = [(503, {"Retry-After": "0"}, b"<html>")] * 9
-    with pytest.raises(CaBusyError), told("asking"):
+    with pytest.raises(CaBusyError), translate_acme_errors("asking"):
         network.get(url)
     assert len(Ca.ready) == 6
 
@@ -128,7 +128,7 @@ def test_a_pause_without_an_end_is_told_and_breaks_nothing(
     url: str, network: Network, wait: str
 ) -> None:
     Ca.ready = [(503, {"Retry-After": wait}, {"detail": "a\x1b[2Jb\nc"})]
-    with pytest.raises(CaBusyError) as caught, told("asking"):
+    with pytest.raises(CaBusyError) as caught, translate_acme_errors("asking"):
         network.get(url)
     assert "(HTTP 503, a?[2Jb?c)" in caught.value.message
     assert caught.value.until is not None
@@ -136,6 +136,6 @@ def test_a_pause_without_an_end_is_told_and_breaks_nothing(
 
 @pytest.mark.parametrize("error", [TypeError("x"), AttributeError("x"), OverflowError("x")])
 def test_what_the_libraries_stumble_over_is_told_as_no_acme(error: Exception) -> None:
-    with pytest.raises(CaSilentError) as caught, told("asking"):
+    with pytest.raises(CaSilentError) as caught, translate_acme_errors("asking"):
         raise error
     assert caught.value.message == "the CA answered something that is no ACME, asking: x"

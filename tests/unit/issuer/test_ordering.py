@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from certsync.issuer.backoff import Tries
 from certsync.issuer.ca import due, issuance, ordering
 from certsync.issuer.ca.issuance import Issued, Request
+from certsync.issuer.memory import Memory
 from certsync.issuer.replicas import receivers
 from certsync.issuer.replicas.answer import Answer
 from certsync.issuer.replicas.receivers import Backend
@@ -26,10 +27,12 @@ from certsync.model.errors import (
     OrderFailedError,
     StoreError,
 )
-from certsync.model.fleet import SYSTEM_ROOTS, Fleet
+from certsync.model.fleet import SYSTEM_ROOTS
 from certsync.programs import receiver
 from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, machine
+from tests.unit.issuer.fake_disk import Heard, disk, render, seen
 from tests.unit.issuer.test_registration import lay
+from tests.unit.issuer.test_run import keep_empty
 from tests.unit.programs.test_receiver import make_pair
 
 DAY = timedelta(days=1)
@@ -54,14 +57,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Return an issuer's store, where challenges are known to find their way."""
     monkeypatch.setattr(receiver, "HOME", tmp_path / "etc")
     monkeypatch.setattr(receivers, "PUSH_RUNTIME", tmp_path / "run")
-    receiver.make_folder(tmp_path / "etc")
-    store = Store(tmp_path / "etc", tmp_path / "state")
-    store.state.mkdir()
-    store.fleet_file.write_text(json.dumps(fleet().to_json(), default=str))
-    monkeypatch.setattr(ordering, "look_before_buying", lambda look, *_: look.fleet)
-    monkeypatch.setattr(
-        ordering, "free_number", lambda _, one, __: 1 + max(one.numbers(NAME), default=0)
-    )
+    store = disk(tmp_path)
+    monkeypatch.setattr(ordering, "look_before_buying", lambda seen, *_: seen.lineage)
+    monkeypatch.setattr(ordering, "free_number", lambda one: 1 + max(one.seen.numbers, default=0))
     answers(monkeypatch, Answer(ok=True))
     return store
 
@@ -70,7 +68,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> None:
     """Let the issuer's receiver give this answer to everything."""
 
     @contextmanager
-    def connected(_: Fleet) -> Iterator[Sequence[Backend]]:
+    def connected(*_: object) -> Iterator[Sequence[Backend]]:
         yield [Receiver(answer)]
 
     monkeypatch.setattr(receivers, "connected", connected)
@@ -103,11 +101,20 @@ def fails(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[Request]:
 
 
 def unattended(store: Store, now: datetime) -> int | None:
-    return ordering.issue(store, now, lambda _: None, interactive=False)
+    return ordering.issue(Heard().run(seen(store), now), interactive=False)
 
 
 def tries(store: Store) -> int:
-    return store.recall().lineage(NAME).tries.count
+    return Memory(store).of(NAME).tries.count
+
+
+def target(store: Store) -> int | None:
+    return seen(store).target
+
+
+def reasons(store: Store) -> list[str]:
+    run = Heard().run(seen(store))
+    return due.outlook(run.seen, run.known, NOW).reasons
 
 
 # What the issuer's own receiver says of it
@@ -124,12 +131,12 @@ def test_what_the_issuers_own_receiver_refuses_counts_as_a_failed_order(
         "backend-01, the issuer, refuses generation 0001, which was just ordered: no client would "
         "take it"
     )
-    assert (store.target(NAME), tries(store)) == (None, 1)
+    assert (target(store), tries(store)) == (None, 1)
     with pytest.raises(CertsyncError, match="it is tried again after 2026-11-22"):
         unattended(store, NOW + timedelta(hours=1))
     answers(monkeypatch, Answer(ok=True))
     assert unattended(store, NOW + DAY) == 2
-    assert (store.target(NAME), tries(store), len(asked)) == (2, 0, 2)
+    assert (target(store), tries(store), len(asked)) == (2, 0, 2)
 
 
 def test_a_full_disk_of_the_issuer_is_no_failed_order(
@@ -138,7 +145,7 @@ def test_a_full_disk_of_the_issuer_is_no_failed_order(
     signs(monkeypatch, tmp_path)
     answers(monkeypatch, FULL)
     assert unattended(store, NOW) == 1
-    assert (store.target(NAME), tries(store)) == (1, 0)
+    assert (target(store), tries(store)) == (1, 0)
 
 
 # The account
@@ -158,11 +165,11 @@ def test_an_account_that_could_not_order_is_registered_before_an_order_is_due(
     monkeypatch.setattr(issuance, "register", register)
     unattended(store, NOW)
     assert enrolled == []
-    assert due.outlook(store, NOW).reasons[0].startswith("no order, but the key of the account")
-    told: list[str] = []
-    assert ordering.issue(store, NOW, told.append) is None
-    assert told[-1] == "registered at the CA: account https://ca.example/account/2"
-    assert due.outlook(store, NOW).reasons == []
+    assert reasons(store)[0].startswith("no order, but the key of the account")
+    heard = Heard()
+    assert ordering.issue(heard.run(seen(store))) is None
+    assert heard.told[-1] == "registered at the CA: account https://ca.example/account/2"
+    assert reasons(store) == []
     unattended(store, NOW)
     assert enrolled == ["once"]
 
@@ -222,10 +229,10 @@ def test_a_key_that_the_ca_refuses_is_not_offered_again_until_a_certificate_is_t
     for refusal in (problem, "", "rateLimited"):
         fails(monkeypatch, CaError("the CA refused", problem=refusal))
         with pytest.raises(CaError):
-            ordering.issue(store, NOW, lambda _: None)
+            ordering.issue(Heard().run(seen(store)))
     asked = signs(monkeypatch, tmp_path)
-    ordering.issue(store, NOW, lambda _: None)
-    ordering.issue(store, NOW, lambda _: None, force=True)
+    ordering.issue(Heard().run(seen(store)))
+    ordering.issue(Heard().run(seen(store)), force=True)
     assert [each.new_key for each in asked] == [new_key, False]
 
 
@@ -235,20 +242,32 @@ def test_an_order_that_fails_often_is_given_up(
     asked = fails(monkeypatch, CaSilentError("the CA cannot be reached, signing the certificate"))
     for _ in range(5):
         with pytest.raises(CaSilentError):
-            ordering.issue(store, NOW, lambda _: None)
+            ordering.issue(Heard().run(seen(store)))
     assert [request.anew for request in asked] == [False, False, False, True, True]
     assert [request.replacing for request in asked] == [True, True, False, False, False]
+
+
+def test_what_an_order_waits_for_is_told_though_the_fleet_file_asks_for_something_else_now(
+    store: Store,
+) -> None:
+    keep_empty(store, NAME, 1, age=70)
+    tries = Tries(request_key="something else").failed(NOW, "the CA refused", order=True)
+    Memory(store).note(NAME, tries=tries)
+    run = Heard().run(seen(store), NOW + DAY / 2)
+    coming = due.outlook(run.seen, run.known, run.now).next(run.now)
+    assert coming is not None
+    assert (coming.moment, coming.why) == (NOW + DAY, "the last try failed: the CA refused")
 
 
 def test_a_chain_is_measured_by_the_roots_that_the_proof_goes_by(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked = signs(monkeypatch, tmp_path)
-    ordering.issue(store, NOW, lambda _: None, force=True)
+    ordering.issue(Heard().run(seen(store)), force=True)
     authority = replace(fleet().authority, roots="/home/somebody/roots.pem")
-    store.fleet_file.write_text(json.dumps(fleet(authority=authority).to_json(), default=str))
-    ordering.issue(store, NOW + 70 * DAY, lambda _: None, force=True)
-    ordering.issue(store, NOW + 140 * DAY, lambda _: None, force=True)
+    render(store, fleet(authority=authority))
+    ordering.issue(Heard().run(seen(store), NOW + 70 * DAY), force=True)
+    ordering.issue(Heard().run(seen(store), NOW + 140 * DAY), force=True)
     assert [(each.roots, each.insisting) for each in asked] == [
         (SYSTEM_ROOTS, False), (str(store.roots), False), (str(store.roots), True),
     ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,18 +13,18 @@ from certsync.issuer.backoff import Tries
 from certsync.issuer.ca import ari, crl, due
 from certsync.issuer.ca.crl import Finding
 from certsync.issuer.ca.renewal_info import RenewalInfo
+from certsync.issuer.memory import Memory
 from certsync.issuer.replicas import outdated
 from certsync.issuer.replicas.rollout import Plan, Standing
-from certsync.issuer.state import Lineage, State
-from certsync.issuer.store import Store, generation_files, sums
-from certsync.model.certificate import parse_chain
+from certsync.issuer.schedule import Due
+from certsync.issuer.store import Store
 from certsync.model.errors import CaSilentError, OutdatedError
 from certsync.model.generation import Manifest
 from certsync.model.proof import Proof, Verdict
 from certsync.programs import receiver
 from certsync.system import proving
-from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
-from tests.unit.programs.test_receiver import make_pair
+from tests.unit.fake_fleet import NAME, NOW
+from tests.unit.issuer.fake_disk import Heard, disk, keep, seen
 
 DAY = timedelta(days=1)
 OWN = Standing("backend-01", reached=True, current="0002", generations={"0002": "a"})
@@ -37,15 +36,8 @@ SERVES_NEWER = Proof("backend-02", Verdict.BEHIND, "", "ff", "", "", NOW + DAY)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Return an issuer's store with generation 0002 live."""
     monkeypatch.setattr(receiver, "HOME", tmp_path / "etc")
-    receiver.make_folder(tmp_path / "etc")
-    store = Store(tmp_path / "etc", tmp_path / "state")
-    store.state.mkdir()
-    store.fleet_file.write_text(json.dumps(fleet().to_json(), default=str))
-    make_pair(tmp_path)
-    key = (tmp_path / "privkey.pem").read_bytes()
-    certificate = parse_chain((tmp_path / "cert.pem").read_text())
-    store.keep(manifest(2, files=sums(generation_files(key, certificate))), key, certificate)
-    receiver.point(NAME, "0002")
+    store = disk(tmp_path)
+    keep(store, tmp_path, 2)
     return store
 
 
@@ -72,12 +64,12 @@ class World:
         self.asked.append("list")
         return Finding(self.revoked)
 
-    def ask(self, _fleet: object, _store: object, newest: Manifest, now: datetime) -> Any:
+    def ask(self, _directory: str, _bundle: str, newest: Manifest, now: datetime) -> Any:
         """Return what the CA suggests."""
         self.asked.append("renewal information")
         if self.is_silent:
             raise CaSilentError("no answer")
-        return RenewalInfo(newest.fingerprint, self.window, "", now, now + DAY / 4), None
+        return RenewalInfo(newest.fingerprint, now, now + DAY / 4, *(self.window or ())), None
 
 
 @pytest.fixture
@@ -88,15 +80,19 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 def remember(store: Store, **changes: Any) -> None:
     """Let the issuer remember this of its lineage."""
-    store.remember(State({NAME: Lineage(**changes)}))
+    Memory(store).note(NAME, **changes)
+
+
+def order_due(store: Store, now: datetime = NOW) -> Due | None:
+    return due.outlook(seen(store), Memory(store).of(NAME), now).due
 
 
 def refuse(store: Store, *standings: Standing, days: float = 0) -> list[str]:
     """Refuse what is outdated of activating 0002 on a replica, and return what is told."""
-    told: list[str] = []
+    heard = Heard()
     plan = Plan(2, (), ("backend-02",), {}, (OWN, *standings))
-    outdated.refuse(fleet(), store, plan, NOW + days * DAY, told.append)
-    return told
+    outdated.refuse(heard.run(seen(store), NOW + days * DAY), plan)
+    return heard.told
 
 
 def test_a_backend_that_serves_something_newer_stops_the_rollout(
@@ -163,11 +159,11 @@ def test_what_the_ca_has_revoked_goes_live_nowhere_and_another_one_is_ordered(
             "nothing is activated: generation 0002: the CA has revoked it"
         )
     assert world.asked == ["list", "renewal information"]
-    look = due.outlook(store, NOW + 2 * DAY)
-    assert look.due is not None
-    assert look.due.why == "the CA has revoked generation 0002"
+    found = order_due(store, NOW + 2 * DAY)
+    assert found is not None
+    assert found.why == "the CA has revoked generation 0002"
     # A CA that revokes every new one at once gets one order a day.
-    assert due.outlook(store, NOW + DAY / 2).due is None
+    assert order_due(store, NOW + DAY / 2) is None
     # Better than what is about to expire.
     assert refuse(store, days=76)[0].startswith("warning: generation 0002: the CA has revoked it")
 
@@ -181,10 +177,10 @@ def test_what_the_ca_wants_replaced_at_once_waits_for_the_order_that_is_due(
     world.window = PAST
     with pytest.raises(OutdatedError, match="generation 0002: the CA wants it replaced at once"):
         refuse(store)
-    advised = store.recall().lineage(NAME).advice
+    advised = Memory(store).of(NAME).renewal_info
     assert advised is not None
     assert advised.window == PAST
-    found = due.outlook(store, NOW).due
+    found = order_due(store)
     assert found is not None
     assert found.why.startswith("the CA suggests ")
 
@@ -193,9 +189,7 @@ def test_what_the_ca_wants_replaced_at_once_waits_for_the_order_that_is_due(
     ("window", "known"),
     [
         pytest.param(PAST, {"tries": Tries(count=1)}, id="an order has failed"),
-        pytest.param(
-            PAST, {"renewed_early_at": (NOW - DAY / 2).isoformat()}, id="it wants each replaced"
-        ),
+        pytest.param(PAST, {"renewed_early_at": NOW - DAY / 2}, id="it wants each replaced"),
         pytest.param((NOW - 400 * DAY, NOW - 399 * DAY), {}, id="a year ago"),
         pytest.param((NOW + DAY, NOW + 2 * DAY), {}, id="later"),
         pytest.param(None, {}, id="nothing"),
@@ -218,12 +212,12 @@ def test_a_replica_that_lags_for_long_has_the_ca_asked_every_six_hours(
 
 
 def test_a_restored_issuer_asks_whatever_it_remembers(store: Store, world: World) -> None:
-    remember(store, revocation_asked=NOW.isoformat())
+    remember(store, revocation_asked=NOW)
     world.serves, world.window = [SERVES_NEWER], PAST
     with pytest.raises(OutdatedError, match="is older than what is served"):
         refuse(store, NEWER)
     assert world.asked == ["backends", "list", "renewal information"]
-    assert due.outlook(store, NOW).due is not None
+    assert order_due(store) is not None
 
 
 def test_a_silent_ca_keeps_nobody(store: Store, world: World) -> None:
@@ -234,7 +228,7 @@ def test_a_silent_ca_keeps_nobody(store: Store, world: World) -> None:
 def test_nobody_is_asked_where_nothing_is_activated_or_it_was_just_ordered(
     store: Store, world: World
 ) -> None:
-    outdated.refuse(fleet(), store, Plan(2, ("backend-02",), (), {}, (OWN, NEWER)), NOW, print)
+    outdated.refuse(Heard().run(seen(store)), Plan(2, ("backend-02",), (), {}, (OWN, NEWER)))
     receiver.point(NAME, "0001")
     refuse(store)
     assert world.asked == []
@@ -245,6 +239,6 @@ def test_nobody_is_asked_where_nothing_is_activated_or_it_was_just_ordered(
 def test_a_dry_run_asks_no_ca_and_writes_nothing(store: Store, world: World) -> None:
     world.serves = [SERVES_NEWER]
     plan = Plan(2, (), ("backend-02",), {}, (OWN, NEWER))
-    assert outdated.look(fleet(), store, plan, NOW).newer != ""
+    assert outdated.look(seen(store), plan, NOW).newer != ""
     assert world.asked == ["backends"]
     assert not store.state_file.exists()

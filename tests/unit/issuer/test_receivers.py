@@ -243,7 +243,7 @@ def test_every_conversation_ends_with_the_block_however_it_ends(
     says(GOOD)
 
     def interrupted() -> None:
-        with receivers.connected(fleet()) as among:
+        with receivers.connected(fleet(), fleet().backends) as among:
             receivers.each(lambda one: one.ask("current", NAME, 0), among)
             raise KeyboardInterrupt
 

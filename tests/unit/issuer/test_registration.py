@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from certsync.issuer.ca import registration
+from certsync.issuer.ca import due, registration
+from certsync.issuer.state import LineageState
+from certsync.issuer.store import Store
+from tests.unit.fake_fleet import DIRECTORY, NOW, fleet
+from tests.unit.issuer.fake_disk import seen
 
 URI = "https://ca.example/account/1"
 
@@ -23,15 +27,14 @@ def lay(folder: Path, key: str = "key", uri: str = URI) -> None:
 def test_an_account_with_its_key_can_order(tmp_path: Path) -> None:
     lay(tmp_path)
     assert registration.read(tmp_path) == {"uri": URI, "body": {}}
-    for expected in (True, False):
-        assert registration.finding(tmp_path, expected=expected) == ""
+    assert registration.finding(tmp_path) == ""
 
 
 def test_a_registration_whose_key_is_lost_is_none(tmp_path: Path) -> None:
     lay(tmp_path)
     (tmp_path / "key.pem").unlink()
     assert registration.read(tmp_path) == {}
-    assert registration.finding(tmp_path, expected=True) == (
+    assert registration.finding(tmp_path) == (
         f"the key of the account at the CA is lost ({tmp_path}/key.pem)"
     )
 
@@ -43,16 +46,19 @@ def test_a_registration_that_is_broken_or_of_another_key_is_none(tmp_path: Path,
     lay(tmp_path)
     (tmp_path / "account.json").write_text(text, encoding="latin-1")
     assert registration.read(tmp_path) == {}
-    assert "does not match key.pem beside it" in registration.finding(tmp_path, expected=False)
+    assert "does not match key.pem beside it" in registration.finding(tmp_path)
     lay(tmp_path)
     (tmp_path / "key.pem").write_text("another key")
     assert registration.read(tmp_path) == {}
 
 
 def test_where_there_never_was_an_account_the_first_order_registers_it(tmp_path: Path) -> None:
-    missing = tmp_path / "accounts/none"
-    assert registration.finding(missing, expected=False) == ""
-    assert registration.finding(missing, expected=True).startswith("the key of the account")
+    disk = Store(tmp_path / "etc", tmp_path / "state")
+    never = seen(disk, fleet())
+    assert never.account.startswith("the key of the account at the CA is lost")
+    assert due.outlook(never, LineageState(), NOW).account == ""
+    disk.account(DIRECTORY).mkdir(parents=True)
+    assert due.outlook(seen(disk, fleet()), LineageState(), NOW).account == never.account
 
 
 @pytest.mark.parametrize("text", ["", '{"uri": "https://ca', "[" * 100_000])

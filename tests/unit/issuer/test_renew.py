@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import builtins
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from certsync.issuer import session
 from certsync.issuer.backoff import Tries
 from certsync.issuer.ca.before_order import claims
-from certsync.issuer.ca.due import wish
+from certsync.issuer.ca.due import request_key
 from certsync.issuer.ca.issuance.binding import Binding, read_binding
 from certsync.issuer.ca.issuance.obtain import replaced
 from certsync.issuer.ca.ordering import _wait_after_failures
+from certsync.issuer.ca.renewal_info import RenewalInfo
+from certsync.issuer.commands import renew as verb
 from certsync.issuer.commands.renew import _bar_the_future, _refuse_the_past
-from certsync.issuer.hourly import Run
-from certsync.issuer.monitoring.afterwards import observed, readings
+from certsync.issuer.compromise import Marks
+from certsync.issuer.hourly import Hourly
+from certsync.issuer.memory import Memory
+from certsync.issuer.monitoring.afterwards import Ended, observed, readings
 from certsync.issuer.next_run import Outlook, described
+from certsync.issuer.replicas import outgoing
 from certsync.issuer.replicas.rollout import Standing
-from certsync.issuer.state import Known, Lineage, State
+from certsync.issuer.state import Known, LineageState, State
 from certsync.issuer.steps import COMPROMISE, ISSUANCE, RENEWAL, ROLLOUT, Step, take
 from certsync.issuer.store import Store
+from certsync.issuer.tickets import keyring, resumption
+from certsync.issuer.tickets.decide import Note
 from certsync.model.errors import (
     CaBusyError,
     CaError,
+    CertsyncError,
     ClockError,
     DnsError,
     FencedError,
@@ -34,10 +45,15 @@ from certsync.model.errors import (
     RolloutError,
     TooSoonError,
 )
+from certsync.model.fleet import Machine
 from certsync.model.options import KeyType
 from certsync.model.proof import Proof, Verdict
-from certsync.programs import lock
-from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, manifest
+from certsync.programs import lock, receiver
+from certsync.system import proving
+from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, lineage, manifest
+from tests.unit.issuer.fake_disk import Heard, disk, keep, render, seen, situation
+from tests.unit.issuer.test_registration import lay
+from tests.unit.issuer.test_run import keep_empty
 
 DAY = timedelta(days=1)
 
@@ -51,19 +67,20 @@ DAY = timedelta(days=1)
     ],
 )
 def test_what_is_not_valid_for_long_keeps_no_order_from_being_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: timedelta, live: int, barred: bool
+    tmp_path: Path, ahead: timedelta, live: int, barred: bool
 ) -> None:
-    run = a_run(tmp_path)
-    future = manifest(2, age=-ahead / DAY)
-    monkeypatch.setattr(Store, "manifests", lambda *_: {1: manifest(1, age=10), 2: future})
-    monkeypatch.setattr(Store, "numbers", lambda *_: [1, 2])
-    monkeypatch.setattr(Store, "current", lambda *_: live)
+    store = Store(tmp_path, tmp_path)
+    keep_empty(store, NAME, 1, age=10)
+    keep_empty(store, NAME, 2, age=-ahead / DAY)
+    store.live(NAME).parent.mkdir()
+    store.live(NAME).symlink_to(f"../archive/{NAME}/{live:04}")
+    run = a_run(tmp_path).run
     _bar_the_future(run)
-    assert (run.store.target(NAME) == 1) is barred
+    assert (run.seen.target == 1) is barred
 
 
-def a_run(tmp_path: Path) -> Run:
-    return Run(fleet(), Store(tmp_path, tmp_path), NOW, print, [])
+def a_run(tmp_path: Path) -> Hourly:
+    return Hourly(Heard().run(seen(Store(tmp_path, tmp_path), fleet())))
 
 
 # Problems
@@ -144,7 +161,7 @@ def test_what_the_fleet_asks_for_is_told_apart() -> None:
         fleet(), fleet(names=("a.example.com",)), fleet(key_type=KeyType.RSA_2048),
         fleet(profile="shortlived"),
     ]  # fmt: skip
-    assert len({wish(each) for each in wishes}) == 4
+    assert len({request_key(situation(wanted=each)) for each in wishes}) == 4
 
 
 # What nobody foresaw
@@ -193,7 +210,7 @@ def test_an_order_says_what_it_replaces_only_where_the_manifest_does(
 ) -> None:
     values = {"account": "a", "renewal_id": "k.s", "directory": DIRECTORY, **(before or {})}
     old = None if before is None else manifest(**values)  # type: ignore[arg-type]  # a test's shorthand
-    assert replaced(old, fleet(), account) == identifier
+    assert replaced(old, DIRECTORY, lineage(), account) == identifier
 
 
 def bound(tmp_path: Path, content: str, mode: int = 0o600) -> Binding | None:
@@ -233,32 +250,32 @@ def test_an_outlook_is_read_line_by_line() -> None:
 # Afterwards
 
 
-KNOWN = Lineage(
+KNOWN = LineageState(
     generation="0002",
-    not_before=NOW.isoformat(),
-    not_after=(NOW + 6 * DAY).isoformat(),
-    next_renewal=(NOW + 3 * DAY).isoformat(),
+    not_before=NOW,
+    not_after=NOW + 6 * DAY,
+    next_renewal=NOW + 3 * DAY,
     tries=Tries().failed(NOW, "x"),
-    backends={"backend-01": Known(), "backend-02": Known(behind_since=NOW.isoformat())},
+    backends={"backend-01": Known(), "backend-02": Known(behind_since=NOW)},
 )
 
 
 def test_people_are_told_by_what_the_run_has_seen() -> None:
-    seen = observed(fleet(), KNOWN, NOW, DnsError("no record", "set it"))
+    seen = observed(Ended(NAME, DnsError("no record", "set it"), []), KNOWN, NOW)
     assert (seen.error, seen.hint, seen.later) == ("no record", "set it", True)
     assert seen.backends == {"backend-01": None, "backend-02": NOW}
     assert (seen.not_before, seen.not_after) == (NOW, NOW + 6 * DAY)
-    nothing = observed(fleet(), Lineage(), NOW, None)
+    nothing = observed(Ended(NAME, None, []), LineageState(), NOW)
     assert (nothing.backends, nothing.not_after, nothing.error) == (None, None, "")
 
 
 def test_monitoring_is_given_the_last_success_though_this_run_failed() -> None:
-    state = State({NAME: KNOWN}, last_success=(NOW - DAY).isoformat())
+    state = State({NAME: KNOWN}, last_success=NOW - DAY)
     proof = Proof("backend-01", Verdict.IN_SYNC, "0002", "aa", NOW.isoformat(), "")
-    failed = readings(fleet(), state, NOW, CaError("x"), [proof])
+    failed = readings(Ended(NAME, None, [proof]), state, NOW, CaError("x"))
     assert (failed.last_success, failed.exit_status, failed.failed_tries) == (NOW - DAY, 1, 1)
     assert (failed.generation, failed.next_renewal, failed.proofs) == (2, NOW + 3 * DAY, (proof,))
-    assert readings(fleet(), state, NOW, None, []).last_success == NOW
+    assert readings(Ended(NAME, None, []), state, NOW, None).last_success == NOW
 
 
 # How a run ended
@@ -272,20 +289,20 @@ def session_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     monkeypatch.setattr(lock, "HOLDER", str(tmp_path / "holder"))
     monkeypatch.setattr(lock, "WORK", str(tmp_path / "work"))
     handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
-    yield Store(tmp_path, tmp_path)
+    yield disk(tmp_path)
     for each, handler in handlers.items():
         signal.signal(each, handler)
 
 
 def test_a_run_that_is_told_to_stop_is_noted_with_what_it_has_done(session_store: Store) -> None:
     def stopped() -> None:
-        with session.on_issuer(session_store, "renew", "", NOW) as done:
-            done.append("ordered generation 0002")
+        with session.on_issuer(session_store, "renew", "", NOW) as found:
+            found.done.append("ordered generation 0002")
             signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(KeyboardInterrupt):
         stopped()
-    run = session_store.recall().runs["renew"]
+    run = Memory(session_store).state.runs["renew"]
     assert (run.exit, run.error, run.did) == (1, "interrupted", ("ordered generation 0002",))
 
 
@@ -297,7 +314,7 @@ def test_a_run_that_finds_its_memory_broken_says_so_and_notes_it(
         pass
     aside = f"{session_store.state_file}.broken"
     assert f"cannot be read: moved to {aside}" in capsys.readouterr().err
-    run = session_store.recall().runs["renew"]
+    run = Memory(session_store).state.runs["renew"]
     assert run.did == (f"put a broken state file aside as {aside}",)
 
 
@@ -307,7 +324,7 @@ def test_a_run_that_breaks_is_noted_too(session_store: Store) -> None:
         session.on_issuer(session_store, "renew", "", NOW),
     ):
         raise ZeroDivisionError("what")
-    run = session_store.recall().runs["renew"]
+    run = Memory(session_store).state.runs["renew"]
     assert run.error == "unforeseen: ZeroDivisionError('what')"
 
 
@@ -320,4 +337,84 @@ def test_a_run_that_finds_the_lock_held_is_told_by_whom_and_notes_nothing(
         session.on_issuer(session_store, "rollback", "", NOW),
     ):
         pass
-    assert set(session_store.recall().runs) == {"renew"}
+    assert set(Memory(session_store).state.runs) == {"renew"}
+
+
+# A run that finds nothing to do
+
+
+@pytest.fixture
+def quiet_store(session_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Return a store where nothing is due, and every backend serves what it should."""
+    store = session_store
+    monkeypatch.setattr(receiver, "HOME", store.root)
+    keep(store, tmp_path, 1)
+    keep(store, tmp_path, 2)
+    lay(store.account(DIRECTORY))
+    store.withdraw(NAME, {})
+    store.mark_compromised(NAME, Marks())
+    advice = RenewalInfo(manifest(2).fingerprint, NOW, NOW + DAY / 4)
+    Memory(store).note(NAME, renewal_info=advice, asked_all=NOW)
+
+    def prove(hosts: list[Machine], *_: object) -> list[Proof]:
+        return [Proof(each.name, Verdict.IN_SYNC, "0002", "ff", "", "") for each in hosts]
+
+    monkeypatch.setattr(proving, "prove", prove)
+    monkeypatch.setattr(resumption, "not_resuming", lambda *_: set())
+    monkeypatch.setattr(keyring, "note", lambda: Note(NOW, ("backend-02", "backend-03")))
+    monkeypatch.setattr(outgoing, "PUSH_RUNTIME", tmp_path / "run")
+    return store
+
+
+def reads_of(store: Store, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Return how often each of a store's files is read from here on."""
+    read = Counter[str]()
+
+    def counting(real: Callable[..., Any]) -> Callable[..., Any]:
+        def open_counted(path: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
+            folders = (store.root.resolve(), store.state.resolve())
+            if "r" in mode and not isinstance(path, int):
+                found = Path(path).resolve()
+                if any(found.is_relative_to(folder) for folder in folders):
+                    read[str(found)] += 1
+            return real(path, mode, *rest, **options)
+
+        return open_counted
+
+    monkeypatch.setattr(builtins, "open", counting(builtins.open))
+    monkeypatch.setattr(Path, "open", counting(Path.open))
+    return read
+
+
+def test_a_quiet_hourly_run_reads_each_file_once(
+    quiet_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = reads_of(quiet_store, monkeypatch)
+    with session.on_issuer(quiet_store, "renew", "", NOW) as found:
+        verb.renew(found)
+    assert found.done == []
+    generations = [quiet_store.archive(NAME) / f"{number:04}" for number in (1, 2)]
+    for path in (
+        quiet_store.fleet_file, quiet_store.state_file,
+        *(folder / file for folder in generations for file in receiver.FILES),
+    ):  # fmt: skip
+        assert str(path) in read
+    assert {path: count for path, count in read.items() if count > 1} == {}
+
+
+def test_a_disk_that_fails_at_one_lineage_is_told_to_people_and_holds_up_no_other(
+    quiet_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = lineage("shop.example.net")
+    render(quiet_store, fleet(lineages=(lineage(), shop)))
+    (quiet_store.state / f"withdrawn-{shop.name}.json").mkdir()
+    heard = list[Ended]()
+    monkeypatch.setattr(verb, "afterwards", lambda _session, _fleet, runs, _: heard.extend(runs))
+    with (
+        pytest.raises(CertsyncError, match=rf"^{shop.name}: .* Is a directory$"),
+        session.on_issuer(quiet_store, "renew", "", NOW) as found,
+    ):
+        verb.renew(found)
+    assert [(each.lineage, each.error is None) for each in heard] == [
+        (NAME, True), (shop.name, False)
+    ]  # fmt: skip

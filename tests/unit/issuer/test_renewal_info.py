@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from certsync.issuer.ca import crl
-from certsync.issuer.ca.ari import Answer, _get, advice_of
+from certsync.issuer.ca.ari import Answer, _get, renewal_info_of
 from certsync.issuer.ca.crl import Finding, list_addresses, read_list
 from certsync.model.certificate import parse_chain
 from certsync.model.errors import CaSilentError
@@ -40,7 +40,7 @@ def answer(data: dict[str, object]) -> Answer:
 )
 def test_a_window_is_read_in_every_form_that_a_ca_may_write(text: str) -> None:
     window = {"start": text, "end": "2027-01-22T10:14:00Z"}
-    found = advice_of(answer({"suggestedWindow": window, "explanationURL": "x"}), "ff", NOW)
+    found = renewal_info_of(answer({"suggestedWindow": window, "explanationURL": "x"}), "ff", NOW)
     assert found.window is not None
     assert found.window[0] == datetime(2027, 1, 20, 10, 14, tzinfo=timezone.utc)
     assert (found.fingerprint, found.explanation) == ("ff", "x")
@@ -60,19 +60,21 @@ def test_a_window_is_read_in_every_form_that_a_ca_may_write(text: str) -> None:
 )
 def test_what_is_no_window_is_told_and_not_followed(data: dict[str, object]) -> None:
     with pytest.raises(CaSilentError) as caught:
-        advice_of(answer(data), "ff", NOW)
+        renewal_info_of(answer(data), "ff", NOW)
     assert caught.value.message == "the CA's renewal information has no suggested window"
 
 
 def test_a_window_that_ends_before_it_begins_is_not_followed() -> None:
     window = {"start": "2027-01-22T10:14:00Z", "end": "2027-01-20T10:14:00Z"}
     with pytest.raises(CaSilentError, match=r"^the CA's suggested window ends before"):
-        advice_of(answer({"suggestedWindow": window}), "ff", NOW)
+        renewal_info_of(answer({"suggestedWindow": window}), "ff", NOW)
 
 
 def test_an_explanation_cannot_move_a_terminals_cursor() -> None:
     window = {"start": "2027-01-20T10:14:00Z", "end": "2027-01-22T10:14:00Z"}
-    found = advice_of(answer({"suggestedWindow": window, "explanationURL": "a\x1b[2Jb"}), "f", NOW)
+    found = renewal_info_of(
+        answer({"suggestedWindow": window, "explanationURL": "a\x1b[2Jb"}), "f", NOW
+    )
     assert found.explanation == "a?[2Jb"
 
 

@@ -13,7 +13,7 @@ from certsync.issuer.replicas.rollout import Plan, Refusal, Standing, plan, veto
 from certsync.issuer.replicas.under_way import Rollout
 from certsync.issuer.schedule import last_chance
 from certsync.model.errors import KeyRefusedError, UnreachableError
-from tests.unit.fake_fleet import NOW, fleet, machine, manifest
+from tests.unit.fake_fleet import NAME, NOW, machine, manifest
 
 HOUR = timedelta(hours=1)
 SUM = "a" * 64
@@ -157,7 +157,7 @@ def test_two_generations_are_served_side_by_side_where_more_than_one_backend_cha
     answers: list[Answer], changed: int, mixed: bool
 ) -> None:
     backends = [Answering(f"backend-0{n}", answer) for n, answer in enumerate(answers)]
-    run = Rollout(fleet(), Plan(2, (), (), {}), cast("list[Backend]", backends), lambda _: None)
+    run = Rollout(NAME, Plan(2, (), (), {}), cast("list[Backend]", backends), lambda _: None)
     run.activate(run.backends)
     assert len(run.changed) == changed
     seconds = run.mixed_seconds()
@@ -167,7 +167,7 @@ def test_two_generations_are_served_side_by_side_where_more_than_one_backend_cha
 
 def test_a_key_that_is_refused_on_the_way_is_noted_as_that() -> None:
     replica = Backend(machine("backend-02", 12), local=False)
-    run = Rollout(fleet(), Plan(2, (), (), {}), [replica], print)
+    run = Rollout(NAME, Plan(2, (), (), {}), [replica], print)
     run.note(replica, UnreachableError("backend-02: no route"))
     assert run.refusing == set()
     run.note(replica, KeyRefusedError("backend-02: it does not accept the SSH key"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -17,6 +16,7 @@ from certsync.issuer.schedule import (
     renewal,
     renewal_moment,
 )
+from certsync.model import codec
 from certsync.model.fleet import Authority, Fleet
 from certsync.model.generation import Manifest
 from certsync.model.options import KeyType
@@ -26,12 +26,12 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
 
-def advice(start: timedelta, length: timedelta, **changes: object) -> RenewalInfo:
+def suggestion(start: timedelta, length: timedelta, /, **changes: object) -> RenewalInfo:
     """Return the CA's suggestion for the first generation, asked now, relative to now."""
     values = {
         "fingerprint": manifest().fingerprint,
-        "window": (NOW + start, NOW + start + length),
-        "explanation": "",
+        "start": NOW + start,
+        "end": NOW + start + length,
         "asked": NOW,
         "ask_again": NOW + 6 * HOUR,
         **changes,
@@ -43,7 +43,7 @@ def due(
     newest: Manifest | None, now: datetime = NOW, wanted: Fleet | None = None, **more: object
 ) -> Any:
     asked = wanted or fleet()
-    return issuance_due(newest, asked, now, **more)  # type: ignore[arg-type]  # a test's shorthand
+    return issuance_due(newest, asked, asked.lineages[0], now, **more)  # type: ignore[arg-type]  # a test's shorthand
 
 
 @pytest.mark.parametrize(
@@ -120,11 +120,11 @@ def test_another_key_type_means_a_new_certificate() -> None:
 
 def test_a_renewal_waits_for_a_moment_inside_the_suggested_window() -> None:
     newest = manifest(days=6)
-    suggested = advice(60 * HOUR, 4 * HOUR)
+    suggested = suggestion(60 * HOUR, 4 * HOUR)
     moments = {
         renewal(
             manifest(days=6, fingerprint=f"{number:064x}"),
-            advice(60 * HOUR, 4 * HOUR, fingerprint=f"{number:064x}"),
+            suggestion(60 * HOUR, 4 * HOUR, fingerprint=f"{number:064x}"),
             HOUR,
             NOW,
         ).moment
@@ -137,13 +137,13 @@ def test_a_renewal_waits_for_a_moment_inside_the_suggested_window() -> None:
     assert max(moments) - min(moments) > 2 * HOUR
     chosen = renewal(newest, suggested, HOUR, NOW)
     assert chosen == renewal(newest, suggested, HOUR, NOW + DAY)
-    assert due(newest, chosen.moment - timedelta(seconds=1), advice=suggested) is None
-    assert due(newest, chosen.moment, advice=suggested).since == chosen.moment
+    assert due(newest, chosen.moment - timedelta(seconds=1), info=suggested) is None
+    assert due(newest, chosen.moment, info=suggested).since == chosen.moment
 
 
 def test_a_window_in_the_past_means_now_and_its_explanation_is_told() -> None:
     page = "https://ca.example/incident"
-    found = due(manifest(), advice=advice(-2 * HOUR, HOUR, explanation=page))
+    found = due(manifest(), info=suggestion(-2 * HOUR, HOUR, explanation=page))
     assert found.why == (
         "the CA suggests 2026-11-21 10:00 to 2026-11-21 11:00 UTC and explains it at "
         "https://ca.example/incident, and it expires on 2027-02-19 12:00 UTC"
@@ -151,18 +151,18 @@ def test_a_window_in_the_past_means_now_and_its_explanation_is_told() -> None:
 
 
 def test_a_window_shorter_than_the_time_between_two_runs_is_begun_at_its_start() -> None:
-    assert renewal(manifest(), advice(DAY, HOUR / 2), HOUR, NOW).moment == NOW + DAY
+    assert renewal(manifest(), suggestion(DAY, HOUR / 2), HOUR, NOW).moment == NOW + DAY
 
 
 def test_the_advice_for_another_certificate_counts_nothing() -> None:
-    other = advice(-2 * HOUR, HOUR, fingerprint="ff")
-    assert due(manifest(), advice=other) is None
+    other = suggestion(-2 * HOUR, HOUR, fingerprint="ff")
+    assert due(manifest(), info=other) is None
 
 
 def test_no_advice_moves_a_renewal_to_the_last_tenth_of_the_lifetime() -> None:
-    late = advice(85 * DAY, DAY)
+    late = suggestion(85 * DAY, DAY)
     assert renewal(manifest(), late, HOUR, NOW).moment == NOW + 60 * DAY
-    allowed = advice(70 * DAY, DAY)
+    allowed = suggestion(70 * DAY, DAY)
     assert renewal(manifest(), allowed, HOUR, NOW).moment >= NOW + 70 * DAY
 
 
@@ -176,9 +176,9 @@ def test_no_advice_moves_a_renewal_to_the_last_tenth_of_the_lifetime() -> None:
     ],
 )
 def test_a_window_that_ends_after_the_certificate_is_ignored(start: str, end: str) -> None:
-    window = (datetime.fromisoformat(start), datetime.fromisoformat(end))
+    window = {"start": datetime.fromisoformat(start), "end": datetime.fromisoformat(end)}
     for number in range(50):
-        suggested = replace(advice(DAY, DAY, fingerprint=f"{number:064x}"), window=window)
+        suggested = suggestion(DAY, DAY, fingerprint=f"{number:064x}", **window)
         newest = manifest(fingerprint=f"{number:064x}")
         assert renewal(newest, suggested, HOUR, NOW).moment == NOW + 60 * DAY
 
@@ -191,7 +191,7 @@ def test_names_that_the_ca_has_added_are_no_reason_to_order_again() -> None:
 
 
 def test_advice_of_a_ca_that_has_fallen_silent_puts_off_nothing() -> None:
-    late = advice(70 * DAY, DAY)
+    late = suggestion(70 * DAY, DAY)
     assert renewal(manifest(), late, HOUR, NOW + 3 * DAY).moment == NOW + 60 * DAY
 
 
@@ -205,13 +205,13 @@ def test_advice_of_a_ca_that_has_fallen_silent_puts_off_nothing() -> None:
 )
 def test_the_ca_is_asked_again_when_it_said(asked_before: timedelta, ask: bool) -> None:
     at = NOW - asked_before
-    known = advice(DAY, DAY, asked=at, ask_again=at + 6 * HOUR)
+    known = suggestion(DAY, DAY, asked=at, ask_again=at + 6 * HOUR)
     assert ask_now(known, known.fingerprint, NOW) is ask
 
 
 def test_the_ca_is_asked_of_a_certificate_it_was_never_asked_of() -> None:
     assert ask_now(None, "ff", NOW)
-    assert ask_now(advice(DAY, DAY), "ff", NOW)
+    assert ask_now(suggestion(DAY, DAY), "ff", NOW)
 
 
 @pytest.mark.parametrize(
@@ -230,22 +230,23 @@ def test_the_cas_pause_is_kept_within_reason_and_it_is_asked_twice_a_day(
 
 
 def test_advice_is_read_as_it_was_written() -> None:
-    for before in (advice(DAY, DAY, explanation="https://ca.example/x"), advice(DAY, DAY)):
-        assert RenewalInfo.from_json(before.to_json()) == before
-    none = advice(DAY, DAY, window=None)
-    assert RenewalInfo.from_json(none.to_json()) == none
+    for before in (suggestion(DAY, DAY, explanation="https://ca.example/x"), suggestion(DAY, DAY)):
+        assert codec.typed(codec.plain(before), RenewalInfo) == before
+    none = suggestion(DAY, DAY, start=None, end=None)
+    assert none.window is None
+    assert codec.typed(codec.plain(none), RenewalInfo) == none
 
 
 def test_a_ca_that_calls_every_new_certificate_to_be_replaced_gets_one_order_a_day() -> None:
-    at_once = advice(-2 * HOUR, HOUR)
-    assert due(manifest(), advice=at_once)
-    assert due(manifest(), NOW + HOUR, advice=at_once, renewed_early_at=NOW) is None
-    assert due(manifest(), NOW + DAY, advice=at_once, renewed_early_at=NOW)
+    at_once = suggestion(-2 * HOUR, HOUR)
+    assert due(manifest(), info=at_once)
+    assert due(manifest(), NOW + HOUR, info=at_once, renewed_early_at=NOW) is None
+    assert due(manifest(), NOW + DAY, info=at_once, renewed_early_at=NOW)
 
 
 def test_a_window_at_the_beginning_of_time_is_in_the_past() -> None:
     first = datetime(1, 1, 1, tzinfo=timezone.utc)
-    ancient = advice(DAY, DAY, window=(first, first + HOUR / 2))
+    ancient = suggestion(DAY, DAY, start=first, end=first + HOUR / 2)
     assert renewal(manifest(), ancient, HOUR, NOW).moment == first
 
 

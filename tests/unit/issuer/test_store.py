@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certsync.issuer.state import Lineage, State
+from certsync.issuer.memory import Memory
+from certsync.issuer.state import LineageState, State
 from certsync.issuer.store import Store, generation_files, sums
 from certsync.model.certificate import belongs, key_pem, load_key, make_csr, make_key, parse_chain
 from certsync.model.errors import NewerSchemaError, StoreError
@@ -17,6 +18,7 @@ from certsync.model.options import KeyType
 from certsync.programs import receiver
 from certsync.system.files import write_whole
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
+from tests.unit.issuer.fake_disk import keep, seen
 from tests.unit.programs.test_receiver import make_pair
 
 
@@ -37,7 +39,7 @@ def test_a_kept_generation_is_whole_and_verified_by_the_receiver(
     certificate = parse_chain((tmp_path / "cert.pem").read_text())
     files = sums(generation_files(key, certificate))
     store.keep(manifest(1, files=files), key, certificate)
-    assert store.manifests(NAME)[1].files == files
+    assert store.kept(NAME)[1].manifest.files == files
     receiver.verify_sums(store.archive(NAME) / "0001")
     assert belongs(load_key(key), certificate)
     with pytest.raises(StoreError, match="0001 is there already"):
@@ -46,11 +48,7 @@ def test_a_kept_generation_is_whole_and_verified_by_the_receiver(
 
 def kept(store: Store, tmp_path: Path, number: int) -> Path:
     """Keep a generation of its own, and return its folder."""
-    make_pair(tmp_path)
-    key = (tmp_path / "privkey.pem").read_bytes()
-    certificate = parse_chain((tmp_path / "cert.pem").read_text())
-    files = sums(generation_files(key, certificate))
-    store.keep(manifest(number, files=files), key, certificate)
+    keep(store, tmp_path, number, live=False)
     return store.archive(NAME) / f"{number:04}"
 
 
@@ -59,11 +57,11 @@ def test_a_damaged_generation_is_as_good_as_none_and_its_number_is_not_used_agai
 ) -> None:
     kept(store, tmp_path, 1)
     newest = kept(store, tmp_path, 2)
-    assert store.target(NAME) == 2
+    assert seen(store, fleet()).target == 2
     (newest / "privkey.pem").write_text("half a key")
-    assert (store.target(NAME), store.damaged(NAME)) == (1, [2])
+    assert (seen(store, fleet()).target, seen(store, fleet()).damaged) == (1, [2])
     (newest / "manifest.json").write_text("{")
-    assert (store.target(NAME), store.damaged(NAME)) == (1, [2])
+    assert (seen(store, fleet()).target, seen(store, fleet()).damaged) == (1, [2])
     assert store.numbers(NAME) == [1, 2]
 
 
@@ -73,7 +71,7 @@ def test_a_manifest_of_a_newer_certsync_is_refused_not_passed_over(
     path = kept(store, tmp_path, 1) / "manifest.json"
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 9'))
     with pytest.raises(NewerSchemaError, match="has schema 9, and this certsync reads 1"):
-        store.target(NAME)
+        seen(store, fleet())
 
 
 @pytest.mark.parametrize("at", ["5", '{"0002": "soon"}', '{"two": "2026-11-21T12:00:00+00:00"}'])
@@ -93,14 +91,14 @@ def test_what_was_rolled_back_is_not_the_target(store: Store, tmp_path: Path) ->
     for number in (1, 2):
         kept(store, tmp_path, number)
     store.withdraw(NAME, {2: NOW})
-    assert (store.withdrawn(NAME), store.target(NAME)) == ({2: NOW}, 1)
+    assert (store.withdrawn(NAME), seen(store, fleet()).target) == ({2: NOW}, 1)
 
 
 def test_what_the_issuers_receiver_refuses_is_not_the_target(store: Store, tmp_path: Path) -> None:
     kept(store, tmp_path, 1)
     kept(store, tmp_path, 2)
     store.refuse(NAME, 2, "no client would take it")
-    assert store.target(NAME) == 1
+    assert seen(store, fleet()).target == 1
     store.refuse(NAME, 3, "nor this one")
     assert store.refused(NAME) == {2: "no client would take it", 3: "nor this one"}
     store.refuse(NAME, 1, "what is gone is forgotten")
@@ -138,14 +136,14 @@ def test_state_of_a_newer_schema_is_refused_and_left_alone(store: Store) -> None
     path.write_text('{"schema": 7}')
     with pytest.raises(StoreError) as caught:
         store.read_state(path)
-    assert caught.value.message == f"{path} has schema 7, and this certsync reads 1"
+    assert caught.value.message == f"{path} has schema 7, and this certsync reads 2"
     assert path.read_text() == '{"schema": 7}'
 
 
 def test_the_newest_whole_generation_stands_for_a_live_one_that_is_lost(
     store: Store, tmp_path: Path
 ) -> None:
-    assert store.live_manifest(NAME) is None
+    assert seen(store, fleet()).live is None
     kept(store, tmp_path, 1)
     damaged = kept(store, tmp_path, 2)
     receiver.point(NAME, "0001")
@@ -153,39 +151,40 @@ def test_the_newest_whole_generation_stands_for_a_live_one_that_is_lost(
         if lost:
             receiver.point(NAME, "0002")
             (damaged / "chain.pem").write_text("x")
-        found = store.live_manifest(NAME)
+        found = seen(store, fleet()).live
         assert found is not None
         assert found.number == number
     store.live(NAME).unlink()
-    assert store.live_manifest(NAME) is not None
+    assert seen(store, fleet()).live is not None
     receiver.point(NAME, "0000")
-    assert store.live_manifest(NAME) is None
+    assert seen(store, fleet()).live is None
 
 
 @pytest.mark.parametrize(
-    "lineage",
-    [{"hurried": "2026-11-21T12:00:00"}, {"revocation_asked": "soon"}, {"tries": {"count": "x"}}],
+    "changes",
+    [{"asked_all": "2026-11-21T12:00:00"}, {"revocation_asked": "soon"}, {"tries": {"count": "x"}}],
 )
 def test_state_whose_moments_cannot_be_compared_is_broken(
-    store: Store, lineage: dict[str, object]
+    store: Store, changes: dict[str, object]
 ) -> None:
-    data = State({NAME: Lineage()}).to_json()
-    data["lineages"][NAME].update(lineage)
+    data = State({NAME: LineageState()}).to_json()
+    data["lineages"][NAME].update(changes)
     store.write_state(store.state_file, data)
-    assert store.recall() == State()
-    assert store.put_broken_state_aside() is not None
+    assert Memory(store).state == State()
+    assert Memory(store).put_broken_aside() is not None
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"schema": 1, "lineages": 3}', "[" * 100_000])
 def test_broken_state_is_put_aside_and_begun_anew(store: Store, text: str) -> None:
     store.state_file.write_text(text)
-    aside = store.put_broken_state_aside()
+    memory = Memory(store)
+    aside = memory.put_broken_aside()
     assert aside == store.state / "state.json.broken"
     assert (aside.read_text(), store.state_file.exists()) == (text, False)
-    assert store.put_broken_state_aside() is None
-    store.remember(State(last_success=NOW.isoformat()))
-    assert store.put_broken_state_aside() is None
-    assert store.recall().last_success == NOW.isoformat()
+    assert memory.put_broken_aside() is None
+    memory.keep(State(last_success=NOW))
+    assert memory.put_broken_aside() is None
+    assert Memory(store).state.last_success == NOW
 
 
 def test_broken_state_is_told_with_its_place(store: Store) -> None:

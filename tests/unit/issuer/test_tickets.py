@@ -7,12 +7,11 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,20 +20,22 @@ from certsync.issuer.compromise import Mark, Marks
 from certsync.issuer.replicas import admission, outgoing, receivers
 from certsync.issuer.replicas.receivers import Backend
 from certsync.issuer.replicas.rollout import Standing
+from certsync.issuer.run import Run
+from certsync.issuer.situation import look_at_all
 from certsync.issuer.steps import Step
-from certsync.issuer.store import Store
 from certsync.issuer.tickets import keyring, resumption, share
 from certsync.issuer.tickets.decide import Keys, Note, Plan, Seen, plan
+from certsync.model import codec
 from certsync.model.errors import FencedError, HostError, TicketsError
-from certsync.model.fleet import Fleet, Wanted
-from certsync.model.options import KeyType, Site
+from certsync.model.fleet import Fleet, Machine
 from certsync.model.proof import Proof, Verdict
 from certsync.operator.deployment import operations
 from certsync.operator.deployment.dependents import completed
 from certsync.operator.deployment.plan import Step as Announced
 from certsync.operator.rendering import templates
 from certsync.programs import receiver
-from tests.unit.fake_fleet import NAME, NOW, fleet
+from tests.unit.fake_fleet import NAME, NOW, fleet, lineage
+from tests.unit.issuer.fake_disk import Heard, disk, render
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 BOTH = ("backend-02", "backend-03")
@@ -87,8 +88,8 @@ def test_a_set_that_nobody_was_given_is_pushed_to_all_and_is_new() -> None:
 
 def test_who_missed_the_last_set_or_takes_no_ticket_is_given_it() -> None:
     assert plan(Note(NOW, ("backend-03",)), ALL_SHARE, NOW).push == ("backend-02",)
-    strange = replace(ALL_SHARE, strange=("backend-03",))
-    assert plan(NEW, strange, NOW).push == ("backend-03",)
+    not_resuming = replace(ALL_SHARE, not_resuming=("backend-03",))
+    assert plan(NEW, not_resuming, NOW).push == ("backend-03",)
 
 
 def test_who_does_not_serve_what_it_should_is_given_none_and_holds_up_no_rotation() -> None:
@@ -123,7 +124,7 @@ def test_after_a_compromise_all_keys_are_replaced_once() -> None:
 
 def test_a_note_is_read_as_it_was_written() -> None:
     note = Note(NOW, BOTH, ("backend-04 then",))
-    assert Note.from_json(json.loads(json.dumps(note.to_json()))) == note
+    assert codec.typed(json.loads(json.dumps(codec.plain(note))), Note) == note
 
 
 @pytest.mark.parametrize("on", [True, False])
@@ -150,7 +151,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let the keys lie in a folder of the test's, on a host where nginx likes everything."""
     monkeypatch.setattr(receiver, "TICKETS", tmp_path / "tickets")
     monkeypatch.setattr(receiver, "LOCK", tmp_path / "lock")
-    monkeypatch.setattr(receiver, "reload_nginx", lambda: None)
+    monkeypatch.setattr(receiver.SERVER, "reload", lambda: None)
     return tmp_path / "tickets"
 
 
@@ -181,7 +182,7 @@ def test_what_nginx_refuses_is_told_and_the_keys_before_stay(
     def refuse() -> None:
         raise receiver.Refused("nginx: no")
 
-    monkeypatch.setattr(receiver, "reload_nginx", refuse)
+    monkeypatch.setattr(receiver.SERVER, "reload", refuse)
     with pytest.raises(TicketsError) as caught:
         keyring.use(Keys(key("a"), key("b"), key("c")), Note(NOW + DAY))
     assert caught.value.message == (
@@ -226,32 +227,26 @@ class World:
     """A fleet whose replicas are fakes."""
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.store = Store(tmp_path / "etc", tmp_path / "state")
-        for path in (self.store.root, self.store.state):
-            path.mkdir()
-        self.put(fleet())
+        self.store = disk(tmp_path)
         self.replicas = {name: Fake(name, "") for name in BOTH}
         self.refusing: set[str] = set()
         self.unreached: dict[str, str] = {}
-        self.strange: list[str] | None = []
-        self.told: list[str] = []
-        self.done: list[str] = []
+        self.not_resuming: list[str] | None = []
+        self.heard = Heard()
+        self.told, self.done = self.heard.told, self.heard.done
         self.asked = 0
         # No way leads here, and nobody is asked for one.
         monkeypatch.setattr(canary, "look", lambda *_: [])
         monkeypatch.setattr(receivers, "connected", self.connected)
         monkeypatch.setattr(receivers, "standings", self.standings)
         monkeypatch.setattr(outgoing, "outbox", self.outbox)
-        monkeypatch.setattr(resumption, "not_resuming", lambda *_: self.strange)
+        monkeypatch.setattr(resumption, "not_resuming", lambda *_: self.not_resuming)
         self.tmp_path = tmp_path
 
-    def put(self, wanted: Fleet) -> None:
-        self.store.fleet_file.write_text(json.dumps(wanted.to_json(), default=str))
-
     @contextmanager
-    def connected(self, wanted: Fleet) -> Iterator[list[Backend | Fake]]:
+    def connected(self, wanted: Fleet, hosts: Iterable[Machine]) -> Iterator[list[Backend | Fake]]:
         self.asked += 1
-        names = [each.name for each in wanted.replicas]
+        names = [each.name for each in hosts]
         yield [Backend(wanted.issuer, local=True), *(self.replicas[name] for name in names)]
 
     def standings(self, _lineage: str, among: list[Fake]) -> list[Standing]:
@@ -279,8 +274,8 @@ class World:
     def share(self, *behind: str, after: timedelta = timedelta(0)) -> None:
         names = [each.name for each in self.store.fleet().backends]
         proofs = [proof(name, Verdict.BEHIND if name in behind else None) for name in names]
-        now = NOW + after
-        share.share(self.store, now, {NAME: proofs}, self.told.append, self.done)
+        session = self.heard.session(self.store, NOW + after)
+        share.share(session, look_at_all(self.store), {NAME: proofs})
 
     def keys(self, name: str) -> Keys:
         """Return what a replica was given last."""
@@ -323,7 +318,7 @@ def test_after_a_day_the_issuer_has_the_next_set_and_so_has_everybody(world: Wor
 
 def test_who_takes_no_ticket_is_given_the_same_keys_again(world: World) -> None:
     world.share()
-    world.strange = ["203.0.113.13"]
+    world.not_resuming = ["203.0.113.13"]
     world.share(after=HOUR)
     assert world.done[1:] == ["shared the session ticket keys with backend-03"]
     assert len(world.replicas["backend-02"].given) == 1
@@ -374,7 +369,7 @@ def test_who_serves_and_cannot_be_reached_over_ssh_is_told_and_others_are_not_as
     with pytest.raises(TicketsError, match=r"keys: backend-03: nothing listens for SSH$"):
         world.share()
     assert world.told == ["backend-03: session ticket keys: nothing listens for SSH"]
-    world.unreached, world.strange = {"backend-02": "nothing listens for SSH"}, []
+    world.unreached, world.not_resuming = {"backend-02": "nothing listens for SSH"}, []
     # It has the keys, and is not needed.
     world.share()
     assert keyring.note() == NEW
@@ -412,17 +407,17 @@ def test_who_is_in_the_fleet_again_with_compromised_keys_is_given_none(world: Wo
 
 
 def test_with_sharing_off_nothing_is_looked_at(world: World, folder: Path) -> None:
-    world.put(fleet(share_tickets=False))
+    render(world.store, fleet(share_tickets=False))
     world.share()
     assert not folder.exists()
-    assert share.outlook(world.store, NOW).steps == []
-    share.tickets(world.store, NOW, world.told.append, world.done)
+    assert share.outlook(look_at_all(world.store), NOW) == []
+    share.tickets(world.heard.session(world.store))
     assert world.told == ["share_tickets is false in the fleet file: there is nothing to share"]
 
 
 def test_an_issuer_that_gives_no_tickets_is_told_of_and_nobody_is_pushed_to(world: World) -> None:
     world.share()
-    world.strange = None
+    world.not_resuming = None
     world.share()
     assert world.told == [
         "warning: nginx on the issuer gives no session tickets: who shares them is not seen"
@@ -451,12 +446,12 @@ def test_the_fence_is_asked_with_all_replicas(
     world.share()
     asked: list[list[str]] = []
 
-    def check_not_fenced(*words: Any) -> dict[str, str]:
-        asked.append([each.name for each in words[2]])
+    def check_not_fenced(_run: Run, standings: list[Standing]) -> dict[str, str]:
+        asked.append([each.name for each in standings])
         return {}
 
     monkeypatch.setattr(admission, "check_not_fenced", check_not_fenced)
-    world.strange = ["203.0.113.13"]
+    world.not_resuming = ["203.0.113.13"]
     world.share()
     assert asked == [list(BOTH)]
 
@@ -464,8 +459,8 @@ def test_the_fence_is_asked_with_all_replicas(
 def test_of_several_lineages_each_backend_is_looked_at_by_one_that_it_serves(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = Wanted(("other.example.com",), ("backend-03",), KeyType.ECDSA_P256, "", False, Site())
-    world.put(fleet(serving=("backend-02",), others=(other,)))
+    other = lineage("other.example.com", serving=("backend-03",))
+    render(world.store, fleet(lineages=(lineage(serving=("backend-02",)), other)))
     looks: list[tuple[object, ...]] = []
 
     def not_resuming(*words: object) -> list[str]:
@@ -477,9 +472,7 @@ def test_of_several_lineages_each_backend_is_looked_at_by_one_that_it_serves(
         NAME: [proof("backend-01"), proof("backend-02")],
         "other.example.com": [proof("backend-01"), proof("backend-03")],
     }
-    # The store of one lineage knows of the others as well.
-    one = replace(world.store, lineage="other.example.com")
-    share.share(one, NOW, proofs, world.told.append, world.done)
+    share.share(world.heard.session(world.store), look_at_all(world.store), proofs)
     issuer = "203.0.113.11"
     assert looks == [
         (issuer, ["203.0.113.12"], 443, NAME),
@@ -558,7 +551,7 @@ def test_who_has_the_same_keys_takes_a_ticket_and_who_has_others_does_not(
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_backend_with_other_keys_is_strange(
+def test_a_backend_with_other_keys_does_not_resume(
     pair: Path, version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect = socket.create_connection

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from certsync.issuer.state import Lineage, NotedRun, State
+from certsync.issuer.state import LineageState, State
 from certsync.model.answers import (
     PROTOCOL,
     NewerProtocolError,
@@ -41,8 +41,8 @@ def test_an_issuer_that_knows_no_new_lineage_yet_names_the_one_that_comes_first_
 
 
 def test_what_the_issuer_remembers_comes_over_as_it_is_kept() -> None:
-    run = NotedRun("issue", NOW.isoformat(), 75, "the CA is busy", "wait", ("kept the order",))
-    state = State().ended(run).having(NAME, Lineage(mixed_seconds=1.5))
+    past = PastRun("issue", NOW, 75, "the CA is busy", "wait", ("kept the order",))
+    state = State().ended(past).having(NAME, LineageState(mixed_seconds=1.5))
     answer = {
         "current": "0007",
         "state": state.to_json(),
@@ -52,7 +52,6 @@ def test_what_the_issuer_remembers_comes_over_as_it_is_kept() -> None:
         "origin": {"schema": 1, "sha256": "ab", "at": "today", "by": "somebody"},
         "compromise": "a key is to be replaced",
     }
-    past = PastRun("issue", NOW, 75, "the CA is busy", "wait", ("kept the order",))
     found = Proven.from_json(answer, NAME)
     assert (found.current, found.compromise) == ("0007", "a key is to be replaced")
     assert (found.runs, found.history, found.last_success) == ({"issue": past}, (past,), None)

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from certsync.issuer.commands import take_over as verb
+from certsync.issuer.memory import Memory
+from certsync.issuer.run import Run, Session, Tell
 from certsync.issuer.schedule import issuance_due
 from certsync.issuer.store import Store
 from certsync.model import certbot
@@ -25,7 +27,7 @@ from certsync.operator.commands import adopt
 from certsync.operator.commands.adopt import read
 from certsync.operator.deployment.plan import Step
 from certsync.operator.deployment.request import Options
-from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, manifest
+from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, lineage, manifest
 
 RENEWAL = f"""\
 # renew_before_expiry = 30 days
@@ -109,12 +111,12 @@ def test_what_would_be_ordered_anew_at_once_is_refused(
     held: Public, message: str, hint: str
 ) -> None:
     with pytest.raises(StoreError) as caught:
-        certbot.refuse_unfit(fleet(), held, NOW)
+        certbot.refuse_unfit(fleet(), lineage(), held, NOW)
     assert (caught.value.message, caught.value.hint) == (message, hint)
 
 
 def test_what_the_fleet_file_asks_for_is_fit() -> None:
-    certbot.refuse_unfit(fleet(), Public(certificate(), DIRECTORY), NOW)
+    certbot.refuse_unfit(fleet(), lineage(), Public(certificate(), DIRECTORY), NOW)
 
 
 def test_a_lineage_that_is_not_there_is_told_with_those_that_are() -> None:
@@ -281,9 +283,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     from certsync.programs import receiver
 
     monkeypatch.setattr(receiver, "HOME", tmp_path / "certsync")
-    monkeypatch.setattr(
-        before_order, "free_number", lambda _, store, __: 1 + len(store.numbers(NAME))
-    )
+    monkeypatch.setattr(before_order, "free_number", lambda run: 1 + len(run.seen.numbers))
     found = Store(tmp_path / "certsync", tmp_path / "state")
     found.root.mkdir()
     found.fleet_file.write_text(json.dumps(fleet().to_json()))
@@ -294,22 +294,26 @@ def today() -> datetime:
     return datetime.now(timezone.utc)
 
 
+def run_on(store: Store, tell: Tell = print) -> Run:
+    return Session(store, Memory(store), today(), tell).only()
+
+
 def test_certbots_certificate_becomes_a_generation_and_nothing_is_due(
     store: Store, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verb.look, "__defaults__", (home,))
-    found = verb.look(store, today())
+    found = verb.look(run_on(store).seen, today())
     assert found.steps() == [
         f"keep certbot's certificate {found.public.certificate.fingerprint[:12]} as a generation"
     ]
     said: list[str] = []
-    assert verb.take_over(store, today(), said.append) == 1
+    assert verb.take_over(run_on(store, said.append)) == 1
     assert said[0].startswith("generation 0001: ")
-    kept = store.manifests(NAME)[1]
+    kept = store.kept(NAME)[1].manifest
     assert (kept.account, kept.directory, kept.names) == ("", DIRECTORY, (NAME,))
     assert kept.fingerprint == found.public.certificate.fingerprint
     assert kept.renewal_id == found.public.certificate.renewal_id != ""
-    assert issuance_due(kept, store.fleet(), today()) is None
+    assert issuance_due(kept, store.fleet(), lineage(), today()) is None
     assert store.files(NAME, 1)["fullchain.pem"] == (
         (home / "live" / NAME / "fullchain.pem").read_bytes()
     )
@@ -318,7 +322,7 @@ def test_certbots_certificate_becomes_a_generation_and_nothing_is_due(
 def test_an_order_of_ours_does_not_say_that_it_replaces_certbots(kept: Manifest) -> None:
     from certsync.issuer.ca.issuance.obtain import replaced
 
-    assert replaced(kept, fleet(), "https://ca.example/account/1") == ""
+    assert replaced(kept, DIRECTORY, lineage(), "https://ca.example/account/1") == ""
 
 
 @pytest.fixture
@@ -331,9 +335,9 @@ def test_a_second_time_nothing_is_kept(
     store: Store, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verb.look, "__defaults__", (home,))
-    assert verb.take_over(store, today(), lambda _: None) == 1
-    assert verb.look(store, today()).steps() == []
-    assert verb.take_over(store, today(), lambda _: None) is None
+    assert verb.take_over(run_on(store)) == 1
+    assert verb.look(run_on(store).seen, today()).steps() == []
+    assert verb.take_over(run_on(store)) is None
     assert store.numbers(NAME) == [1]
 
 
@@ -343,30 +347,30 @@ def test_files_that_do_not_fit_together_are_refused(store: Store, home: Path) ->
     openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out",
             live / "privkey.pem")  # fmt: skip
     with pytest.raises(StoreError, match=r"privkey\.pem does not belong to cert\.pem"):
-        verb.look(store, today(), home)
+        verb.look(run_on(store).seen, today(), home)
     (live / "privkey.pem").write_text(key)
     (live / "chain.pem").write_text((live / "cert.pem").read_text())
     with pytest.raises(StoreError, match=r"chain\.pem is not the rest of fullchain\.pem"):
-        verb.look(store, today(), home)
+        verb.look(run_on(store).seen, today(), home)
     (live / "chain.pem").write_text(chain)
     (live / "cert.pem").write_text(chain)
     with pytest.raises(StoreError, match=r"cert\.pem is not the first certificate of fullchain"):
-        verb.look(store, today(), home)
+        verb.look(run_on(store).seen, today(), home)
     (live / "fullchain.pem").write_text("")
     with pytest.raises(StoreError, match="this is no certificate chain"):
-        verb.look(store, today(), home)
+        verb.look(run_on(store).seen, today(), home)
 
 
 def test_a_lineage_of_another_name_is_named(store: Store, home: Path) -> None:
     (home / "live" / NAME).rename(home / "live/shop.example")
     with pytest.raises(StoreError, match=r"it has shop\.example"):
-        verb.look(store, today(), home)
+        verb.look(run_on(store).seen, today(), home)
 
 
 def test_without_its_renewal_file_nothing_is_known_of_its_ca(store: Store, home: Path) -> None:
     (home / "renewal" / f"{NAME}.conf").unlink()
     with pytest.raises(StoreError, match=rf"renewal/{NAME}\.conf: No such file"):
-        verb.look(store, today(), home)
+        verb.look(run_on(store).seen, today(), home)
 
 
 def test_a_file_of_certbots_is_written_with_its_mode_and_through_a_link(tmp_path: Path) -> None:
@@ -384,5 +388,5 @@ def test_a_file_of_certbots_is_written_with_its_mode_and_through_a_link(tmp_path
 
 def test_a_fleet_at_lets_encrypt_takes_its_own_certificate() -> None:
     at = replace(fleet(), authority=Authority(LETSENCRYPT))
-    certbot.refuse_unfit(at, Public(certificate(), LETSENCRYPT), NOW)
+    certbot.refuse_unfit(at, lineage(), Public(certificate(), LETSENCRYPT), NOW)
     assert isinstance(at, Fleet)

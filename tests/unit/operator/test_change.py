@@ -217,7 +217,8 @@ def test_who_comes_has_to_serve_something_that_is_there(tmp_path: Path) -> None:
         joining(path, (replace(FOUR, serves=("www.shop.example.net",)),), adopt)
     assert caught.value.message == f"{path} has no lineage www.shop.example.net"
     assert caught.value.hint == f"its lineages are, by first names: {FIRST}, {SHOP}, {BLOG}"
-    assert joining(path, (FOUR,), adopt).fleet.lineages[2].members[-1].name == "backend-04"
+    joined = joining(path, (FOUR,), adopt).fleet
+    assert joined.members(joined.lineages[2])[-1].name == "backend-04"
     path.write_text(f'{APART}served_by = ["backend-01"]\n')
     with pytest.raises(CertsyncError) as caught:
         joining(path, (FOUR,), adopt)
@@ -228,7 +229,8 @@ def test_who_comes_has_to_serve_something_that_is_there(tmp_path: Path) -> None:
         f"say what it is to serve with --serves LINEAGE, one or more of: {FIRST}, {SHOP}, {BLOG}"
     )
     wanted = joining(path, (replace(FOUR, serves=(SHOP, BLOG)),), adopt)
-    assert [each.members[-1].name for each in wanted.fleet.lineages] == [
+    made = wanted.fleet
+    assert [made.members(each)[-1].name for each in made.lineages] == [
         "backend-01", "backend-04", "backend-04",
     ]  # fmt: skip
     written = wanted.written()

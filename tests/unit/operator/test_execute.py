@@ -19,7 +19,7 @@ from certsync.operator.watching.status import Status
 from tests.unit.fake_fleet import NOW, fleet
 
 ORDER = Step("4 of 6: the certificate", "backend-01", "Order the certificate")
-UNTOLD = "balancer: it tells no backend the client's address"
+WITHOUT_ADDRESS = "balancer: it tells no backend the client's address"
 RECORDS = PastRun("issue", NOW, 75, "shop: it leads elsewhere", "shop. A 203.0.113.10")
 REFUSED = PastRun("issue", NOW, 1, "shop: the CA refused", "ask it why")
 
@@ -35,7 +35,7 @@ def executed(*changed: Step, output: str = "", **failed: str) -> execute.Execute
 def status(*findings: str, issue: PastRun | None = None, rows: tuple[Row, ...] = ()) -> Status:
     told = Proven(runs={"issue": issue}) if issue else Proven()
     found = [Finding(host, text) for host, _, text in (each.partition(": ") for each in findings)]
-    without_client_address = [each for each in found if str(each) == UNTOLD]
+    without_client_address = [each for each in found if str(each) == WITHOUT_ADDRESS]
     return Status(fleet(2), list(rows), found, [], without_client_address, told, [], "here", [], "")
 
 
@@ -75,11 +75,11 @@ def test_an_order_that_failed_before_this_walk_is_no_failure_of_it() -> None:
 def test_who_is_not_told_the_clients_address_fails_a_deploy_and_is_told_after_other_commands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(RolloutError, match=UNTOLD):
-        execute.report_outcome(fleet(2), executed(), status(UNTOLD), whole=True)
+    with pytest.raises(RolloutError, match=WITHOUT_ADDRESS):
+        execute.report_outcome(fleet(2), executed(), status(WITHOUT_ADDRESS), whole=True)
     capsys.readouterr()
-    execute.report_outcome(fleet(2), executed(), status(UNTOLD))
-    assert f"warning: {UNTOLD}" in capsys.readouterr().err
+    execute.report_outcome(fleet(2), executed(), status(WITHOUT_ADDRESS))
+    assert f"warning: {WITHOUT_ADDRESS}" in capsys.readouterr().err
 
 
 APT = """\

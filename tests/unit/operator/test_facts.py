@@ -11,11 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from certsync.model.fleet import Wanted
 from certsync.model.options import (
     Balancer,
     Balancing,
-    KeyType,
     Provider,
     Site,
     SiteKind,
@@ -34,7 +32,7 @@ from certsync.operator.hosts.facts import (
     ports,
 )
 from certsync.operator.rendering import templates
-from tests.unit.fake_fleet import NAME, fleet
+from tests.unit.fake_fleet import NAME, fleet, lineage
 
 FLEET = fleet()
 ISSUER, REPLICA, BALANCER = FLEET.backends[0], FLEET.backends[1], FLEET.balancers[0]
@@ -163,8 +161,8 @@ def test_another_program_on_the_port_of_haproxys_peers_is_refused_where_it_has_t
 def test_what_the_oldest_ubuntu_is_too_old_for_is_refused() -> None:
     old = HostFacts(os=("ubuntu", "22.04"), ufw="inactive")
     assert told(REPLICA, old) == told(BALANCER, old) == ""
-    shop = Wanted(("shop.example.org",), (), KeyType.RSA_2048, "", False, Site())
-    assert told(REPLICA, old, others=(shop,)) == (
+    two = (lineage(), lineage("shop.example.org"))
+    assert told(REPLICA, old, lineages=two) == (
         "backend-02: its nginx (1.18) cannot refuse a name of no certificate (1.19.4): one lineage "
         "only\n  hint: use Ubuntu 24.04, Debian 12 or a later one, or take [lineages] out of the "
         "fleet file"
@@ -176,7 +174,7 @@ def test_what_the_oldest_ubuntu_is_too_old_for_is_refused() -> None:
         "firewall"
     )
     newer = replace(old, os=("ubuntu", "24.04"))
-    assert told(REPLICA, newer, others=(shop,)) == told(BALANCER, newer, balancer=virtual) == ""
+    assert told(REPLICA, newer, lineages=two) == told(BALANCER, newer, balancer=virtual) == ""
 
 
 @pytest.mark.parametrize("limit", [0, 60])
@@ -219,9 +217,9 @@ def test_another_nginx_site_is_accepted_where_sites_are_not_ours_or_may_be_taken
     assert told(REPLICA, SITES, Adopt(nginx=True)) == ""
     unmanaged = Site(kind=SiteKind.UNMANAGED)
     assert told(REPLICA, SITES, site=unmanaged) == ""
-    shop = Wanted(("shop.example.com",), (), KeyType.ECDSA_P256, "", False, unmanaged)
-    assert told(REPLICA, SITES, others=(shop,)) == ""
-    assert foreign_sites(fleet(others=(shop,)), SITES) == []
+    two = (lineage(), lineage("shop.example.com", site=unmanaged))
+    assert told(REPLICA, SITES, lineages=two) == ""
+    assert foreign_sites(fleet(lineages=two), SITES) == []
     assert foreign_sites(FLEET, SITES) == ["/etc/nginx/sites-enabled/shop"]
 
 

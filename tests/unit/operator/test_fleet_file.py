@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from certsync.model.errors import FleetFileError, Mistake
-from certsync.model.fleet import LETSENCRYPT, LETSENCRYPT_STAGING, Authority, Fleet, Machine
+from certsync.model.fleet import (
+    LETSENCRYPT,
+    LETSENCRYPT_STAGING,
+    Authority,
+    Fleet,
+    Lineage,
+    Machine,
+)
 from certsync.model.options import (
     DEFAULT_HEALTH_PATH,
     Balancing,
@@ -94,7 +101,7 @@ def with_balancer(*lines: str) -> str:
 
 def test_a_fleet_file_without_options_gets_the_defaults() -> None:
     assert fleet_of(GOOD) == Fleet(
-        names=("www.example.com",),
+        lineages=(Lineage(("www.example.com",)),),
         public_addresses=("203.0.113.10",),
         authority=Authority(LETSENCRYPT),
         backends=(
@@ -164,7 +171,15 @@ def test_every_option_of_a_fleet_file_arrives(tmp_path: Path) -> None:
     """
     own_key = str(tmp_path / "id")
     assert fleet_of(text, tmp_path) == Fleet(
-        names=("www.example.com", "xn--bcher-kva.example.com"),
+        lineages=(
+            Lineage(
+                ("www.example.com", "xn--bcher-kva.example.com"),
+                key_type=KeyType.RSA_3072,
+                profile="shortlived",
+                reuse_key=True,
+                site=Site(SiteKind.PROXY, upstream="[::1]:3000", test_page=True),
+            ),
+        ),
         public_addresses=("203.0.113.10", "2001:db8::10"),
         authority=Authority(
             "https://[2001:db8::3]:14000/dir",
@@ -180,10 +195,6 @@ def test_every_option_of_a_fleet_file_arrives(tmp_path: Path) -> None:
         balancers=(Machine("lb", "lb.example.com", "10.0.0.10", "admin", 2222, own_key),),
         issuer_name="b",
         passthrough=False,
-        key_type=KeyType.RSA_3072,
-        profile="shortlived",
-        reuse_key=True,
-        site=Site(SiteKind.PROXY, upstream="[::1]:3000", test_page=True),
         firewall=Firewall(enable=True, web_access=WebAccess.BALANCERS),
         balancing=Balancing("/health?full=1", OnCertificateFailure.REFUSE),
         renewal=Renewal(6, Scheduler.SYSTEMD),
@@ -219,7 +230,7 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_root_of_a_static_site_is_kept_without_spare_slashes() -> None:
-    assert fleet_of(with_table('[site]\nroot = "/srv//www/"')).site.root == "/srv/www"
+    assert fleet_of(with_table('[site]\nroot = "/srv//www/"')).lineages[0].site.root == "/srv/www"
 
 
 def test_the_health_path_is_answered_by_nginx_unless_another_is_named() -> None:
@@ -428,7 +439,7 @@ def test_a_wildcard_name_is_a_mistake_because_http_01_cannot_prove_it() -> None:
 def test_a_name_of_253_characters_is_the_longest() -> None:
     name = "a." * 125 + "com"
     assert len(name) == 253
-    assert fleet_of(with_top(f'names = ["{name}"]')).names == (name,)
+    assert fleet_of(with_top(f'names = ["{name}"]')).lineages[0].names == (name,)
 
 
 def test_the_same_name_twice_is_a_mistake_told_once() -> None:
@@ -440,7 +451,7 @@ def test_the_same_name_twice_is_a_mistake_told_once() -> None:
 
 def test_a_hundred_names_fit_a_certificate_and_one_more_is_a_mistake() -> None:
     names = [f"n{number}.example.com" for number in range(101)]
-    assert len(fleet_of(with_top(f"names = {names[:100]}")).names) == 100
+    assert len(fleet_of(with_top(f"names = {names[:100]}")).lineages[0].names) == 100
     assert mistakes(with_top(f"names = {names}")) == [
         Mistake("names", "101 names are too many for one certificate", "a CA signs 100 at most")
     ]
@@ -833,7 +844,7 @@ def test_an_upstream_is_a_port_on_the_backend_itself(
 )
 def test_an_upstream_may_be_any_loopback_address(upstream: str) -> None:
     text = with_table(f'[site]\nkind = "proxy"\nupstream = "{upstream}"')
-    assert fleet_of(text).site.upstream == upstream
+    assert fleet_of(text).lineages[0].site.upstream == upstream
 
 
 @pytest.mark.parametrize("character", [" ", "\\t", '\\"', "'", ";", "{", "}", "$", "\\\\", "\\n"])

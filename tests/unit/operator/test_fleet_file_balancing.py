@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from certsync.model.errors import FleetFileError, Mistake
-from certsync.model.fleet import Fleet
+from certsync.model.fleet import Fleet, Lineage
 from certsync.model.options import KeyType, Provider, SiteKind, Stickiness
 from certsync.operator.fleet_file import parse_fleet
 
@@ -42,7 +42,7 @@ def test_what_holds_unless_named() -> None:
     assert made.balancing.stickiness is Stickiness.NONE
     assert made.share_tickets
     assert made.trusted == ("203.0.113.10",)
-    assert made.lineages == (made,)
+    assert made.lineages == (Lineage(("www.example.com",)),)
 
 
 def test_what_is_named_holds() -> None:
@@ -57,7 +57,8 @@ def test_what_is_named_holds() -> None:
     assert (balancing.max_connections, balancing.connections_per_client) == (500, 20)
     assert balancing.stickiness is Stickiness.SOURCE
     assert not made.share_tickets
-    assert (made.site.redirect, made.site.hsts_seconds) == (True, 600)
+    [lineage] = made.lineages
+    assert (lineage.site.redirect, lineage.site.hsts_seconds) == (True, 600)
     assert Fleet.from_json(_written(made)) == made
 
 
@@ -170,7 +171,7 @@ def test_a_lineage_has_what_it_says_and_else_what_the_fleet_says() -> None:
     assert (shop.site.root, shop.site.test_page) == ("/srv/shop", True)
     assert shop.serving == ("backend-02",)
     assert (app.site.kind, app.site.upstream) == (SiteKind.PROXY, "127.0.0.1:3000")
-    assert app.members == made.backends
+    assert made.members(app) == made.backends
     assert Fleet.from_json(_written(made)) == made
 
 
@@ -206,5 +207,6 @@ def test_a_mistake_in_a_lineage_is_told_with_its_place(
 def test_the_issuer_may_serve_nothing_because_it_orders() -> None:
     shop = '[lineages.shop]\nnames = ["shop.example.net"]\nserved_by = ["backend-02"]\n'
     made = read(shop, top=TOP + 'served_by = ["backend-02"]\n')
-    assert [each.name for each in made.members] == ["backend-02"]
-    assert made.holders == made.backends
+    first = made.lineages[0]
+    assert [each.name for each in made.members(first)] == ["backend-02"]
+    assert made.holders(first) == made.backends

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from certsync.model.fleet import Authority, Fleet, Wanted
-from certsync.model.options import Balancing, KeyType, OnCertificateFailure, Site, Stickiness
+from certsync.model.fleet import Authority, Fleet
+from certsync.model.options import Balancing, OnCertificateFailure, Stickiness
 from certsync.model.proof import Proof, Verdict
 from certsync.operator.balancer import gate
 from certsync.operator.balancer.gate import Gate, Seen, read
 from certsync.operator.balancer.server_states import drained, pools_with
 from certsync.operator.rendering import templates
-from tests.unit.fake_fleet import DIRECTORY, NAME, fleet, machine
+from tests.unit.fake_fleet import DIRECTORY, NAME, fleet, lineage, machine
 
 NAMES = ("backend-01", "backend-02")
 IN = dict.fromkeys(NAMES, True)
@@ -33,10 +33,10 @@ def admitted_in(made: Gate) -> tuple[str, ...]:
 
 
 def decide(
-    wish: bool, before: Gate, proofs: dict[str, Proof], listening: Collection[str] = ()
+    rule_on: bool, before: Gate, proofs: dict[str, Proof], listening: Collection[str] = ()
 ) -> Gate:
     """Decide for a fleet of one lineage."""
-    return gate.decide(fleet(2, passthrough=wish), before, Seen({NAME: proofs}, listening))
+    return gate.decide(fleet(2, passthrough=rule_on), before, Seen({NAME: proofs}, listening))
 
 
 def proofs(**verdicts: Verdict) -> dict[str, Proof]:
@@ -46,29 +46,29 @@ def proofs(**verdicts: Verdict) -> dict[str, Proof]:
 
 def test_a_member_is_admitted_and_the_rule_turned_on_by_proof() -> None:
     seen = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.UNREACHABLE)
-    made = decide(wish=True, before=gate_of(False, {}), proofs=seen)
+    made = decide(rule_on=True, before=gate_of(False, {}), proofs=seen)
     assert made == gate_of(True, {"backend-01": True, "backend-02": False})
 
 
 def test_without_any_proof_nothing_is_turned_on() -> None:
-    assert decide(wish=True, before=gate_of(False, {}), proofs={}) == gate_of(False, OUT)
+    assert decide(rule_on=True, before=gate_of(False, {}), proofs={}) == gate_of(False, OUT)
 
 
 @pytest.mark.parametrize("verdict", [None, Verdict.UNREACHABLE, Verdict.BEHIND])
 def test_a_member_stays_where_no_client_would_refuse_it(verdict: Verdict | None) -> None:
     seen = proofs(backend_01=verdict, backend_02=verdict) if verdict else {}
-    assert decide(wish=True, before=gate_of(True, IN), proofs=seen) == gate_of(True, IN)
+    assert decide(rule_on=True, before=gate_of(True, IN), proofs=seen) == gate_of(True, IN)
 
 
 def test_a_member_that_clients_would_refuse_is_taken_out() -> None:
     seen = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.WRONG)
-    made = decide(wish=True, before=gate_of(True, IN), proofs=seen)
+    made = decide(rule_on=True, before=gate_of(True, IN), proofs=seen)
     assert admitted_in(made) == ("backend-01",)
 
 
 def test_where_clients_would_refuse_all_members_all_of_them_stay() -> None:
     seen = proofs(backend_01=Verdict.WRONG, backend_02=Verdict.WRONG)
-    made = decide(wish=True, before=gate_of(True, IN), proofs=seen)
+    made = decide(rule_on=True, before=gate_of(True, IN), proofs=seen)
     assert admitted_in(made) == NAMES
     assert made.rule
     last = decide(True, gate_of(True, {"backend-01": True, "backend-02": False}), seen)
@@ -77,12 +77,12 @@ def test_where_clients_would_refuse_all_members_all_of_them_stay() -> None:
 
 def test_one_that_was_never_proven_is_not_admitted_for_being_reached() -> None:
     seen = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.BEHIND)
-    made = decide(wish=True, before=gate_of(False, OUT), proofs=seen)
+    made = decide(rule_on=True, before=gate_of(False, OUT), proofs=seen)
     assert admitted_in(made) == ("backend-01",)
 
 
-def test_the_wish_turns_the_rule_off_and_keeps_the_members() -> None:
-    made = decide(wish=False, before=gate_of(True, IN), proofs={})
+def test_passthrough_off_turns_the_rule_off_and_keeps_the_members() -> None:
+    made = decide(rule_on=False, before=gate_of(True, IN), proofs={})
     assert made == gate_of(False, IN)
 
 
@@ -92,7 +92,7 @@ def test_a_backend_that_left_the_fleet_is_no_member() -> None:
 
 
 def test_on_port_80_a_first_deploy_lets_everybody_in_for_the_challenges() -> None:
-    assert decide(wish=True, before=Gate(False), proofs={}).web == IN
+    assert decide(rule_on=True, before=Gate(False), proofs={}).web == IN
 
 
 @pytest.mark.parametrize("rule", [True, False])
@@ -205,10 +205,15 @@ def test_a_member_told_it_is_reached_on_the_port_for_it_with_health_checks_too()
 SHOP = "shop.example.net"
 
 
-def two_lineages(**changes: object) -> Fleet:
+def two_lineages() -> Fleet:
     """Return a fleet whose second backend serves a shop of its own, and the first all else."""
-    shop = Wanted((SHOP,), ("backend-02",), KeyType.RSA_2048, "", False, Site())
-    return fleet(2, serving=("backend-01",), others=(shop,), **changes)
+    return serving_shop(("backend-02",), of_first=("backend-01",))
+
+
+def serving_shop(serving: tuple[str, ...] = (), of_first: tuple[str, ...] = ()) -> Fleet:
+    """Return a fleet of two lineages, and who serves each."""
+    first, shop = lineage(serving=of_first), lineage(SHOP, serving=serving)
+    return fleet(2, lineages=(first, shop))
 
 
 def test_each_lineage_has_a_pool_of_its_own_with_its_own_proofs() -> None:
@@ -222,7 +227,7 @@ def test_each_lineage_has_a_pool_of_its_own_with_its_own_proofs() -> None:
 
 
 def test_a_lineage_that_is_new_has_nobody_in_its_pool_until_that_is_proven() -> None:
-    everywhere = fleet(2, others=(replace(two_lineages().others[0], serving=()),))
+    everywhere = serving_shop()
     made = gate.decide(everywhere, gate_of(True, IN), Seen({NAME: {}}))
     assert made.pools == {NAME: IN, SHOP: OUT}
 
@@ -238,8 +243,7 @@ def test_members_go_with_their_lineages_name_whichever_is_the_first() -> None:
     """A new lineage on top of the file must not inherit who serves another one."""
     old = read(haproxy(fleet(2), gate_of(True, IN)))
     assert old.pools == {NAME: IN}
-    kept = Wanted((NAME,), (), KeyType.ECDSA_P256, "", False, Site())
-    swapped = fleet(2, names=(SHOP,), others=(kept,))
+    swapped = lineages((SHOP,), (NAME,))
     made = gate.decide(swapped, old, Seen())
     assert made.pools == {SHOP: OUT, NAME: IN}
     assert read(haproxy(swapped, made)) == made
@@ -251,14 +255,14 @@ def test_a_fleets_only_lineage_may_get_another_name() -> None:
 
 
 def test_who_leaves_a_lineage_is_known_from_what_the_balancer_has() -> None:
-    both = fleet(2, others=(replace(two_lineages().others[0], serving=()),))
+    both = serving_shop()
     old = read(haproxy(both, gate.decide(both, gate_of(True, IN), Seen({SHOP: proofs(
         backend_01=Verdict.IN_SYNC, backend_02=Verdict.IN_SYNC)}))))  # fmt: skip
     assert old.leaving(both) == {}
     assert old.leaving(two_lineages()) == {NAME: ["backend-02"], SHOP: ["backend-01"]}
     assert gate.abandoned(two_lineages(), old) == []
     assert old.leaving(fleet(2)) == {SHOP: ["backend-01", "backend-02"]}
-    only_first = fleet(2, others=(replace(two_lineages().others[0], serving=("backend-01",)),))
+    only_first = serving_shop(("backend-01",))
     moved = gate.decide(two_lineages(), old, Seen())
     assert gate.abandoned(only_first, moved) == [SHOP]
 
@@ -334,13 +338,12 @@ def test_a_template_of_a_fleets_own_may_say_the_checked_name_with_each_member() 
 def admitted(made: Fleet) -> Gate:
     """Return the gate of a fleet whose members are all in."""
     good = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.IN_SYNC)
-    seen = Seen({each.lineage: good for each in made.lineages})
+    seen = Seen({each.name: good for each in made.lineages})
     return gate.decide(made, Gate(False), seen)
 
 
-def lineages(first: tuple[str, ...], *others: tuple[str, ...]) -> Fleet:
-    wanted = [Wanted(names, (), KeyType.RSA_2048, "", False, Site()) for names in others]
-    return fleet(2, names=first, others=tuple(wanted))
+def lineages(*wanted: tuple[str, ...]) -> Fleet:
+    return fleet(2, lineages=tuple(lineage(*names) for names in wanted))
 
 
 WWW = f"www.{NAME}"
@@ -395,7 +398,7 @@ def test_what_backends_are_about_to_take_away_is_known_before() -> None:
 
 
 def test_where_nothing_is_passed_through_nobody_is_left_without_a_server() -> None:
-    only_first = fleet(2, others=(replace(two_lineages().others[0], serving=("backend-01",)),))
+    only_first = serving_shop(("backend-01",))
     moved = admitted(two_lineages())
     assert gate.abandoned(only_first, moved) == [SHOP]
     assert gate.abandoned(only_first, replace(moved, rule=False)) == []

@@ -90,7 +90,7 @@ def test_a_fresh_fleet_file_is_the_tutorials_fleet_once_agreed(tmp_path: Path) -
     init(path)
     agree(path)
     fleet = read_fleet(path)
-    assert fleet.names == ("passthrough.example.com",)
+    assert fleet.lineages[0].names == ("passthrough.example.com",)
     assert [host.name for host in fleet.machines] == ["backend-01", "backend-02", "balancer-01"]
     assert fleet.issuer_name == "backend-01"
 

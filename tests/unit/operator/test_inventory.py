@@ -209,7 +209,7 @@ def test_what_becomes_of_a_fleet_file_after_it_was_read_is_no_part_of_the_run(
     made = resolved(asked)
     assert [each.name for each in made.fleet.backends] == ["backend-02"]
     assert [each.name for each in made.leaving] == ["backend-01"]
-    assert (file.sha256, file.fleet.names) == (before, ("www.example.com",))
+    assert (file.sha256, file.fleet.lineages[0].names) == (before, ("www.example.com",))
 
 
 def test_a_byte_order_mark_is_no_part_of_the_text_and_part_of_the_files_sum(

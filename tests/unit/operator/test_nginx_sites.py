@@ -6,18 +6,18 @@ import re
 
 import pytest
 
-from certsync.model.fleet import Fleet, Wanted
-from certsync.model.options import KeyType, Site, SiteKind
+from certsync.model.fleet import Fleet
+from certsync.model.options import Site, SiteKind
 from certsync.operator.rendering import templates
-from tests.unit.fake_fleet import NAME, fleet
+from tests.unit.fake_fleet import NAME, fleet, lineage
 
 OWN = Site(kind=SiteKind.UNMANAGED)
 
 
 def with_shop(site: Site = OWN) -> Fleet:
     """Return a fleet with a second lineage."""
-    shop = Wanted(("shop.example.com",), ("backend-01",), KeyType.ECDSA_P256, "", False, site)
-    return fleet(others=(shop,))
+    shop = lineage("shop.example.com", serving=("backend-01",), site=site)
+    return fleet(lineages=(lineage(), shop))
 
 
 def test_the_default_server_is_on_where_all_sites_are_ours_and_the_distributions_is_off() -> None:

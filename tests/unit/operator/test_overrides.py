@@ -10,15 +10,15 @@ import jinja2
 import pytest
 
 from certsync.model.errors import FleetFileError, Mistake
-from certsync.model.fleet import Fleet, Wanted
-from certsync.model.options import Balancing, KeyType, Site
+from certsync.model.fleet import Fleet
+from certsync.model.options import Balancing
 from certsync.operator.balancer import gate
 from certsync.operator.balancer.gate import Gate
 from certsync.operator.commands.check import check
 from certsync.operator.fleet_file import read_fleet
 from certsync.operator.hosts.facts import MARK
 from certsync.operator.rendering import overrides, templates
-from tests.unit.fake_fleet import fleet
+from tests.unit.fake_fleet import fleet, lineage
 
 OURS = templates.road() / "templates"
 SITE = "nginx/site.conf.j2"
@@ -87,9 +87,9 @@ def test_each_template_of_ours_with_a_line_more_takes_the_place_of_ours(
 
 
 def test_its_text_is_what_is_written(own: Fleet) -> None:
-    put(own, SITE, "# {{ header }}\nserver { server_name {{ fleet.names[0] }}; }\n")
+    put(own, SITE, "# {{ header }}\nserver { server_name {{ lineage.names[0] }}; }\n")
     made = templates.nginx(own, own.issuer, http2_directive=True)
-    assert made[f"sites-available/{templates.site_name(own)}"] == (
+    assert made[f"sites-available/certsync-{own.name}.conf"] == (
         f"# {templates.HEADER}\nserver {{ server_name passthrough.example.com; }}\n"
     )
 
@@ -105,13 +105,13 @@ def test_one_without_the_first_line_that_says_it_is_ours_is_given_it(
     machine = own.issuer
     made = templates.nginx(own, machine, http2_directive=True)
     page = templates.test_page(machine, own.templates)
-    text = page if "html" in name else made[f"sites-available/{templates.site_name(own)}"]
+    text = page if "html" in name else made[f"sites-available/certsync-{own.name}.conf"]
     assert text == f"{first}\nmine\n"
     assert MARK in first
 
 
 def test_a_copy_of_ours_to_the_byte_and_hidden_files_replace_nothing(own: Fleet) -> None:
-    put(own, "replica/gate", (OURS / "replica/gate").read_text())
+    put(own, "replica/forced-command", (OURS / "replica/forced-command").read_text())
     put(own, SITE, (OURS / SITE).read_text())
     put(own, "nginx/.site.conf.j2.swp", "x")
     assert overrides.check(own, "fleet.toml") == []
@@ -119,10 +119,10 @@ def test_a_copy_of_ours_to_the_byte_and_hidden_files_replace_nothing(own: Fleet)
 
 def test_a_misspelt_name_is_told_with_all_names(own: Fleet) -> None:
     put(own, "nginx/sites.conf.j2", "x")
-    put(own, "replica/gate", "#!/bin/sh\n")
+    put(own, "replica/forced-command", "#!/bin/sh\n")
     found = mistakes(own)
     assert [each.place for each in found] == [
-        "templates/nginx/sites.conf.j2", "templates/replica/gate",
+        "templates/nginx/sites.conf.j2", "templates/replica/forced-command",
     ]  # fmt: skip
     assert {each.message for each in found} == {"overrides nothing"}
     assert found[0].hint.startswith("the templates are: haproxy/haproxy.cfg.j2, keepalived/")
@@ -174,9 +174,7 @@ def test_a_haproxy_cfg_of_ones_own_that_keeps_the_gate_is_taken(own: Fleet) -> N
     text = (OURS / HAPROXY).read_text().replace("timeout client 60s", "timeout client 7s")
     put(own, HAPROXY, text)
     assert overrides.check(own, "fleet.toml") == [HAPROXY]
-    wanted = Gate(
-        True, {own.lineage: {**OPEN, "backend-02": False}}, OPEN, dict.fromkeys(OPEN, 8443)
-    )
+    wanted = Gate(True, {own.name: {**OPEN, "backend-02": False}}, OPEN, dict.fromkeys(OPEN, 8443))
     made = templates.haproxy(own, own.balancers[0], wanted)
     assert "timeout client 7s" in made
     assert gate.read(made) == wanted
@@ -187,7 +185,7 @@ def test_a_haproxy_cfg_of_ones_own_that_keeps_the_gate_is_taken(own: Fleet) -> N
     [
         pytest.param("frontend tls", "frontend https", id="no rule to be read"),
         pytest.param("backend {{ pool }}\n", "backend pool\n", id="no pool to be read"),
-        pytest.param('{{ "" if gate.pools[lineage.lineage][host.name] else " disabled" }}', "",
+        pytest.param('{{ "" if gate.pools[lineage.name][host.name] else " disabled" }}', "",
                      id="all take traffic"),
         pytest.param(" send-proxy-v2", "", id="nobody is told the client's address"),
         pytest.param("{% if gate.rule %}", "{% if true %}", id="the rule is always on"),
@@ -238,6 +236,16 @@ def test_a_template_that_reaches_out_of_its_own_is_refused_and_runs_nothing(
     [found] = mistakes(own)
     assert found.place.startswith(f"templates/{name}, line 2")
     assert not ran.exists()
+
+
+@pytest.mark.parametrize("name", [SITE, HAPROXY])
+def test_a_template_of_before_a_fleet_had_lineages_is_refused_where_it_named_one(
+    own: Fleet, name: str
+) -> None:
+    put(own, name, "first\n{{ fleet.lineage }}\n")
+    [found] = mistakes(own)
+    assert found.place.startswith(f"templates/{name}, line 2")
+    assert "has no attribute 'lineage'" in found.message
 
 
 def test_a_template_cannot_change_what_the_next_one_is_given(own: Fleet) -> None:
@@ -340,8 +348,7 @@ def test_a_site_of_ones_own_is_the_default_server_where_it_is_the_only_one(own: 
     put(own, SITE, text.replace("listen 443 ssl;", "listen 443 ssl default_server;"))
     put(own, "nginx/default.conf.j2", "# listen 80 default_server;\nserver { listen 80; }\n")
     assert overrides.check(own, "fleet.toml") == ["nginx/default.conf.j2", SITE]
-    shop = Wanted(("shop.example.com",), (), KeyType.ECDSA_P256, "", False, Site())
-    [found] = mistakes(replace(own, others=(shop,)))
+    [found] = mistakes(replace(own, lineages=(lineage(), lineage("shop.example.com"))))
     assert (found.place, found.message) == (f"templates/{SITE}", SECOND.format("443"))
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from certsync.model.fleet import Fleet, Wanted
-from certsync.model.options import KeyType, Site
+from certsync.model.fleet import Fleet
 from certsync.operator.rendering import overrides
 from certsync.system import process
 from certsync.system.process import Completed
-from tests.unit.fake_fleet import fleet
+from tests.unit.fake_fleet import fleet, lineage
 from tests.unit.operator.test_overrides import OURS, SITE, mistakes, put
 
 
@@ -106,10 +105,7 @@ def test_a_large_fleet_with_every_template_of_its_own_is_tried_within_the_limit(
 ) -> None:
     for name in overrides.names():
         put(own, name, (OURS / name).read_text() + "# a line more\n")
-    shops = [
-        Wanted((f"shop-{n}.example.com",), (), KeyType.ECDSA_P256, "", False, Site())
-        for n in range(7)
-    ]
+    shops = [lineage(f"shop-{n}.example.com") for n in range(7)]
     monkeypatch.setattr(overrides, "SECONDS", 5)
-    large = fleet(9, templates=own.templates, others=tuple(shops))
+    large = fleet(9, templates=own.templates, lineages=(lineage(), *shops))
     assert overrides.check(large, "fleet.toml") == overrides.names()

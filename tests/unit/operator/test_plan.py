@@ -10,7 +10,7 @@ import pytest
 from certsync.operator.balancer.foreseen import pools
 from certsync.operator.balancer.gate import Gate
 from certsync.operator.deployment.dependents import completed
-from certsync.operator.deployment.plan import FileChange, Plan, Step, announced, diff, strayed
+from certsync.operator.deployment.plan import FileChange, Plan, Step, deviations, diff, planned
 from tests.unit.fake_fleet import NAME, fleet
 
 
@@ -31,7 +31,7 @@ TRUE, FALSE = {"backend-01": True}, {"backend-01": False}
 
 
 def test_a_dry_run_tells_what_would_change_on_which_host_and_nothing_else() -> None:
-    assert Plan(announced(OPERATIONS)).text().splitlines() == [
+    assert Plan(planned(OPERATIONS)).text().splitlines() == [
         "1 of 6: packages",
         "    Install nginx: backend-01, backend-02",
         "3 of 6: the way",
@@ -41,10 +41,10 @@ def test_a_dry_run_tells_what_would_change_on_which_host_and_nothing_else() -> N
 
 def test_a_dry_run_on_a_finished_fleet_says_so() -> None:
     finished = [{**each, "hosts": []} for each in OPERATIONS]
-    assert Plan(announced(finished)).text() == "nothing would be changed"
+    assert Plan(planned(finished)).text() == "nothing would be changed"
 
 
-def test_what_only_shows_on_the_way_is_announced_as_depending_on_it() -> None:
+def test_what_only_shows_on_the_way_is_listed_as_depending_on_it() -> None:
     steps = completed([Step("2 of 6", "backend-02", "nginx")], fleet(2))
     told = [(each.host, each.what, each.depends) for each in steps[1:]]
     assert told == [
@@ -54,7 +54,7 @@ def test_what_only_shows_on_the_way_is_announced_as_depending_on_it() -> None:
     ]
 
 
-def test_what_others_come_before_is_announced_once_and_as_depending_on_them() -> None:
+def test_what_others_come_before_is_listed_once_and_as_depending_on_them() -> None:
     steps = [Step("6", "balancer", "Passthrough"), Step("2", "balancer", "haproxy.cfg")]
     told = completed(steps, fleet(2))
     assert [(each.what, each.depends) for each in told] == [
@@ -76,7 +76,7 @@ def test_an_operation_that_only_begins_alike_is_followed_by_nothing() -> None:
     assert completed(steps, fleet(2)) == tuple(steps)
 
 
-def test_what_may_have_been_written_on_leaving_a_port_is_announced_as_depending_on_it() -> None:
+def test_what_may_have_been_written_on_leaving_a_port_is_listed_as_depending_on_it() -> None:
     steps = [
         Step("1", "balancer", "Off what is about to go"),
         Step("2 of 6: port 80", "balancer", "haproxy.cfg"),
@@ -156,10 +156,10 @@ def test_a_backend_that_leaves_is_told_as_out_and_a_rule_that_waits_as_waiting()
     assert left[1] == "balancer: tls: backend-01 in -> out"
 
 
-def test_a_run_that_does_more_or_less_than_announced_is_told() -> None:
+def test_a_run_that_does_more_or_less_than_planned_is_reported() -> None:
     plan = [Step("1", "a", "sure"), Step("1", "a", "perhaps", "something"), Step("1", "b", "sure")]
-    assert strayed(plan, {("a", "sure"), ("b", "sure")}) == []
-    assert strayed(plan, {("a", "sure"), ("a", "more")}) == [
-        "not announced: a: more",
-        "announced, and not done: b: sure",
+    assert deviations(plan, {("a", "sure"), ("b", "sure")}) == []
+    assert deviations(plan, {("a", "sure"), ("a", "more")}) == [
+        "not planned: a: more",
+        "planned, and not done: b: sure",
     ]

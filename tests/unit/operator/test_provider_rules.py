@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from certsync.model.errors import CertsyncError
-from certsync.model.fleet import Fleet, Wanted
-from certsync.model.options import Balancer, Balancing, KeyType, Provider, Site
+from certsync.model.fleet import Fleet, Lineage
+from certsync.model.options import Balancer, Balancing, Provider
 from certsync.model.proof import Proof, Verdict
 from certsync.operator.balancer import provider_rules
 from certsync.operator.balancer.rules import conclusion, rules
-from tests.unit.fake_fleet import NAME, fleet
+from tests.unit.fake_fleet import NAME, fleet, lineage
 
 
 def theirs(**changes: object) -> Fleet:
@@ -136,12 +136,13 @@ def test_the_rule_may_not_be_on(
     assert stands.text().splitlines()[0] == told
 
 
-def lineage(*backends: str) -> Wanted:
-    return Wanted(("shop.example.net",), backends, KeyType.ECDSA_P256, "", False, Site())
+def and_shop(serving: tuple[str, ...] = (), of_first: tuple[str, ...] = ()) -> tuple[Lineage, ...]:
+    """Return two lineages, and who serves each."""
+    return lineage(serving=of_first), lineage("shop.example.net", serving=serving)
 
 
 def test_only_who_serves_every_name_is_a_node_because_any_may_get_any() -> None:
-    made = theirs(others=(lineage("backend-02"),))
+    made = theirs(lineages=and_shop(("backend-02",)))
     assert [node.name for node in provider_rules.nodes(made)] == ["backend-02"]
     shop = {"shop.example.net": {"backend-02": BOTH[NAME]["backend-02"]}}
     assert provider_rules.stand(made, BOTH).waiting == {"backend-02": "not proven"}
@@ -151,14 +152,14 @@ def test_only_who_serves_every_name_is_a_node_because_any_may_get_any() -> None:
 def test_a_check_that_names_no_server_is_not_advised_where_there_are_several_certificates() -> None:
     [ours] = [
         each
-        for each in provider_rules.rules(theirs(others=(lineage(),)))
+        for each in provider_rules.rules(theirs(lineages=and_shop()))
         if each.provider[0] == "D"
     ]
     assert ours.check.startswith("TCP, port 443, every 10 s")
 
 
 def test_where_nobody_serves_all_names_there_is_no_pool() -> None:
-    made = theirs(serving=("backend-01",), others=(lineage("backend-02"),))
+    made = theirs(lineages=and_shop(("backend-02",), ("backend-01",)))
     assert provider_rules.stand(made, BOTH).why_not == (
         "no backend serves all names, and such a balancer does not tell them apart"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from certsync.operator.watching.proxy_protocol_check import finding, is_cut_off
+from certsync.operator.watching.proxy_protocol_check import drops_requests, finding
 from tests.unit.programs.test_receiver import make_pair
 
 NAME = "www.example.com"
@@ -54,13 +54,13 @@ def test_only_a_connection_that_ends_without_an_answer_is_one(
     tmp_path: Path, answer: bytes, tls: bool, cut: bool
 ) -> None:
     with answering(tmp_path, answer, tls=tls) as port:
-        assert is_cut_off("127.0.0.1", port, NAME, "/", 5) is cut
+        assert drops_requests("127.0.0.1", port, NAME, "/", 5) is cut
 
 
 def test_a_port_that_nobody_listens_on_cuts_nothing_off() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    assert not is_cut_off("127.0.0.1", port, NAME, "/", 5)
+    assert not drops_requests("127.0.0.1", port, NAME, "/", 5)
 
 
 def test_a_person_is_told_what_to_write() -> None:

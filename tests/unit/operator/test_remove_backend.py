@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from certsync.model.errors import CertsyncError, HostError, RefusedError
-from certsync.model.fleet import Fleet, Machine, Wanted
-from certsync.model.options import KeyType, Site
+from certsync.model.fleet import Fleet, Machine
 from certsync.model.proof import Proof, Verdict
 from certsync.operator.change import Change
 from certsync.operator.commands import remove_backend
@@ -23,7 +22,7 @@ from certsync.operator.rendering import templates
 from certsync.system import ssh
 from certsync.system.process import Completed
 from deploy import issuer
-from tests.unit.fake_fleet import NAME, fleet, machine
+from tests.unit.fake_fleet import NAME, fleet, lineage, machine
 
 HEADING = f"# {templates.HEADER}\n"
 FILE = FleetFile(Path("f.toml"), b"")
@@ -188,7 +187,7 @@ BOTH = {"tls": YES, f"tls-of-{SHOP}": YES}
 
 
 def of_two(count: int) -> Fleet:
-    return fleet(count, others=(Wanted((SHOP,), (), KeyType.RSA_2048, "", False, Site()),))
+    return fleet(count, lineages=(lineage(), lineage(SHOP)))
 
 
 def proven(*verdicts: Verdict) -> dict[str, Proof]:

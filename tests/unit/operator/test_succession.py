@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from certsync.model.finding import Finding
-from certsync.model.fleet import Authority, Fleet, Wanted
-from certsync.model.options import KeyType, Site
+from certsync.model.fleet import Authority, Fleet
+from certsync.model.options import KeyType
 from certsync.model.proof import Proof, Verdict
 from certsync.operator.commands import promote
 from certsync.operator.deployment import execute
@@ -22,7 +22,7 @@ from certsync.operator.deployment.succession import (
     objection_of_proofs,
 )
 from certsync.operator.fleet_file.differences import undeployed
-from tests.unit.fake_fleet import DIRECTORY, NAME, fleet, machine
+from tests.unit.fake_fleet import DIRECTORY, NAME, fleet, lineage, machine
 
 TWO, THREE = Holding("0002", "b", "b"), Holding("0003", "c", "c")
 
@@ -70,18 +70,19 @@ SHOP = "shop.example.net"
 
 def shared(count: int, *serving: str, top: tuple[str, ...] = (), **changes: object) -> Fleet:
     """Return a fleet whose second lineage is served by some."""
-    shop = Wanted((SHOP,), serving, KeyType.RSA_2048, "", False, Site())
-    return fleet(count, serving=top, others=(shop,), **changes)
+    lineages = (lineage(serving=top), lineage(SHOP, serving=serving))
+    return fleet(count, lineages=lineages, **changes)
 
 
 def test_an_issuer_has_to_hold_what_it_serves_and_orders_the_rest_anew() -> None:
-    apart = shared(3, "backend-03", top=("backend-01", "backend-02"))
+    served = ("backend-01", "backend-02")
+    apart = shared(3, "backend-03", top=served, issuer_name="backend-02")
     first, shop = apart.lineages
-    assert not is_ordered_anew(first, "backend-02", "")
-    assert is_ordered_anew(shop, "backend-02", "")
-    assert is_ordered_anew(shop, "backend-02", "0000")
+    assert not is_ordered_anew(apart, first, "")
+    assert is_ordered_anew(apart, shop, "")
+    assert is_ordered_anew(apart, shop, "0000")
     # Whose is it? One that served it may have an old one, which nobody is to get.
-    assert not is_ordered_anew(shop, "backend-02", "0003")
+    assert not is_ordered_anew(apart, shop, "0003")
 
 
 def test_that_a_lineage_is_ordered_anew_is_told_with_what_does_it() -> None:
@@ -134,8 +135,8 @@ def test_machines_that_a_command_is_changing_may_be_in_one_of_the_two_alone() ->
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        (replace(fleet(2), names=("other.example.com",)), ["names"]),
-        (replace(fleet(2), key_type=KeyType.RSA_2048), ["certificate"]),
+        (fleet(2, names=("other.example.com",)), ["names"]),
+        (fleet(2, key_type=KeyType.RSA_2048), ["certificate"]),
         (replace(fleet(2), authority=Authority("https://other.example/dir")), ["ca"]),
         (replace(fleet(2), passthrough=False), ["passthrough"]),
         (

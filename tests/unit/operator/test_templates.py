@@ -61,6 +61,6 @@ def test_a_key_exchange_that_outlives_quantum_computers_is_offered_where_openssl
         (True, "X25519MLKEM768:X25519:prime256v1:secp384r1"),
     ):
         files = templates.nginx(made, made.issuer, http2_directive=True, hybrid_group=knows)
-        text = files[f"snippets/ssl-{made.lineage}.conf"]
+        text = files[f"snippets/ssl-{made.name}.conf"]
         assert f"\nssl_ecdh_curve {groups};\n" in text
         assert text.count("MLKEM") == knows

@@ -8,19 +8,19 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from certsync.issuer.state import Lineage, NotedRun, State
-from certsync.model.answers import NextRenewal, Proven
-from certsync.model.fleet import Fleet, Wanted
-from certsync.model.options import KeyType, Renewal, Site
+from certsync.issuer.state import LineageState, State
+from certsync.model.answers import NextRenewal, PastRun, Proven
+from certsync.model.fleet import Fleet
+from certsync.model.options import Renewal
 from certsync.operator.rendering.timetable import moment_of
 from certsync.operator.watching import watch
-from tests.unit.fake_fleet import NAME, NOW, fleet
+from tests.unit.fake_fleet import NAME, NOW, fleet, lineage
 
 
 def ran(ago: timedelta, exit_status: int = 0, error: str = "", verb: str = "renew") -> State:
     """Return the state after one run."""
     did = () if error else ("ordered generation 0002",)
-    return State().ended(NotedRun(verb, (NOW - ago).isoformat(), exit_status, error, "", did))
+    return State().ended(PastRun(verb, NOW - ago, exit_status, error, "", did))
 
 
 def told(state: State, **more: object) -> Proven:
@@ -83,7 +83,7 @@ def test_a_run_that_failed_is_a_finding_and_one_put_off_is_none() -> None:
     assert findings(told(state), fleet(), NOW) == [
         "backend-01: renewal run of 2026-11-21 11:00 UTC: no answer"
     ]
-    put_off = NotedRun("renew", (NOW - timedelta(hours=1)).isoformat(), 75, "busy")
+    put_off = PastRun("renew", NOW - timedelta(hours=1), 75, "busy")
     assert findings(told(ran(timedelta(hours=20)).ended(put_off)), fleet(), NOW) == []
     assert findings(told(ran(timedelta(hours=30)).ended(put_off)), fleet(), NOW) == [
         "backend-01: renewal run of 2026-11-21 11:00 UTC: busy"
@@ -91,9 +91,7 @@ def test_a_run_that_failed_is_a_finding_and_one_put_off_is_none() -> None:
 
 
 def test_a_run_noted_by_a_clock_that_was_ahead_hides_nothing() -> None:
-    state = ran(timedelta(hours=5)).ended(
-        NotedRun("issue", (NOW + timedelta(days=9)).isoformat(), 0)
-    )
+    state = ran(timedelta(hours=5)).ended(PastRun("issue", NOW + timedelta(days=9), 0))
     found = findings(told(state), fleet(), NOW)
     assert found[0] == (
         "backend-01: a run is noted for 2026-11-30 12:00 UTC: its clock is or was ahead"
@@ -102,29 +100,31 @@ def test_a_run_noted_by_a_clock_that_was_ahead_hides_nothing() -> None:
 
 
 def test_people_are_told_what_is_next_and_what_has_been() -> None:
-    assert watch.coming(NextRenewal(NOW, "a third is left")) == (
+    answer = {NAME: NextRenewal(NOW, "a third is left")}
+    assert watch.coming(Proven(renewals=answer), fleet()) == [
         "next renewal after 2026-11-21 12:00 UTC: a third is left"
-    )
-    assert watch.coming(None) == ""
-    known = Lineage(mixed_seconds=1.26)
+    ]
+    assert watch.coming(Proven(), fleet()) == []
+    known = LineageState(mixed_seconds=1.26)
     state = ran(timedelta(hours=1)).having(NAME, known)
-    state = state.ended(NotedRun("renew", NOW.isoformat(), 0))
-    state = state.ended(NotedRun("renew", NOW.isoformat(), 1, "no answer"))
-    assert watch.history(told(state), [NAME]) == [
+    state = state.ended(PastRun("renew", NOW, 0))
+    state = state.ended(PastRun("renew", NOW, 1, "no answer"))
+    assert watch.history(told(state), fleet()) == [
         "the last rollout served two generations side by side for 1.3 s",
         "2026-11-21 11:00 UTC  renew: ordered generation 0002",
         "2026-11-21 12:00 UTC  renew: no answer",
     ]
-    assert watch.history(Proven(), [NAME]) == []
+    assert watch.history(Proven(), fleet()) == []
 
 
 SHOP = "shop.example.net"
-WANTED = Wanted((SHOP,), (), KeyType.RSA_2048, "", False, Site())
+SEVERAL = fleet(lineages=(lineage(), lineage(SHOP)))
 
 
 def test_of_several_lineages_each_ones_rollout_is_told_with_its_name() -> None:
-    state = State().having(NAME, Lineage(mixed_seconds=1)).having(SHOP, Lineage(mixed_seconds=2.5))
-    assert watch.history(told(state), [NAME, SHOP]) == [
+    state = State().having(NAME, LineageState(mixed_seconds=1))
+    state = state.having(SHOP, LineageState(mixed_seconds=2.5))
+    assert watch.history(told(state), SEVERAL) == [
         f"the last rollout of {NAME} served two generations side by side for 1.0 s",
         f"the last rollout of {SHOP} served two generations side by side for 2.5 s",
     ]
@@ -132,20 +132,19 @@ def test_of_several_lineages_each_ones_rollout_is_told_with_its_name() -> None:
 
 def test_of_several_lineages_each_ones_next_renewal_is_told_with_its_name() -> None:
     answer: dict[str, object] = {"next_renewal": NOW.isoformat(), "why": "a third is left"}
-    several = fleet(others=(WANTED,))
     first = f"next renewal of {NAME} after 2026-11-21 12:00 UTC: a third is left"
-    assert watch.all_coming(told(State(), **answer), several) == [first]
+    assert watch.coming(told(State(), **answer), SEVERAL) == [first]
     answer_of_both = {**answer, "renewals": {SHOP: [NOW.isoformat(), "the CA suggests it"]}}
-    assert watch.all_coming(told(State(), **answer_of_both), several) == [
+    assert watch.coming(told(State(), **answer_of_both), SEVERAL) == [
         first,
         f"next renewal of {SHOP} after 2026-11-21 12:00 UTC: the CA suggests it",
     ]
     unknown = {**answer, "renewals": {SHOP: ["", ""]}}
-    assert watch.all_coming(told(State(), **unknown), several) == [first]
-    assert watch.all_coming(told(State(), **answer_of_both), fleet()) == [
+    assert watch.coming(told(State(), **unknown), SEVERAL) == [first]
+    assert watch.coming(told(State(), **answer_of_both), fleet()) == [
         first.replace(f" of {NAME}", "")
     ]
-    assert watch.all_coming(Proven(), several) == []
+    assert watch.coming(Proven(), SEVERAL) == []
 
 
 @pytest.mark.parametrize(

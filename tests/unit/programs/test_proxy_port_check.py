@@ -15,11 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from certsync.model.fleet import Wanted
-from certsync.model.options import Balancing, KeyType, Site
+from certsync.model.options import Balancing
 from certsync.operator.balancer import gate
 from certsync.programs import proxy_port_check
-from tests.unit.fake_fleet import NAME, fleet
+from tests.unit.fake_fleet import NAME, fleet, lineage
 
 Answer = Callable[[ssl.SSLSocket], None]
 GREETING = b"PROXY UNKNOWN\r\n"
@@ -141,9 +140,11 @@ def test_all_are_asked_at_the_same_time(certificate: Path) -> None:
 
 
 def test_each_backend_is_asked_for_a_name_that_it_serves() -> None:
-    shop = Wanted(("shop.example.com",), ("backend-03",), KeyType.ECDSA_P256, "", False, Site())
-    made = fleet(others=(shop,), serving=("backend-01", "backend-02"),
-                 balancing=Balancing(health_path="/up", proxy_port=9443))  # fmt: skip
+    lineages = (
+        lineage(serving=("backend-01", "backend-02")),
+        lineage("shop.example.com", serving=("backend-03",)),
+    )
+    made = fleet(lineages=lineages, balancing=Balancing(health_path="/up", proxy_port=9443))
     assert gate.proxy_port_questions(made) == [
         ("backend-01", "203.0.113.11", 9443, NAME, "/up"),
         ("backend-02", "203.0.113.12", 9443, NAME, "/up"),

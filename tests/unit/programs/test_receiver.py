@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from certsync.model.server import Server
 from certsync.programs import receiver
 from certsync.programs.receiver import Refused
 
@@ -70,7 +71,7 @@ def generation(tmp_path: Path) -> Path:
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each test be a process that has found nothing good yet."""
     monkeypatch.setattr(receiver, "VERIFIED", {})
-    monkeypatch.setattr(receiver, "NGINX_TESTED", set())
+    monkeypatch.setattr(receiver, "TESTED", set())
 
 
 def names(folder: Path) -> list[str]:
@@ -309,8 +310,8 @@ def test_what_an_interrupted_run_staged_is_cleared(home: Path) -> None:
 def inbox(home: Path, generation: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an inbox with a good generation 0001, on a host where nginx likes everything."""
     monkeypatch.setattr(receiver, "rights_of", contextlib.nullcontext)
-    monkeypatch.setattr(receiver, "try_nginx", lambda *_: None)
-    monkeypatch.setattr(receiver, "reload_nginx", lambda: None)
+    monkeypatch.setattr(receiver, "try_server", lambda *_: None)
+    monkeypatch.setattr(receiver.SERVER, "reload", lambda: None)
     inbox = home.parent / "inbox"
     shutil.copytree(generation, inbox)
     return inbox
@@ -357,7 +358,7 @@ def test_what_is_not_good_is_refused_when_it_is_tried_and_nothing_is_left(
     with pytest.raises(Refused, match="the manifest is not that of"):
         receiver.try_out(NAME, "0002")
     shutil.copytree(home.parent / "generation", inbox, dirs_exist_ok=True)
-    monkeypatch.setattr(receiver, "try_nginx", refuse)
+    monkeypatch.setattr(receiver, "try_server", refuse)
     with pytest.raises(Refused, match="nginx: no"):
         receiver.try_out(NAME, "0001")
     assert names(inbox) == names(home / "staging") == []
@@ -427,7 +428,7 @@ def test_the_link_goes_back_whatever_stops_the_reload(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr(receiver, "reload_nginx", fail)
+    monkeypatch.setattr(receiver.SERVER, "reload", fail)
     with pytest.raises(type(error)):
         receiver.activate(NAME, "0001")
     assert receiver.current_number(NAME) == "0000"
@@ -438,13 +439,13 @@ def test_nginx_is_tested_once_with_each_generation_that_a_process_makes_live(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tested: list[str] = []
-    monkeypatch.setattr(receiver, "try_nginx", lambda folder, _: tested.append(str(folder)))
+    monkeypatch.setattr(receiver, "try_server", lambda folder, _: tested.append(str(folder)))
     receiver.check(NAME, "0001")
     assert len(tested) == 1
     assert str(home / "staging") in tested[0]
     receiver.activate(NAME, "0001")
     assert len(tested) == 1
-    receiver.NGINX_TESTED.clear()
+    receiver.TESTED.clear()
     receiver.activate(NAME, "0001")
     assert tested[1:] == [str(home / "archive" / NAME / "0001")]
 
@@ -468,7 +469,7 @@ def test_nginx_refuses_for_the_generation_or_for_the_host(
     receiver.placeholder(NAME)
     monkeypatch.setattr(receiver, "run", run)
     with pytest.raises(Refused) as caught:
-        receiver.try_nginx(home, NAME)
+        receiver.try_server(home, NAME)
     assert caught.value.code == code
 
 
@@ -480,7 +481,7 @@ def test_a_refusal_says_whether_the_generation_is_the_reason(
             work()
             return {}
 
-        return str(receiver.told(asked)["code"])
+        return str(receiver.run_verb(asked)["code"])
 
     assert code(lambda: verify(generation, now=0)) == "host"
     (generation / "fullchain.pem").write_bytes(b"")
@@ -496,7 +497,7 @@ def test_a_full_disk_is_no_refusal_of_a_generation() -> None:
     def full(*_: str) -> dict[str, Any]:
         raise OSError(errno.ENOSPC, "No space left on device", "/etc/certsync")
 
-    assert receiver.told(full)["code"] == "host"
+    assert receiver.run_verb(full)["code"] == "host"
 
 
 @pytest.mark.parametrize(
@@ -520,7 +521,7 @@ def test_nginx_is_sent_its_signal_only_where_it_runs(
         own.write_text(comm.strip())
     monkeypatch.setattr(receiver, "NGINX_PID", pid)
     monkeypatch.setattr(receiver, "run", lambda *argv: ran.extend(argv))
-    receiver.reload_nginx()
+    receiver.SERVER.reload()
     if comm:
         own.write_text(before.strip())
     assert ran == asked
@@ -797,7 +798,7 @@ def test_who_falls_silent_in_the_middle_of_a_conversation_is_sent_away(program: 
 
 def test_what_nobody_foresaw_is_an_answer_too(inbox: Path) -> None:
     seal(inbox, names=[1, "a"])
-    answer = receiver.told(receiver.answer, f"check {NAME} 0001")
+    answer = receiver.run_verb(receiver.answer, f"check {NAME} 0001")
     assert answer["ok"] is False
     assert answer["why"].startswith("unforeseen: TypeError(")
 
@@ -806,7 +807,7 @@ def test_a_refusal_is_one_printable_line() -> None:
     def refuse() -> dict[str, Any]:
         raise Refused("a\nb\x1b[31m\0" + "x" * 1000)
 
-    why = receiver.told(refuse)["why"]
+    why = receiver.run_verb(refuse)["why"]
     assert why.startswith(r"a\nb\x1b[31m\x00x")
     assert len(why) < 700
 
@@ -825,7 +826,7 @@ def tickets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(receiver, "TICKETS", tmp_path / "tickets")
     monkeypatch.setattr(receiver, "TICKETS_INBOX", tmp_path / "tickets-inbox")
     monkeypatch.setattr(receiver, "rights_of", contextlib.nullcontext)
-    monkeypatch.setattr(receiver, "reload_nginx", lambda: None)
+    monkeypatch.setattr(receiver.SERVER, "reload", lambda: None)
     assert receiver.own_tickets()
     receiver.TICKETS_INBOX.mkdir()
     return receiver.TICKETS_INBOX
@@ -855,7 +856,7 @@ def test_nginx_is_reloaded_for_the_same_keys_too(
 ) -> None:
     """A receiver that was killed before it has left the right keys unread."""
     reloads: list[int] = []
-    monkeypatch.setattr(receiver, "reload_nginx", lambda: reloads.append(1))
+    monkeypatch.setattr(receiver.SERVER, "reload", lambda: reloads.append(1))
     for _ in range(2):
         lay(tickets, three(b"a"))
         receiver.answer("tickets")
@@ -928,7 +929,7 @@ def test_the_keys_go_back_whatever_stops_the_reload(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr(receiver, "reload_nginx", fail)
+    monkeypatch.setattr(receiver.SERVER, "reload", fail)
     lay(tickets, three(b"a"))
     with pytest.raises(type(error)):
         receiver.answer("tickets")
@@ -1000,9 +1001,15 @@ def test_no_answer_and_no_log_shows_a_key(tickets: Path, monkeypatch: pytest.Mon
     logged: list[str] = []
     monkeypatch.setattr(syslog, "syslog", lambda _level, text: logged.append(text))
     lay(tickets, three(b"a"))
-    assert receiver.told(receiver.answer, "tickets") == {"ok": True}
+    assert receiver.run_verb(receiver.answer, "tickets") == {"ok": True}
     lay(tickets, {**three(b"a"), "next.key": b"secret"})
-    assert receiver.told(receiver.answer, "tickets") == {
+    assert receiver.run_verb(receiver.answer, "tickets") == {
         "ok": False, "code": "host", "why": "next.key has 6 bytes, a key has 80"
     }  # fmt: skip
     assert logged == ["'tickets': done", "'tickets': next.key has 6 bytes, a key has 80"]
+
+
+def test_the_receivers_nginx_is_a_server_as_the_port_says() -> None:
+    server: Server = receiver.SERVER
+    assert callable(server.test)
+    assert callable(server.reload)

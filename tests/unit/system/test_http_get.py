@@ -179,7 +179,7 @@ def test_the_canary_is_held_by_nobody(
     lone = replace(fleet(), backends=(one,), public_addresses=())
     with dripping(begin) as port:
         monkeypatch.setattr(canary, "HTTP_PORT", port)
-        found = timed(lambda: [each.reached for each in canary.look(lone, tmp_path)])
+        found = timed(lambda: [each.reached for each in canary.look(lone, NAME, tmp_path)])
     assert found == [False]
 
 
@@ -222,7 +222,7 @@ def test_what_is_asked_behind_a_handshake_is_waited_for_no_longer(
     with dripping(begin, served(tmp_path)) as port:
         assert timed(lambda: alt_svc.promise("127.0.0.1", port, NAME, SHORT)) == ""
         assert (
-            timed(lambda: proxy_protocol_check.is_cut_off("127.0.0.1", port, NAME, "/", SHORT))
+            timed(lambda: proxy_protocol_check.drops_requests("127.0.0.1", port, NAME, "/", SHORT))
             is False
         )
         assert timed(lambda: clock.unverified_date(f"https://127.0.0.1:{port}/dir")) is None

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from certsync.issuer.backoff import Tries
-from certsync.issuer.state import Lineage, State
+from certsync.issuer.state import LineageState, State
 from certsync.model.errors import CertsyncError
 from certsync.model.fleet import Fleet
 from certsync.model.proof import Proof, Verdict
@@ -88,7 +88,7 @@ def test_what_a_host_prints_while_pyinfra_runs_is_kept_harmless() -> None:
 
 def test_what_is_remembered_is_harmless() -> None:
     proof = Proof("backend-01", Verdict.WRONG, "", "aa", NOW.isoformat(), HOSTILE)
-    lineage = Lineage(why=HOSTILE, tries=Tries().failed(NOW, HOSTILE, HOSTILE, 1, order=True))
+    lineage = LineageState(why=HOSTILE, tries=Tries().failed(NOW, HOSTILE, HOSTILE, 1, order=True))
     state = State({NAME: lineage.seen([proof], (), NOW)}, alerts=({"key": HOSTILE},))
     kept = json.dumps(state.to_json(), ensure_ascii=False)
     assert harmless(kept) == kept

@@ -15,7 +15,7 @@ from certsync.issuer.ca.issuance.binding import Binding
 from certsync.issuer.ca.issuance.client import Client
 from certsync.issuer.ca.issuance.clock import clock_finding, unverified_date
 from certsync.issuer.ca.issuance.network import Network
-from certsync.issuer.ca.issuance.problem import NO_ACME, kind, told
+from certsync.issuer.ca.issuance.problem import NO_ACME, kind, translate_acme_errors
 from certsync.model import certificate
 from certsync.model.errors import CaError, CaSilentError, StoreError
 from certsync.model.fleet import Authority
@@ -79,7 +79,7 @@ def open_directory(network: Network, authority: Authority) -> Client:
         ClockError: its certificate is out of date by our clock, and our clock is wrong.
     """
     try:
-        with told("asking for its directory"):
+        with translate_acme_errors("asking for its directory"):
             directory = Client.get_directory(authority.directory, network)
     except CaSilentError as error:
         if "expired" in error.message or "not yet valid" in error.message:
@@ -110,7 +110,7 @@ def registered(acme: Client) -> messages.RegistrationResource | None:
     Raises:
         CaError: the CA refuses, or cannot be asked.
     """
-    with told("looking for our account"):
+    with translate_acme_errors("looking for our account"):
         try:
             return acme.new_account(messages.NewRegistration(only_return_existing=True))
         except errors.ConflictError as known:
@@ -132,7 +132,7 @@ def _registered_anew(
             "this CA wants an external account binding",
             "get a key identifier and an HMAC key from the CA and set ca.eab_key_id",
         )
-    with told("registering an account"):
+    with translate_acme_errors("registering an account"):
         return _register(acme, authority.contact, binding)
 
 

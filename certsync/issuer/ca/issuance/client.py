@@ -10,7 +10,7 @@ import requests
 from acme import client, errors, messages
 
 from certsync.issuer.ca.issuance import problem
-from certsync.issuer.ca.issuance.problem import told
+from certsync.issuer.ca.issuance.problem import translate_acme_errors
 from certsync.model.errors import CaError
 
 REFUSALS = range(400, 500)
@@ -53,7 +53,7 @@ def new_order(
         CaError: the CA refuses.
         CaBusyError: it says when to come back.
     """
-    with told("placing the order"):
+    with translate_acme_errors("placing the order"):
         if replaces:
             try:
                 return _placed(acme, csr, profile, replaces)

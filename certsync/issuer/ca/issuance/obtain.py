@@ -19,11 +19,11 @@ from certsync.issuer.ca.issuance.clock import clock_finding
 from certsync.issuer.ca.issuance.network import Network
 from certsync.issuer.ca.issuance.order import alternatives, finalize, is_over, place, validate
 from certsync.issuer.ca.issuance.pending import Pending
+from certsync.issuer.situation import Situation
 from certsync.issuer.steps import Step
-from certsync.issuer.store import Store
 from certsync.model.certificate import Certificate
 from certsync.model.errors import CaError, CertsyncError, OrderFailedError, StoreError
-from certsync.model.fleet import SYSTEM_ROOTS, Fleet
+from certsync.model.fleet import Lineage
 from certsync.model.generation import Manifest
 from certsync.system.files import remove_folder
 
@@ -68,8 +68,8 @@ class Request:
     """Whether a chain that does not lead there is taken all the same: time is running out."""
 
 
-def obtain(fleet: Fleet, store: Store, now: datetime, tell: Tell, request: Request) -> Issued:
-    """Order a certificate for all of the fleet's names, going on with an open order first.
+def obtain(seen: Situation, now: datetime, tell: Tell, request: Request) -> Issued:
+    """Order a certificate for all of a lineage's names, going on with an open order first.
 
     ``tell`` gets a line of narration for each step. The pending files stay until `forget` is
     called, after the certificate is safely kept.
@@ -82,37 +82,46 @@ def obtain(fleet: Fleet, store: Store, now: datetime, tell: Tell, request: Reque
         StoreError: what the issuer needs is not on its disk.
     """
     roots = _roots(request, tell)
-    acme, account = steps.take(Step.LOG_IN, lambda: _log_in(fleet, store, tell))
-    forget_if_kept(fleet, store)
-    pending = Pending(store.pending(fleet.lineage))
+    acme, account = steps.take(Step.LOG_IN, lambda: _log_in(seen, tell))
+    forget_if_kept(seen)
+    pending = _pending(seen)
     if request.anew:
-        forget(fleet, store)
-    pending.prepare(fleet, b"" if request.new_key else _kept_key(fleet, store, request.before))
-    tell(f"ordering a certificate for {', '.join(fleet.names)}")
-    replaces = replaced(request.before, fleet, account) if request.replacing else ""
+        forget(seen)
+    kept_key = b"" if request.new_key else _kept_key(seen, request.before)
+    lineage, directory = seen.lineage, seen.fleet.authority.directory
+    pending.prepare(directory, lineage, kept_key)
+    tell(f"ordering a certificate for {', '.join(lineage.names)}")
+    replaces = replaced(request.before, directory, lineage, account) if request.replacing else ""
+    profile = lineage.profile
     try:
-        order = steps.take(Step.PLACE, lambda: place(acme, pending, fleet.profile, replaces, tell))
+        order = steps.take(Step.PLACE, lambda: place(acme, pending, profile, replaces, tell))
     except CaError as error:
         if error.problem == "accountDoesNotExist":
-            registration.forget(store.account(fleet.authority.directory))
+            registration.forget(seen.store.account(directory))
         raise
-    signed = _signed(acme, order, pending, fleet, store)
-    judge = Acceptance(fleet.names, pending, roots, request.insisting)
-    try:
-        others = alternatives(acme, signed, tell)
-        issued = judge.chosen(str(signed.fullchain_pem), others, now, tell)
-    except Exception as error:
-        # Fetched again, it would be the same: another order is needed.
-        forget(fleet, store)
-        if isinstance(error, CertsyncError):
-            raise
-        raise OrderFailedError(f"the CA sent something that cannot be used: {error!r}") from error
+    signed = _signed(acme, order, pending, seen)
+    judge = Acceptance(lineage.names, pending, roots, request.insisting)
+    issued = _accepted(acme, signed, judge, seen, now, tell)
     return Issued(pending.key.read_bytes(), issued, account, order.uri)
 
 
-def _signed(
-    acme: Client, order: OrderResource, pending: Pending, fleet: Fleet, store: Store
-) -> OrderResource:
+def _accepted(  # all that a chain is judged by
+    acme: Client, signed: OrderResource, judge: Acceptance, seen: Situation, now: datetime,
+    tell: Tell,
+) -> Certificate:  # fmt: skip
+    """Return what the CA has signed, fit to be served; an order for anything else is forgotten."""
+    try:
+        others = alternatives(acme, signed, tell)
+        return judge.chosen(str(signed.fullchain_pem), others, now, tell)
+    except Exception as error:
+        # Fetched again, it would be the same: another order is needed.
+        forget(seen)
+        if isinstance(error, CertsyncError):
+            raise
+        raise OrderFailedError(f"the CA sent something that cannot be used: {error!r}") from error
+
+
+def _signed(acme: Client, order: OrderResource, pending: Pending, seen: Situation) -> OrderResource:
     """Return an order that is validated and signed; what cannot be finished any more is forgotten.
 
     Raises:
@@ -120,11 +129,11 @@ def _signed(
         OrderFailedError: this order came to nothing.
     """
     try:
-        steps.take(Step.VALIDATE, lambda: validate(acme, order, store.webroot))
+        steps.take(Step.VALIDATE, lambda: validate(acme, order, seen.challenge))
         return steps.take(Step.SIGN, lambda: finalize(acme, order))
     except CaError as error:
         if error.problem in KEY_PROBLEMS:
-            forget(fleet, store)
+            forget(seen)
         # A failed validation ends its order (RFC 8555 section 7.1.6): another one is needed.
         if is_over(acme, order.uri):
             pending.forget_order()
@@ -150,65 +159,70 @@ def _roots(request: Request, tell: Tell) -> str:
     return request.roots
 
 
-def register(fleet: Fleet, store: Store, tell: Tell) -> str:
+def register(seen: Situation, tell: Tell) -> str:
     """Have an account at the fleet's CA, and return its URL; nothing is ordered.
 
     Raises:
         CaError, CaBusyError, ClockError, StoreError: as `obtain`.
     """
-    _acme, account = steps.take(Step.LOG_IN, lambda: _log_in(fleet, store, tell))
+    _acme, account = steps.take(Step.LOG_IN, lambda: _log_in(seen, tell))
     return account
 
 
-def _log_in(fleet: Fleet, store: Store, tell: Tell) -> tuple[Client, str]:
+def _log_in(seen: Situation, tell: Tell) -> tuple[Client, str]:
     """Return the client and the account's URL; the clock is looked at before anything is asked."""
-    binding = read_binding(fleet, store.binding_key)
-    folder = store.account(fleet.authority.directory)
-    bundle = str(store.directory_bundle) if fleet.authority.directory_bundle else SYSTEM_ROOTS
-    network = Network(account_key(folder), bundle)
-    acme = open_directory(network, fleet.authority)
+    authority = seen.fleet.authority
+    binding = read_binding(seen.fleet, seen.store.binding_key)
+    folder = seen.store.account(authority.directory)
+    network = Network(account_key(folder), seen.bundle)
+    acme = open_directory(network, authority)
     if warning := clock_finding(network.ca_date, datetime.now(timezone.utc)):
         tell(f"warning: {warning}")
-    check_profile(acme, fleet.profile)
-    return acme, log_in(acme, fleet.authority, folder, binding)
+    check_profile(acme, seen.lineage.profile)
+    return acme, log_in(acme, authority, folder, binding)
 
 
-def replaced(before: Manifest | None, fleet: Fleet, account: str) -> str:
+def replaced(before: Manifest | None, directory: str, lineage: Lineage, account: str) -> str:
     """Return which certificate a new order replaces, as RFC 9773 section 5 allows; or nothing.
 
     Only one that this account at this CA ordered, and that has a name in common.
     """
-    if before is None or before.directory != fleet.authority.directory:
+    if before is None or before.directory != directory:
         return ""
-    if before.account != account or not set(before.names) & set(fleet.names):
+    if before.account != account or not set(before.names) & set(lineage.names):
         return ""
     return before.renewal_id
 
 
-def _kept_key(fleet: Fleet, store: Store, before: Manifest | None) -> bytes:
-    if not fleet.reuse_key or before is None or before.key_type != fleet.key_type.value:
+def _kept_key(seen: Situation, before: Manifest | None) -> bytes:
+    lineage = seen.lineage
+    if not lineage.reuse_key or before is None or before.key_type != lineage.key_type.value:
         return b""
-    if before.files["privkey.pem"] in store.compromised(fleet.lineage).key_sums:
+    if before.files["privkey.pem"] in seen.marks.key_sums:
         return b""
-    return store.files(fleet.lineage, before.number)["privkey.pem"]
+    return seen.store.files(seen.name, before.number)["privkey.pem"]
 
 
-def forget(fleet: Fleet, store: Store) -> None:
+def _pending(seen: Situation) -> Pending:
+    return Pending(seen.store.pending(seen.name))
+
+
+def forget(seen: Situation) -> None:
     """Remove what was kept of an order whose certificate is in the archive, or of no use."""
-    remove_folder(store.pending(fleet.lineage))
+    remove_folder(seen.store.pending(seen.name))
 
 
-def pending_key_sum(fleet: Fleet, store: Store) -> str:
+def pending_key_sum(seen: Situation) -> str:
     """Return the SHA-256, in hex, of the key of an order that is open; empty: none is."""
-    return Pending(store.pending(fleet.lineage)).key_sum()
+    return _pending(seen).key_sum()
 
 
-def forget_if_kept(fleet: Fleet, store: Store) -> None:
+def forget_if_kept(seen: Situation) -> None:
     """Remove what is pending if it has become a generation: a run was cut off right after.
 
     An order with a compromised key is abandoned.
     """
-    pending = Pending(store.pending(fleet.lineage))
-    exposed = pending.key_sum() in store.compromised(fleet.lineage).key_sums
-    if exposed or pending.is_of(store.manifests(fleet.lineage).values()):
-        forget(fleet, store)
+    pending = _pending(seen)
+    exposed = pending.key_sum() in seen.marks.key_sums
+    if exposed or pending.is_of(seen.manifests.values()):
+        forget(seen)

@@ -9,16 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
-from acme import challenges, client, errors, messages
+from acme import client, errors, messages
 
 from certsync.issuer.ca.issuance import problem
 from certsync.issuer.ca.issuance.client import Client, new_order
 from certsync.issuer.ca.issuance.network import retry_after
 from certsync.issuer.ca.issuance.pending import Pending
-from certsync.issuer.ca.issuance.problem import told
-from certsync.issuer.webroot import present
+from certsync.issuer.ca.issuance.problem import translate_acme_errors
+from certsync.issuer.challenge import Challenge
 from certsync.model.errors import CaBusyError, CaError, CaSilentError, CertsyncError
 
 MOST_CHAINS = 10
@@ -62,7 +61,7 @@ def open_order(
     if not url:
         return None
     try:
-        with told("looking at the order of an earlier run"):
+        with translate_acme_errors("looking at the order of an earlier run"):
             body = _look(acme, url)
             # A certificate that only has to be fetched needs no authorizations any more.
             signed = body.status in (messages.STATUS_VALID, messages.STATUS_PROCESSING)
@@ -98,28 +97,28 @@ def _authorization(url: str) -> messages.AuthorizationResource:
 def is_over(acme: client.ClientV2, url: str) -> bool:
     """Return whether an order can no longer be finished."""
     try:
-        with told("looking at the order again"):
+        with translate_acme_errors("looking at the order again"):
             return bool(_look(acme, url).status == messages.STATUS_INVALID)
     except CaError:
         return False
 
 
-def validate(acme: client.ClientV2, order: messages.OrderResource, webroot: Path) -> None:
+def validate(acme: client.ClientV2, order: messages.OrderResource, challenge: Challenge) -> None:
     """Answer the challenges of all authorizations that are not valid yet, and wait for the CA.
 
     Raises:
         CaError: a validation failed, or took longer than ``DEADLINE``.
     """
     waiting = [each for each in order.authorizations if each.body.status == messages.STATUS_PENDING]
-    chosen = {each.uri: _http_01(each) for each in waiting}
+    chosen = {each.uri: _offered(each, challenge.kind) for each in waiting}
     answers = {}
-    for uri, challenge in chosen.items():
-        answers[uri] = challenge.response_and_validation(acme.net.key)
+    for uri, offered in chosen.items():
+        answers[uri] = offered.response_and_validation(acme.net.key)
     files = {
         chosen[uri].chall.encode("token"): validation
         for uri, (_response, validation) in answers.items()
     }
-    with present(webroot, files), told("validating the names"):
+    with challenge.present(files), translate_acme_errors("validating the names"):
         for uri, (response, _validation) in answers.items():
             acme.answer_challenge(chosen[uri], response)
         _await_all(acme, waiting)
@@ -132,12 +131,12 @@ def _is_valid(authorization: messages.AuthorizationResource) -> bool:
     return bool(authorization.body.status == messages.STATUS_VALID)
 
 
-def _http_01(authorization: messages.AuthorizationResource) -> messages.ChallengeBody:
+def _offered(authorization: messages.AuthorizationResource, kind: str) -> messages.ChallengeBody:
     for challenge in authorization.body.challenges:
-        if isinstance(challenge.chall, challenges.HTTP01):
+        if challenge.chall.typ == kind:
             return challenge
     name = authorization.body.identifier.value
-    raise CaError(f"the CA offers no http-01 challenge for {name}", "is it a wildcard name?")
+    raise CaError(f"the CA offers no {kind} challenge for {name}", "is it a wildcard name?")
 
 
 def _await_all(acme: client.ClientV2, waiting: list[messages.AuthorizationResource]) -> None:
@@ -178,7 +177,7 @@ def finalize(acme: client.ClientV2, order: messages.OrderResource) -> messages.O
     Raises:
         CaError: the CA refuses to sign.
     """
-    with told("signing the certificate"):
+    with translate_acme_errors("signing the certificate"):
         if order.body.status in (messages.STATUS_PENDING, messages.STATUS_READY):
             _begin(acme, order)
         # The library compares with a naive local time.
@@ -190,10 +189,10 @@ def alternatives(
 ) -> Iterator[str]:
     """Give the other chains, PEM, that the CA has for a signed order (RFC 8555 section 7.4.2).
 
-    Each is asked for when it is wanted; one that cannot be had is told, and the next one given.
+    Each is asked for when it is wanted. One that cannot be had is reported, and the next one given.
     """
     try:
-        with told("asking for other chains"):
+        with translate_acme_errors("asking for other chains"):
             # The library fetches all of them or none.
             links = acme._get_links(acme._post_as_get(order.body.certificate), "alternate")  # noqa: SLF001
     except (CaError, CaBusyError) as error:
@@ -201,7 +200,7 @@ def alternatives(
         return
     for link in links[:MOST_CHAINS]:
         try:
-            with told("fetching another chain"):
+            with translate_acme_errors("fetching another chain"):
                 chain = str(acme._post_as_get(link).text)  # noqa: SLF001
         except (CaError, CaBusyError) as error:
             tell(f"warning: {error.message}")

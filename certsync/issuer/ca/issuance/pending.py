@@ -10,7 +10,7 @@ from pathlib import Path
 
 from certsync.model import certificate
 from certsync.model.certificate import PrivateKey
-from certsync.model.fleet import Fleet
+from certsync.model.fleet import Lineage
 from certsync.model.generation import Manifest
 from certsync.system.files import remove_folder, write_whole
 
@@ -36,24 +36,25 @@ class Pending:
         """The order's URL, and what it was for."""
         return self.folder / "order.json"
 
-    def prepare(self, fleet: Fleet, kept_key: bytes = b"") -> None:
+    def prepare(self, directory: str, lineage: Lineage, kept_key: bytes = b"") -> None:
         """Have a key and a request for what the fleet file asks for now.
 
         ``kept_key`` is the PEM of a key to use again; empty: a new one is made.
         """
         wanted = {
-            "directory": fleet.authority.directory,
-            "names": list(fleet.names),
-            "key_type": fleet.key_type.value,
-            "profile": fleet.profile,
+            "directory": directory,
+            "names": list(lineage.names),
+            "key_type": lineage.key_type.value,
+            "profile": lineage.profile,
             "key": hashlib.sha256(kept_key).hexdigest() if kept_key else "new",
         }
         if self._facts("wanted.json") == wanted and self.key.exists() and self.csr.exists():
             return
         remove_folder(self.folder)
-        key = certificate.load_key(kept_key) if kept_key else certificate.make_key(fleet.key_type)
+        make = certificate.make_key
+        key = certificate.load_key(kept_key) if kept_key else make(lineage.key_type)
         write_whole(self.key, certificate.key_pem(key), mode=0o600)
-        write_whole(self.csr, certificate.make_csr(key, fleet.names), mode=0o600)
+        write_whole(self.csr, certificate.make_csr(key, lineage.names), mode=0o600)
         write_whole(self.folder / "wanted.json", json.dumps(wanted).encode(), mode=0o600)
 
     def is_of(self, manifests: Iterable[Manifest]) -> bool:

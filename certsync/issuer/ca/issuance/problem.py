@@ -62,7 +62,7 @@ def refusal(problem: messages.Error, doing: str) -> CaError | CaBusyError:
 
 
 @contextmanager
-def told(doing: str) -> Iterator[None]:
+def translate_acme_errors(doing: str) -> Iterator[None]:
     """Translate whatever the libraries raise inside the block into one of our errors.
 
     Raises:

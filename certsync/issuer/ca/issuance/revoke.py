@@ -11,7 +11,7 @@ from certsync.issuer.ca.issuance import problem
 from certsync.issuer.ca.issuance.account import account_key, known_account, open_directory
 from certsync.issuer.ca.issuance.client import Client
 from certsync.issuer.ca.issuance.network import Network
-from certsync.issuer.ca.issuance.problem import told
+from certsync.issuer.ca.issuance.problem import translate_acme_errors
 from certsync.issuer.compromise import CompromisedKey
 from certsync.issuer.store import Store
 from certsync.model import certificate
@@ -60,7 +60,7 @@ def _authority(directory: str, fleet: Fleet, store: Store) -> tuple[Authority, s
 
 def _is_done(acme: Client, leaf: x509.Certificate) -> bool:
     """Ask for it, and return whether who asks may; a refusal for another reason is an error."""
-    with told("revoking a certificate"):
+    with translate_acme_errors("revoking a certificate"):
         try:
             acme.revoke(leaf, KEY_COMPROMISE)
         except messages.Error as error:

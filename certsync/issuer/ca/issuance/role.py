@@ -14,7 +14,7 @@ from certsync.issuer.ca.issuance.account import (
     registered,
 )
 from certsync.issuer.ca.issuance.network import Network
-from certsync.issuer.ca.issuance.problem import kind, told
+from certsync.issuer.ca.issuance.problem import kind, translate_acme_errors
 from certsync.issuer.store import Store
 from certsync.model.errors import CertsyncError
 from certsync.model.fleet import SYSTEM_ROOTS, Fleet
@@ -56,7 +56,7 @@ def _deactivated(fleet: Fleet, store: Store) -> bool:
     folder = store.account(fleet.authority.directory)
     bundle = str(store.directory_bundle) if fleet.authority.directory_bundle else SYSTEM_ROOTS
     acme = open_directory(Network(account_key(folder), bundle), fleet.authority)
-    with told("deactivating our account"):
+    with translate_acme_errors("deactivating our account"):
         try:
             account = known_account(folder) or registered(acme)
             if account is None:
