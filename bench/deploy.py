@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
-"""Measure what deploys cost, in commands and in time, beside Ansible, on a lab of real hosts.
+"""Measure deploys, in commands and in time, compared with Ansible, on a lab of real hosts.
 
 usage: sudo .venv/bin/python bench/deploy.py [--backends 3,16,40] [--repetitions 3] [--ansible 1]
                                              [--rows first,second,...] [--commands]
 
 On a new lab for each number of backends:
 
-- first: a deploy to empty hosts, whose packages wait on their disks;
-- second: a deploy that has nothing to change, and in turns with it
+- first: a deploy to empty hosts, with the packages already on their disks;
+- second: a deploy with nothing to change, in turns with
 - ansible: a playbook that ensures the same packages, users, folders, files, links and services,
-  read off the finished hosts; as the same user, with 16 forks and pipelining, without facts;
-- far: a second deploy while every host is 100 ms away, there and back;
-- one: the same while one replica alone is 200 ms away, and 5 % of the frames are lost;
+  read from the deployed hosts; as the same user, with 16 forks and pipelining, without facts;
+- far: a second deploy with a round-trip time of 100 ms to every host;
+- one: the same with 200 ms and 5 % frame loss for one replica;
 - check: `certsync check --online`; local: `certsync --help` and `certsync check`, no network;
 - add: `certsync add-backend` of an empty host.
 
-Commands are lines of sudo in the hosts' own journals; of replicas and of balancers, the host with
-the most counts. The table goes to standard output; what is aimed at stands in parentheses.
-`script/setup --bench` makes the environment for Ansible.
+Commands are sudo's lines in the hosts' journals; for replicas and balancers, those of the host with
+the most. The table is printed on standard output, with the targets in parentheses.
+`script/setup --bench` installs Ansible.
 """
 
 from __future__ import annotations
@@ -54,25 +54,25 @@ FORKS = 16
 LONGEST = 3600
 LOCAL_RUNS = 5
 WIDTH = 120
-"""Of a command where it is listed."""
+"""Characters of a listed command."""
 
 BAD_MS, BAD_LOSS = 200, 0.05
-"""There and back, and of each frame."""
+"""Round-trip time, and probability of losing a frame."""
 
 KINDS = ("first", "second", "ansible", "far", "one", "check", "local", "add")
 ANY = 0
-"""For an aim: whatever the number of backends is."""
+"""In a row's targets: for any number of backends."""
 
 PHASE = re.compile(r"\d+ of \d+: .*")
 COMMAND = re.compile(r"\s*(?P<user>\S+) : .*?COMMAND=(?P<text>.*)", re.DOTALL)
 CONTINUED = "(command continued) "
-"""In what sudo writes of a long command after its first line."""
+"""Starts sudo's further lines about a long command."""
 
 MARKS = re.compile(r".*?>&2 && \(?\s*|(#012)?\); status=\$\?.*", re.DOTALL)
-"""What every command of certsync's has around it, left out where they are listed."""
+"""The frame around every command of certsync's, left out of lists."""
 
 OURS = "/usr/bin/journalctl"
-"""How this program itself asks a host; no command of a deploy begins so."""
+"""The start of this program's own commands; no command of a deploy starts like that."""
 
 PACKAGES = (
     "ca-certificates cron haproxy nginx openssh-client openssl python3 python3-venv rsync socat "
@@ -101,7 +101,7 @@ class Row:
     """By number of backends."""
 
     def cell(self, size: int, values: Mapping[str, float]) -> str:
-        """Return a value as it stands in the table, with what is aimed at."""
+        """Return a value for the table, with its target."""
         if self.key not in values:
             return "-"
         aim = self.aims.get(size, self.aims.get(ANY))
@@ -134,8 +134,8 @@ ROWS = (
 
 
 @dataclass(frozen=True)
-class Said:
-    """A command that a host's journal tells of."""
+class Command:
+    """A command in a host's journal."""
 
     moment: float
     user: str
@@ -144,21 +144,21 @@ class Said:
 
 @dataclass(frozen=True)
 class Ran:
-    """A command of the operator's that has ended well."""
+    """A successful command of the operator's."""
 
     seconds: float
     phases: tuple[tuple[float, str], ...]
-    """When it said that a phase begins, and its words."""
+    """When each phase began, and its title."""
 
 
 def tell(text: str) -> None:
-    """Say on standard error what is being done."""
+    """Print progress on standard error."""
     sys.stderr.write(f"bench: {text}\n")
     sys.stderr.flush()
 
 
 class Journals:
-    """What hosts are told through sudo from now on."""
+    """The commands that hosts run through sudo from now on."""
 
     def __init__(self, machines: Sequence[Machine]) -> None:
         self.machines = machines
@@ -166,22 +166,22 @@ class Journals:
             cursors = list(pool.map(self._cursor, machines))
         self.cursors = dict(zip([each.name for each in machines], cursors, strict=True))
 
-    def said(self) -> dict[str, list[Said]]:
-        """Return the commands since then, by the host's name."""
+    def commands(self) -> dict[str, list[Command]]:
+        """Return the commands since then, by host."""
         with ThreadPoolExecutor(FORKS) as pool:
-            found = list(pool.map(self._said, self.machines))
+            found = list(pool.map(self._read_journal, self.machines))
         return dict(zip([each.name for each in self.machines], found, strict=True))
 
     def _cursor(self, machine: Machine) -> str:
         _ask(machine, "--sync")
-        told = _ask(machine, "-q", "-n", "0", "--show-cursor")
-        return told.partition("-- cursor: ")[2].strip()
+        output = _ask(machine, "-q", "-n", "0", "--show-cursor")
+        return output.partition("-- cursor: ")[2].strip()
 
-    def _said(self, machine: Machine) -> list[Said]:
+    def _read_journal(self, machine: Machine) -> list[Command]:
         _ask(machine, "--sync")
         after = f"--after-cursor={self.cursors[machine.name]}"
-        told = _ask(machine, "-q", "-a", "-t", "sudo", "-o", "json", after)
-        return read(json.loads(line) for line in told.splitlines())
+        output = _ask(machine, "-q", "-a", "-t", "sudo", "-o", "json", after)
+        return read(json.loads(line) for line in output.splitlines())
 
 
 def _ask(machine: Machine, *words: str) -> str:
@@ -189,9 +189,9 @@ def _ask(machine: Machine, *words: str) -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
-def read(entries: Iterable[Mapping[str, Any]]) -> list[Said]:
-    """Return the commands that entries of a journal tell of."""
-    found: list[Said] = []
+def read(entries: Iterable[Mapping[str, Any]]) -> list[Command]:
+    """Return the commands in a journal's entries."""
+    found: list[Command] = []
     for entry in entries:
         message = str(entry.get("MESSAGE", ""))
         _, continued, rest = message.partition(CONTINUED)
@@ -199,12 +199,12 @@ def read(entries: Iterable[Mapping[str, Any]]) -> list[Said]:
             found[-1] = replace(found[-1], text=found[-1].text + rest)
         elif begun := COMMAND.match(message):
             moment = int(entry["__REALTIME_TIMESTAMP"]) / 1e6
-            found.append(Said(moment, begun["user"], begun["text"]))
+            found.append(Command(moment, begun["user"], begun["text"]))
     return [each for each in found if not each.text.startswith(OURS)]
 
 
 class Bench:
-    """A fleet on a lab, and one more host that is empty."""
+    """A fleet on a lab, and one more, empty host."""
 
     def __init__(self, lab: Lab, folder: Path, size: int) -> None:
         self.lab, self.folder, self.size = lab, folder, size
@@ -216,7 +216,7 @@ class Bench:
         self.listing = ""
 
     def prepare(self) -> None:
-        """Write the fleet file; no hourly run comes in between."""
+        """Write the fleet file, and stop hourly runs."""
         text = (CHECKOUT / "inventory/lab.toml").read_text()
         text = text[: text.index("[backends.")]
         text = text.replace("/run/certsync-lab/lab/", f"{self.lab.folder}/")
@@ -231,7 +231,7 @@ class Bench:
         """Run one of the operator's commands."""
         argv = [*self.lab.operator_argv(), sys.executable, "-m", "certsync", *words]
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        begin, phases, told = time.monotonic(), [], []
+        begin, phases, output = time.monotonic(), [], []
         with (
             tempfile.TemporaryFile("w+") as result,
             subprocess.Popen(
@@ -241,15 +241,15 @@ class Bench:
         ):  # fmt: skip
             assert child.stderr is not None
             for line in child.stderr:
-                told.append(line)
+                output.append(line)
                 if PHASE.match(line):
                     phases.append((time.time(), line.strip()))
             status = child.wait(timeout=LONGEST)
             seconds = time.monotonic() - begin
             if status != 0:
                 result.seek(0)
-                said = "".join([*told[-20:], result.read()[-2000:]])
-                raise SystemExit(f"error: certsync {words[0]} ended with {status}: {said}")
+                printed = "".join([*output[-20:], result.read()[-2000:]])
+                raise SystemExit(f"error: certsync {words[0]} ended with {status}: {printed}")
         tell(f"{self.size} backends, certsync {' '.join(words[:1])}: {seconds:.2f} s")
         return Ran(seconds, tuple(phases))
 
@@ -260,28 +260,28 @@ class Bench:
     # Measuring
 
     def counted(self, which: str) -> None:
-        """Deploy, and note the time of it and how many commands each role of host was given."""
+        """Deploy, and record its time and the number of commands for each role."""
         journals = Journals(self.hosts)
         ran = self.deploy()
-        said = journals.said()
+        commands = journals.commands()
         self.values[which] = ran.seconds
         roles = {
             "replica": self.replicas, "issuer": [self.issuer], "balancer": self.lab.balancers,
         }  # fmt: skip
         listed = [f"{which} deploy, {self.size} backends"]
         for role, machines in roles.items():
-            most = max(machines, key=lambda each: len(said[each.name]))
-            self.values[f"{which} {role}"] = len(said[most.name])
-            listed.append(listing(f"{role} ({most.name})", said[most.name], ran.phases))
+            most = max(machines, key=lambda each: len(commands[each.name]))
+            self.values[f"{which} {role}"] = len(commands[most.name])
+            listed.append(listing(f"{role} ({most.name})", commands[most.name], ran.phases))
         self.listing = "\n\n".join(listed)
 
     def median(self, key: str, runs: Sequence[float]) -> None:
-        """Note the median of some runs; of none, nothing."""
+        """Record the median of some runs, if there are any."""
         if runs:
             self.values[key] = statistics.median(runs)
 
     def second(self, repetitions: int, ansible: int) -> None:
-        """Take second deploys and the playbook in turns."""
+        """Run second deploys and the playbook in turns."""
         ours, theirs = [], []
         self.counted("second")
         if ansible:
@@ -296,7 +296,7 @@ class Bench:
             self.values["ratio"] = self.values["second"] / self.values["ansible"]
 
     def far(self, repetitions: int, delay: float) -> None:
-        """Take second deploys while every host is far away."""
+        """Run second deploys while every host is far away."""
         with ExitStack() as cables:
             for machine in self.hosts:
                 cables.enter_context(machine.slow(delay_ms=delay))
@@ -304,31 +304,31 @@ class Bench:
             self.median("far", [self.deploy().seconds for _ in range(repetitions)])
 
     def one(self, repetitions: int) -> None:
-        """Take second deploys while one replica is on a bad line."""
+        """Run second deploys while one replica has a bad line."""
         with self.replicas[-1].slow(delay_ms=BAD_MS, loss=BAD_LOSS):
             tell(f"{self.size} backends, {self.replicas[-1].name} on a bad line")
             self.median("one", [self.deploy().seconds for _ in range(repetitions)])
 
     def check(self, repetitions: int) -> None:
-        """Look at all hosts."""
+        """Check all hosts online."""
         words = ("check", str(self.fleet_file), "--online")
         self.median("check", [self.certsync(*words).seconds for _ in range(repetitions)])
 
     def local(self) -> None:
-        """Take what asks no host; the first run, which may compile, does not count."""
+        """Run commands that use no host; the first run, which may compile, does not count."""
         for key, words in {"help": ("--help",), "offline": ("check", str(self.fleet_file))}.items():
             runs = [self.certsync(*words).seconds for _ in range(1 + LOCAL_RUNS)]
             self.median(key, runs[1:])
 
     def add(self) -> None:
-        """Have the empty host join."""
+        """Add the empty host to the fleet."""
         words = ("add-backend", str(self.fleet_file), self.further.name, self.further.address)
         self.values["add"] = self.certsync(*words).seconds
 
     # Ansible
 
     def ansible(self) -> float:
-        """Return the seconds that the playbook takes, its connections made anew."""
+        """Return the seconds that the playbook takes, with new connections."""
         sockets = tempfile.mkdtemp(dir=self.folder)
         argv = [str(ANSIBLE), "-i", str(self.folder / "hosts.json"), "-f", str(FORKS)]
         environment = {
@@ -349,7 +349,7 @@ class Bench:
         return seconds
 
     def write_inventory(self) -> None:
-        """Write Ansible's inventory, with all that the hosts have as its variables."""
+        """Write Ansible's inventory, with the state of the hosts as its variables."""
         with ThreadPoolExecutor(FORKS) as pool:
             variables = list(pool.map(self._variables, self.hosts))
         common = {
@@ -396,17 +396,17 @@ class Bench:
 
 
 def _owned(machine: Machine, paths: Sequence[str]) -> list[dict[str, str]]:
-    """Return those of the paths that are there, with mode and owners."""
-    told = machine.sh(f"stat -c '%n|0%a|%U|%G' {shlex.join(paths)} 2>/dev/null || :")
+    """Return the paths that exist, with mode and owners."""
+    output = machine.sh(f"stat -c '%n|0%a|%U|%G' {shlex.join(paths)} 2>/dev/null || :")
     keys = ("path", "mode", "owner", "group")
-    return [dict(zip(keys, line.split("|"), strict=True)) for line in told.splitlines()]
+    return [dict(zip(keys, line.split("|"), strict=True)) for line in output.splitlines()]
 
 
-def listing(title: str, said: Sequence[Said], phases: Sequence[tuple[float, str]]) -> str:
+def listing(title: str, commands: Sequence[Command], phases: Sequence[tuple[float, str]]) -> str:
     """Return a host's commands as a list, by phase."""
-    lines = [f"{title}: {len(said)}"]
+    lines = [f"{title}: {len(commands)}"]
     heading = ""
-    for each in said:
+    for each in commands:
         begun = [words for moment, words in phases if moment <= each.moment]
         phase = begun[-1] if begun else "before the first phase"
         if phase != heading:
@@ -429,7 +429,7 @@ def table(found: Mapping[int, Mapping[str, float]]) -> str:
 
 
 def measured(bench: Bench, given: argparse.Namespace) -> None:
-    """Measure what is asked for on one fleet."""
+    """Measure the chosen rows on one fleet."""
     bench.prepare()
     bench.counted("first")
     if "second" in given.rows:
@@ -454,23 +454,25 @@ def _numbers(text: str) -> list[int]:
 def _kinds(text: str) -> tuple[str, ...]:
     kinds = tuple(text.split(","))
     if unknown := {*kinds} - {*KINDS}:
-        raise argparse.ArgumentTypeError(f"no row {', '.join(unknown)}; one of {', '.join(KINDS)}")
+        raise argparse.ArgumentTypeError(f"unknown row {', '.join(unknown)}: {', '.join(KINDS)}")
     return kinds
 
 
 def main() -> int:
-    """Measure, and print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--backends", default=[3, 16, 40], metavar="N,N", type=_numbers)
     parser.add_argument("--repetitions", type=int, default=3, metavar="N")
-    parser.add_argument("--ansible", type=int, default=1, metavar="N", help="how often of these")
+    parser.add_argument(
+        "--ansible", type=int, default=1, metavar="N", help="repetitions of Ansible"
+    )
     parser.add_argument("--rows", type=_kinds, default=KINDS, metavar=",".join(KINDS))
-    parser.add_argument("--delay", type=float, default=100, metavar="MS", help="there and back")
-    parser.add_argument("--commands", action="store_true", help="list those of a second deploy")
+    parser.add_argument("--delay", type=float, default=100, metavar="MS", help="round-trip time")
+    parser.add_argument("--commands", action="store_true", help="list a second deploy's commands")
     parser.add_argument("--suite", choices=SUITES, default=DEFAULT_SUITE)
     given = parser.parse_args()
     if given.ansible and "ansible" in given.rows and not ANSIBLE.exists():
-        sys.stderr.write("error: there is no Ansible here\nhint: script/setup --bench\n")
+        sys.stderr.write("error: Ansible is not installed\nhint: script/setup --bench\n")
         return 1
     found, listings = {}, []
     for size in given.backends:
@@ -480,7 +482,7 @@ def main() -> int:
             measured(bench, given)
             found[size] = bench.values
             listings.append(bench.listing)
-        # What is done is kept, should a larger fleet fail.
+        # Print the results so far, in case a larger fleet fails.
         tell(f"so far:\n{table(found)}")
     parts = [table(found), *(listings if given.commands else [])]
     sys.stdout.write("\n\n".join(parts) + "\n")

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Measure what an hourly run costs when nothing is due, beside what Python costs by itself.
+"""Measure the CPU time of an hourly run when nothing is due, compared with Python alone.
 
 usage: sudo .venv/bin/python bench/hourly.py [--runs 20]
 
-On a lab of three backends, in turns, processor time of the process and its children:
+On a lab of three backends, in turns, the CPU time of the process and its children:
 
-- `certsync renew`, with nothing due: every backend proven by a TLS handshake;
+- `certsync renew`, with nothing due: every backend is proven by a TLS handshake;
 - `certsync --version`: the same program without the run;
 - the same Python with nothing to do.
 
-The table goes to standard output.
+The table is printed on standard output.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ COMMANDS = {
 
 
 def seconds(machine: Machine, command: str) -> float:
-    """Return a command's processor time, user and system."""
-    told = machine.sh(f"bash -c 'TIMEFORMAT=\"%U %S\"; time {command}' 2>&1 | tail -n 1")
-    return sum(float(word) for word in told.split())
+    """Return a command's CPU time, user and system."""
+    output = machine.sh(f"bash -c 'TIMEFORMAT=\"%U %S\"; time {command}' 2>&1 | tail -n 1")
+    return sum(float(word) for word in output.split())
 
 
 def deploy(lab: Lab, folder: Path) -> None:
-    """Deploy the lab's own fleet, and let no hourly run of its own come in between."""
+    """Deploy the lab's fleet, and stop its hourly runs."""
     text = (CHECKOUT / "inventory/lab.toml").read_text()
     (folder / "lab.toml").write_text(text.replace("/run/certsync-lab/lab/", f"{lab.folder}/"))
     shutil.copy(CHECKOUT / "inventory/lab.py", folder)
@@ -56,7 +56,7 @@ def deploy(lab: Lab, folder: Path) -> None:
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=20)
     runs = parser.parse_args().runs
@@ -68,7 +68,7 @@ def main() -> None:
                 taken[name].append(seconds(lab.backends[0], command))
     medians = {name: statistics.median(each) for name, each in taken.items()}
     alone = medians["Python alone"]
-    rows = ["| | processor seconds | times Python alone |", "|---|--:|--:|"]
+    rows = ["| | CPU seconds | times Python alone |", "|---|--:|--:|"]
     rows += [
         f"| {name} | {median:.3f} | {median / alone:.1f} |" for name, median in medians.items()
     ]

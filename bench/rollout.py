@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Measure a whole rollout beside the plain way and beside Ansible, on a lab of real hosts.
+"""Measure a rollout, compared with plain rsync and with Ansible, on a lab of real hosts.
 
 usage: sudo .venv/bin/python bench/rollout.py [--replicas 4,16,31] [--repetitions 5] [--ansible 1]
 
-What is compared, after each order of a new certificate and in turns:
+Compared in turns, after each order of a new certificate:
 
 - certsync: `certsync replicate` on the issuer: ask, push, check, activate, reload, prove;
 - plain: as root on the issuer, 16 at a time, rsync of the four PEM files, then a second SSH
   connection for `systemctl reload nginx`; no check and no proof;
 - Ansible: a playbook that copies the four files and reloads nginx, with 16 forks and pipelining.
 
-The table goes to standard output. `script/setup --bench` makes the environment for Ansible.
+The table is printed on standard output. `script/setup --bench` installs Ansible.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ AT_ONCE = 16
 KEY_TYPES = ("ecdsa-p256", "ecdsa-p384")
 ANSIBLE = CHECKOUT / ".venv-ansible/bin/ansible-playbook"
 SETTLES = 0.7
-"""Seconds after a run in which nginx's old workers end: their time is counted too."""
+"""Seconds after a run until nginx's old workers have ended: their time counts too."""
 
 PLAIN = f"""\
 #!/bin/sh
@@ -85,28 +85,28 @@ print(json.dumps([own, largest, together]))
 
 @dataclass
 class Cost:
-    """What the runs of one contender at one size have cost."""
+    """The costs of one contender's runs at one size."""
 
     wall: list[float] = field(default_factory=list)
     issuer: list[float] = field(default_factory=list)
     replicas: list[float] = field(default_factory=list)
 
     def median(self, what: str) -> float:
-        """Return the median in seconds of `wall`, or of processor time: `issuer`, `replicas`."""
+        """Return the median in seconds of `wall`, or of CPU time: `issuer`, `replicas`."""
         return statistics.median(getattr(self, what))
 
 
 def tell(text: str) -> None:
-    """Say on standard error what is being done."""
+    """Print progress on standard error."""
     sys.stderr.write(f"bench: {text}\n")
     sys.stderr.flush()
 
 
 def processor_seconds(machines: Sequence[Machine]) -> float:
-    """Return the processor time that hosts have used since they booted."""
+    """Return the CPU time that hosts have used since they booted."""
     tops = cgroup.hierarchies()
     groups = [top / cgroup.PARENT / each.group for top in tops for each in machines]
-    # Version 1 of control groups has a file for it, in nanoseconds; version 2 a line, in micro.
+    # Control groups version 1 have a file for it, in nanoseconds; version 2 a line, in microseconds.
     first = [group / "cpuacct.usage" for group in groups]
     if files := [file for file in first if file.exists()]:
         return sum(int(file.read_text()) for file in files) / 1e9
@@ -115,7 +115,7 @@ def processor_seconds(machines: Sequence[Machine]) -> float:
 
 
 class Bench:
-    """A fleet on a lab, and the three ways to bring a certificate to its replicas."""
+    """A fleet on a lab, and three ways to copy a certificate to its replicas."""
 
     def __init__(self, lab: Lab, folder: Path) -> None:
         self.lab, self.folder = lab, folder
@@ -126,7 +126,7 @@ class Bench:
     # The fleet
 
     def deploy(self) -> None:
-        """Deploy to all hosts, and let the issuer's root into them for the other two ways."""
+        """Deploy to all hosts, and give the issuer's root access to them for the other two ways."""
         text = (CHECKOUT / "inventory/lab.toml").read_text()
         text = text[: text.index("[backends.")]
         text = text.replace("/run/certsync-lab/lab/", f"{self.lab.folder}/")
@@ -170,17 +170,17 @@ class Bench:
         )
 
     def cut_to(self, replicas: int) -> None:
-        """Let the fleet have only so many replicas."""
+        """Limit the fleet to so many replicas."""
         data = json.loads(self.fleet_file.read_text())
         data["backends"] = self.all_backends[: replicas + 1]
         self.fleet_file.write_text(json.dumps(data))
 
     def order(self) -> None:
-        """Have a new certificate, of the other kind of key, as the next generation."""
+        """Order the next generation, with the other key type."""
         data = json.loads(self.fleet_file.read_text())
         data["key_type"] = KEY_TYPES[data["key_type"] == KEY_TYPES[0]]
         self.fleet_file.write_text(json.dumps(data))
-        # Now and then the test CA fails at an order, and does not at the next.
+        # Now and then the test CA fails an order; the next one succeeds.
         if self.issuer.attempt("certsync issue")[0] != 0:
             self.issuer.sh("certsync issue")
 
@@ -191,12 +191,12 @@ class Bench:
         self.issuer.sh("certsync replicate")
 
     def plain(self, count: int) -> None:
-        """Copy and reload with two connections a host."""
+        """Copy and reload with two connections per host."""
         addresses = shlex.join(machine.address for machine in self.replicas[:count])
         self.issuer.sh(f"printf '%s\\n' {addresses} | xargs -P{AT_ONCE} -n1 /root/plain")
 
     def ansible(self, count: int) -> None:
-        """Copy and reload with a playbook; the time ends before its connections are closed."""
+        """Copy and reload with a playbook; closing its connections is not counted."""
         source, sockets = self.folder / "source", Path(tempfile.mkdtemp(dir=self.folder))
         shutil.rmtree(source, ignore_errors=True)
         source.mkdir()
@@ -223,7 +223,7 @@ class Bench:
     # Measuring
 
     def measure(self, way: Callable[[int], None], count: int, cost: Cost) -> None:
-        """Take one way to so many replicas, and note what it costs."""
+        """Roll out to so many replicas in one way, and record the cost."""
         replicas = self.replicas[:count]
         before = processor_seconds([self.issuer]), processor_seconds(replicas)
         begin = time.monotonic()
@@ -235,7 +235,7 @@ class Bench:
         tell(f"{count} replicas, {way.__name__}: {cost.wall[-1]:.2f} s")
 
     def memory(self) -> list[float]:
-        """Return MiB at a rollout's peak: the issuer's process, its largest child, all of them."""
+        """Return a rollout's peak MiB: the issuer's process, its largest child, all children."""
         self.order()
         program = self.issuer.root / "root/memory.py"
         program.write_text(MEMORY)
@@ -244,7 +244,7 @@ class Bench:
 
 
 def table(found: dict[int, dict[str, Cost]]) -> str:
-    """Return the Markdown table: seconds of wall time, ratios, processor time a replica."""
+    """Return the Markdown table: wall time, ratios, and CPU time per replica."""
     rows = [
         "| replicas | certsync | plain | Ansible | to plain | to Ansible | certsync | plain |",
         "|--:|--:|--:|--:|--:|--:|--:|--:|",
@@ -267,7 +267,7 @@ def table(found: dict[int, dict[str, Cost]]) -> str:
 
 
 def measured(bench: Bench, given: argparse.Namespace) -> dict[int, dict[str, Cost]]:
-    """Return what each way costs at each size; the ways take turns."""
+    """Return each way's cost at each size; the ways take turns."""
     found = {}
     for count in given.replicas:
         bench.cut_to(count)
@@ -287,15 +287,17 @@ def _numbers(text: str) -> list[int]:
 
 
 def main() -> int:
-    """Measure, and print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--replicas", default=[4, 16, 31], metavar="N,N", type=_numbers)
     parser.add_argument("--repetitions", type=int, default=5, metavar="N")
-    parser.add_argument("--ansible", type=int, default=1, metavar="N", help="how often of these")
+    parser.add_argument(
+        "--ansible", type=int, default=1, metavar="N", help="repetitions of Ansible"
+    )
     parser.add_argument("--suite", choices=SUITES, default=DEFAULT_SUITE)
     given = parser.parse_args()
     if given.ansible and not ANSIBLE.exists():
-        sys.stderr.write("error: there is no Ansible here\nhint: script/setup --bench\n")
+        sys.stderr.write("error: Ansible is not installed\nhint: script/setup --bench\n")
         return 1
     lab = Lab("bench", backends=max(given.replicas) + 1, suite=given.suite)
     with tempfile.TemporaryDirectory() as folder, lab:

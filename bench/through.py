@@ -1,22 +1,21 @@
 #!/usr/bin/env python3
-"""Measure what the balancer costs: beside a bare one written by hand, and beside none.
+"""Measure the balancer's overhead, compared with a hand-written HAProxy and with no balancer.
 
 usage: sudo .venv/bin/python bench/through.py [--seconds 1] [--repetitions 48] [--load kept]
 
-What is compared, on a lab of real hosts, from the operator's machine with wrk:
+Compared on a lab of real hosts, from the operator's machine with wrk:
 
-- certsync: the balancer as certsync has set it up, PROXY protocol, server names and all;
+- certsync: the balancer as certsync sets it up, with PROXY protocol and server names;
 - bare: a second HAProxy on the same host, with the distribution's default settings and log, one
-  TCP frontend for IPv4 and IPv6 (wrk takes IPv6 where it is answered) and the same backends on
-  port 443, as a person writes it from a guide;
-- again: a third HAProxy with the bare one's configuration; what this differs from it by is the
-  noise of the machine;
+  TCP frontend for IPv4 and IPv6 (wrk prefers IPv6) and the same backends on port 443, as written
+  from a guide;
+- again: a third HAProxy with the bare one's configuration; the difference is the machine's noise;
 - direct: the first backend's port 443, with no balancer.
 
-They take turns, in all their orders. All three HAProxys log each connection to the journal.
+They take turns, in all orders. All three HAProxy instances log each connection to the journal.
 
-The load: requests on connections that are kept, a new TLS connection for each request, and
-downloads of 20 MB. The table goes to standard output. It needs Debian's package wrk.
+The loads: requests on kept connections, a new TLS connection for each request, and downloads of
+20 MB. The table is printed on standard output. It needs Debian's package wrk.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ CONTENDERS = ("certsync", "bare", "again", "direct")
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked of each contender."""
+    """A load to put on each contender."""
 
     name: str
     path: str
@@ -89,7 +88,7 @@ LOADS = (
 
 @dataclass
 class Rates:
-    """What one contender has done of one load, in each turn."""
+    """One contender's rate under one load, in each turn."""
 
     found: list[float] = field(default_factory=list)
 
@@ -107,7 +106,7 @@ class Rates:
 
 
 def tell(text: str) -> None:
-    """Say on standard error what is being done."""
+    """Print progress on standard error."""
     sys.stderr.write(f"bench: {text}\n")
     sys.stderr.flush()
 
@@ -125,7 +124,7 @@ class Bench:
         }
 
     def deploy(self) -> None:
-        """Deploy to all hosts, give them something to serve, and start the other balancer."""
+        """Deploy to all hosts, give them content to serve, and start the other balancers."""
         text = (CHECKOUT / "inventory/lab.toml").read_text()
         (self.folder / "lab.toml").write_text(
             text.replace("/run/certsync-lab/lab/", f"{self.lab.folder}/")
@@ -145,23 +144,23 @@ class Bench:
         for name, port in BARE_PORTS.items():
             text = BARE.format(port=port, servers=servers)
             path = f"/etc/{name}.cfg"
-            # As the distribution's unit starts it: what a shell starts has another share of the
-            # processors, and without the journal's socket in its root it would log nothing.
+            # As the distribution's unit does: a program started by a shell gets another share of
+            # the CPU, and without the journal's socket in its chroot it logs nothing.
             start = (
                 f"systemd-run -q --unit={name} --service-type=notify "
                 "-p BindReadOnlyPaths=/dev/log:/var/lib/haproxy/dev/log "
                 f"haproxy -Ws -f {path} -p /run/{name}.pid"
             )
             self.lab.balancer.sh(f"cat > {path} && {start}", input=text)
-        # All balancers have seen their members up, and ours gives each its full share again.
+        # Wait until all balancers see their members up, and the slow start of ours is over.
         self.lab.balancer.sh("sleep 35")
         for name, unit in {"certsync": "haproxy", **{name: name for name in BARE_PORTS}}.items():
             self.rate(name, LOADS[0], 1)
             if "tls/backend-01" not in self.lab.balancer.sh(f"journalctl -q -n 48 -u {unit}"):
-                raise SystemExit(f"error: {name} does not log its connections, the others do")
+                raise SystemExit(f"error: {name} does not log its connections")
 
     def operator(self, *argv: str) -> str:
-        """Run a command in the operator's namespace, and return what it printed."""
+        """Run a command in the operator's namespace and return its output."""
         done = subprocess.run(
             [*self.lab.operator_argv(), *argv],
             cwd=CHECKOUT,
@@ -175,21 +174,21 @@ class Bench:
         return done.stdout
 
     def rate(self, contender: str, load: Load, seconds: int) -> float:
-        """Return what a contender does of a load, in the load's unit."""
-        told = self.operator(
+        """Return a contender's rate under a load, in the load's unit."""
+        output = self.operator(
             "wrk", "-t", "1", "-c", str(load.connections), "-d", f"{seconds}s", "--timeout", "20s",
             *(word for each in (f"Host: {NAME}", *load.headers) for word in ("-H", each)),
             f"https://{NAME}:{self.addresses[contender].rpartition(':')[2]}{load.path}"
             if contender != "direct" else f"https://{self.addresses[contender]}{load.path}",
         )  # fmt: skip
-        if trouble := re.search(r"(Socket errors|Non-2xx).*", told):
+        if trouble := re.search(r"(Socket errors|Non-2xx).*", output):
             raise SystemExit(f"error: {contender}, {load.name}: {trouble.group()}")
         pattern = r"Requests/sec:\s*([\d.]+)()" if load.unit == "requests/s" else (
             r"Transfer/sec:\s*([\d.]+)([KMG]?)B"
         )  # fmt: skip
-        found = re.search(pattern, told)
+        found = re.search(pattern, output)
         if found is None:
-            raise SystemExit(f"error: wrk says something else: {told}")
+            raise SystemExit(f"error: unexpected output of wrk: {output}")
         rate = float(found[1]) * UNITS[found[2]]
         return rate if load.unit == "requests/s" else rate / 1e6
 
@@ -197,10 +196,10 @@ class Bench:
 def measured(
     rate: Callable[[str, Load, int], float], given: argparse.Namespace
 ) -> dict[str, dict[str, Rates]]:
-    """Return what each contender does of each load.
+    """Return each contender's rates under each load.
 
-    They take turns in all their orders: who comes after `direct` finds the machine otherwise than
-    who comes before it, by some percents.
+    They take turns in all orders: the contender after `direct` measures a few percent differently
+    from the one before it.
     """
     orders = itertools.cycle(itertools.permutations(CONTENDERS))
     found = {load.name: {name: Rates() for name in CONTENDERS} for load in given.load}
@@ -208,15 +207,15 @@ def measured(
         for order in itertools.islice(orders, given.repetitions):
             for name in order:
                 found[load.name][name].found.append(rate(name, load, given.seconds))
-            told = ", ".join(
+            latest = ", ".join(
                 f"{key} {each.found[-1]:.0f}" for key, each in found[load.name].items()
             )
-            tell(f"{load.name}: {told} {load.unit}")
+            tell(f"{load.name}: {latest} {load.unit}")
     return found
 
 
 def table(found: dict[str, dict[str, Rates]]) -> str:
-    """Return the table as Markdown: medians, and what one is to another with its error."""
+    """Return the table as Markdown: medians, and ratios with their errors."""
     rows = [
         "| load | certsync | bare HAProxy | direct | to bare | bare again to bare | to direct |",
         "|---|--:|--:|--:|--:|--:|--:|",
@@ -241,15 +240,15 @@ def _loads(word: str) -> tuple[Load, ...]:
 
 
 def main() -> int:
-    """Measure, and print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--seconds", type=int, default=1, metavar="N", help="of each turn")
+    parser.add_argument("--seconds", type=int, default=1, metavar="N", help="per turn")
     parser.add_argument("--repetitions", type=int, default=48, metavar="N")
     parser.add_argument("--load", type=_loads, default=LOADS, metavar="kept|new|downloads")
     parser.add_argument("--suite", choices=SUITES, default=DEFAULT_SUITE)
     given = parser.parse_args()
     if shutil.which("wrk") is None:
-        sys.stderr.write("error: there is no wrk here\nhint: script/setup --bench\n")
+        sys.stderr.write("error: wrk is not installed\nhint: script/setup --bench\n")
         return 1
     lab = Lab("benchthrough", backends=3, suite=given.suite)
     with tempfile.TemporaryDirectory() as folder, lab:

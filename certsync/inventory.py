@@ -1,6 +1,6 @@
-"""What inventory files beside fleet files import: the door by which pyinfra finds the fleet.
+"""What inventory files import to give pyinfra the fleet.
 
-It stands here, and not with the rest of the operator's side, because people's files name it.
+Kept outside `operator` because inventory files on people's machines import this name.
 """
 
 from certsync.operator.deployment.inventory import groups

@@ -1,4 +1,4 @@
-"""The command line: what each verb takes. A verb's libraries are loaded only when it is called."""
+"""The command line. A command's libraries are imported only when it runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from certsync.system.command_line import cli
 __all__ = ["cli", "main", "run"]
 
 SIDES = ("operator", "issuer")
-"""The rooms with verbs of their own; an issuer has only its own one."""
+"""The packages that have commands. On an issuer only its own is installed."""
 
 for side in SIDES:
     if find_spec(f"certsync.{side}"):
@@ -25,12 +25,12 @@ for side in SIDES:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command line and end with its exit status."""
+    """Run the command line and exit with its status."""
     sys.exit(run(lambda: cli.main(args=argv, prog_name="certsync", standalone_mode=False)))
 
 
 def run(work: Callable[[], Any]) -> int:
-    """Do the work and return the exit status, with every error told as people read it."""
+    """Do the work, print errors for people, and return the exit status."""
     try:
         work()
     except FleetFileError as error:
@@ -41,15 +41,15 @@ def run(work: Callable[[], Any]) -> int:
     except BrokenPipeError:
         return 1
     except (CertsyncError, OSError, ModuleNotFoundError) as error:
-        told = as_certsync_error(error)
-        console.fail(told)
-        return told.exit_status
+        reported = as_certsync_error(error)
+        console.fail(reported)
+        return reported.exit_status
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        console.tell("interrupted: the same command continues")
+        console.tell("interrupted; run the same command again to continue")
         return 130
     return 0

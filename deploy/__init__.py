@@ -1,5 +1,5 @@
-"""pyinfra deploys: what each role's host should be. Run `site.py`; the others are its parts.
+"""pyinfra deploys: the desired state of each role's hosts. Run `site.py`; the others are its parts.
 
-pyinfra runs `site.py` once for each host before any operation, so nothing that a run itself makes
-is read there: only inside operations, which are evaluated one after the other as they execute.
+pyinfra runs `site.py` once per host before any operation, so results of the run are not available
+there, only inside operations, which are evaluated one by one as they execute.
 """

@@ -1,6 +1,6 @@
-"""What is taken away again: from a backend that leaves, a former issuer, everywhere.
+"""Removal: from a backend that leaves, from a former issuer, from everywhere.
 
-Each function takes one thing away, whole, and does nothing where it is not there.
+Each function removes one thing completely, and does nothing if it does not exist.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ VERIFY = f"{UNITS}/{VERIFY_UNIT}"
 
 
 def runs(seen: Survey) -> Steps:
-    """Have nothing start a renewal any more."""
+    """Stop scheduled renewals."""
     yield step.absent(seen, "No renewal from cron", renewal.CRON)
     yield renewal.no_timer(seen)
 
 
 def issuing(seen: Survey) -> Steps:
-    """Take away all that makes a host the issuer: accounts, push key, state, certsync itself."""
-    # What a killed run has left there is readable for a group whose number is given away again.
+    """Remove everything that makes a host the issuer: accounts, push key, state, certsync."""
+    # Before its group: files left by a killed run are readable by a group ID that may be reused.
     for name, path in (
-        ("No generation on its way", str(paths.PUSH_RUNTIME)),
+        ("No outgoing generation", str(paths.PUSH_RUNTIME)),
         ("No rehearsal", str(paths.REHEARSAL)),
     ):
         yield step.absent(seen, name, path)
     yield step.no_user(seen, "No pushing user", issuer.USER)
-    # The marker last: with it a run that was cut off is known to be unfinished.
+    # The marker last: it shows that an interrupted removal is unfinished.
     for name, path in (
         ("No push key", issuer.PUSH),
         ("No accounts", f"{issuer.STORE.root}/accounts"),
@@ -43,23 +43,23 @@ def issuing(seen: Survey) -> Steps:
         ("No state", str(issuer.STORE.state)),
         ("No certsync", paths.OPT),
         ("No command", "/usr/local/bin/certsync"),
-        ("Nothing that starts a run", renewal.PROGRAM),
+        ("No renewal program", renewal.PROGRAM),
         ("No rendered fleet", str(issuer.STORE.fleet_file)),
-        ("No note where it came from", str(issuer.STORE.origin)),
+        ("No origin of the rendered fleet", str(issuer.STORE.origin)),
         ("No list of machines", str(issuer.STORE.machines)),
-        ("No list of who has left", str(issuer.STORE.left)),
-        ("No roots of the CA's HTTPS", str(issuer.STORE.directory_bundle)),
-        ("No roots of issued certificates", str(issuer.STORE.roots)),
-        ("No keys of people's", str(issuer.STORE.binding_key)),
-        ("No addresses of people's", str(issuer.STORE.notify_urls)),
-        ("No marker of the issuer", str(issuer.STORE.marker)),
+        ("No list of former machines", str(issuer.STORE.left)),
+        ("No roots for the CA's HTTPS", str(issuer.STORE.directory_bundle)),
+        ("No roots for issued certificates", str(issuer.STORE.roots)),
+        ("No account binding key", str(issuer.STORE.binding_key)),
+        ("No notification URLs", str(issuer.STORE.notify_urls)),
+        ("No issuer marker", str(issuer.STORE.marker)),
     ):
         yield step.absent(seen, name, path)
 
 
 def access(seen: Survey) -> Steps:
-    """Let nobody push any more: the key line first, then the user and what it may do."""
-    yield step.absent(seen, "No push key lets in", replica.KEYS)
+    """Stop pushes: remove the key line first, then the user and its rights."""
+    yield step.absent(seen, "No accepted push key", replica.KEYS)
     yield step.absent(seen, "No sudo rule", replica.SUDO_RULE)
     yield step.no_user(seen, "No receiving user", replica.USER)
     yield step.absent(seen, "No inbox", replica.HOME)
@@ -69,62 +69,62 @@ def access(seen: Survey) -> Steps:
 
 
 def tickets_inbox(seen: Survey) -> Steps:
-    """Take away what session ticket keys come in by."""
+    """Remove the inbox of session ticket keys."""
     yield step.absent(seen, "No inbox of session ticket keys, at boot", replica.TMPFILES)
     inbox = str(receiver.TICKETS_INBOX.parent)
     yield step.absent(seen, "No inbox of session ticket keys", inbox)
 
 
 def tickets(seen: Survey) -> Steps:
-    """Have nginx use keys that it makes itself, and take away those that were shared."""
+    """Make nginx use its own session ticket keys, and remove the shared ones."""
     keys = str(receiver.TICKETS)
     paths = ("/etc/nginx/conf.d/certsync-tickets.conf", f"{UNITS}/{TICKETS_UNIT}", keys)
     script = shlex.join(["no_tickets", TICKETS_UNIT, keys])
-    there = any(map(seen.has, paths))
-    yield step.command("No shared session ticket keys", script, needed=there)
+    exists = any(map(seen.has, paths))
+    yield step.command("No shared session ticket keys", script, needed=exists)
 
 
 def programs(seen: Survey) -> Steps:
-    """Take away the receiver and the check before nginx starts; nginx starts without it."""
+    """Remove the receiver and the verification at boot; nginx starts without them."""
     yield step.command(
         "No verification at boot",
         f"systemctl disable -q {VERIFY_UNIT}",
         needed=seen.unit(VERIFY_UNIT).enabled == "enabled",
     )
-    unit = step.absent(seen, "No unit of it", VERIFY)
+    unit = step.absent(seen, "No verification unit", VERIFY)
     yield unit
-    yield step.command("systemd forgets it", "systemctl daemon-reload", needed=bool(unit.script))
+    yield step.command("systemd reload", "systemctl daemon-reload", needed=bool(unit.script))
     yield step.absent(seen, "No receiver", RECEIVER)
-    yield step.absent(seen, "No folder of the programs", PROGRAMS)
+    yield step.absent(seen, "No program folder", PROGRAMS)
     yield step.absent(seen, "No staging", f"{receiver.HOME}/staging")
 
 
 def connections(fleet: Fleet, seconds: int, seen: Survey) -> Steps:
-    """Wait until nobody is connected to nginx any more."""
+    """Wait until the last connections to nginx have ended."""
     yield step.command(
-        "Last connections end",
+        "Wait for the last connections",
         f"last_connections {seconds} {fleet.balancing.proxy_port}",
         needed=seen.unit("nginx").active in ("active", "reloading"),
     )
 
 
 def site(fleet: Fleet, seen: Survey) -> Steps:
-    """Have nginx stop serving our site, and remove key and certificate from the disk."""
+    """Stop nginx from serving our site, and remove key and certificate from the disk."""
     if not fleet.is_managed:
-        # Somebody else's sites name the live link, and nginx would not start without it.
+        # Unmanaged sites refer to the live link, and nginx would not start without it.
         for each in fleet.lineages:
-            there = seen.names_in(f"{ARCHIVE}/{each.name}")
+            kept = seen.names_in(f"{ARCHIVE}/{each.name}")
             yield step.command(
                 "Placeholder instead of key and certificate",
                 shlex.join(["placeholder_live", each.name]),
-                needed=there not in ([], [receiver.PLACEHOLDER]),
+                needed=kept not in ([], [receiver.PLACEHOLDER]),
             )
         return
     ours = any(each.startswith("certsync-") for each in seen.names_in("/etc/nginx/sites-available"))
     yield step.command("nginx no longer serves the site", "no_site", needed=ours)
     yield step.command(
-        "Key and certificate are gone",
+        "No key and certificate",
         f"rm -rf {ARCHIVE} {LIVE} && rmdir --ignore-fail-on-non-empty {receiver.HOME}",
         needed=seen.has(ARCHIVE) or seen.has(LIVE),
     )
-    yield step.absent(seen, "No pages of ours", "/var/lib/certsync-site")
+    yield step.absent(seen, "No pages of certsync", "/var/lib/certsync-site")

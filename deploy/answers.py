@@ -1,4 +1,4 @@
-"""What certsync on the issuer says is to be done: asked again after each thing that was done."""
+"""What certsync on the issuer says is to be done: asked again after every change."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from certsync.model.fleet import Fleet
 from certsync.model.paths import CERTSYNC
 
 TOGETHER = ("issue", "replicate", "tickets", "prove")
-"""What one question is asked about all at once, in the order in which a deploy has it done."""
+"""The verbs that one question covers, in the order in which a deploy runs them."""
 
 
 class Answer(FactBase[dict[str, Any]]):
-    """What one of certsync's own commands on the issuer answers in JSON; nothing if it cannot."""
+    """The JSON answer of a certsync command on the issuer; empty if there is none."""
 
     def command(self, words: str) -> str:
-        """Return the command; its exit status is part of the answer, not a failure."""
+        """Return the command; a nonzero exit status is not a failure of the fact."""
         return f"{CERTSYNC} {words} 2>/dev/null || :"
 
     def process(self, output: list[str]) -> dict[str, Any]:
@@ -37,44 +37,44 @@ class Answer(FactBase[dict[str, Any]]):
 
     @staticmethod
     def default() -> dict[str, Any]:
-        """Return no answer."""
+        """Return an empty answer."""
         return {}
 
 
 SECONDS = 900
-"""For one answer: an issuer may wait 90 s for each of its backends, sixteen at a time."""
+"""The limit for one answer: an issuer may wait 90 s for each backend, sixteen at a time."""
 
-_told: dict[str, dict[str, Any]] = {}
+_answers: dict[str, dict[str, Any]] = {}
 _asking = RLock()
 _asked_ahead: set[str] = set()
 _forgotten = 0
-"""How often what issuers had said was forgotten."""
+"""How often the answers were discarded."""
 
 
 def steps(issuer: Host, verb: str) -> list[str] | None:
-    """Return what a verb would do, in words; None: the issuer cannot say.
+    """Return what a verb would do, in words; None: the issuer gave no answer.
 
-    ``verb`` may have options, and is then asked about by itself.
+    ``verb`` may have options, and is then asked about separately.
     """
     if verb in TOGETHER:
         return _steps(_outlook(issuer, verb).get(verb))
-    said = issuer.get_fact(Answer, words=f"{verb} --dry-run --json", _timeout=SECONDS)
-    return _steps(said.get("steps"))
+    answer = issuer.get_fact(Answer, words=f"{verb} --dry-run --json", _timeout=SECONDS)
+    return _steps(answer.get("steps"))
 
 
 def proven(issuer: Host, fleet: Fleet) -> Proven:
-    """Return what `certsync prove` on the issuer has seen; nothing, if it cannot be asked."""
+    """Return the result of `certsync prove` on the issuer; empty if there is none."""
     try:
         return Proven.from_json(_outlook(issuer, "prove").get("prove"), fleet.name)
     except ValueError:
-        # Another machine's word that is none: whoever takes traffic now goes on taking it.
+        # An invalid answer: backends that have traffic now keep it.
         return Proven()
 
 
 def ask_ahead(issuer: Host) -> None:
-    """Ask an issuer at once, without waiting for what it says.
+    """Ask an issuer in advance, without waiting for the answer.
 
-    Of a run that changes nothing there, nothing more is asked.
+    If the run changes nothing there, this is the only question.
     """
     if issuer.name in _asked_ahead or not issuer.connected:
         return
@@ -85,44 +85,43 @@ def ask_ahead(issuer: Host) -> None:
 def _ahead(issuer: Host) -> None:
     try:
         with _asking:
-            if issuer.name not in _told:
+            if issuer.name not in _answers:
                 _ask(issuer, TOGETHER[0])
     except PyinfraError:
-        # Whoever needs the answer asks again, and is told why there is none.
+        # When the answer is needed, it is asked for again, and the failure is reported then.
         return
 
 
 def forget() -> None:
-    """Have issuers asked again, the next time that somebody wants to know.
+    """Discard all answers, because something was changed on an issuer or on a host it probes.
 
-    Something was done, there or on a host that they look at. What they have been asked already and
-    not answered yet is not kept either.
+    Answers to questions that are still open are discarded, too.
     """
     global _forgotten  # noqa: PLW0603  # it counts for the whole run
     _forgotten += 1
-    _told.clear()
+    _answers.clear()
 
 
-def _steps(told: Any) -> list[str] | None:
-    return [str(each) for each in told] if isinstance(told, list) else None
+def _steps(answer: Any) -> list[str] | None:
+    return [str(each) for each in answer] if isinstance(answer, list) else None
 
 
 def _outlook(issuer: Host, verb: str) -> dict[str, Any]:
-    # All balancers ask for the proofs at the same time.
+    # All balancers request the proofs at the same time.
     with _asking:
-        while verb not in _told.get(issuer.name, {}):
+        while verb not in _answers.get(issuer.name, {}):
             _ask(issuer, verb)
-        return _told[issuer.name]
+        return _answers[issuer.name]
 
 
 def _ask(issuer: Host, verb: str) -> None:
-    """Ask once, and keep what is said unless something was done meanwhile."""
+    """Ask once, and keep the answer unless something was changed meanwhile."""
     before = _forgotten
     verbs = TOGETHER[TOGETHER.index(verb) :]
-    said: dict[str, Any] = issuer.get_fact(Answer, words=_question(verbs), _timeout=SECONDS)
+    answer: dict[str, Any] = issuer.get_fact(Answer, words=_question(verbs), _timeout=SECONDS)
     if _forgotten == before:
-        # What it says nothing of is not asked again either.
-        _told[issuer.name] = {**dict.fromkeys(verbs), **said}
+        # Verbs missing from the answer are not asked about again either.
+        _answers[issuer.name] = {**dict.fromkeys(verbs), **answer}
 
 
 def _question(verbs: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Steps as one archive, with the script that takes them one after the other. Pure."""
+"""Pack steps into one archive, with the script that takes them in order. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from deploy.step import Content, Step
 
 MARK = "certsync: this is step"
 STEP = re.compile(rf"{MARK} ([0-9]{{1,4}})")
-"""What the script prints before each step, on a line by itself."""
+"""What the script prints before each step, on a line of its own."""
 
 
 def script(steps: Sequence[Step]) -> str:
-    """Return the shell script that takes the steps, and ends with the first that fails."""
+    """Return the shell script that takes the steps and stops at the first failure."""
     parts = ['set -e\nstaged=$1\n. "$staged/functions"\n']
     for number, each in enumerate(steps):
-        # A step's own script decides by itself what of it may fail.
+        # A step's own script decides which of its commands may fail.
         parts.append(
             f"\n# {each.name}\nhere=$staged/{number}\necho {shlex.quote(f'{MARK} {number}')}\n"
             f"(\nset +e\n{each.script}\n)\n"
@@ -30,7 +30,7 @@ def script(steps: Sequence[Step]) -> str:
 
 
 def archive(steps: Sequence[Step]) -> bytes:
-    """Return the archive that certsync/programs/unpack.sh takes."""
+    """Return the archive for certsync/programs/unpack.sh."""
     files: dict[str, Content] = {"functions": text_of("functions.sh"), "steps": script(steps)}
     for number, each in enumerate(steps):
         assert isinstance(each.files, Mapping)
@@ -46,10 +46,10 @@ def archive(steps: Sequence[Step]) -> bytes:
 
 
 def content_of(content: Content) -> bytes:
-    """Return what a file holds.
+    """Return a file's content.
 
     Raises:
-        OSError: it lies on this machine, and cannot be read.
+        OSError: it is a file on this machine that cannot be read.
     """
     if isinstance(content, Path):
         return content.read_bytes()

@@ -22,23 +22,23 @@ UNFINISHED = "/run/certsync-candidate"
 EVERYBODY = "allow 'Nginx Full'"
 HTTP2_DIRECTIVE_SINCE = (1, 25, 1)
 HYBRID_GROUP_SINCE = (3, 5)
-"""OpenSSL's, of which X25519MLKEM768 is a part (draft-ietf-tls-ecdhe-mlkem)."""
+"""The OpenSSL version that has X25519MLKEM768 (draft-ietf-tls-ecdhe-mlkem)."""
 
 
 def packages(fleet: Fleet, machine: Machine, seen: Survey) -> Steps:
-    """Install what a backend needs from the distribution."""
+    """Install the distribution's packages for a backend."""
     wanted = ["nginx", "rsync", "openssl", "sudo", "python3", "ca-certificates"]
     if machine == fleet.issuer:
         wanted += ["python3-venv", "cron", "openssh-client"]
-    yield step.packages(seen, "Install nginx and what carries certificates", wanted)
+    yield step.packages(seen, "Install nginx and its tools", wanted)
 
 
 def configure(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool = False) -> Steps:
-    """Have nginx serve the site, with the placeholder until a certificate is there.
+    """Make nginx serve the site, with the placeholder until there is a certificate.
 
-    ``adopt``: sites of somebody else's are put aside.
+    ``adopt``: move other sites aside.
     """
-    yield step.directory(seen, "Folder of the programs", PROGRAMS)
+    yield step.directory(seen, "Program folder", PROGRAMS)
     source = FOLDER / "receiver.py"
     yield step.file(seen, "Receiver", RECEIVER, source.read_text(), mode="755")
     units = dict(_units(fleet, seen))
@@ -58,7 +58,7 @@ def configure(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool = Fal
 
 
 def _units(fleet: Fleet, seen: Survey) -> list[tuple[str, Step]]:
-    """Return our units; that of the ticket keys before nginx's configuration names them."""
+    """Return our systemd units, which come before the nginx configuration that needs them."""
     wanted = {VERIFY_UNIT: "Verification at boot"}
     if fleet.share_tickets:
         wanted[TICKETS_UNIT] = "Session ticket keys before nginx starts"
@@ -70,9 +70,9 @@ def _units(fleet: Fleet, seen: Survey) -> list[tuple[str, Step]]:
 
 
 def _ticket_keys(seen: Survey) -> Step:
-    there = seen.has_ticket_keys and seen.unit(TICKETS_UNIT).enabled == "enabled"
+    is_so = seen.has_ticket_keys and seen.unit(TICKETS_UNIT).enabled == "enabled"
     script = f"systemctl enable -q {TICKETS_UNIT} && systemctl start {TICKETS_UNIT}"
-    return step.command(operations.TICKET_KEYS, script, needed=not there)
+    return step.command(operations.TICKET_KEYS, script, needed=not is_so)
 
 
 def _placeholder(fleet: Fleet, lineage: Lineage, seen: Survey) -> Step:
@@ -86,7 +86,7 @@ def _placeholder(fleet: Fleet, lineage: Lineage, seen: Survey) -> Step:
 
 
 def _no_certificate(lineage: str, seen: Survey) -> Step:
-    """Have no key of a lineage that others serve, when nginx no longer names it."""
+    """Remove the key of a lineage that this backend does not hold, once nginx does not use it."""
     places = [f"{receiver.HOME}/live/{lineage}", f"{receiver.HOME}/archive/{lineage}"]
     return step.command(
         f"No certificate of {lineage}",
@@ -96,13 +96,13 @@ def _no_certificate(lineage: str, seen: Survey) -> Step:
 
 
 def _site(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool) -> Steps:
-    yield step.directory(seen, "Folder of our own pages", "/var/lib/certsync-site")
+    yield step.directory(seen, "Folder of certsync's pages", "/var/lib/certsync-site")
     if any(each.site.test_page for each in fleet.lineages):
         page = templates.test_page(machine, fleet.templates)
         yield step.file(seen, "Test page", "/var/lib/certsync-site/lb.html", page)
     if adopt:
         foreign = facts.foreign_sites(fleet, seen.facts)
-        yield step.kept_aside("Put other sites aside", foreign, remove=True)
+        yield step.kept_aside("Move other sites aside", foreign, remove=True)
     yield nginx(
         operations.NGINX,
         lambda: templates.nginx(
@@ -125,11 +125,11 @@ def nginx(
     known: Collection[str],
     seen: Survey,
 ) -> Step:
-    """Return the step that has these files below /etc/nginx, tested together before they count.
+    """Return the step that installs these files below /etc/nginx, tested together first.
 
-    ``wanted`` gives paths and texts; ``sites`` the names in sites-enabled to whether they should
-    be there. One of ours that is neither among them nor ``known`` is of a lineage that the fleet
-    no longer has, and is switched off.
+    ``wanted`` returns paths and texts; ``sites`` maps names in sites-enabled to whether they should
+    be there. One of our sites that is neither among them nor ``known`` belongs to a former lineage,
+    and is disabled.
     """
     try:
         texts = wanted()
@@ -150,12 +150,12 @@ def nginx(
         changes.append(("link", path, f"../sites-available/{site}") if on else ("remove", path, ""))
     files = {f"{number}": text for number, text in enumerate(changed.values())}
     files |= {"changes": json.dumps(changes, indent=1), "change.py": text_of("change.py")}
-    told = [
+    shown = [
         change
         for path, text in changed.items()
         for change in step.changed(seen, f"/etc/nginx/{path}", text)
     ]
-    return Step(name, "configure_nginx changes", files, tuple(told))
+    return Step(name, "configure_nginx changes", files, tuple(shown))
 
 
 def _is_ours(site: str, seen: Survey) -> bool:

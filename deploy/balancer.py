@@ -1,4 +1,4 @@
-"""Every balancer: HAProxy, passing TLS on unopened, with no certificate's key on the machine."""
+"""Every balancer: HAProxy, passing TLS through without any private key on the machine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def packages(seen: Survey) -> Steps:
 
 
 def roots(fleet: Fleet, seen: Survey) -> Steps:
-    """Have what the health check verifies with, before a configuration names it."""
+    """Install the health check's roots, before a configuration refers to them."""
     if not fleet.authority.roots:
         return
     name = "Roots for the health check"
@@ -43,28 +43,28 @@ def roots(fleet: Fleet, seen: Survey) -> Steps:
     )
     yield own
     script = "haproxy_has_learnt; systemctl try-reload-or-restart haproxy && members_are_up"
-    yield step.command("HAProxy reads other roots", script, needed=bool(own.script))
+    yield step.command("HAProxy loads the new roots", script, needed=bool(own.script))
 
 
 def configure(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool = False) -> Steps:
-    """Have port 80 lead to every backend; of port 443, what an earlier run has decided.
+    """Forward port 80 to every backend; leave port 443 as an earlier run decided.
 
-    Backends that join wait for the gate: they take nothing before, and each reload costs HAProxy.
-    ``adopt``: a haproxy.cfg of somebody else's is put aside.
+    New backends are added only by the gate, which saves a reload: they get no traffic before it.
+    ``adopt``: keep a copy of another haproxy.cfg.
     """
     source = templates.road() / "templates/haproxy"
-    yield step.directory(seen, "Folder of the programs", PROGRAMS)
+    yield step.directory(seen, "Program folder", PROGRAMS)
     program, text = f"{PROGRAMS}/save-state", (source / "save-state").read_text()
-    yield step.file(seen, "What saves the servers' states", program, text, mode="755")
-    yield step.directory(seen, "Folder of the reload's drop-in", DROP_IN)
+    yield step.file(seen, "Program that saves the servers' states", program, text, mode="755")
+    yield step.directory(seen, "Folder of HAProxy's drop-in", DROP_IN)
     name, text = "Reload that keeps the servers' states", (source / "reload.conf").read_text()
     drop_in = step.file(seen, name, f"{DROP_IN}/certsync.conf", text)
     yield drop_in
     yield step.units_read(seen, {"haproxy": drop_in})
     if adopt:
         foreign = [CONFIGURATION] if seen.facts.haproxy == "foreign" else []
-        yield step.kept_aside("Put another haproxy.cfg aside", foreign, remove=False)
-    # Nobody is let in here, and new backends answer nothing yet: there is nobody to wait for.
+        yield step.kept_aside("Keep a copy of the other haproxy.cfg", foreign, remove=False)
+    # No waiting: no member is admitted here, and new backends do not answer yet.
     content = partial(_without_joining, fleet, machine, seen)
     yield haproxy(operations.HAPROXY, content, seen, until_up=False)
     yield step.firewall(
@@ -76,7 +76,7 @@ def configure(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool = Fal
 
 
 def _without_joining(fleet: Fleet, machine: Machine, seen: Survey) -> str:
-    """Return haproxy.cfg as it is where only backends that join are to come into it."""
+    """Return haproxy.cfg unchanged if only new backends would be added."""
     has = seen.text(CONFIGURATION)
     known = gate.read(has).web
     staying = replace(fleet, backends=tuple(each for each in fleet.backends if each.name in known))
@@ -93,10 +93,10 @@ def haproxy(
     until_up: bool = True,
     started: bool = True,
 ) -> Step:
-    """Return the step that has this haproxy.cfg, tested before it counts.
+    """Return the step that installs this haproxy.cfg, tested first.
 
-    ``until_up``: wait until its members have passed their checks. ``started``: have it run, also
-    where its file is as it should be.
+    ``until_up``: wait until its members have passed their checks. ``started``: start HAProxy even
+    if the file is unchanged.
     """
     try:
         text = content()
@@ -111,22 +111,22 @@ def haproxy(
 
 @dataclass(frozen=True)
 class Haproxy:
-    """HAProxy on a host of the fleet, as proof drives it: see `operator/balancer/port.py`."""
+    """HAProxy on one of the fleet's hosts: implements `operator/balancer/port.py`."""
 
     fleet: Fleet
     machine: Machine
     seen: Survey
 
     def read(self) -> Gate:
-        """Return what its configuration says."""
+        """Return the pools and rule in its configuration."""
         return gate.read(self.seen.text(CONFIGURATION))
 
     def change(self, wanted: Gate) -> Step:
-        """Return the step that gives it these pools and this rule."""
+        """Return the step that sets these pools and this rule."""
         return haproxy(operations.PASSTHROUGH, lambda: self.text(wanted), self.seen)
 
     def drain(self, member: str) -> Step:
-        """Return the step that sends a member no new connections; the ones it has go on."""
+        """Return the step that stops new connections to a member; existing ones continue."""
         pools = server_states.pools_with(member, self.seen.server_states)
         lines = [f"echo 'set server {pool}/{member} state drain'" for pool in pools]
         script = " && ".join(f"{line} | socat -t 5 - {SOCKET} > /dev/null" for line in lines)
@@ -144,12 +144,12 @@ class Haproxy:
 
 
 def drain(name: str, fleet: Fleet, machine: Machine, seen: Survey) -> Steps:
-    """Have a member get no new connections."""
+    """Stop new connections to a member."""
     yield Haproxy(fleet, machine, seen).drain(name)
 
 
 def without(fleet: Fleet, machine: Machine, seen: Survey) -> Steps:
-    """Have the pools as the fleet is; who is in it stays as proven as it is."""
+    """Update the pools to the fleet; remaining members keep their state."""
     tell_gates(fleet, machine, seen)
     yield haproxy(operations.HAPROXY, lambda: configuration(fleet, machine, seen), seen)
 
@@ -157,12 +157,11 @@ def without(fleet: Fleet, machine: Machine, seen: Survey) -> Steps:
 def drop_outgoing(
     fleet: Fleet, machine: Machine, seen: Survey, *, without_client_address: bool = False
 ) -> Steps:
-    """Send nothing any more to what the backends are about to take away.
+    """Stop sending to what the backends are about to remove.
 
-    That is a site that a backend is to stop serving, and a port for the PROXY protocol that gets
-    another number: until the new one is seen to listen, the member is reached on 443.
-    ``without_client_address``:
-    all of them are, because they are about to trust another address of this balancer.
+    That is a site that a backend will stop serving, or a PROXY protocol port that changes: until
+    the new one is seen to listen, the member is reached on 443. ``without_client_address``: all
+    members are, because they are about to trust another address of this balancer.
     """
 
     def content() -> str:
@@ -173,7 +172,7 @@ def drop_outgoing(
             return configuration(fleet, machine, seen, without_client_address=True)
         return configuration(fleet, machine, seen) if moving or before.leaving(fleet) else text
 
-    # Nothing that is not there yet, or does not run, sends anything.
+    # HAProxy is not started for this: if it does not run, it sends nothing.
     yield haproxy(operations.DROP_OUTGOING, content, seen, started=False)
 
 
@@ -185,9 +184,9 @@ def configuration(
     *,
     without_client_address: bool = False,
 ) -> str:
-    """Return haproxy.cfg as it should be, from what the balancer has and what has been proven.
+    """Return the desired haproxy.cfg, from the balancer's current one and the proof.
 
-    ``without_client_address``: no member is told the client's address, whichever is now.
+    ``without_client_address``: no member gets the client's address, even if some do now.
     """
     _, decided = gates(fleet, seen, proven, without_client_address=without_client_address)
     return Haproxy(fleet, machine, seen).text(decided)
@@ -196,7 +195,7 @@ def configuration(
 def tell_gates(
     fleet: Fleet, machine: Machine, seen: Survey, proven: gate.Seen = NOTHING_SEEN
 ) -> None:
-    """Tell, in a dry run, which pools there would be at its end."""
+    """Report, in a dry run, which pools there would be in the end."""
     if is_dry():
         before, after = gates(fleet, seen, proven)
         event("gate", host=machine.name, before=asdict(before), after=asdict(after))
@@ -209,7 +208,7 @@ def gates(
     *,
     without_client_address: bool = False,
 ) -> tuple[Gate, Gate]:
-    """Return what a balancer's configuration says, and what it should say."""
+    """Return a balancer's current and desired pools and rule."""
     before = gate.read(seen.text(CONFIGURATION))
     if without_client_address:
         before = replace(before, ports={})

@@ -1,6 +1,6 @@
-"""The one operation that changes hosts: steps are worked out here, and taken there by one command.
+"""The one operation that changes hosts: steps are planned here and taken there by one command.
 
-As pyinfra's operation it yields that command, or nothing where nothing is to be done.
+As a pyinfra operation it yields that command, or nothing if there is nothing to do.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from deploy.step import Step, refused
 
 Commands = Generator[Any, None, None]
 Planned = Callable[[Survey], Iterable[Step]]
-"""What a host should be like, as steps, from what it is like."""
+"""Plans the steps for a host, from its survey."""
 
 
 @operation()
 def barrier() -> Commands:
-    """Wait until every host is here: pyinfra orders operations within a host, not between them."""
+    """Wait until all hosts get here: pyinfra orders operations within a host, not between hosts."""
     yield from ()
 
 
 def phase(which: Phase) -> None:
-    """Begin a phase, once every host is here."""
+    """Begin a phase once all hosts get here."""
     name = f"Phase {which}"
     progress.phases[name] = which
     barrier(name=name)
@@ -42,7 +42,7 @@ def phase(which: Phase) -> None:
 
 @operation()
 def carried_out(plans: Sequence[Planned]) -> Commands:
-    """Have a host be as these plans say, by one command."""
+    """Carry out these plans on a host by one command."""
     seen = surveys.of(host)
     steps = [step for plan in plans for step in _worked_out(plan, seen)]
     for each in steps:
@@ -54,22 +54,22 @@ def carried_out(plans: Sequence[Planned]) -> Commands:
         return
     for each in steps:
         progress.step_done(host, each.name, changed=False)
-    host.noop("all is as it should be")
+    host.noop("nothing to do")
 
 
 def _worked_out(plan: Planned, seen: Survey) -> list[Step]:
-    """Return a plan's steps. One that cannot be worked out fails on its host, and on no other."""
+    """Return a plan's steps. A plan that raises an error only fails on its own host."""
     steps = list[Step]()
     try:
         for step in plan(seen):
             steps.append(step)
     except (CertsyncError, OSError) as error:
-        steps.append(refused("What is to be done", error))
+        steps.append(refused("Plan the steps", error))
     return steps
 
 
 class Taken(StringCommand):
-    """The command that takes the steps for which there is something to do."""
+    """The command that takes the steps that have something to do."""
 
     def __init__(self, steps: Sequence[Step]) -> None:
         super().__init__("sh", "steps")
@@ -79,7 +79,7 @@ class Taken(StringCommand):
     def execute(
         self, state: State, host: Host, connector_arguments: Any
     ) -> tuple[bool, CommandOutput]:
-        """Run it; tell what became of each step, and return whether all did well and why not."""
+        """Run it, report each step's result, and return whether all succeeded, and the output."""
         content = archive.archive([_with_files(each) for each in self.steps])
         unpack = shlex.join(["sh", "-c", text_of("unpack.sh"), "unpack", str(len(content))])
         command = StringCommand(unpack, _stdin=[base64.b64encode(content).decode()])
@@ -105,7 +105,7 @@ class Taken(StringCommand):
 
 
 def _with_files(step: Step) -> Step:
-    """Return a step with what it brings along, or one that says why that is not there."""
+    """Return a step with its files' contents, or a failing one if they cannot be read."""
     try:
         files = step.files if isinstance(step.files, Mapping) else step.files()
         return replace(step, files={name: archive.content_of(each) for name, each in files.items()})

@@ -1,4 +1,4 @@
-"""The issuer: certsync in a virtual environment of its own, and what its pushes need."""
+"""The issuer: certsync in its own virtual environment, and what its pushes need."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ USER = paths.PUSHING_USER
 STORE = paths.IssuerPaths()
 
 Others = Mapping[str, Survey]
-"""What other hosts of the fleet are like, by their names."""
+"""Surveys of other hosts of the fleet, by name."""
 
 
 def planned(
     fleet: Fleet, fleet_sum: str, replicas: list[Host], seen: Survey, *, promoting: bool = False
 ) -> Steps:
-    """Have everything on the issuer that ordering and pushing need, with what the replicas are.
+    """Set up the issuer for ordering and pushing, with surveys of the replicas.
 
-    ``promoting``: the issuer before is among them, and takes its list of who has left away at the
-    end.
+    ``promoting``: the previous issuer is among them; its list of former machines is merged, because
+    it is deleted there in the end.
     """
     others = fellows.seen(replicas)
     lists = [each.text(str(STORE.left)) for each in others.values()] if promoting else []
@@ -49,7 +49,7 @@ def planned(
 def forgetting(
     fleet: Fleet, fleet_sum: str, replicas: list[Host], seen: Survey, *, name: str, address: str
 ) -> Steps:
-    """Take a replica out of what the issuer knows, from surveys of the others: see `forget`."""
+    """Make the issuer forget a replica, with surveys of the others: see `forget`."""
     others = fellows.seen(replicas)
     yield from forget(fleet, fleet_sum, others, seen, name=name, address=address)
 
@@ -57,10 +57,9 @@ def forgetting(
 def configure(
     fleet: Fleet, fleet_sum: str, others: Others, seen: Survey, *, lists: Iterable[str] = ()
 ) -> Steps:
-    """Have everything on the issuer that ordering and pushing need.
+    """Set up the issuer for ordering and pushing.
 
-    ``fleet_sum`` is the SHA-256 of the fleet file. ``lists`` are lists of who has left, that others
-    have.
+    ``fleet_sum`` is the fleet file's SHA-256. ``lists`` are other hosts' lists of former machines.
     """
     yield installed(seen, notify=bool(fleet.notify.events))
     target = f"{paths.OPT}/current/bin/certsync"
@@ -77,7 +76,7 @@ def configure(
 def forget(
     fleet: Fleet, fleet_sum: str, others: Others, seen: Survey, *, name: str, address: str
 ) -> Steps:
-    """Have the issuer forget a replica, all but its name; it had this private address."""
+    """Make the issuer forget a replica, except its name; it had this private address."""
     rules = [f"allow from {address} to any port 80 proto tcp"] if address else []
     yield step.firewall(seen, [], instead_of=rules)
     yield _pinned(fleet, others, seen)
@@ -87,12 +86,12 @@ def forget(
 
 def _push_user(seen: Survey) -> Steps:
     yield step.user(seen, "Pushing user", USER, home=PUSH, shell="/usr/sbin/nologin")
-    yield step.directory(seen, "Its home, root's", PUSH, group=USER, mode="750")
+    yield step.directory(seen, "Its home, owned by root", PUSH, group=USER, mode="750")
     key = f"{PUSH}/id_ed25519"
     entry = seen.entries.get(key)
     yield step.command(
         operations.PUSH_KEY,
-        # Beside its place first: one that was cut off is no key.
+        # Made under another name first, so that an interrupted run leaves no broken key.
         f"rm -f {key}.new {key}.new.pub {key} && "
         f"ssh-keygen -q -t ed25519 -N '' -C 'certsync push' -f {key}.new && "
         f"chgrp {USER} {key}.new && chmod 640 {key}.new && "
@@ -107,9 +106,9 @@ def _pinned(fleet: Fleet, others: Others, seen: Survey) -> Step:
 
 
 def known_hosts(fleet: Fleet, others: Others, before: str) -> str:
-    """Return the replicas' host keys; of one that gives none in this run, those known before.
+    """Return known_hosts with the replicas' keys; if a replica was not surveyed, with its old ones.
 
-    ``before`` is the file's text now.
+    ``before`` is the file's current text.
     """
     lines = [f"# {templates.HEADER}"]
     for machine in fleet.replicas:
@@ -127,14 +126,14 @@ def _as_known(machine: Machine) -> str:
 
 
 def _left(fleet: Fleet, lists: Iterable[str], seen: Survey) -> Step:
-    """Have the list of who has left, which alone tells such a name from a mistyped one."""
+    """Update the list of former machines: it distinguishes their names from mistyped ones."""
     path = str(STORE.left)
     text = left(fleet, [seen.text(path), *lists])
-    return step.file(seen, "Who has left", path, text, mode="600")
+    return step.file(seen, "Former machines", path, text, mode="600")
 
 
 def left(fleet: Fleet, lists: list[str]) -> str:
-    """Return these lists as one, without who is in the fleet again; empty: nobody has ever left."""
+    """Merge these lists, without machines that are back in the fleet; empty: none ever left."""
     heading = f"# {templates.HEADER}"
     lines = {line for text in lists for line in text.splitlines() if line.strip()}
     names = lines - {heading, *(each.name for each in fleet.machines)}
@@ -144,27 +143,24 @@ def left(fleet: Fleet, lists: list[str]) -> str:
 def _rendered_fleet(fleet: Fleet, fleet_sum: str, seen: Survey) -> Steps:
     authority = fleet.authority
     for name, source, target in (
-        ("Roots of the CA's HTTPS", authority.directory_bundle, STORE.directory_bundle),
-        ("Roots of issued certificates", authority.roots, STORE.roots),
+        ("Roots for the CA's HTTPS", authority.directory_bundle, STORE.directory_bundle),
+        ("Roots for issued certificates", authority.roots, STORE.roots),
     ):
         if source:
             yield step.file(seen, name, str(target), Path(source).read_text)
     fleet_file, origin_file = str(STORE.fleet_file), str(STORE.origin)
     yield step.file(seen, operations.RENDERED_FLEET, fleet_file, rendered(fleet), mode="600")
     note = origin(fleet_sum, seen.text(origin_file))
-    yield step.file(seen, "Where it comes from", origin_file, note, mode="600")
+    yield step.file(seen, "Origin of the rendered fleet", origin_file, note, mode="600")
     machines = "".join(f"{each.name}\n" for each in fleet.backends)
     machines += "".join(f"{each.name} {BALANCER}\n" for each in fleet.balancers)
-    yield step.file(seen, "Known machines", str(STORE.machines), machines, mode="600")
+    yield step.file(seen, "List of machines", str(STORE.machines), machines, mode="600")
     marker = f"# {MARK}: this host is the issuer of {fleet.name}\n"
-    yield step.file(seen, "Marker of the issuer", str(STORE.marker), marker, mode="600")
+    yield step.file(seen, "Issuer marker", str(STORE.marker), marker, mode="600")
 
 
 def rendered(fleet: Fleet) -> str:
-    """Return the fleet as the issuer has it.
-
-    Nothing that only the operator's machine has a use for goes there.
-    """
+    """Return the rendered fleet, without what only the operator's machine needs."""
     data = fleet.to_json()
     for machine in (*data["backends"], *data["balancers"]):
         machine["ssh_key"] = ""
@@ -173,7 +169,7 @@ def rendered(fleet: Fleet) -> str:
 
 
 def origin(fleet_sum: str, before: str) -> str:
-    """Return the note of which fleet file was deployed, and when and by whom it first was."""
+    """Return the note of which fleet file was deployed, and when and by whom first."""
     if fleet_sum in before:
         return before
     note = {
@@ -186,16 +182,16 @@ def origin(fleet_sum: str, before: str) -> str:
 
 
 def installed(seen: Survey, *, notify: bool) -> Step:
-    """Have this certsync installed from wheels we bring, tried before the link switches to it.
+    """Install this certsync from uploaded wheels; the link switches to it once it works.
 
-    ``notify`` says whether with what sends notifications.
+    ``notify``: include the package that sends notifications.
     """
     name = operations.INSTALLED
     release = wheels.release(notify=notify)
     current = seen.entries.get(f"{paths.OPT}/current")
     if current is not None and current.target == release and seen.certsync_works:
         return Step(name)
-    # It must load what it will need at night, before anything calls it.
+    # Test now that it can import what unattended runs need.
     needed = f"import certsync.issuer.ca.issuance{', apprise' if notify else ''}"
     script = f"install -d {paths.OPT} && {shlex.join(['new_release', release, needed])}"
 
@@ -207,10 +203,10 @@ def installed(seen: Survey, *, notify: bool) -> Step:
 
 
 def _target(seen: Survey) -> wheels.Target:
-    """Return what the issuer says it runs.
+    """Return the issuer's platform.
 
     Raises:
-        HostError: that is nothing that wheels are made for.
+        HostError: there are no wheels for it.
     """
     python = ".".join(str(part) for part in seen.facts.python)
     return wheels.Target(python, seen.facts.arch, seen.libc)

@@ -1,7 +1,7 @@
-"""Balancers that share virtual addresses: keepalived on each, and what they may say to each other.
+"""Balancers that share virtual addresses: keepalived on each, and the firewall between them.
 
-Everything of it lies in /etc/keepalived and one drop-in of systemd's, and goes again when the fleet
-file names no virtual addresses any more.
+Everything is in /etc/keepalived and one systemd drop-in, and is removed when the fleet file no
+longer names virtual addresses.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ SCRIPT = f"{FOLDER}/haproxy-serves"
 DROP_IN = f"{UNITS}/keepalived.service.d"
 UNFINISHED = "/run/certsync-candidate.keepalived"
 COMMENT = "comment 'certsync balancers'"
-"""UFW shows it with a rule, so that one for a former balancer is known to be ours."""
+"""A comment on UFW rules that identifies ours for former balancers."""
 
 
 def packages(fleet: Fleet, seen: Survey) -> Steps:
-    """Install keepalived from the distribution, where addresses are shared."""
+    """Install keepalived from the distribution if there are virtual addresses."""
     if fleet.balancer.virtual_addresses:
         yield step.packages(seen, "Install keepalived", ["keepalived"])
 
 
 def configure(fleet: Fleet, machine: Machine, seen: Survey) -> Steps:
-    """Have the virtual addresses on the balancer whose HAProxy answers, or have none."""
+    """Keep the virtual addresses on a balancer whose HAProxy answers, or remove keepalived."""
     yield heard("Firewall between balancers", rules(fleet, machine), seen)
     if not fleet.balancer.virtual_addresses:
         yield _given_up(seen)
         return
     interface = interface_of(machine, seen)
     if not interface:
-        # What runs there goes on with the files that it has.
+        # A running keepalived continues with the files it has.
         yield step.failing(
             "keepalived.conf",
-            f"no interface of this host has the address {machine.private_address}, so its virtual "
-            "addresses have none either: write the right private_address into the fleet file",
+            f"no interface of this host has the address {machine.private_address}, so the virtual "
+            "addresses cannot be assigned: correct its private_address in the fleet file",
         )
         return
     source = templates.road() / "templates/keepalived/haproxy-serves"
     yield step.directory(seen, "Folder of keepalived's drop-in", DROP_IN)
-    yield step.file(seen, "Question to HAProxy", SCRIPT, source.read_text(), mode="755")
+    yield step.file(seen, "HAProxy check script", SCRIPT, source.read_text(), mode="755")
     drop_in = step.file(
         seen,
-        "keepalived that comes back",
+        "keepalived's restart policy",
         f"{DROP_IN}/certsync.conf",
         lambda: templates.keepalived_service(fleet, interface),
     )
@@ -64,13 +64,13 @@ def configure(fleet: Fleet, machine: Machine, seen: Survey) -> Steps:
 
 
 def interface_of(machine: Machine, seen: Survey) -> str:
-    """Return the interface that has a machine's private address; empty: none has."""
+    """Return the interface that has a machine's private address; empty: none."""
     found = [name for name, address in seen.addresses if address == machine.private_address]
     return found[0] if found else ""
 
 
 def rules(fleet: Fleet, machine: Machine) -> list[str]:
-    """Return what a balancer hears from the others, as UFW's rules."""
+    """Return the UFW rules for traffic from the other balancers."""
     found = []
     for peer in vrrp.peers(fleet, machine):
         found.append(f"allow from {peer.private_address} to any port {PEER_PORT} proto tcp")
@@ -80,14 +80,14 @@ def rules(fleet: Fleet, machine: Machine) -> list[str]:
 
 
 def heard(name: str, wanted: Sequence[str], seen: Survey) -> Step:
-    """Have these rules between balancers, and none of ours for a former one."""
-    gone = [each for each in seen.rules if each.endswith(COMMENT) and each not in wanted]
-    # Whether the firewall is switched on is not decided here.
-    return step.firewall(seen, wanted, name=name, instead_of=gone)
+    """Set these rules between balancers, and delete ours for former ones."""
+    former = [each for each in seen.rules if each.endswith(COMMENT) and each not in wanted]
+    # Does not enable the firewall: that is decided elsewhere.
+    return step.firewall(seen, wanted, name=name, instead_of=former)
 
 
 def _configured(fleet: Fleet, machine: Machine, interface: str, seen: Survey) -> Step:
-    """Have this keepalived.conf, tested before it counts, and some balancer with the addresses."""
+    """Install this keepalived.conf, tested first, and wait until a balancer has the addresses."""
     name = "keepalived.conf"
     text = templates.keepalived(fleet, machine, interface)
     stopped = not seen.unit("keepalived").runs
@@ -103,8 +103,8 @@ def _configured(fleet: Fleet, machine: Machine, interface: str, seen: Survey) ->
 
 
 def _given_up(seen: Survey) -> Step:
-    """Have no keepalived of ours; somebody else's stays as it is."""
+    """Remove our keepalived; leave another one alone."""
     first = seen.text(CONFIGURATION).partition("\n")[0]
-    there = facts.MARK in first or seen.has(f"{DROP_IN}/certsync.conf")
+    is_ours = facts.MARK in first or seen.has(f"{DROP_IN}/certsync.conf")
     script = shlex.join(["no_keepalived", DROP_IN, SCRIPT, CONFIGURATION])
-    return step.command("No virtual addresses", script, needed=there)
+    return step.command("No virtual addresses", script, needed=is_ours)

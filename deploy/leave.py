@@ -1,4 +1,4 @@
-"""certsync leaves every host; nginx, HAProxy and the certificates stay and go on serving."""
+"""Remove certsync from every host; nginx, HAProxy and the certificates stay and keep serving."""
 
 from pyinfra import host, inventory, state
 
@@ -8,7 +8,7 @@ from deploy.carried_out import carried_out, phase
 from deploy.shell import frame_answers
 
 fleet, machine = host.data.fleet, host.data.machine
-# One that is not reached at all keeps nobody.
+# An unreachable issuer does not hold up the others.
 issuer = inventory.get_host(fleet.issuer_name)
 needed = [issuer] if issuer in state.activated_hosts else []
 
@@ -26,12 +26,12 @@ if machine in fleet.backends:
 phase(Phase(2, 3, "stop pushes"))
 
 if machine in fleet.backends:
-    # An issuer that may not go yet has to reach the others still.
-    fellows.require_released(state, needed, name="The issuer has let it go")
+    # An issuer that cannot be retired yet still has to reach the others.
+    fellows.require_released(state, needed, name="The issuer has finished")
     carried_out(name="Access", plans=[absent.access, absent.issuing])
 
 phase(Phase(3, 3, "remove certsync"))
 
 if machine in fleet.backends:
-    # nginx would look for keys at its next start that nobody makes any more.
-    carried_out(name="What is left", plans=[absent.tickets, absent.programs])
+    # Otherwise nginx would need keys at its next start that nothing makes now.
+    carried_out(name="The rest", plans=[absent.tickets, absent.programs])

@@ -21,7 +21,7 @@ from deploy.step import Steps
 
 
 class Listening(FactBase[list[str]]):
-    """The backends that answer this balancer on their port for the PROXY protocol."""
+    """The backends that answer this balancer on their PROXY protocol port."""
 
     def command(self, questions: str) -> str:
         """Return the command; ``questions`` is JSON, see `proxy_port_check`."""
@@ -35,12 +35,12 @@ class Listening(FactBase[list[str]]):
 
     @staticmethod
     def default() -> list[str]:
-        """Return that none does."""
+        """Return no names."""
         return []
 
 
 def gate(fleet: Fleet, machine: Machine, issuer: Host, seen: Survey) -> Steps:
-    """Have the members that the issuer has just proven, and the rule if there is one."""
+    """Admit the members that the issuer has just proven, and set the rule if there are any."""
     proven = Seen(_proofs(fleet, issuer), _listening(fleet, seen))
     tell_gates(fleet, machine, seen, proven)
     balancer = Haproxy(fleet, machine, seen)
@@ -50,23 +50,23 @@ def gate(fleet: Fleet, machine: Machine, issuer: Host, seen: Survey) -> Steps:
 
 
 def _members_ready(left: Sequence[str]) -> step.Step:
-    """Have no admitted member drained, as one is after a removal that was given up."""
+    """Undrain admitted members: an abandoned removal leaves one drained."""
     lines = [f"echo 'set server {each} state ready' | socat -t 5 - {SOCKET}" for each in left]
     script = " && ".join(f"{line} > /dev/null" for line in lines)
     return step.command("Members take connections", script, needed=bool(left))
 
 
 def _proofs(fleet: Fleet, issuer: Host) -> Mapping[str, Mapping[str, Proof]]:
-    """Return what the issuer sees each backend serve now; nothing if it cannot be asked."""
+    """Return the issuer's fresh proofs; empty if it cannot be asked."""
     return answers.proven(issuer, fleet).proofs if issuer.connected else {}
 
 
 def _listening(fleet: Fleet, seen: Survey) -> list[str]:
-    """Return who answers the balancer on its port for the PROXY protocol, of those not told yet."""
+    """Return which backends, of those not using it yet, answer on their PROXY protocol port."""
     port = proxy_port(fleet)
-    told = [name for name, at in read(seen.text(CONFIGURATION)).ports.items() if at == port]
-    unknown = [each for each in proxy_port_questions(fleet) if each[0] not in told]
+    using = [name for name, at in read(seen.text(CONFIGURATION)).ports.items() if at == port]
+    unknown = [each for each in proxy_port_questions(fleet) if each[0] not in using]
     if not port or not unknown:
         return []
-    heard: list[str] = host.get_fact(Listening, questions=json.dumps(unknown))
-    return heard
+    found: list[str] = host.get_fact(Listening, questions=json.dumps(unknown))
+    return found

@@ -1,4 +1,4 @@
-"""Before anything is changed anywhere: is every host ours to change?"""
+"""Checks before anything is changed: is every host ours to change?"""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from deploy import surveys
 from deploy.balancer import CONFIGURATION
 from deploy.progress import event
 
-NOBODY_LEFT = "nobody who serves {} now is to serve it any more"
+NOBODY_LEFT = "none of the backends that serve {} now would still serve it"
 TWO_DEPLOYS = (
-    "the others are let in when they are proven, at the end of a deploy: name them in served_by "
-    "beside those that are there, deploy, and take the old ones out with another deploy"
+    "new backends are admitted at the end of a deploy, once they are proven: add them to "
+    "served_by, deploy, then remove the old ones and deploy again"
 )
 
 UNCOVERED = (
-    "{} would be without a certificate until {} has one for it: a lineage is known by its first "
-    "name, and what it has is for the names that it had"
+    "{} would have no certificate until {} gets a new one: a lineage is identified by its first "
+    "name, and its current certificate only covers the names it had"
 )
 KEEP_FIRST = (
-    "keep each name in its lineage, and the first one first; or, if nobody may come meanwhile: "
+    "keep each name in its lineage, and the first one first; or, if an outage is acceptable: "
     "`certsync passthrough off`, deploy, `certsync passthrough on`, and deploy again"
 )
 NOT_REACHED = (
-    "it is not reached, and would go on sending connections to a port or a site that the backends "
-    "are about to take away"
+    "it cannot be reached, and would keep sending connections to a port or a site that the "
+    "backends are about to remove"
 )
-BRING_BACK = "bring it back first, or take it out of the fleet file if it is gone for good"
+BRING_BACK = "bring it back first, or remove it from the fleet file if it no longer exists"
 DEPLOYED = str(IssuerPaths().fleet_file)
 
 _lock = RLock()
 _unreached: dict[int, list[Host]] = {}
 _no_longer_trusted: dict[int, list[str]] = {}
-"""For each run, the balancers of `letting_go`, and of `no_longer_trusted`."""
+"""For each run, the result of `letting_go`, and of `no_longer_trusted`."""
 
 
 def refuse_foreign_servers(
     state: State, fleet: Fleet, adopt: Adopt, *, promoting: bool = False
 ) -> None:
-    """Look at every host that is reached, and stop the whole run if one is somebody else's.
+    """Check every reached host, and stop the whole run if one is somebody else's.
 
     ``promoting``: another backend is about to become the issuer.
 
     Raises:
-        PyinfraError: with all objections, before pyinfra has run any operation.
+        PyinfraError: lists all objections, before pyinfra has run any operation.
     """
     with _lock:
         if id(state) in _unreached:
@@ -74,9 +74,9 @@ def refuse_foreign_servers(
 
 
 def letting_go(state: State) -> list[Host]:
-    """Return the balancers that send to what the backends are about to take away.
+    """Return the balancers that send to what the backends are about to remove.
 
-    They stop it first; what fails on one of them has to keep the backends as they are.
+    They stop first; if one of them fails, the backends must not be changed.
     """
     return _unreached[id(state)]
 
@@ -98,14 +98,14 @@ def _sending_there(state: State, fleet: Fleet, deployed: Fleet | None) -> list[H
 
 
 def _deployed(state: State, fleet: Fleet) -> Fleet | None:
-    """Return the fleet as the issuer has it; None: it has none, or is not to be asked."""
+    """Return the issuer's rendered fleet; None: it has none, or was not reached."""
     for host in state.activated_hosts:
         text = surveys.of(host).text(DEPLOYED) if host.name == fleet.issuer_name else ""
         if text:
             try:
                 return Fleet.from_json(text)
             except StoreError:
-                # Of a newer version; whoever works on it next says so.
+                # From a newer version; the next command that reads it reports that.
                 return None
     return None
 
@@ -123,7 +123,7 @@ def _not_reached(state: State, fleet: Fleet, deployed: Fleet | None) -> list[Fin
 
 
 def _of_pools(fleet: Fleet, deployed: Fleet | None, host: Host) -> list[Finding]:
-    """Return the lineages that nobody would serve while a deploy is under way."""
+    """Return findings for lineages that no backend would serve during the deploy."""
     before = gate.read(surveys.of(host).text(CONFIGURATION))
     found = [
         Finding(host.name, NOBODY_LEFT.format(lineage), TWO_DEPLOYS)

@@ -1,6 +1,6 @@
-"""Tell whoever started this run how far it is: one line of JSON for each thing that happens.
+"""Report the run's progress to `certsync deploy`: one line of JSON per event.
 
-`certsync deploy` names a file descriptor in CERTSYNC_EVENTS; without it nothing is told.
+It names a file descriptor in CERTSYNC_EVENTS; without it, nothing is reported.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ phases: dict[str, Phase] = {}
 
 
 def go_on() -> None:
-    """Wait, once a run, until its caller holds the fleet lock. Until then it only connects."""
+    """Wait, once per run, until the caller holds the fleet lock. Until then, only connect."""
     if VARIABLE not in os.environ or is_dry() or _tokens:
         return
     line = sys.stdin.readline()
     if not line:
-        # It could not be had, or who wanted it is gone.
+        # The caller could not get the lock, or is gone.
         os._exit(1)
     _tokens.update({"": "held", **json.loads(line)})
 
 
 def token(host: str) -> str:
-    """Return what presents the fleet lock that is held on a host; empty: none is."""
+    """Return the token of the fleet lock held on a host; empty: none is held."""
     return _tokens.get(host, "")
 
 
@@ -51,25 +51,25 @@ def event(kind: str, **values: Any) -> None:
 
 
 def is_dry() -> bool:
-    """Return whether this run only says what it would do."""
+    """Return whether this is a dry run."""
     return "CERTSYNC_DRY" in os.environ
 
 
 def would_write(host: Any, path: str, before: str, after: str) -> None:
-    """Tell, in a dry run, how a file would change."""
+    """Report, in a dry run, how a file would change."""
     if is_dry() and before != after:
         event("file", host=host.name, path=path, before=before, after=after)
 
 
 _tells: set[tuple[str, str]] = set()
-"""Hosts, and operations on them that tell by themselves what became of each of their steps."""
+"""Hosts, and operations on them that report their own steps."""
 
 _foreseen: dict[tuple[str, str], list[str]] = {}
 """In a dry run: what these operations would change."""
 
 
 def foresee(host: Any, steps: Sequence[tuple[str, str]]) -> None:
-    """Note what the operation that a host is at would change: it tells of its steps by itself.
+    """Record what a host's current operation would change; it reports its own steps.
 
     ``steps`` are their names and scripts.
     """
@@ -81,21 +81,21 @@ def foresee(host: Any, steps: Sequence[tuple[str, str]]) -> None:
 
 
 def step_done(host: Any, name: str, *, changed: bool) -> None:
-    """Tell that a step is done, or that nothing was to be done for it."""
+    """Report that a step is done, or that it had nothing to do."""
     event("success", host=host.name, name=name, changed=changed)
     if changed and VARIABLE not in os.environ:
         host.log(f"done: {name}")
 
 
 def failed(host: Any, name: str) -> None:
-    """Tell that a step has failed."""
+    """Report that a step has failed."""
     event("error", host=host.name, name=name)
     if VARIABLE not in os.environ:
         host.log(f"failed: {name}")
 
 
 class Progress(BaseStateCallback):
-    """pyinfra's callbacks, passed on."""
+    """Passes pyinfra's callbacks on."""
 
     @staticmethod
     def operation_start(state: State, op_hash: str) -> None:
@@ -111,7 +111,7 @@ class Progress(BaseStateCallback):
 
     @staticmethod
     def operation_end(state: State, op_hash: str) -> None:
-        """An operation has ended on all its hosts; only now is it known what it changed."""
+        """An operation has ended on all its hosts; only now its changes are known."""
         for host in state.inventory:
             data = state.ops[host].get(op_hash)
             if (
@@ -128,7 +128,7 @@ class Progress(BaseStateCallback):
 
 
 def _foretell(state: State) -> None:
-    """Tell what the run would change, which pyinfra's own table cuts short on many hosts."""
+    """Report what the run would change; pyinfra's own table truncates it for many hosts."""
     operations: list[dict[str, Any]] = []
     for op_hash in state.get_op_order():  # type: ignore[no-untyped-call]  # pyinfra's own
         if phase := phases.get(_name(state, op_hash)):
@@ -151,26 +151,26 @@ def _would_change(state: State, host: Any, op_hash: str) -> list[str]:
 
 
 def _end_with(parent: int) -> None:
-    """End this run when who started it is gone, so that none goes on behind the next one's back."""
+    """Exit when the caller is gone, so that this run does not overlap with the next one."""
     while os.getppid() == parent:
         sleep(0.5)
     os._exit(1)
 
 
 def _name(state: State, op_hash: str) -> str:
-    """Return what an operation is called, without the part of the deploy that it stands in."""
+    """Return an operation's name, without the name of its deploy."""
     names = sorted(state.get_op_meta(op_hash).names)
     return ", ".join(each.rpartition(" | ")[2] for each in names)
 
 
 def report(state: State) -> None:
-    """Pass on what happens from here, once a run."""
+    """Start reporting, once per run."""
     if any(isinstance(handler, Progress) for handler in state.callback_handlers):
         return
     state.add_callback_handler(Progress())  # type: ignore[no-untyped-call]  # pyinfra's own
     if is_dry():
         atexit.register(_foretell, state)
-    # Only now: to start a thread lets the other hosts' runs of the deploy file go on.
+    # Only now: starting a thread lets the other hosts' runs of the deploy file continue.
     if VARIABLE in os.environ:
         Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     reached = {host.name for host in state.activated_hosts}

@@ -1,7 +1,7 @@
-"""A backend leaves the fleet: no new connections, out of the pools, access cut, its key gone.
+"""Remove a backend from the fleet: drain it, remove it from the pools, stop pushes, delete its key.
 
-Which one, `certsync remove-backend` says: it is among the backends of the inventory, and not in the
-fleet that the hosts' data holds. One that is gone for good is left out of the run.
+`certsync remove-backend` says which one: it is among the inventory's backends, but not in the fleet
+in the hosts' data. A backend that no longer exists is left out of the run.
 """
 
 from functools import partial
@@ -35,12 +35,12 @@ phase(Phase(2, 6, "out of the pools"))
 if machine in fleet.balancers:
     carried_out(name="Pools", plans=[partial(balancer.without, fleet, machine)])
 
-phase(Phase(3, 6, "the issuer forgets it"))
+phase(Phase(3, 6, "remove it from the issuer"))
 
 if machine == fleet.issuer:
-    # Compromised keys wait for no balancer.
+    # Compromised keys do not wait for balancers.
     if not host.data.compromised:
-        fellows.require_released(state, balancer_hosts, name="The balancers have let it go")
+        fellows.require_released(state, balancer_hosts, name="The balancers have finished")
     plan = partial(
         issuer.forgetting,
         fleet,
@@ -55,10 +55,10 @@ phase(Phase(4, 6, "stop pushes to it"))
 
 if leaving:
     others = [issuing_host, *balancer_hosts]
-    fellows.require_released(state, others, name="The others have let it go")
+    fellows.require_released(state, others, name="The others have finished")
     carried_out(name="Access", plans=[absent.access])
 
-phase(Phase(5, 6, "the last connections, then key and certificate"))
+phase(Phase(5, 6, "wait for the last connections, then delete key and certificate"))
 
 if leaving:
     plans = [
@@ -67,7 +67,7 @@ if leaving:
         absent.programs,
         partial(absent.site, fleet),
     ]
-    carried_out(name="What it had", plans=plans)
+    carried_out(name="Removal", plans=plans)
 
 phase(Phase(6, 6, "the keys"))
 

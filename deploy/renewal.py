@@ -1,4 +1,4 @@
-"""The renewal run on the issuer: by cron, or by a systemd timer where the fleet file says so."""
+"""The issuer's renewal run: started by cron, or by a systemd timer if the fleet file says so."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ TIMER = f"{UNIT}.timer"
 
 
 def scheduled(fleet: Fleet, seen: Survey) -> Steps:
-    """Have the renewal run started every hour, by one of the two and never by both."""
+    """Schedule the renewal run, with one of the two and never both."""
     text = (templates.road() / "templates/renewal/renew").read_text()
-    yield step.file(seen, "What starts a run", PROGRAM, text, mode="755")
+    yield step.file(seen, "Renewal program", PROGRAM, text, mode="755")
     if fleet.renewal.scheduler is Scheduler.CRON:
         yield no_timer(seen)
         yield step.file(
@@ -30,7 +30,7 @@ def scheduled(fleet: Fleet, seen: Survey) -> Steps:
     yield from units
     runs = seen.unit(TIMER).runs and not seen.unit(TIMER).is_outdated
     yield step.command(
-        "systemd reads them",
+        "systemd reload",
         f"systemctl daemon-reload && systemctl reenable -q {TIMER} && systemctl restart {TIMER}",
         needed=not runs or any(unit.script for unit in units),
     )
@@ -45,7 +45,7 @@ def _unit(fleet: Fleet, kind: str, seen: Survey) -> Step:
 
 
 def no_timer(seen: Survey) -> Step:
-    """Have no renewal timer."""
+    """Remove the renewal timer."""
     timer, service = f"{UNITS}/{TIMER}", f"{UNITS}/{UNIT}.service"
     script = f"systemctl disable -q --now {TIMER}; rm -f {timer} {service}; systemctl daemon-reload"
     return step.command("No renewal from a timer", script, needed=seen.has(timer))

@@ -1,4 +1,4 @@
-"""Every replica: the unprivileged user whose one key may push a certificate, and nothing else."""
+"""Every replica: an unprivileged user whose one key may push a certificate and nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deploy.step import Steps
 
 FORCED_COMMAND = f"{PROGRAMS}/forced-command"
 FORMER_NAME = f"{PROGRAMS}/gate"
-"""What an earlier version called it."""
+"""Its name in an earlier version."""
 
 HOME = str(receiver.INBOX.parent)
 TMPFILES = "/etc/tmpfiles.d/certsync.conf"
@@ -40,10 +40,10 @@ in four bytes (RFC 4253, section 6.6), a comment."""
 
 
 def prepare(fleet: Fleet, seen: Survey) -> Steps:
-    """Have the user, the one command that its key may run, and the sudo rule for the receiver."""
+    """Set up the user, the one command its key may run, and the sudo rule for the receiver."""
     yield step.user(seen, "Receiving user", USER, home=HOME, shell="/bin/sh")
-    yield step.directory(seen, "Home, root's", HOME)
-    yield step.directory(seen, "SSH folder, root's", f"{HOME}/.ssh")
+    yield step.directory(seen, "Home, owned by root", HOME)
+    yield step.directory(seen, "SSH folder, owned by root", f"{HOME}/.ssh")
     inbox = str(receiver.INBOX)
     yield step.directory(seen, "Inbox", inbox, owner=USER, group=USER, mode="700")
     for name, mode in (("forced-command", "755"), ("rsyncd.conf", "644")):
@@ -55,16 +55,16 @@ def prepare(fleet: Fleet, seen: Survey) -> Steps:
 
 
 def admitted(fleet: Fleet, issuer: Host, seen: Survey) -> Steps:
-    """Let the issuer's push key in, as this run sees it."""
+    """Accept the issuer's push key, from its survey in this run."""
     yield from let_in(fleet, fellows.of_issuer(issuer), seen)
 
 
 def let_in(fleet: Fleet, issuer: Survey, seen: Survey) -> Steps:
-    """Let the issuer's push key in; nothing known of the issuer leaves the one that is let in."""
+    """Accept the issuer's push key; without a survey of the issuer, keep the accepted one."""
     text = issuer.text(PUSH_KEY).strip()
     yield step.file(seen, operations.ACCEPTED_KEY, KEYS, lambda: key_line(fleet, text))
     if text and seen.has(FORMER_NAME):
-        # Not before: the key line that was there names it.
+        # Only now: the previous key line refers to it.
         yield step.absent(seen, "No forced command of an earlier version", FORMER_NAME)
 
 
@@ -87,22 +87,22 @@ def _sudo_rule(seen: Survey) -> step.Step:
 
 
 def key_line(fleet: Fleet, key: str) -> str:
-    """Return the file that lets the push key in, from the issuer's address, for one command.
+    """Return the authorized_keys that accepts the push key from the issuer, for one command.
 
-    ``key`` is what the issuer's file says; its comment is left out. Empty: nothing to write.
+    ``key`` is the content of the issuer's file; its comment is dropped. Empty: nothing to write.
 
     Raises:
-        HostError: it is not exactly one key. A second line would be let in without restrictions.
+        HostError: it is not exactly one key. A second line would be accepted without restrictions.
     """
     if not key:
         return ""
     one = ONE_KEY.fullmatch(key)
     if one is None:
         raise HostError(
-            f"what {fleet.issuer_name} gives as its push key, {PUSH_KEY}, is not one ssh-ed25519 "
-            "key; the key that is let in here stays",
-            f"check who changed it; on {fleet.issuer_name}, `ssh-keygen -y -f "
-            f"{PUSH_KEY.removesuffix('.pub')}` prints what belongs there",
+            f"the push key of {fleet.issuer_name}, {PUSH_KEY}, is not exactly one ssh-ed25519 "
+            "key; the key accepted so far is kept",
+            f"find out who changed it; on {fleet.issuer_name}, `ssh-keygen -y -f "
+            f"{PUSH_KEY.removesuffix('.pub')}` prints the right content",
         )
     source, run = fleet.issuer.private_address, FORCED_COMMAND
     return f'# {templates.HEADER}\nrestrict,from="{source}",command="{run}" {one["key"]}\n'
@@ -111,7 +111,7 @@ def key_line(fleet: Fleet, key: str) -> str:
 def host_keys(replica: Survey) -> list[str]:
     """Return a host's public SSH keys, `type base64`, read over our own authenticated connection.
 
-    What else is in their files is left out.
+    Anything else in their files is dropped.
     """
     texts = [
         replica.text(f"/etc/ssh/{name}")

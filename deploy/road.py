@@ -1,4 +1,4 @@
-"""The certificate's own road: ordered, carried, proven by certsync on the issuer."""
+"""What certsync on the issuer does in a deploy: order, replicate and prove the certificate."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def issue() -> None:
     issuer_command(name=operations.ORDER, verb="issue")
 
 
-@deploy("Issuer: certificate of certbot's")
+@deploy("Issuer: certbot's certificate")
 def take_over() -> None:
-    """Keep certbot's certificate as a generation, unless it is kept."""
+    """Keep certbot's certificate as a generation, unless that is done already."""
     issuer_command(name=operations.TAKE_OVER, verb="take-over")
 
 
 @deploy("Issuer: replicate and prove")
 def replicate(state: State, may_be_unreachable: list[Host]) -> None:
-    """Bring the certificate to every backend, and prove that each one serves it.
+    """Activate the certificate on every backend, and prove that each serves it.
 
-    Those of ``may_be_unreachable`` that this run has not reached, or has failed on, may be behind:
-    a role that moves does not wait for a host that is off.
+    Hosts in ``may_be_unreachable`` that this run did not reach, or that failed, may stay behind: a
+    promotion does not wait for a host that is off.
     """
     issuer_command(
         name=operations.REPLICATE, verb=lambda: _but("replicate", state, may_be_unreachable)
@@ -41,7 +41,7 @@ def replicate(state: State, may_be_unreachable: list[Host]) -> None:
 
 @deploy("Issuer: session ticket keys")
 def share_tickets(state: State, may_be_unreachable: list[Host]) -> None:
-    """Have every backend resume the TLS sessions of the others.
+    """Share the session ticket keys among all backends.
 
     ``may_be_unreachable``: as above.
     """
@@ -57,13 +57,13 @@ def _but(verb: str, state: State, may_be_unreachable: list[Host]) -> str:
 
 @deploy("Issuer: compromised keys")
 def compromised(name: str) -> None:
-    """Replace every key that a backend which left may have, and have its certificates revoked."""
+    """Replace every key that a removed backend may have, and revoke the certificates."""
     issuer_command(name=operations.REPLACE_KEYS, verb=f"compromised --by {shlex.quote(name)}")
 
 
 @deploy("Issuer: account")
 def register() -> None:
-    """Have an account at the CA, of the new issuer's own."""
+    """Register an account of the new issuer's own at the CA."""
     issuer_command(name="Register an account", verb="register")
 
 
@@ -77,12 +77,12 @@ def close_account() -> None:
 def issuer_command(
     verb: str | Callable[[], str], *, where_installed: bool = False
 ) -> Generator[Any, None, None]:
-    """Run one of certsync's commands on the issuer, unless it says that nothing is to be done.
+    """Run a certsync command on the issuer, unless it says that there is nothing to do.
 
-    ``where_installed``: nor where certsync is gone already, because a run was cut off after that.
+    ``where_installed``: skip it if an interrupted run has removed certsync already.
     """
     if where_installed and not surveys.of(host).has(CURRENT):
-        host.noop("no certsync here any more")
+        host.noop("certsync is no longer installed here")
         return
     verb = verb if isinstance(verb, str) else verb()
     steps = answers.steps(host, verb)

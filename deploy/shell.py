@@ -1,8 +1,8 @@
-"""What is said to a host over pyinfra's SSH: each answer is between marks, and files go as text.
+"""Commands over pyinfra's SSH, with each answer between marks, and files uploaded as text.
 
-What a login shell prints is then in no fact, pyinfra's own among them, and no upload ends in it:
-SFTP takes the first line that is printed for a part of its protocol, which ended the whole run.
-Whatever a host does, it fails alone: what its connection raises would end the run for all.
+So a login shell's output ends up in no fact, including pyinfra's own, and breaks no upload: SFTP
+would take its first line as part of the protocol, and end the whole run. Exceptions from a host's
+connection, which would end the run for all hosts, become failures of that host.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from certsync.system.ssh import connection_lost, instead, not_begun, too_late
 from deploy.progress import event
 
 BEGIN_SECONDS = 60.0
-"""For a login shell to begin a command; how long that takes then has no limit: apt may wait."""
+"""The limit for a login shell to start a command, which then has no limit: apt may have to wait."""
 
 EXIT_SECONDS = 60.0
-"""For the exit status to come once both outputs are closed."""
+"""The limit for the exit status to arrive after both outputs are closed."""
 
 
 class Framed(SSHConnector):
-    """pyinfra's connector, with marks around each answer, without SFTP, and asking nobody."""
+    """pyinfra's connector, with marks around each answer, without SFTP, and never interactive."""
 
     failed: HostError | None = None
-    """Why no command is sent there any more; None: they are."""
+    """Why commands are no longer sent to this host; None: they are."""
 
-    told = False
-    """Whether it has been told that this host fails."""
+    reported = False
+    """Whether this host's failure has been reported."""
 
     def run_shell_command(
         self,
@@ -57,7 +57,7 @@ class Framed(SSHConnector):
         print_input: bool = False,  # noqa: ARG002  # pyinfra's own interface
         **arguments: Any,
     ) -> tuple[bool, CommandOutput]:
-        """Run a command; return whether it did well, and what it printed itself."""
+        """Run a command; return whether it succeeded, and its own output."""
         if self.failed:
             return self._failure(self.failed)
         try:
@@ -82,16 +82,16 @@ class Framed(SSHConnector):
     def _answer(
         self, command: StringCommand, print_output: bool, arguments: Any
     ) -> tuple[int, bool, CommandOutput]:
-        """Return a command's exit status (-1: none came), whether that is good, and all output.
+        """Return a command's exit status (-1: none), whether it means success, and all output.
 
-        pyinfra's own would ask the operator for a password where a host says that sudo wants one.
+        pyinfra's own method would prompt for a password if sudo on a host wants one.
 
         Raises:
             TimeoutError: the command took longer than its own limit.
             EOFError: the connection ended.
             OSError: the same.
             SSHException: the same.
-            HostError: no command has begun in time.
+            HostError: the command did not start in time.
         """
         control: Any = extract_control_arguments(arguments)
         unix = make_unix_command_for_host(
@@ -116,15 +116,15 @@ class Framed(SSHConnector):
     def _exchange(
         self, command: str, control: Any, limit: Timeout, print_output: bool
     ) -> tuple[Any, CommandOutput]:
-        """Return the channel of a command, and all that it printed; see `_answer`.
+        """Return a command's channel and all its output; see `_answer`.
 
-        ``limit`` ends with the first line.
+        ``limit`` is cancelled when the answer begins.
         """
         assert self.client is not None
         stdin, stdout, _ = self.client.exec_command(
             instead(command), get_pty=control.get("_get_pty", False)
         )
-        # Meanwhile: a large file may take longer than a command to begin.
+        # Concurrently: a large file may take longer than the start of the command.
         writer = spawn(_write, control.get("_stdin"), stdin)
         channel = stdout.channel
         output = read_output_buffers(
@@ -138,9 +138,9 @@ class Framed(SSHConnector):
         return channel, output
 
     def _failure(self, error: HostError) -> tuple[bool, CommandOutput]:
-        """Return why a command failed, as lines of it; and say once that this host failed."""
-        if not self.told:
-            self.told = True
+        """Return an error as a failed command's output; report the host's failure once."""
+        if not self.reported:
+            self.reported = True
             event("error", host=self.host.name, name="Commands over SSH")
         why = error.why
         lines = [OutputLine("stderr", f"error: {why}"), OutputLine("stderr", f"hint: {error.hint}")]
@@ -155,7 +155,7 @@ class Framed(SSHConnector):
         print_input: bool = False,
         **arguments: Any,
     ) -> bool:
-        """Write a file, whole or not at all, with the rights that commands have there."""
+        """Write a file, completely or not at all, with the same rights as commands."""
         text = base64.b64encode(_content(filename_or_io)).decode()
         command = program("upload.sh", str(len(text)), remote_filename)
         status, output = self.run_shell_command(
@@ -175,16 +175,16 @@ def _content(source: Any) -> bytes:
 
 
 def _write(text: Any, stdin: Any) -> None:
-    """Give a command its standard input. One that ends before has said by its status why."""
+    """Write a command's standard input. If it ends early, its exit status tells why."""
     with suppress(EOFError, OSError, SSHException):
         if text:
             write_stdin(text, stdin)  # type: ignore[no-untyped-call]  # pyinfra's own
         stdin.close()
 
 
-def _lines(said: Iterable[bytes], limit: Any = None) -> Iterator[str]:
-    """Yield lines as text, whatever bytes they are of; the limit ends where an answer begins."""
-    for each in said:
+def _lines(output: Iterable[bytes], limit: Any = None) -> Iterator[str]:
+    """Yield lines as text, even if not UTF-8; cancel the limit when the answer begins."""
+    for each in output:
         line = each.decode(errors="replace")
         if limit and line == f"{BEGIN}\n":
             limit.close()
@@ -192,14 +192,14 @@ def _lines(said: Iterable[bytes], limit: Any = None) -> Iterator[str]:
 
 
 def own(lines: Iterable[OutputLine]) -> list[OutputLine] | None:
-    """Return what a command printed itself; None: it has not begun."""
+    """Return a command's own output; None: it has not begun."""
     begun, ended, rest = set[str](), set[str](), list[OutputLine]()
     for line in lines:
         name = line.buffer_name
         if name in ended:
             continue
         if line.line == BEGIN:
-            # The second one comes where a startup file has made one of both outputs.
+            # The second mark is here too if a startup file merged both outputs.
             begun.add(name)
             _drop_blank(rest, name)
         elif END.fullmatch(line.line):
@@ -211,14 +211,14 @@ def own(lines: Iterable[OutputLine]) -> list[OutputLine] | None:
 
 
 def _drop_blank(lines: list[OutputLine], name: str) -> None:
-    """Take away the line that a mark begins with, so that it is on one by itself."""
+    """Remove the blank line that precedes a mark."""
     at = next((i for i in reversed(range(len(lines))) if lines[i].buffer_name == name), None)
     if at is not None and not lines[at].line:
         del lines[at]
 
 
 def frame_answers(state: State) -> None:
-    """Have all hosts of a run answer so, once: one of them reads facts of the others too."""
+    """Use `Framed` for all hosts of a run at once, because hosts read each other's facts."""
     for host in state.activated_hosts:
         if type(host.connector) is SSHConnector:
             host.connector.__class__ = Framed

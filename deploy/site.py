@@ -1,4 +1,4 @@
-"""Everything in one run, from empty hosts to passthrough.
+"""The whole deploy in one run, from empty hosts to passthrough.
 
 pyinfra -y inventory/NAME.py deploy/site.py
 
@@ -36,15 +36,15 @@ issuing_host = inventory.get_host(fleet.issuer.name)
 replica_hosts = [inventory.get_host(each.name) for each in fleet.replicas]
 
 promoting = host.data.promoting
-# Without one a run ends after phase 3, as where hosts are prepared for later.
+# NOT_YET: the run ends after phase 3, to prepare hosts for later.
 certificate = host.data.certificate
 
 progress.report(state)
 frame_answers(state)
-# Before the hosts are looked at: whoever held the lock until now may have changed them.
+# Before the hosts are surveyed: the previous holder of the lock may have changed them.
 progress.go_on()
 if certificate == request.ISSUE and not promoting:
-    # Replicas take their time to answer the issuer, and hosts theirs to be looked at.
+    # In advance: the replicas' answers to the issuer take as long as the surveys.
     answers.ask_ahead(issuing_host)
 refuse_foreign_servers(state, fleet, adopt, promoting=promoting)
 demoted = promoting and machine in fleet.replicas and surveys.of(host).facts.issuer
@@ -64,16 +64,16 @@ if machine in fleet.balancers:
         ),
         partial(keepalived.packages, fleet),
     ]
-    carried_out(name="Packages and what is about to go", plans=plans)
+    carried_out(name="Packages and routes to be removed", plans=plans)
 
 if promoting:
-    # Before anything else, so that a CA that refuses leaves everything as it was.
+    # First of all, so that nothing has changed if the CA refuses.
     phase(operations.NEW_ISSUER)
     if machine == fleet.issuer:
         plan = partial(issuer.planned, fleet, host.data.fleet_sum, replica_hosts, promoting=True)
         carried_out(name="Issuer", plans=[plan])
         road.register()
-    barrier(name="The new issuer is there")
+    barrier(name="The new issuer is ready")
     if machine != fleet.issuer:
         fellows.require_taken_over(state, issuing_host)
 
@@ -81,7 +81,7 @@ phase(operations.CONFIGURATION)
 
 if machine in fleet.backends:
     if balancers := letting_go(state):
-        fellows.require_released(state, balancers, name="No balancer sends to what goes away here")
+        fellows.require_released(state, balancers, name="No balancer uses what is removed here")
     plans = [partial(backend.configure, fleet, machine, adopt=adopt.nginx)]
     if not fleet.share_tickets:
         plans.append(absent.tickets)
@@ -107,17 +107,17 @@ if machine in fleet.replicas:
     carried_out(name="Replica", plans=plans)
 
 if promoting and machine == fleet.issuer:
-    carried_out(name="No replica any more", plans=[absent.access])
+    carried_out(name="No longer a replica", plans=[absent.access])
 
 phase(operations.CERTIFICATE)
 
 if machine == fleet.issuer and certificate != request.NOT_YET:
-    # What else a command has come for: `add-backend` brings the certificate that there is.
+    # `add-backend` does neither: it only replicates the existing certificate.
     if certificate == request.ISSUE:
         road.issue()
     if certificate == request.TAKE_OVER:
         road.take_over()
-    # From here on it renews, heals and proves by itself, whatever becomes of this deploy.
+    # From here on it renews, heals and proves by itself, even if this deploy fails.
     carried_out(name="Renewal", plans=[partial(renewal.scheduled, fleet)])
 
 phase(operations.REPLICATION)
@@ -134,6 +134,6 @@ if machine in fleet.balancers and certificate != request.NOT_YET:
 
 if demoted:
     fellows.require_taken_over(state, issuing_host)
-    # One that may not close its account yet goes on with its hourly runs.
+    # If its account cannot be closed yet, it keeps its hourly runs.
     road.close_account()
-    carried_out(name="Issuer no longer", plans=[absent.runs, absent.issuing])
+    carried_out(name="No longer the issuer", plans=[absent.runs, absent.issuing])

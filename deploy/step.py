@@ -1,6 +1,6 @@
-"""What a deploy does on a host, step by step, from what the host is like: a survey in, steps out.
+"""The steps of a deploy on a host: a survey in, steps out.
 
-Everything here is pure. A step whose script is empty is one for which nothing is to be done.
+Everything here is pure. A step with an empty script has nothing to do.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from certsync.model.errors import CertsyncError
 from certsync.operator.hosts.survey import Entry, Survey
 
 Content = str | bytes | Path
-"""Of a file that travels: itself, or where it lies on this machine."""
+"""A file's content, or its path on this machine."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """How a file's text changes, for a dry run to show."""
+    """How a file's text changes, for a dry run."""
 
     path: str
     before: str
@@ -28,20 +28,20 @@ class Change:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that is to be so on a host."""
+    """One thing to ensure on a host."""
 
     name: str
     script: str = ""
-    """POSIX shell, run as root, with what is in certsync/programs/functions.sh; empty: it is so."""
+    """POSIX shell, run as root with certsync/programs/functions.sh; empty: nothing to do."""
 
     files: Mapping[str, Content] | Callable[[], Mapping[str, Content]] = field(default_factory=dict)
-    """Name in the folder `$here` to content; called for where it has to be fetched first."""
+    """Name in the folder `$here` to content; a function if it has to be fetched first."""
 
     changes: tuple[Change, ...] = ()
 
     @property
     def text(self) -> str:
-        """The text of the file that it writes; empty: it writes none."""
+        """The text of the file it writes; empty: it writes none."""
         content = self.files.get("file", "") if isinstance(self.files, Mapping) else ""
         return content if isinstance(content, str) else ""
 
@@ -50,14 +50,14 @@ Steps = Iterable[Step]
 
 
 def failing(name: str, text: str) -> Step:
-    """Return a step that does nothing but fail with these words."""
+    """Return a step that only fails with this message."""
     return Step(name, f"printf '%s\\n' {shlex.quote(text)} >&2; exit 1")
 
 
 def refused(name: str, error: CertsyncError | OSError) -> Step:
-    """Return a step that does nothing but fail with an error and its hint."""
+    """Return a step that only fails with an error and its hint."""
     if isinstance(error, OSError):
-        # Of this machine: it cannot be read or fetched here.
+        # A local error: a file cannot be read or fetched here.
         return failing(name, f"error: {error}")
     return failing(name, f"error: {error.message}\nhint: {error.hint}")
 
@@ -76,9 +76,9 @@ def file(
     mode: str = "644",
     group: str = "root",
 ) -> Step:
-    """Return the step that has a file of root's with this content; an empty one asks for nothing.
+    """Return the step that installs a file with this content; empty content does nothing.
 
-    Where the content cannot be made, the step fails and the file stays as it is.
+    If the content cannot be rendered, the step fails and the file is unchanged.
     """
     try:
         text = content if isinstance(content, str) else content()
@@ -93,7 +93,7 @@ def file(
 
 
 def changed(seen: Survey, path: str, text: str) -> tuple[Change, ...]:
-    """Return how a file's text changes; nothing: it does not."""
+    """Return how a file's text changes; empty: it does not."""
     before = seen.text(path)
     return () if before == text else (Change(path, before, text),)
 
@@ -107,7 +107,7 @@ def directory(
     owner: str = "root",
     group: str = "root",
 ) -> Step:
-    """Return the step that has a folder."""
+    """Return the step that creates a folder."""
     entry = seen.entries.get(path)
     if entry and (entry.kind, entry.mode, entry.owner, entry.group) == ("d", mode, owner, group):
         return Step(name)
@@ -115,44 +115,44 @@ def directory(
 
 
 def link(seen: Survey, name: str, path: str, target: str) -> Step:
-    """Return the step that has a symbolic link."""
+    """Return the step that creates a symbolic link."""
     entry = seen.entries.get(path)
     is_so = entry is not None and (entry.kind, entry.target) == ("l", target)
     return command(name, shlex.join(["link", target, path]), needed=not is_so)
 
 
 def user(seen: Survey, name: str, login: str, *, home: str, shell: str) -> Step:
-    """Return the step that has a system user."""
+    """Return the step that creates a system user."""
     is_so = seen.users.get(login) == (home, shell)
     return command(name, shlex.join(["user", login, home, shell]), needed=not is_so)
 
 
 def no_user(seen: Survey, name: str, login: str) -> Step:
-    """Return the step that takes a user away."""
+    """Return the step that removes a user."""
     return command(name, f"userdel {shlex.quote(login)}", needed=login in seen.users)
 
 
 def absent(seen: Survey, name: str, path: str) -> Step:
-    """Return the step that takes a file or a link away, or a folder with all that is in it."""
+    """Return the step that removes a file, a link, or a folder with its contents."""
     if not seen.has(path):
         return Step(name)
     return Step(name, f"rm -rf -- {shlex.quote(path)}", changes=changed(seen, path, ""))
 
 
 def units_read(seen: Survey, units: Mapping[str, Step]) -> Step:
-    """Return the step that has systemd read units: those that change, and what is still unread."""
+    """Return the step that makes systemd reload units that changed or are outdated."""
     needed = any(each.script or seen.unit(unit).is_outdated for unit, each in units.items())
-    return command("systemd reads it", "systemctl daemon-reload", needed=needed)
+    return command("systemd reload", "systemctl daemon-reload", needed=needed)
 
 
 def enabled(seen: Survey, name: str, unit: str) -> Step:
-    """Return the step that has a unit start at boot."""
+    """Return the step that enables a unit at boot."""
     needed = seen.unit(unit).enabled != "enabled"
     return command(name, f"systemctl enable -q {shlex.quote(unit)}", needed=needed)
 
 
 def runs(seen: Survey, name: str, unit: str) -> Step:
-    """Return the step that has a service run whose files are as they should be."""
+    """Return the step that starts a service whose files are up to date."""
     if seen.unit(unit).runs:
         return Step(name)
     change = Change(f"{unit}.service", "stopped\n", "running\n")
@@ -160,15 +160,15 @@ def runs(seen: Survey, name: str, unit: str) -> Step:
 
 
 def packages(seen: Survey, name: str, wanted: Sequence[str]) -> Step:
-    """Return the step that has Debian packages."""
+    """Return the step that installs Debian packages."""
     missing = [each for each in wanted if each not in seen.packages]
     return command(name, shlex.join(["packages", *missing]), needed=bool(missing))
 
 
 def kept_aside(name: str, paths: Sequence[str], *, remove: bool) -> Step:
-    """Return the step that keeps a dated copy of files of somebody else's.
+    """Return the step that keeps a dated copy of somebody else's files.
 
-    ``remove``: they are taken out then.
+    ``remove``: and then removes them.
     """
     files = shlex.join(paths)
     script = f"put_aside {files}" + (f" && rm -f -- {files}" if remove else "")
@@ -184,10 +184,10 @@ def firewall(
     enable: bool = False,
     ssh_port: int = 0,
 ) -> Step:
-    """Return the step that has UFW's rules, where UFW is present.
+    """Return the step that adds UFW rules, if UFW is installed.
 
-    Nothing else that is there is loosened or removed. ``instead_of`` are wider rules that an
-    earlier fleet file asked for.
+    Other rules are not loosened or removed. ``instead_of`` are wider rules from an earlier fleet
+    file, to be deleted.
     """
     status = seen.facts.ufw
     if not status:

@@ -1,4 +1,4 @@
-"""One look at a host: asked once, kept, and asked again only after something was written there."""
+"""Surveys of hosts: each taken once, kept, and taken again only after something was changed."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from certsync.operator.hosts.survey import Survey
 
 
 class Look(FactBase[Survey]):
-    """What a host is like."""
+    """A host's survey."""
 
     def command(self) -> str:
         """Return the script."""
         return survey.script()
 
     def process(self, output: list[str]) -> Survey:
-        """Return what it says."""
+        """Parse the survey."""
         return survey.parse(output)
 
     @staticmethod
     def default() -> Survey:
-        """Return what is known of a host that does not answer."""
+        """Return an empty survey, for a host that does not answer."""
         return Survey()
 
 
 SECONDS = 300
-"""For one look, at a host that is busy with something else."""
+"""The limit for one survey, of a host that is busy with something else."""
 
 _seen: dict[str, Survey] = {}
 _asking: dict[str, RLock] = {}
 
 
 def of(host: Host) -> Survey:
-    """Return what a host is like; of one that does not answer, nothing is known."""
-    # Replicas ask what the issuer is like all at once.
+    """Return a host's survey; an empty one if it does not answer."""
+    # Replicas need the issuer's survey all at once.
     with _asking.setdefault(host.name, RLock()):
         if host.name not in _seen:
             _seen[host.name] = host.get_fact(Look, _timeout=SECONDS)
@@ -44,12 +44,12 @@ def of(host: Host) -> Survey:
 
 
 def forget(host: Host) -> None:
-    """Have a host asked again, the next time that somebody wants to know."""
+    """Discard a host's survey, so that it is taken again when needed."""
     _seen.pop(host.name, None)
 
 
 def ask_all(state: State) -> None:
-    """Ask all hosts of a run that are reached at the same time."""
-    # Not from the pool of pyinfra: the runs of the deploy file that wait here have filled it.
+    """Survey all reached hosts of a run at the same time."""
+    # Not in pyinfra's pool: it is full of runs of the deploy file that wait here.
     asked = [spawn(of, host) for host in state.activated_hosts]
     joinall(asked, raise_error=True)

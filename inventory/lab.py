@@ -1,4 +1,4 @@
-"""The fleet of the TOML file beside this one, as pyinfra's inventory."""
+"""pyinfra inventory: the fleet of the TOML file beside this one."""
 
 from pathlib import Path
 

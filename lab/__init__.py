@@ -1,7 +1,7 @@
 """Real Debian hosts on one machine, with a test CA, for the demo and the end-to-end tests.
 
-Only the standard library is used here, so that `lab/lab` runs with the system's Python.
-Nothing of certsync is imported: the lab is the ground the product is tried on.
+It uses only the standard library, so that `lab/lab` runs with the system's Python, and imports
+nothing from certsync.
 """
 
 from lab.errors import LabError

@@ -1,7 +1,7 @@
 """The lab's CA host: Pebble, and `pebble-challtestsrv` as the DNS of all hosts.
 
-Pebble has two roots that differ: the one of its own HTTPS, made here once a lab, and the one that
-issues certificates, new at each start of Pebble and read from its management port.
+Pebble has two roots: one for its own HTTPS, made here once per lab, and one that issues
+certificates, new at each start of Pebble and read from its management port.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ DNS_MANAGEMENT_PORT = 8055
 LOG = "var/log/pebble.log"
 
 DEFAULTS = {"PEBBLE_VA_NOSLEEP": "1"}
-"""Pebble's other habits stay as they are: it refuses 5 % of good nonces, and so on."""
+"""Pebble's other quirks stay on: it refuses 5 % of good nonces, and so on."""
 
 PROFILES = {"default": {"description": "90 days", "validityPeriod": 90 * 86400}}
-"""One only: an order that names no profile gets any of those configured."""
+"""Only one: an order without a profile gets a random one of those configured."""
 
 PEBBLE_UNIT = f"""\
 [Unit]
@@ -56,11 +56,11 @@ WantedBy=multi-user.target
 
 @dataclass(frozen=True)
 class CertificateAuthority:
-    """The CA host's two services, as tests and people want to use them."""
+    """The CA host's two services, for tests and people."""
 
     machine: Machine
     public: tuple[str, str]
-    """The addresses, v4 and v6, that every name leads to at first."""
+    """The addresses, v4 and v6, that every name resolves to at first."""
     defaults: dict[str, str] = field(default_factory=lambda: dict(DEFAULTS))
 
     @property
@@ -79,7 +79,7 @@ class CertificateAuthority:
         return self.machine.run_folder / "roots.pem"
 
     def install(self) -> None:
-        """Write the services into the CA host's disk, before it boots."""
+        """Write the services to the CA host's disk before it boots."""
         root, address = self.machine.root, self.machine.address
         self._make_https()
         (root / "etc/pebble").mkdir(exist_ok=True)
@@ -100,10 +100,10 @@ class CertificateAuthority:
         profiles: dict[str, dict[str, object]] | None = None,
         bindings: dict[str, str] | None = None,
     ) -> None:
-        """Start Pebble anew: new roots, no memory of accounts, and other habits if given.
+        """Restart Pebble: new roots, no accounts, and other settings if given.
 
-        With ``bindings``, key identifiers and their HMAC keys in base64url, an account has to be
-        bound to one of them.
+        With ``bindings``, key identifiers and their HMAC keys in base64url, accounts need external
+        account binding to one of them.
         """
         environment = {**self.defaults, **(environment or {})}
         self._write_config(environment, profiles or PROFILES, bindings or {})
@@ -111,13 +111,13 @@ class CertificateAuthority:
         self.fetch_roots()
 
     def fetch_roots(self) -> None:
-        """Write the issuing root of this start of Pebble to ``roots``."""
+        """Write Pebble's current issuing root to ``roots``."""
         self.roots.write_text(self.root(0))
 
     def root(self, number: int) -> str:
-        """Return an issuing root, PEM; from 1 on those of the alternate chains.
+        """Return an issuing root as PEM; from 1 on, those of the alternate chains.
 
-        How many there are, `PEBBLE_ALTERNATE_ROOTS` says.
+        `PEBBLE_ALTERNATE_ROOTS` sets their number.
         """
         root = self._ask(MANAGEMENT_PORT, f"/roots/{number}", tls=True)
         if "BEGIN CERTIFICATE" not in root:
@@ -125,7 +125,7 @@ class CertificateAuthority:
         return root
 
     def set_address(self, name: str, *, ipv4: list[str], ipv6: list[str]) -> None:
-        """Let a name lead to other addresses than the balancer's."""
+        """Let a name resolve to other addresses than the balancer's."""
         for path, addresses in (("a", ipv4), ("aaaa", ipv6)):
             self._ask(DNS_MANAGEMENT_PORT, f"/clear-{path}", {"host": name})
             if addresses:
@@ -139,24 +139,24 @@ class CertificateAuthority:
         self._ask(MANAGEMENT_PORT, "/set-renewal-info/", body, tls=True)
 
     def forbid_all_but(self, name: str, *values: str) -> None:
-        """Let a name have a CAA record set of these `issue` properties; none: no records."""
+        """Set a name's CAA records to these `issue` properties; none: no records."""
         self._ask(DNS_MANAGEMENT_PORT, "/clear-caa", {"host": name})
         if values:
             policies = [{"tag": "issue", "value": value} for value in values]
             self._ask(DNS_MANAGEMENT_PORT, "/add-caa", {"host": name, "policies": policies})
 
     def status_of(self, serial: int) -> dict[str, Any]:
-        """Return what the CA says of a certificate: its `Status`, and the `Reason` if revoked."""
-        told = self._ask(MANAGEMENT_PORT, f"/cert-status-by-serial/{serial:x}", tls=True)
-        answer: dict[str, Any] = json.loads(told)
+        """Return the CA's record of a certificate: its `Status`, and the `Reason` if revoked."""
+        text = self._ask(MANAGEMENT_PORT, f"/cert-status-by-serial/{serial:x}", tls=True)
+        answer: dict[str, Any] = json.loads(text)
         return answer
 
     def log(self) -> str:
-        """Return all that Pebble has written."""
+        """Return Pebble's log."""
         return (self.machine.root / LOG).read_text(errors="replace")
 
     def orders(self) -> int:
-        """Return how many orders have been asked for, refused nonces not counted."""
+        """Return the number of orders, not counting refused nonces."""
         return self.log().count("Added order ")
 
     def _write_config(

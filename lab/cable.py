@@ -1,4 +1,4 @@
-"""A long and lossy cable to a host, in place of the short one that it has."""
+"""A long and lossy cable to a host, in place of its short one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Cable:
-    """A long cable: to which host, and what becomes of frames in it."""
+    """A long cable: its host, and what it does to frames."""
 
     lab: str
     host: str
@@ -27,45 +27,45 @@ class Cable:
     """The last part of the host's addresses."""
 
     delay_ms: float
-    """There and back together; each frame is under way for half of it."""
+    """The round-trip time; each frame is delayed by half of it."""
 
     loss: float
     """The probability that a frame is lost, each way."""
 
     seed: int
-    """Decides which."""
+    """Decides which frames are lost."""
 
 
 @contextmanager
 def laid(cable: Cable, log: Path) -> Iterator[None]:
-    """Have a long cable to a host inside the block.
+    """Replace a host's cable by a long one inside the block.
 
     Raises:
-        LabError: it cannot be laid, or the program in its middle has ended before the block.
+        LabError: it cannot be set up, or the relay ended before the block did.
     """
     group = f"{cable.lab}.cable-{cable.host}"
-    # In a group of the lab's own, so that nothing of it outlives the lab.
+    # In a group of the lab, so that it cannot outlive the lab.
     entries = " ".join(str(path) for path in cgroup.make(group))
     joined = f'for entry in {entries}; do echo $$ > "$entry"; done; exec "$@"'
     words = json.dumps(asdict(cable))
-    with log.open("a") as said:
+    with log.open("a") as output:
         program = subprocess.Popen(
             ["sh", "-c", joined, "cable", sys.executable, "-m", "lab.relay", words],
             cwd=CHECKOUT,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=output,
             start_new_session=True,
         )
     assert program.stdin is not None
     assert program.stdout is not None
     try:
         if program.stdout.readline() != b"ready\n":
-            raise LabError(f"no long cable to {cable.host}: {_last_words(log)}")
+            raise LabError(f"no long cable to {cable.host}: {_last_line(log)}")
         yield
         if program.poll() is not None:
-            raise LabError(f"the long cable to {cable.host} broke: {_last_words(log)}")
+            raise LabError(f"the long cable to {cable.host} broke: {_last_line(log)}")
     finally:
         program.stdin.close()
         with suppress(subprocess.TimeoutExpired):
@@ -74,7 +74,7 @@ def laid(cable: Cable, log: Path) -> Iterator[None]:
         cgroup.remove(group)
 
 
-def _last_words(log: Path) -> str:
-    # It goes with the lab.
+def _last_line(log: Path) -> str:
+    # The log is removed with the lab.
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it printed nothing"

@@ -1,6 +1,6 @@
-"""A control group for each host: hosts that share one fail units with "Failed at step CGROUP".
+"""A control group for each host: in a shared one, units fail with "Failed at step CGROUP".
 
-Also the certain way to end a host: what runs in its group is its own, whatever forked from where.
+It is also the reliable way to end a host: all its processes are in its group, however they forked.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ def make(name: str) -> list[Path]:
 
 def _make_folder(group: Path) -> None:
     while not group.is_dir():
-        # The last lab to go takes the parent away; it may do so right between the two.
+        # The last lab to go down removes the parent, possibly between these two calls.
         with contextlib.suppress(FileNotFoundError):
             group.parent.mkdir(exist_ok=True)
             group.mkdir(exist_ok=True)
 
 
 def names(prefix: str) -> list[str]:
-    """Return the groups of a lab that are still there."""
+    """Return the groups of a lab that still exist."""
     return sorted(
         {
             group.name
@@ -91,7 +91,7 @@ def remove(name: str, deadline: float = 10) -> None:
     for folder in sorted(_folders([name]), key=lambda path: len(path.parts), reverse=True):
         _remove_folder(folder, end)
     for top in hierarchies():
-        # Another lab's groups may be in it, or come into it at this moment.
+        # It may contain another lab's groups.
         with contextlib.suppress(OSError):
             (top / PARENT).rmdir()
 
@@ -104,7 +104,7 @@ def _remove_folder(folder: Path, end: float) -> None:
         except FileNotFoundError:
             return
         except OSError:
-            # The kernel lets go of a dead process's group a moment later.
+            # The kernel releases a dead process's group a moment later.
             if time.monotonic() > end:
                 raise LabError(f"control group {folder} cannot be removed") from None
             time.sleep(0.05)

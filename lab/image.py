@@ -1,7 +1,7 @@
-"""The image that every host of a lab starts from, built once for each suite and kept.
+"""The image that every host of a lab starts from, built once per suite and cached.
 
-It holds what a cloud image holds and nothing of ours: no nginx, no HAProxy. What the deploys
-install waits as packages in /srv/apt, so that `apt install` in a host is real and needs no route.
+It contains what a cloud image contains: no nginx, no HAProxy. The packages that deploys install are
+in /srv/apt, so that `apt install` on a host is real and works offline.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CACHE = Path(os.environ.get("CERTSYNC_LAB_CACHE", "/var/cache/certsync-lab"))
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a suite's hosts run Python packages with, as `certsync fetch-wheels` takes it."""
+    """A suite's Python and glibc, as arguments of `certsync fetch-wheels`."""
 
     python: str
     """Major and minor."""
@@ -38,24 +38,24 @@ RUNTIMES = {
     "bookworm": Runtime(python="3.11", libc="2.36"),
     "trixie": Runtime(python="3.13", libc="2.41"),
 }
-"""Suite to runtime. The lab has no route out, so what its issuers need is fetched before."""
+"""Runtime by suite. The lab is offline, so its issuers' wheels are downloaded beforehand."""
 
 SUITES = tuple(RUNTIMES)
 DEFAULT_SUITE = "trixie"
 PEBBLE_SUITE = "forky"
-"""Debian 12's and 13's Pebble knows no ARI and no profiles; this suite's 2.10 runs on both."""
+"""Pebble in Debian 12 and 13 has no ARI and no profiles; this suite's 2.10 runs on both."""
 
 INSTALLED = (
     "systemd,systemd-sysv,dbus,openssh-server,python3,sudo,iproute2,ca-certificates,curl,procps,"
     "openssl,cron,ufw,iptables"
 )
-"""What is in the image: what Debian's and Ubuntu's cloud images carry, and UFW."""
+"""The image's packages: those of Debian's and Ubuntu's cloud images, and UFW."""
 
 OFFERED = (
     "nginx haproxy keepalived rsync socat python3-venv apache2 logrotate shellcheck faketime "
     "certbot"
 )
-"""What apt in a host can install."""
+"""The packages that apt on a host can install."""
 
 UNITS = {
     "etc/systemd/system/lab-hostkeys.service": """\
@@ -68,9 +68,9 @@ ExecStart=/usr/bin/ssh-keygen -A
 [Install]
 WantedBy=multi-user.target
 """,
-    # A cloud image's user: no password, all of sudo.
+    # A cloud image's user: passwordless sudo for everything.
     "etc/sudoers.d/admin": "admin ALL=(ALL) NOPASSWD: ALL\n",
-    # The lab has no route out and takes its name servers from /etc/resolv.conf alone.
+    # The lab is offline and takes its name servers only from /etc/resolv.conf.
     "etc/apt/apt.conf.d/99lab": 'Acquire::Languages "none";\nAPT::Periodic::Enable "0";\n',
 }
 
@@ -94,11 +94,11 @@ rm -f "$root"/etc/hostname "$root"/etc/machine-id "$root"/etc/resolv.conf
 rm -f "$root"/etc/ssh/ssh_host_*
 : > "$root/etc/machine-id"
 """
-"""Runs outside the new root when its packages are in. The users' ids are the image's own."""
+"""Runs outside the new root once its packages are installed. User ids are those of the image."""
 
 
 def recipe(suite: str) -> str:
-    """Return twelve hex digits that change when what goes into the image changes."""
+    """Return twelve hex digits that change when the image's ingredients change."""
     parts = (suite, INSTALLED, OFFERED, SETUP, *UNITS, *UNITS.values())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
@@ -107,18 +107,18 @@ def image_path(suite: str) -> Path:
     """Return where a suite's image is, or would be.
 
     Raises:
-        LabError: the suite is not known.
+        LabError: the suite is unknown.
     """
     if suite not in SUITES:
-        raise LabError(f"no suite {suite!r}", f"one of: {', '.join(SUITES)}")
+        raise LabError(f"unknown suite {suite!r}", f"use one of: {', '.join(SUITES)}")
     return CACHE / f"{suite}-{recipe(suite)}"
 
 
 def image(suite: str) -> Path:
-    """Return the root folder of a suite's image, building it if it is not there yet.
+    """Return the root folder of a suite's image; build it if it does not exist yet.
 
     Raises:
-        LabError: the suite is not known, or the build fails; the log's tail is in the message.
+        LabError: the suite is unknown, or the build fails; the message has the log's tail.
     """
     root = image_path(suite)
     with _one_at_a_time():
@@ -129,7 +129,7 @@ def image(suite: str) -> Path:
 
 
 def pebble() -> Path:
-    """Return a folder with the programs `pebble` and `pebble-challtestsrv`, fetching them once."""
+    """Return a folder with `pebble` and `pebble-challtestsrv`; download them once."""
     folder = CACHE / "pebble"
     with _one_at_a_time():
         if not (folder / "usr/bin/pebble").exists():
@@ -165,7 +165,7 @@ def _build(suite: str, root: Path) -> None:
          f"deb {debian_mirror()} {suite} main"],
         label=f"building the {suite} image",
         log=log,
-        hint="is the mirror of this machine's apt reachable? try apt-get update",
+        hint="is this machine's Debian mirror reachable? try apt-get update",
     )  # fmt: skip
     unfinished.rename(root)
 
@@ -177,18 +177,18 @@ def _drop_older(suite: str, keep: Path) -> None:
 
 
 def in_use(root: Path) -> bool:
-    """Return whether a host that is up has its disk on this folder or on one below it."""
+    """Return whether a running host has its disk on this folder or below it."""
     return str(root) in Path("/proc/self/mountinfo").read_text()
 
 
 def forget(root: Path) -> None:
-    """Remove a folder of the cache, if it is there, and nothing that is mounted in it."""
+    """Remove a folder of the cache if it exists, but nothing that is mounted in it."""
     if root.exists():
         run(["rm", "-rf", "--one-file-system", root])
 
 
 def _fetch_pebble(folder: Path) -> None:
-    say(f"fetching Pebble from Debian {PEBBLE_SUITE}, once")
+    say(f"downloading Pebble from Debian {PEBBLE_SUITE}, once")
     work = folder.with_suffix(".part")
     forget(work)
     (work / "lists/partial").mkdir(parents=True)
@@ -207,12 +207,12 @@ def _fetch_pebble(folder: Path) -> None:
     apt = ["apt-get"]
     for option in options:
         apt += ["-o", option]
-    run([*apt, "update"], timeout=300, hint="is the mirror of this machine's apt reachable?")
+    run([*apt, "update"], timeout=300, hint="is this machine's Debian mirror reachable?")
     done = subprocess.run(
         [*apt, "download", "pebble"], cwd=work, capture_output=True, text=True, timeout=300
     )
     if done.returncode != 0:
-        raise LabError(f"Pebble cannot be fetched: {done.stderr.strip()}")
+        raise LabError(f"Pebble cannot be downloaded: {done.stderr.strip()}")
     package = next(work.glob("pebble_*.deb"))
     unpacked = work / "unpacked"
     run(["dpkg-deb", "--extract", package, unpacked])

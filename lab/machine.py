@@ -18,8 +18,8 @@ from lab.shell import attempt, run
 
 USER = "admin"
 EXPORTS = Path("/run/systemd/nspawn/unix-export")
-"""Where newer systemd-nspawns mount a folder for each host. One that is killed leaves its mount,
-and the next one refuses to start over it."""
+"""Where newer versions of systemd-nspawn mount a folder for each host. If one is killed, its mount
+stays, and the next one refuses to start."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Machine:
     run_folder: Path
     image: Path
     prepared: Path | None = None
-    """What its disk has more than the image from the start; None: nothing."""
+    """The layer on top of the image that its disk starts with; None: none."""
 
     @property
     def address(self) -> str:
@@ -56,16 +56,16 @@ class Machine:
 
     @property
     def layer(self) -> Path:
-        """What its disk has more than what it started with."""
+        """What was written to its disk since it started."""
         return self.root.parent / "upper"
 
     @property
     def log(self) -> Path:
-        """What it printed on its console."""
+        """Its console output."""
         return self.run_folder / f"{self.name}.console"
 
     def prepare(self) -> None:
-        """Lay its disk over the image and plug it into the network, without booting it."""
+        """Mount its disk over the image and plug it into the network, without booting it."""
         network.make_host(self.lab, self.name, self.number)
         disk = self.root.parent
         upper, work = self.layer, disk / "work"
@@ -102,18 +102,18 @@ class Machine:
                 stdout=console,
                 stderr=console,
                 start_new_session=True,
-                # Without it UFW cannot write the host's own /proc/sys/net.
+                # Without this, UFW cannot write to the host's own /proc/sys/net.
                 env={**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"},
             )
 
     def wait(self, seconds: float = 60) -> None:
-        """Return when SSH answers and systemd has finished booting.
+        """Wait until SSH answers and systemd has finished booting.
 
         Raises:
-            LabError: it has not, after ``seconds``; the console's tail is in the message.
+            LabError: it has not after ``seconds``; the message has the console's tail.
         """
         end = time.monotonic() + seconds
-        # Asked again and again, because systemctl's own --wait has been seen to miss the moment.
+        # Polled, because systemctl's own --wait has been seen to miss the moment.
         booted = "case $(systemctl is-system-running) in running|degraded) ;; *) exit 1 ;; esac"
         while not attempt([*self.ssh_argv(), booted], timeout=10):
             if time.monotonic() > end:
@@ -122,11 +122,11 @@ class Machine:
             time.sleep(0.2)
 
     def running(self) -> bool:
-        """Return whether any process of it is there."""
+        """Return whether any of its processes runs."""
         return bool(cgroup.processes(self.group))
 
     def power_off(self, seconds: float = 30) -> None:
-        """Shut it down in order; its disk stays, so that it can be booted again."""
+        """Shut it down cleanly; its disk stays, so that it can boot again."""
         attempt([*self.ssh_argv(), "sudo systemctl poweroff"])
         end = time.monotonic() + seconds
         while self.running():
@@ -136,7 +136,7 @@ class Machine:
         self._ended()
 
     def kill(self) -> None:
-        """Take its power away, as when a plug is pulled."""
+        """Cut its power, as if the plug were pulled."""
         for process in cgroup.processes(self.group):
             try:
                 os.kill(process, signal.SIGKILL)
@@ -146,7 +146,7 @@ class Machine:
 
     def _ended(self) -> None:
         cgroup.remove(self.group)
-        # A machine without power does not answer; its namespace alone would still refuse.
+        # A machine without power does not answer, but its namespace would refuse connections.
         self.cut()
         network.restore_addresses(self.lab, self.name, self.number)
         if (export := EXPORTS / f"{self.lab}-{self.name}").is_mount():
@@ -163,14 +163,14 @@ class Machine:
     def slow(
         self, *, delay_ms: float = 0, loss: float = 0, seed: int = 0
     ) -> AbstractContextManager[None]:
-        """Have a long cable to it inside the block, for all that it says and is told.
+        """Give it a long cable inside the block.
 
-        ``delay_ms`` is for the way there and back together: what `ping` from the operator's
-        machine shows, and twice that between two slow hosts. ``loss`` is the probability, each
-        way, that a frame is lost; ``seed`` decides which.
+        ``delay_ms`` is the round-trip time, as `ping` from the operator's machine shows it; between
+        two slow hosts it is twice that. ``loss`` is the probability, each way, that a frame is
+        lost; ``seed`` decides which.
 
         Raises:
-            LabError: it cannot be laid, or did not last for the block.
+            LabError: it cannot be set up, or did not last for the block.
         """
         cable = Cable(self.lab, self.name, self.number, delay_ms, loss, seed)
         return laid(cable, self.run_folder / f"{self.name}.cable")
@@ -189,7 +189,7 @@ class Machine:
         ]  # fmt: skip
 
     def attempt(self, command: str, *, input: str = "", timeout: float = 120) -> tuple[int, str]:
-        """Run a shell command as root and return its exit status and all it printed."""
+        """Run a shell command as root and return its exit status and its output."""
         done = subprocess.run(
             [*self.ssh_argv(), "sudo sh -s"],
             input=f"exec 2>&1\n{_with_input(command, input)}\n",
@@ -200,7 +200,7 @@ class Machine:
         return done.returncode, done.stdout + done.stderr
 
     def sh(self, command: str, *, input: str = "", timeout: float = 120) -> str:
-        """Run a shell command as root and return what it printed.
+        """Run a shell command as root and return its output.
 
         Raises:
             LabError: it exits non-zero.

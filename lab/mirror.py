@@ -1,4 +1,4 @@
-"""Where this machine takes its Debian packages from: read from apt, written down nowhere."""
+"""The Debian mirror that this machine uses, read from apt's configuration."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ KEYRINGS = (Path("/usr/share/keyrings"), Path("/etc/apt/trusted.gpg.d"))
 
 
 def debian_mirror() -> str:
-    """Return the address of a Debian mirror, as apt on this machine is configured.
+    """Return the URL of the Debian mirror in this machine's apt configuration.
 
-    ``CERTSYNC_LAB_MIRROR`` overrides it, for machines whose apt knows no Debian mirror.
+    ``CERTSYNC_LAB_MIRROR`` overrides it, for machines whose apt has no Debian mirror.
 
     Raises:
-        LabError: apt names none.
+        LabError: apt has none.
     """
     if override := os.environ.get("CERTSYNC_LAB_MIRROR"):
         return override
     if found := _configured():
         return found
-    # An image of a machine often comes without apt's lists, and those name the origin.
+    # Machine images often come without apt's lists, which name the origin.
     run(["apt-get", "-qq", "update"], timeout=300)
     if found := _configured():
         return found
     raise LabError(
-        "apt on this machine names no Debian mirror",
-        "on another distribution set CERTSYNC_LAB_MIRROR to a Debian mirror",
+        "apt on this machine has no Debian mirror",
+        "on another distribution, set CERTSYNC_LAB_MIRROR to a Debian mirror",
     )
 
 
@@ -46,7 +46,7 @@ def _configured() -> str:
 
 
 def keyring_folder() -> Path:
-    """Return the folder with Debian's archive keys, for suites this machine does not run itself."""
+    """Return the folder with Debian's archive keys, which verify the other suites."""
     for folder in KEYRINGS:
         if any(folder.glob("debian-archive-*")):
             return folder

@@ -1,4 +1,4 @@
-"""What a lab needs of this machine, and the error that names what is missing."""
+"""What a lab needs on this machine, and the error that names what is missing."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ PACKAGES = {
     "openssl": "openssl",
     "curl": "curl",
 }
-"""Tool and the Debian package that carries it."""
+"""The Debian package of each tool."""
 
 
 def missing_packages() -> list[str]:
-    """Return the Debian packages whose tools are not on this machine, sorted."""
+    """Return the Debian packages of missing tools, sorted."""
     return sorted({package for tool, package in PACKAGES.items() if shutil.which(tool) is None})
 
 
 def require() -> None:
-    """Refuse, naming the right or the packages, unless a lab can be brought up here.
+    """Check that a lab can be brought up here.
 
     Raises:
         LabError: not root, or a tool is missing.

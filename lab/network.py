@@ -1,7 +1,7 @@
-"""The lab's network: one namespace a host and one for the operator, who owns the bridge.
+"""The lab's network: one namespace per host, and one for the operator, which has the bridge.
 
-There is no default route anywhere and no link to the machine's own network: nothing gets out.
-Addresses are of the documentation ranges (RFC 5737, RFC 3849).
+There is no default route and no link to the machine's own network: nothing gets out. Addresses are
+from the documentation ranges (RFC 5737, RFC 3849).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ HOST_LINK = "host0"
 
 
 def namespace(lab: str, host: str) -> str:
-    """Return the network namespace's name of a host."""
+    """Return the name of a host's network namespace."""
     return f"cs-{lab}-{host}"
 
 
 def make_operator(lab: str) -> None:
-    """Make the operator's namespace with the bridge all hosts are plugged into."""
+    """Make the operator's namespace, with the bridge that all hosts are plugged into."""
     space = namespace(lab, "operator")
     _make(space)
     ip = ["ip", "-n", space]
@@ -50,7 +50,7 @@ def make_host(lab: str, host: str, number: int) -> None:
 
 
 def restore_addresses(lab: str, host: str, number: int) -> None:
-    """Have a host own both its addresses and no other: what it added goes with its power."""
+    """Reset a host to its two addresses: any that it added are gone after a power cut."""
     ip = ["ip", "-n", namespace(lab, host), "address"]
     run([*ip, "flush", "dev", HOST_LINK, "scope", "global"])
     run([*ip, "add", f"{IPV4}{number}/24", "dev", HOST_LINK])
@@ -64,15 +64,15 @@ def plug(lab: str, number: int, *, connected: bool) -> None:
 
 
 def lengthen(lab: str, number: int) -> tuple[str, str, str]:
-    """Lay a second cable beside a host's own, for a relay between the two.
+    """Add a second cable beside a host's own, for a relay between the two.
 
-    Returns: the second one's end for the bridge, its other end, and the end of the host's own.
+    Returns: the second cable's end for the bridge, its other end, and the end of the host's own.
     """
     space = namespace(lab, "operator")
     near, far, end = f"slow-{number}", f"far-{number}", f"to-{number}"
     attempt(["ip", "-n", space, "link", "delete", near])
     run(["ip", "-n", space, "link", "add", near, "type", "veth", "peer", "name", far])
-    # On the two ends that are no bridge's, the operator's own kernel would answer for itself.
+    # The operator's kernel must not answer on the two ends that are not on the bridge.
     silent = [
         setting
         for device in (far, end)
@@ -86,7 +86,7 @@ def lengthen(lab: str, number: int) -> tuple[str, str, str]:
 
 
 def join_cable(lab: str, number: int, *, long: bool) -> None:
-    """Plug the long cable to a host into the bridge instead of its own, or its own again.
+    """Plug a host's long cable into the bridge instead of its own, or its own again.
 
     Raises:
         LabError: the lab has gone.
@@ -98,13 +98,13 @@ def join_cable(lab: str, number: int, *, long: bool) -> None:
 
 
 def shorten(lab: str, number: int) -> None:
-    """Take the second cable away, if the lab is still there."""
+    """Remove the second cable, if the lab still exists."""
     if attempt(["ip", "-n", namespace(lab, "operator"), "link", "delete", f"slow-{number}"]):
         join_cable(lab, number, long=False)
 
 
 def names(lab: str) -> list[str]:
-    """Return the namespaces of a lab that are still there."""
+    """Return the namespaces of a lab that still exist."""
     listing = run(["ip", "netns", "list"])
     return [line.split()[0] for line in listing.splitlines() if line.startswith(f"cs-{lab}-")]
 
@@ -122,6 +122,6 @@ def remove(lab: str) -> None:
 def _make(space: str) -> None:
     run(["ip", "netns", "add", space])
     run(["ip", "-n", space, "link", "set", "lo", "up"])
-    # An address is usable at once; duplicate detection would hold it back for a second.
+    # Make addresses usable at once; duplicate detection would delay them for a second.
     run(["ip", "netns", "exec", space, "sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0",
          "net.ipv6.conf.default.accept_ra=0"])  # fmt: skip

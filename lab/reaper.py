@@ -1,4 +1,4 @@
-"""Wait until the process that holds our standard input is gone, then take its lab down."""
+"""Wait until the process that holds our standard input has ended, then take its lab down."""
 
 from __future__ import annotations
 

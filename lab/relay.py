@@ -1,7 +1,7 @@
-"""Be the middle of a long cable: take each frame off it, and put it on again later, or never.
+"""The relay in a long cable: delays each frame, or drops it.
 
-The kernels a lab runs on need not have netem. It ends when its standard input does, and leaves the
-host with the short cable that it had.
+A lab's kernel may lack netem. The relay ends when its standard input does, and gives the host its
+short cable back.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from lab import network
 from lab.cable import Cable
 
 ROOM = 16 * 2**20
-"""Bytes that may be under way in one direction; what comes then is lost, as at a router."""
+"""Bytes that may be in transit in one direction; more are dropped, as by a router."""
 
 BURST = 256
-"""Frames taken in one go, so that the other direction is not kept waiting."""
+"""Frames read at once, so that the other direction does not wait."""
 
 ETH_P_ALL, SOL_PACKET, PACKET_IGNORE_OUTGOING = 0x0003, 263, 23
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 CLONE_NEWNET = 0x40000000
 SIOCETHTOOL = 0x8946
 OFFLOADS = {"scatter-gather": 0x19, "transmit checksums": 0x17, "tso": 0x1F, "gso": 0x24}
-"""ethtool's numbers for setting them, in the order in which they can be switched on. With any of
-them a frame between two veths may be 64 KiB long, or have a checksum still to be made."""
+"""ethtool's numbers to set them, in the order in which they can be enabled. With any of them, a
+frame between two veths may be 64 KiB long, or lack its checksum."""
 
 
 class Sink(Protocol):
-    """What frames go into."""
+    """Where frames are sent."""
 
     def send(self, frame: bytes) -> None:
-        """Put a frame on its way; it may get lost."""
+        """Send a frame; it may get lost."""
 
 
 @dataclass
 class Way:
-    """One direction of the cable, and the frames that are under way in it."""
+    """One direction of the cable, and the frames in transit in it."""
 
     sink: Sink
     seconds: float
@@ -61,14 +61,14 @@ class Way:
     size: int = 0
 
     def take(self, frame: bytes, now: float) -> None:
-        """Take a frame that comes in at this moment, or lose it."""
+        """Accept a frame that arrives now, or drop it."""
         if self.chance.random() < self.loss or self.size + len(frame) > ROOM:
             return
         self.under_way.append((now + self.seconds, frame))
         self.size += len(frame)
 
     def deliver(self, now: float) -> None:
-        """Let out the frames that have been under way for long enough."""
+        """Send the frames whose delay is over."""
         while self.under_way and self.under_way[0][0] <= now:
             _, frame = self.under_way.popleft()
             self.size -= len(frame)
@@ -76,16 +76,16 @@ class Way:
 
     @property
     def next(self) -> float:
-        """The moment at which the next frame is to be let out; infinity: none is under way."""
+        """When the next frame is due; infinity: none is in transit."""
         return self.under_way[0][0] if self.under_way else math.inf
 
 
 class Port:
-    """A link's end, as raw frames."""
+    """The end of a link, for raw frames."""
 
     def __init__(self, device: str) -> None:
         self.device = device
-        # Of no protocol before it is bound: it would take what comes in on any link.
+        # Protocol 0 until it is bound, or it would receive from every link.
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self.socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
         for option in (SO_SNDBUFFORCE, SO_RCVBUFFORCE):
@@ -94,7 +94,7 @@ class Port:
         self.socket.setblocking(False)
 
     def frames(self) -> Iterator[bytes]:
-        """Yield what has come in; nothing while the cable is pulled.
+        """Yield the received frames; none while the cable is unplugged.
 
         Raises:
             OSError: the link is gone.
@@ -111,13 +111,13 @@ class Port:
                 return
 
     def send(self, frame: bytes) -> None:
-        """Put a frame on the link; where it is down or full, it is lost."""
+        """Send a frame; it is lost if the link is down or full."""
         with suppress(OSError):
             self.socket.send(frame)
 
 
 def carry(ways: dict[Port, Way], until: int) -> None:
-    """Carry frames until a file descriptor has something to read, or its end.
+    """Carry frames until a file descriptor is readable or closed.
 
     Raises:
         OSError: a link is gone.
@@ -141,10 +141,10 @@ def carry(ways: dict[Port, Way], until: int) -> None:
 
 
 def enter(namespace: str) -> None:
-    """Let what this process opens from now on be of a network namespace.
+    """Enter a network namespace, for all that this process opens from now on.
 
     Raises:
-        OSError: there is none of this name.
+        OSError: it does not exist.
     """
     with (Path("/run/netns") / namespace).open() as file:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -153,7 +153,7 @@ def enter(namespace: str) -> None:
 
 
 def offload(device: str, *, wanted: bool) -> None:
-    """Have frames leave a link whole and of its own size, or as the kernel likes it best."""
+    """Turn a link's offloads off, so that its frames are complete and of normal size; or on."""
     order = list(OFFLOADS.values()) if wanted else list(OFFLOADS.values())[::-1]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         for number in order:
@@ -175,7 +175,7 @@ def be(cable: Cable) -> None:
         network.join_cable(cable.lab, cable.number, long=True)
         print("ready", flush=True)
         fate = cable.delay_ms / 2000, cable.loss, random.Random(cable.seed)
-        # The lab may go down meanwhile, and its links with it.
+        # The lab may go down meanwhile, with its links.
         with suppress(OSError):
             carry({outer: Way(inner, *fate), inner: Way(outer, *fate)}, sys.stdin.fileno())
     finally:

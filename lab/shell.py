@@ -1,4 +1,4 @@
-"""The only place of the lab that starts processes."""
+"""The only place in the lab that starts processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lab.errors import LabError
 
 
 def say(message: str) -> None:
-    """Tell on standard error what a long step is doing."""
+    """Print on standard error what a long step is doing."""
     print(f"lab: {message}", file=sys.stderr, flush=True)
 
 
@@ -34,13 +34,13 @@ def run(
     except subprocess.TimeoutExpired:
         raise LabError(f"`{' '.join(words)}` took longer than {timeout:g} s", hint) from None
     if done.returncode != 0:
-        told = (done.stderr or done.stdout).strip()[-2000:]
-        raise LabError(f"`{' '.join(words)}` exited {done.returncode}: {told}", hint)
+        output = (done.stderr or done.stdout).strip()[-2000:]
+        raise LabError(f"`{' '.join(words)}` exited {done.returncode}: {output}", hint)
     return done.stdout
 
 
 def attempt(argv: Sequence[str | Path], *, timeout: float = 60) -> bool:
-    """Run a command whose failure is an answer, and return whether it exited 0."""
+    """Run a command that may fail, and return whether it exited 0."""
     words = [str(word) for word in argv]
     try:
         return subprocess.run(words, capture_output=True, timeout=timeout).returncode == 0
@@ -49,7 +49,7 @@ def attempt(argv: Sequence[str | Path], *, timeout: float = 60) -> bool:
 
 
 def watch(argv: Sequence[str | Path], *, label: str, log: Path, hint: str = "") -> None:
-    """Run a long command into ``log``, and say every ten seconds that it still runs."""
+    """Run a long command with its output in ``log``, and print every ten seconds that it runs."""
     words = [str(word) for word in argv]
     begin = time.monotonic()
     with log.open("a") as sink:
@@ -67,4 +67,4 @@ def watch(argv: Sequence[str | Path], *, label: str, log: Path, hint: str = "") 
             raise
     if status != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-        raise LabError(f"{label}: exited {status}\n{tail}\nthe whole log: {log}", hint)
+        raise LabError(f"{label}: exited {status}\n{tail}\nfull log: {log}", hint)

@@ -1,8 +1,8 @@
-"""Hosts' disks that were prepared once, kept to start other labs from.
+"""Snapshots of prepared hosts' disks, to start other labs from.
 
-Of each host a snapshot holds what its disk has more than the image: a layer that the next lab
-lays between the two. It is known by the hash of all that it was made from. Nothing is copied to
-start from it, and nothing that a lab writes comes into it.
+A snapshot has one layer per host: what its disk adds to the image. The next lab mounts it between
+the image and the host's own layer, so that nothing is copied and the snapshot never changes. Its
+name is the hash of everything it was made from.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from lab.shell import run, say
 
 SNAPSHOTS = CACHE / "snapshots"
 KEPT = 6
-"""How many of those used last stay: one is about 200 MB for each kind of fleet."""
+"""How many are kept, the most recently used: each is about 200 MB."""
 
 CONTENTS = ("var/lib/dpkg/status", "srv/apt/Packages")
-"""The image's own lists of what it is made of: the same recipe gives others another day."""
+"""The image's package lists: the same recipe gives other packages on another day."""
 
 EACH_LABS_OWN = ("etc/hosts", "etc/resolv.conf", "home/admin/.ssh/authorized_keys")
 """Files that a lab writes into every disk before it boots."""
 
 HOSTS_OF_ITS_OWN = ("var/log/journal", "var/lib/systemd/random-seed", "etc/machine-id")
-"""What a host makes by itself when it boots without it. Its SSH host keys stay as they are:
-others may have pinned them."""
+"""Files that a host recreates when it boots without them. Its SSH host keys are kept, because other
+hosts may have pinned them."""
 
 OPAQUE = "trusted.overlay.opaque"
 
 
-def key(root: Path, paths: Sequence[str], said: Sequence[str]) -> str:
-    """Return 16 hex digits that change with any file below these paths, and with each word said.
+def key(root: Path, paths: Sequence[str], words: Sequence[str]) -> str:
+    """Return 16 hex digits that change with any file below these paths, and with any of the words.
 
     ``paths`` are files and folders, relative to ``root``.
     """
     total = hashlib.sha256()
-    for word in said:
+    for word in words:
         _add(total, word.encode())
     for path in paths:
         _add(total, path.encode())
@@ -63,15 +63,15 @@ def _files(path: Path) -> list[Path]:
 
 
 def contents(suite: str) -> str:
-    """Return the hash of what a suite's image is made of, building it if it is not there yet."""
+    """Return the hash of a suite's image contents; build the image if it does not exist yet."""
     root = image(suite)
     return key(root, CONTENTS, [str(root)])
 
 
 def kept(name: str, make: Callable[[Path], None]) -> Path:
-    """Return the folder of a snapshot, with one folder a host.
+    """Return the folder of a snapshot, with one folder per host.
 
-    If it is not there yet, ``make`` fills an empty folder; whoever wants it too waits meanwhile.
+    If it does not exist yet, ``make`` fills an empty folder; other processes wait meanwhile.
     """
     folder = SNAPSHOTS / name
     with _one_at_a_time():
@@ -103,9 +103,9 @@ def _found() -> dict[Path, float]:
 
 
 def outdated(found: dict[Path, float], count: int) -> list[Path]:
-    """Return the folders to drop: unfinished ones, and all but so many that were used last.
+    """Return the folders to delete: unfinished ones, and all but the most recently used.
 
-    ``found`` gives each folder's time of use.
+    ``found`` has each folder's time of use.
     """
     unfinished = [each for each in found if each.suffix]
     whole = sorted((each for each in found if not each.suffix), key=lambda each: -found[each])
@@ -113,7 +113,7 @@ def outdated(found: dict[Path, float], count: int) -> list[Path]:
 
 
 def keep_layer(upper: Path, target: Path) -> None:
-    """Copy a host's own layer, without what is its own or its lab's. The host is switched off."""
+    """Copy a host's own layer, without files specific to it or its lab. The host is off."""
     run(["cp", "-a", upper, target], timeout=300)
     for name in (*EACH_LABS_OWN, *HOSTS_OF_ITS_OWN):
         path = target / name
@@ -121,11 +121,11 @@ def keep_layer(upper: Path, target: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    _is_a_layer_of_its_own(target)
+    _make_independent(target)
 
 
-def _is_a_layer_of_its_own(top: Path) -> None:
-    # What overlayfs notes of the layers that a copy came from does not hold for this one.
+def _make_independent(top: Path) -> None:
+    # overlayfs's notes about the original's layers are wrong for a copy.
     for folder, folders, files in os.walk(top):
         for path in (Path(folder), *(Path(folder, name) for name in (*folders, *files))):
             for name in os.listxattr(path, follow_symlinks=False):

@@ -26,22 +26,22 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 BALANCER_NUMBER = 10
 MOST_BACKENDS = 50
 FURTHER_BALANCERS = 70
-"""balancer-02 has the number 72, and so on."""
+"""Added to the index: balancer-02 has the number 72."""
 
 MOST_BALANCERS = 9
 VIRTUAL = (f"{network.IPV4}100", f"{network.IPV6}100")
-"""Addresses, v4 and v6, that no host has by itself."""
+"""Addresses, v4 and v6, that no host has as its own."""
 
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
-"""Sixteen hosts use up Linux's default of 128; process 1 of the next one dies."""
+"""Sixteen hosts use up Linux's default of 128, and then the next host's init dies."""
 
 MANY = 1024
 
 
 class Lab:
-    """A lab by name. As a context manager it is up inside, and gone after, whatever happens.
+    """A lab by name. As a context manager it is up inside the block and always removed after it.
 
-    ``disks`` is a snapshot that `keep_disks` has made: the hosts that are in it start from there.
+    ``disks`` is a snapshot made by `keep_disks`: the hosts in it start from there.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Lab:
         disks: Path | None = None,
     ) -> None:
         if not name.isalnum() or len(name) > 12:
-            raise LabError(f"no name for a lab: {name!r}", "use at most 12 letters and digits")
+            raise LabError(f"bad name for a lab: {name!r}", "use at most 12 letters and digits")
         if not 1 <= backends <= MOST_BACKENDS:
             raise LabError(f"{backends} backends", f"a lab has 1 to {MOST_BACKENDS}")
         if not 1 <= balancers <= MOST_BALANCERS:
@@ -75,7 +75,7 @@ class Lab:
 
     @property
     def balancer(self) -> Machine:
-        """The host that HAProxy is deployed to; of several the first."""
+        """The host that HAProxy is deployed to; the first one if there are several."""
         return self._machine("balancer", BALANCER_NUMBER)
 
     @property
@@ -92,7 +92,7 @@ class Lab:
 
     @property
     def public(self) -> tuple[str, str]:
-        """The addresses, v4 and v6, that DNS shows: virtual ones where balancers are several."""
+        """The addresses, v4 and v6, that DNS gives: virtual ones with several balancers."""
         if self.balancer_count > 1:
             return VIRTUAL
         return self.balancer.address, self.balancer.address6
@@ -116,16 +116,16 @@ class Lab:
         return [self.ca.machine, *self.balancers, *self.backends]
 
     def machine(self, name: str) -> Machine:
-        """Return the host of that name.
+        """Return a host by its name.
 
         Raises:
-            LabError: there is none.
+            LabError: it does not exist.
         """
         for machine in self.machines:
             if machine.name == name:
                 return machine
         names = ", ".join(machine.name for machine in self.machines)
-        raise LabError(f"no host {name!r} in this lab", f"operator, {names}")
+        raise LabError(f"no host {name!r} in this lab", f"its hosts are: operator, {names}")
 
     def operator_argv(self) -> list[str]:
         """Return what to put before a command to run it as the operator."""
@@ -134,16 +134,16 @@ class Lab:
     # Up and down
 
     def up(self) -> None:
-        """Bring the lab up, unless it is up already.
+        """Bring the lab up, unless it is already up.
 
         Raises:
-            LabError: a right or tool is missing, or another checkout holds a lab of this name.
+            LabError: not root, a tool is missing, or another checkout has a lab of this name.
         """
         needs.require()
         root, programs = image(self.suite), pebble()
         with self._lock():
             if self._is_up(root):
-                say(f"lab {self.name} is up already")
+                say(f"lab {self.name} is already up")
                 return
             self._sweep()
             try:
@@ -153,13 +153,13 @@ class Lab:
                 raise
 
     def down(self) -> None:
-        """Take the lab down and remove every trace of it. Nothing happens if there is none."""
+        """Take the lab down and remove every trace of it. It need not exist."""
         needs.require()
         with self._lock():
             self._sweep()
 
     def keep_disks(self, folder: Path) -> None:
-        """Switch all hosts off but the CA's, and keep in ``folder`` what is on their disks."""
+        """Shut down all hosts except the CA's, and save their disks in ``folder``."""
         hosts = [*self.balancers, *self.backends]
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(Machine.power_off, hosts))
@@ -174,7 +174,7 @@ class Lab:
     def __enter__(self) -> Lab:
         needs.require()
         image(self.suite)
-        # Takes the lab down when this process ends in any way, SIGKILL included.
+        # Takes the lab down however this process ends, even by SIGKILL.
         self._reaper = subprocess.Popen(
             [sys.executable, "-m", "lab.reaper", self.name],
             cwd=CHECKOUT,
@@ -184,7 +184,7 @@ class Lab:
         try:
             self.up()
         except BaseException:
-            # `up` leaves nothing of its own, and what is there may be another checkout's.
+            # `up` cleans up after itself, and what remains may be another checkout's.
             self._reaper.kill()
             self._release()
             raise
@@ -207,10 +207,10 @@ class Lab:
 
     @classmethod
     def standing(cls, name: str = "lab") -> Lab:
-        """Return the lab of this name that is up.
+        """Return the running lab of this name.
 
         Raises:
-            LabError: none is.
+            LabError: it is not up.
         """
         try:
             facts = json.loads((RUN / name / "lab.json").read_text())
@@ -230,7 +230,7 @@ class Lab:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say(f"waiting for another process that changes lab {self.name}")
+                say(f"waiting for another process that is changing lab {self.name}")
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -239,7 +239,7 @@ class Lab:
         if not path.exists():
             return False
         facts = json.loads(path.read_text())
-        # Any host of it counts: of another checkout's lab, or of a smaller one, some may be off.
+        # Any running host counts: a lab of another size, or from another checkout, may lack some.
         groups = cgroup.names(f"{self.name}.")
         if not any(cgroup.processes(group) for group in groups):
             return False
@@ -303,7 +303,7 @@ class Lab:
         (self.folder / "known_hosts").write_text("".join(known))
 
     def _allow_many_hosts(self) -> None:
-        # A host's systemd takes half a dozen, and all labs of this machine share one limit.
+        # Each host's systemd takes half a dozen, and all labs on this machine share one limit.
         before = int(INOTIFY.read_text())
         if before < MANY:
             say(f"raising fs.inotify.max_user_instances to {MANY} while a lab is up")
@@ -317,13 +317,13 @@ class Lab:
         others = [each for each in self.folder.parent.iterdir() if each != self.folder]
         standing = [each for each in others if (each / "id_ed25519").exists()]
         if standing:
-            # Another lab needs it still, and restores it when it goes down.
+            # Another lab still needs it, and restores it when it goes down.
             shutil.copy(saved, standing[0] / "inotify")
         else:
             INOTIFY.write_text(saved.read_text())
 
     def _sweep(self) -> None:
-        """Remove what any earlier run of this lab left, however it ended."""
+        """Remove everything that earlier runs of this lab left."""
         for group in cgroup.names(f"{self.name}."):
             cgroup.remove(group)
         mounts = [*_mounts(f"{self.folder}/"), *_mounts(f"{EXPORTS}/{self.name}-")]

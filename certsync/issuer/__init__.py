@@ -1,1 +1,1 @@
-"""What runs on the one machine that talks to the CA."""
+"""Code that runs on the issuer, the one machine that talks to the CA."""

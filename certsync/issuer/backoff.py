@@ -1,4 +1,4 @@
-"""Failed tries to have a certificate, kept between runs, and how long to wait after them. Pure."""
+"""Failed attempts to get a certificate, kept between runs, and how long to wait then. Pure."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from msgspec import Meta
 from certsync.model.codec import Moment
 
 BACK_OFF = (timedelta(minutes=1), timedelta(minutes=10), timedelta(minutes=100), timedelta(days=1))
-"""Let's Encrypt's advice: after the first failure, the second, the third, and from then on."""
+"""Let's Encrypt's advice: after the first, second, third, and every later failure."""
 
 BETWEEN_ORDERS = timedelta(days=1)
-"""After an order that came to nothing."""
+"""The pause after a failed order."""
 
 LONGEST_PAUSE = timedelta(days=1)
-"""The longest that a CA's own word keeps us from asking again."""
+"""The longest that we wait at a CA's request."""
 
 HOUR = timedelta(hours=1)
 ORDERS_AN_HOUR = 4
-"""One less than the failed validations that Let's Encrypt allows a name in an hour."""
+"""One less than the failed validations that Let's Encrypt allows per name and hour."""
 
 KEY_PROBLEMS = ("badPublicKey", "badCSR")
-"""Problems (RFC 8555 section 6.7) after which the CA would refuse the same key again."""
+"""Problems (RFC 8555 section 6.7) after which the CA would reject the same key again."""
 
 REMEMBERED = 10
 NEVER = datetime.min.replace(tzinfo=timezone.utc)
@@ -32,41 +32,41 @@ NEVER = datetime.min.replace(tzinfo=timezone.utc)
 
 @dataclass(frozen=True)
 class Tries:
-    """The failures since the last certificate."""
+    """The failures since the last issued certificate."""
 
     count: Annotated[int, Meta(ge=0)] = 0
     last: Moment | None = None
     orders: tuple[Moment, ...] = ()
-    """When orders came to nothing, oldest first."""
+    """When orders failed, oldest first."""
 
     ca_said: Moment | None = None
-    """When the CA itself said to come back."""
+    """When the CA asked us to come back."""
 
     error: str = ""
     hint: str = ""
     exit_status: int = 1
     request_key: str = ""
-    """What was asked for, as the fleet file said it then."""
+    """What was requested, from the fleet file at the time."""
 
     problem: str = ""
-    """The last word of the CA's problem type (RFC 8555 section 6.7); empty: it sent none."""
+    """The last word of the CA's problem type (RFC 8555 section 6.7); empty: none was sent."""
 
     def of(self, request_key: str) -> Tries:
-        """Return those that count for a request; of another one, what the CA's limits count."""
+        """Return what counts for a request; for another one, only what the CA's limits count."""
         if request_key == self.request_key:
             return self
         return Tries(orders=self.orders, request_key=request_key)
 
     def next(self, now: datetime) -> datetime:
-        """Return from when on an unattended run may try again."""
-        # What lies in the future was written under a wrong clock.
+        """Return when an unattended run may retry."""
+        # Moments in the future were written while the clock was wrong.
         waits = [each + BETWEEN_ORDERS for each in self.orders[-1:] if each <= now]
         if self.count and self.last is not None and self.last <= now:
             waits += [self.last + BACK_OFF[min(self.count, len(BACK_OFF)) - 1], self._of_ca(now)]
         return max(waits, default=NEVER)
 
     def next_interactive(self, now: datetime) -> datetime:
-        """Return from when on somebody who is there may try again: within the CA's limits."""
+        """Return when somebody at the keyboard may retry: only the CA's limits count."""
         recent = [each for each in self.orders if now - HOUR < each <= now]
         full = len(recent) >= ORDERS_AN_HOUR
         return max(self._of_ca(now), recent[-ORDERS_AN_HOUR] + HOUR if full else NEVER)
@@ -74,14 +74,14 @@ class Tries:
     def _of_ca(self, now: datetime) -> datetime:
         if self.ca_said is None or self.last is None or self.last > now:
             return NEVER
-        # One try a day offends no CA, and no maintenance page may let a site expire.
+        # One attempt a day is within any CA's limits, and maintenance must not let a site expire.
         return min(self.ca_said, self.last + LONGEST_PAUSE)
 
     def failed(
         self, now: datetime, error: str, hint: str = "", exit_status: int = 1,
         *, order: bool = False, ca_said: datetime | None = None,
     ) -> Tries:  # fmt: skip
-        """Return these with one more; ``order``: an order was placed and came to nothing."""
+        """Return these with one more failure; ``order``: an order was placed and failed."""
         orders = (*self.orders, now)[-REMEMBERED:] if order else self.orders
         return replace(
             self, count=self.count + 1, last=now, orders=orders, ca_said=ca_said,

@@ -1,7 +1,7 @@
-"""A test file where challenge files go, fetched as the CA would, before an order is spent.
+"""Put a test file where challenge files go and fetch it like the CA would, before an order.
 
-It is asked of every backend by its own address, with the name as Host header, and then of each
-public address: the way a validator goes. What was seen is judged by `misses`, which is pure.
+It is requested from every backend at its own address, with the name as Host header, and from each
+public address, as a validator does. `judge`, which is pure, evaluates the results.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from certsync.model.fleet import Fleet
 from certsync.system import parallel
 
 SECONDS = 5.0
-"""How long an answer may take, all of it."""
+"""How long a complete answer may take."""
 
 LARGEST = 1024
 HTTP_PORT = 80
 NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-"""A router on the way may say so too, where this machine itself knows a route."""
+"""A router on the path may report these, too, even if this machine has a route."""
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """What one address answered when it was asked for the canary."""
+    """One address's answer to a request for the canary."""
 
     where: str
     """A backend's name, or the public address."""
 
     address: str
     public: bool
-    """Whether this is the way a validator goes, not a backend by itself."""
+    """Whether this is a public address, the path of a validator, and not a backend's own."""
 
     reached: bool
     seen: bool
@@ -46,25 +46,25 @@ class Sighting:
     """What came instead, in words."""
 
     refused: bool = False
-    """Whether the connection was refused or cut off there, as a validator's would be."""
+    """Whether the connection was refused or reset, as a validator's would be."""
 
     no_route: bool = False
-    """Whether there is no way from this machine to a public address: it says nothing about it."""
+    """Whether this machine has no route to the public address: then nothing is known about it."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the sightings mean for an order."""
+    """What the results mean for an order."""
 
     misses: tuple[str, ...]
     """Where a challenge would be lost: each stops a first order."""
 
     told: tuple[str, ...]
-    """What a person should know and does not stop an order."""
+    """What to report although it does not stop an order."""
 
 
 def look(fleet: Fleet, name: str, webroot: Path) -> list[Sighting]:
-    """Put a canary into the webroot, ask everybody for it by a name, and take it away."""
+    """Put a canary into the webroot, request it everywhere under a name, and remove it."""
     token = f"certsync-canary-{secrets.token_hex(8)}"
     content = secrets.token_hex(32)
     places = [(host.name, host.private_address, False) for host in fleet.backends]
@@ -92,23 +92,23 @@ def _ask(where: str, address: str, public: bool, name: str, token: str, content:
         return _missed(where, address, public, error)
     body = answer.body.decode(errors="replace")
     seen = answer.status == 200 and body == content
-    told = f"HTTP {answer.status}"
+    text = f"HTTP {answer.status}"
     if not seen and answer.status == 200:
-        told = f"something else ({' '.join(body.split())[:60]!r})"
-    return Sighting(where, address, public, reached=True, seen=seen, answer=told)
+        text = f"something else ({' '.join(body.split())[:60]!r})"
+    return Sighting(where, address, public, reached=True, seen=seen, answer=text)
 
 
 def _missed(where: str, address: str, public: bool, error: Exception) -> Sighting:
     if not isinstance(error, OSError):
-        told = f"no HTTP ({' '.join(str(error).split())[:60]!r})"
-        return Sighting(where, address, public, reached=True, seen=False, answer=told)
+        text = f"something other than HTTP ({' '.join(str(error).split())[:60]!r})"
+        return Sighting(where, address, public, reached=True, seen=False, answer=text)
     refused = isinstance(error, ConnectionError)
     has_route = refused or _has_route(address)
     answer = getattr(error, "strerror", "") or str(error) or type(error).__name__
     if isinstance(error, ConnectionRefusedError):
         answer = f"it refuses connections on port {HTTP_PORT}"
     if not has_route:
-        answer = "this machine has no route there"
+        answer = "this machine has no route to it"
     no_route = not has_route or (public and error.errno in NO_ROUTE)
     return Sighting(
         where, address, public,
@@ -117,7 +117,7 @@ def _missed(where: str, address: str, public: bool, error: Exception) -> Sightin
 
 
 def _has_route(address: str) -> bool:
-    """Return whether this machine would send anything to an address; nothing is sent."""
+    """Return whether this machine has a route to an address; nothing is sent."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as asked:
@@ -128,10 +128,10 @@ def _has_route(address: str) -> bool:
 
 
 def hidden(sightings: Iterable[Sighting]) -> list[Sighting]:
-    """Return the public addresses that were not reached, where that is no fault of the balancer's.
+    """Return the public addresses that were not reached, if the balancer is not to blame.
 
-    This machine has no route there; or it gets an answer from none of them, as in a network without
-    hairpin NAT. The CA may get there all the same.
+    Either this machine has no route to them, or none of them answers it, as in a network without
+    hairpin NAT. The CA may still reach them.
     """
     public = [each for each in sightings if each.public]
     routed = [each for each in public if not each.no_route]
@@ -141,11 +141,11 @@ def hidden(sightings: Iterable[Sighting]) -> list[Sighting]:
 
 
 def judge(fleet: Fleet, sightings: Sequence[Sighting]) -> Judgement:
-    """Return where a challenge would be lost, and what else to tell.
+    """Return where a challenge would be lost, and what else to report.
 
-    A backend that cannot be reached gets no traffic from a balancer that checks its members, so
-    it is told; one that answers something else gets its share of validations, and stops. So does a
-    balancer that refuses connections: the CA's would be refused too.
+    An unreachable backend gets no traffic from a balancer with health checks, so it is only
+    reported. One that answers something else gets its share of validations, so it stops an order.
+    So does a balancer that refuses connections: it would refuse the CA's, too.
     """
     backends = [each for each in sightings if not each.public]
     public = [each for each in sightings if each.public]
@@ -167,19 +167,18 @@ def judge(fleet: Fleet, sightings: Sequence[Sighting]) -> Judgement:
     ]
     told += [f"{each.address}: not reached from the issuer: {each.answer}" for each in unknown]
     if not any(each.seen for each in backends):
-        misses.append(f"{fleet.issuer_name}: no backend shows the challenge folder")
+        misses.append(f"{fleet.issuer_name}: no backend serves the challenge folder")
     return Judgement(tuple(misses), tuple(told))
 
 
 def leads_here(
     sightings: Sequence[Sighting], refusing: Collection[str], *, late: bool
 ) -> bool | None:
-    """Return whether challenges are still sent to this issuer; None: nobody can be asked.
+    """Return whether challenges still arrive at this issuer; None: that cannot be determined.
 
-    A promotion would have changed that. The public addresses say it, all of those that are reached;
-    ``late``, when the live certificate is about to expire, one is enough. Where none can be reached
-    from here, the replicas that refuse the key can speak for this issuer, and not against it: one
-    of them may be hostile.
+    A promotion would have changed that. All reachable public addresses must confirm it; if the live
+    certificate is about to expire (``late``), one is enough. If none can be reached, the replicas
+    that refuse the key can speak for this issuer, but not against it: one of them may be hostile.
     """
     public = [each.seen for each in sightings if each.public and each.reached]
     if public:

@@ -1,4 +1,4 @@
-"""How names are shown to be ours: one port, with one kind of challenge behind it."""
+"""How we prove control of the names: an interface, with one kind of challenge behind it."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ class Challenge(Protocol):
 
     @property
     def kind(self) -> str:
-        """What the CA calls it."""
+        """The CA's name for it."""
         ...
 
     def look(self) -> Judgement:
-        """Return what would keep a validation from coming through, before an order is spent.
+        """Return what would make a validation fail, before an order is placed.
 
         Raises:
-            StoreError: the answers cannot be put where the CA would look.
+            StoreError: answers cannot be put where the CA would look.
         """
         ...
 
     def present(self, answers: Mapping[str, str]) -> AbstractContextManager[None]:
-        """Have answers, token to content, where the CA looks, inside the block.
+        """Publish answers, token to content, inside the block.
 
         Raises:
-            StoreError: they cannot be put there.
+            StoreError: they cannot be published.
         """
         ...
 
     def clear(self) -> None:
-        """Take away what a killed run has left."""
+        """Remove what a killed run left behind."""
         ...
 
 
 @dataclass(frozen=True)
 class Http01:
-    """http-01 by a folder of nginx's (RFC 8555 section 8.3)."""
+    """http-01, from a folder that nginx serves (RFC 8555 section 8.3)."""
 
     fleet: Fleet
     name: str

@@ -1,7 +1,7 @@
-"""Which private keys are compromised, and what is still to be done about them. Values only.
+"""Which private keys are compromised, and what remains to be done about them. Values only.
 
-A mark is written before anything else is done, and has all that a revocation needs: the generation
-itself may be gone from the archive by then. Once all is done it keeps the numbers alone.
+A mark is written before anything else is done, and has everything a revocation needs: the
+generation may be gone from the archive by then. Once all is done, it keeps only the numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from certsync.model.fleet import Fleet
 from certsync.model.generation import number_text
 
 RETURNED = (
-    "it is in the fleet again, and keys that it may hold are not all replaced: "
+    "it is back in the fleet, but not all keys that it may hold have been replaced: "
     "certsync remove-backend FLEET {} --compromised"
 )
 
@@ -38,22 +38,22 @@ class CompromisedKey:
 
     not_after: Moment | None = None
     leaf: str = ""
-    """PEM; empty: the generation was damaged, or nothing is left to be done."""
+    """PEM; empty: the generation was damaged, or nothing remains to be done."""
 
     key: str = ""
-    """PEM, for a revocation that no account of ours can ask for; empty as above."""
+    """PEM, for a revocation that none of our accounts may request; empty as above."""
 
     revoked: bool = False
 
     def is_to_be_revoked(self, now: datetime) -> bool:
-        """Return whether its certificate is one that a client would still take."""
+        """Return whether clients would still accept its certificate."""
         expired = self.not_after is not None and now >= self.not_after
         return bool(self.leaf) and not self.revoked and not expired
 
 
 @dataclass(frozen=True)
 class Mark:
-    """That a backend was taken out of the fleet, and what it may hold."""
+    """Records that a backend was removed from the fleet, and what it may hold."""
 
     backend: str
     at: Moment
@@ -61,13 +61,13 @@ class Mark:
     """All generations that the issuer had."""
 
     pending_sum: str = ""
-    """SHA-256, in hex, of the key of the order that was open; empty: none was."""
+    """SHA-256, in hex, of the open order's key; empty: there was none."""
 
     done: bool = False
     """Whether they are revoked, and deleted from every backend."""
 
     def ended(self) -> Mark:
-        """Return this with all of it done: no key is kept any longer."""
+        """Return this with everything done: the keys are no longer kept."""
         bare = tuple(replace(each, leaf="", key="") for each in self.exposed)
         return replace(self, exposed=bare, done=True)
 
@@ -80,17 +80,17 @@ class Marks:
 
     @property
     def open(self) -> tuple[Mark, ...]:
-        """Those of which something is to be done."""
+        """The marks that are not done."""
         return tuple(each for each in self.among if not each.done)
 
     @property
     def numbers(self) -> frozenset[int]:
-        """The generations that must not be activated any more."""
+        """The generations that must no longer be activated."""
         return frozenset(exposed.number for mark in self.among for exposed in mark.exposed)
 
     @property
     def exposed(self) -> dict[int, CompromisedKey]:
-        """What is still to be revoked and deleted, by number."""
+        """What remains to be revoked and deleted, by number."""
         return {exposed.number: exposed for mark in self.open for exposed in mark.exposed}
 
     @property
@@ -104,12 +104,12 @@ class Marks:
         return next((each for each in self.among if each.backend == backend), None)
 
     def having(self, mark: Mark) -> Marks:
-        """Return these with one more mark, or another one of the same backend."""
+        """Return these with a mark added, or replaced for the same backend."""
         others = tuple(each for each in self.among if each.backend != mark.backend)
         return Marks((*others, mark))
 
     def revoked(self, number: int) -> Marks:
-        """Return these with a generation noted as revoked."""
+        """Return these with a generation marked as revoked."""
         return Marks(
             tuple(
                 replace(
@@ -124,32 +124,32 @@ class Marks:
         )
 
     def ended(self, but: Collection[str] = ()) -> Marks:
-        """Return these with nothing left to be done, ``but`` those of some backends."""
+        """Return these all done, ``but`` for those of some backends."""
         return Marks(
             tuple(mark if mark.done or mark.backend in but else mark.ended() for mark in self.among)
         )
 
     def returned(self, fleet: Fleet) -> tuple[str, ...]:
-        """Return the replicas that are in the fleet again before all was done: no key is theirs."""
+        """Return the replicas that are back in the fleet too early: they must not get any key."""
         names = {mark.backend for mark in self.open}
         return tuple(each.name for each in fleet.replicas if each.name in names)
 
     def without(self, backends: Collection[str]) -> Marks:
-        """Return these without the marks that are done of backends that are in the fleet again."""
+        """Return these without the finished marks of backends that are back in the fleet."""
         return Marks(
             tuple(mark for mark in self.among if not mark.done or mark.backend not in backends)
         )
 
     def waiting(self) -> str:
-        """Return in words what is still to be done; empty: nothing."""
+        """Return what remains to be done, in words; empty: nothing."""
         if not self.open:
             return ""
         names = " and ".join(mark.backend for mark in self.open)
         numbers = ", ".join(number_text(each) for each in sorted(self.exposed)) or "none"
-        return f"keys that {names} may hold are not all replaced yet: generations {numbers}"
+        return f"not all keys that {names} may hold have been replaced: generations {numbers}"
 
     def why(self, number: int) -> str:
-        """Return in words why a generation is not used; empty: it was not marked."""
+        """Return why a generation must not be used, in words; empty: it is not marked."""
         holders = [
             mark.backend
             for mark in self.among
@@ -163,18 +163,18 @@ class Marks:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return them as what `json.dumps` takes."""
+        """Return them as data for `json.dumps`."""
         return {"marks": codec.plain(self.among)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Marks:
-        """Return what `to_json` wrote, here or in an earlier version.
+        """Parse what this or an earlier version's `to_json` wrote.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError: it is something else.
+            ValueError, KeyError, TypeError, AttributeError: it is not valid.
         """
         marks = data.get("marks", ())
         for each in (exposed for mark in marks for exposed in mark["exposed"]):
-            # Schema 1 had an empty text where none is known.
+            # Schema 1 used an empty text for unknown.
             each["not_after"] = each["not_after"] or None
         return cls(codec.typed(marks, tuple[Mark, ...]))

@@ -1,4 +1,4 @@
-"""One hourly run of one lineage, with what it has met on its way."""
+"""One lineage's hourly run, and what happened in it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from certsync.model.proof import Proof
 
 @dataclass
 class Parts:
-    """The parts of a run, of which none stops another."""
+    """The parts of a run; a failure in one does not stop the others."""
 
     tell: Tell
     problems: list[CertsyncError] = field(default_factory=list)
 
     def part(self, work: Callable[[], None]) -> None:
-        """Do a part; what it fails at is a problem."""
+        """Do a part; record its failure as a problem."""
         try:
             work()
         except (CertsyncError, OSError) as error:
             self.problems.append(as_certsync_error(error))
-        except Exception as error:  # noqa: BLE001  # what nobody foresaw must not stop an order
+        except Exception as error:  # noqa: BLE001  # a bug must not stop an order
             self.tell(traceback.format_exc())
             self.problems.append(as_certsync_error(error))
 
@@ -53,12 +53,12 @@ class Hourly(Parts):
         self.asked_all = False
 
     def roll_out(self) -> None:
-        """Bring the newest generation to every backend, and note who does not serve it."""
+        """Roll out the newest generation, and record which backends do not serve it."""
         self.problems = [each for each in self.problems if not isinstance(each, RolloutError)]
         try:
             outcome = transport.of(self.run.seen.fleet).roll_out(self.run)
         except VetoError as error:
-            # Told at once: an order may follow in this run, and then it is over.
+            # Reported at once: an order in this run may resolve it.
             self.run.tell(f"warning: {error.message}")
             self.problems.append(error)
             return
@@ -71,12 +71,12 @@ class Hourly(Parts):
 
     @property
     def is_fenced(self) -> bool:
-        """Whether a replica has refused the push key: this may no longer be the issuer."""
+        """Whether a replica refused the push key: this may no longer be the issuer."""
         return any(isinstance(each, FencedError) for each in self.problems)
 
     @property
     def knows_the_time(self) -> bool:
-        """Whether nothing has shown that this machine's clock is wrong."""
+        """Whether the clock is not known to be wrong."""
         return not any(isinstance(each, ClockError) for each in self.problems)
 
     @property

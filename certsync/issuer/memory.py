@@ -1,4 +1,4 @@
-"""What is remembered between runs: read once a command, and written as soon as it changes."""
+"""What is remembered between runs: read once per command, written as soon as it changes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Memory:
 
     @property
     def state(self) -> State:
-        """All that is remembered. What is broken counts for nothing.
+        """Everything remembered. A corrupt file counts as empty.
 
         Raises:
-            NewerSchemaError: a newer version has written it.
+            NewerSchemaError: a newer version wrote it.
         """
         if self._state is None:
             self._state = self._read() or State()
@@ -33,45 +33,45 @@ class Memory:
 
     @property
     def state_or_nothing(self) -> State:
-        """All that is remembered; nothing, where a newer version has written it."""
+        """Everything remembered; nothing, if a newer version wrote it."""
         try:
             return self.state
         except NewerSchemaError:
             return State()
 
     def of(self, lineage: str) -> LineageState:
-        """Return what is remembered of a lineage.
+        """Return what is remembered about a lineage.
 
         Raises:
-            NewerSchemaError: a newer version has written it.
+            NewerSchemaError: a newer version wrote it.
         """
         return self.state.lineage(lineage)
 
     def note(self, lineage: str, **changes: Any) -> LineageState:
-        """Write down fields of a `LineageState`, and return it with them.
+        """Save changed fields of a `LineageState`, and return the new one.
 
         Raises:
-            OSError: the disk refuses.
-            NewerSchemaError: a newer version has written it.
+            OSError: the disk cannot be written.
+            NewerSchemaError: a newer version wrote it.
         """
         known = replace(self.of(lineage), **changes)
         self.keep(self.state.having(lineage, known))
         return known
 
     def keep(self, state: State) -> None:
-        """Write down all of it.
+        """Save everything.
 
         Raises:
-            OSError: the disk refuses; then it is as it was.
+            OSError: the disk cannot be written; nothing has changed then.
         """
         self.store.write_state(self.store.state_file, state.to_json())
         self._state = state
 
     def put_broken_aside(self) -> Path | None:
-        """Keep a broken state file under another name, and return it; None: it is not broken.
+        """Rename a corrupt state file, and return its new path; None: it is not corrupt.
 
         Raises:
-            NewerSchemaError: a newer version has written it.
+            NewerSchemaError: a newer version wrote it.
         """
         self._state = self._read()
         if self._state is not None:
@@ -81,7 +81,7 @@ class Memory:
         try:
             path.replace(aside)
         except OSError:
-            # A disk that takes nothing is told where something has to be written.
+            # A disk that cannot be written is reported by whatever has to write.
             return None
         return aside
 

@@ -22,21 +22,21 @@ class Outlook:
     """What a renewal would do now."""
 
     due: str
-    """Why an order would be made; empty: none would."""
+    """Why an order would be placed; empty: none would."""
 
     steps: list[str]
     note: str
-    """When the next renewal is due, and why then."""
+    """When the next renewal is due, and why."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what `json.dumps` takes."""
+        """Return it as data for `json.dumps`."""
         return {"due": self.due, "steps": self.steps, "note": self.note}
 
 
 def outlook(
     looks: Sequence[Situation], memory: Memory, now: datetime, *, force: bool = False
 ) -> Outlook:
-    """Return what would be done, asking every backend and not the CA, and changing nothing.
+    """Return what would be done, asking every backend but not the CA; nothing is changed.
 
     Raises:
         StoreError: the roots to verify against cannot be read.
@@ -69,14 +69,14 @@ def _of_lineage(seen: Situation, known: LineageState, now: datetime, *, force: b
     if look.coming and look.newest:
         number = number_text(look.newest.number)
         note = (
-            f"generation {number} is renewed after {look.coming.moment:%Y-%m-%d %H:%M} UTC: "
+            f"generation {number} will be renewed after {look.coming.moment:%Y-%m-%d %H:%M} UTC: "
             f"{look.coming.why}"
         )
     return Outlook(look.due.why if look.due else "", steps, note)
 
 
 def described(outlook: Outlook) -> Sequence[str]:
-    """Return an outlook as lines that a person reads."""
-    lines = [f"an order would be made: {outlook.due}"] if outlook.due else []
+    """Return an outlook as lines for people."""
+    lines = [f"an order would be placed: {outlook.due}"] if outlook.due else []
     lines += outlook.steps
     return [*lines, outlook.note] if outlook.note else lines

@@ -1,7 +1,7 @@
-"""`certsync compromised`, on the issuer: a backend was taken out, and its keys are compromised.
+"""`certsync compromised`, on the issuer: a backend was removed, and its keys are compromised.
 
-The mark comes first; the rest is done here as far as it can be, and finished by the hourly run:
-a certificate with a new key, its rollout, the revocation of the old ones, their deletion.
+The mark comes first. The rest is done as far as possible, and finished by the hourly run: a
+certificate with a new key, its rollout, revoking the old ones, deleting them.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ from certsync.model.proof import Proof, Verdict
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is to be done about a backend's keys."""
+    """What to do about a backend's keys."""
 
     marks: Marks
     backend: str
     due: bool
-    """Whether a certificate with another key is to be ordered first."""
+    """Whether a certificate with a new key has to be ordered first."""
 
     marked: Sequence[int]
     """The generations whose keys it may hold."""
 
     serves_a_key_of_it: bool
-    """Whether what is live has a key that its mark names, whatever that says of being done."""
+    """Whether the live generation uses a key from its mark, even if that is done."""
 
     shares_tickets: bool
     """Whether the fleet's backends share session ticket keys."""
 
     @property
     def is_done(self) -> bool:
-        """Whether all of it was done before."""
+        """Whether everything is done already."""
         mark = self.marks.of(self.backend)
         return mark is not None and mark.done and not self.serves_a_key_of_it
 
     @property
     def is_to_be_marked(self) -> bool:
-        """Whether what it may hold is to be written down first, for once or again."""
+        """Whether a mark has to be written first, or again."""
         mark = self.marks.of(self.backend)
         return mark is None or (mark.done and self.serves_a_key_of_it)
 
     def steps(self) -> list[str]:
-        """Return what is to be done, in words; nothing: all of it was done."""
+        """Return what to do, in words; empty: nothing."""
         if self.is_done:
             return []
         numbers = ", ".join(number_text(each) for each in self.marked) or "none"
@@ -70,15 +70,15 @@ class Outlook:
 
 
 def outlook(seen: Situation, known: LineageState, now: datetime, backend: str) -> Outlook:
-    """Return what is to be done about a backend's keys, changing nothing.
+    """Return what to do about a backend's keys, without changing anything.
 
     Raises:
-        StoreError: the backend is in the fleet still.
+        StoreError: the backend is still in the fleet.
     """
     if backend in {each.name for each in seen.fleet.backends}:
         raise StoreError(
-            f"{backend} is in the fleet, so a new key would reach it too",
-            f"take it out first: certsync remove-backend FLEET {backend}",
+            f"{backend} is still in the fleet, so it would get the new key, too",
+            f"remove it first: certsync remove-backend FLEET {backend}",
         )
     mark = seen.marks.of(backend)
     serves = mark is not None and _serves_a_key_of(mark, seen)
@@ -98,32 +98,32 @@ def _serves_a_key_of(mark: Mark, seen: Situation) -> bool:
 
 
 def everywhere(session: Session, backend: str) -> None:
-    """Do it for each of the fleet's lineages, with all marks written before anything else.
+    """Do it for each lineage, with all marks written first.
 
-    So the hourly run finishes all of them, wherever this one is cut off.
+    So wherever this is interrupted, the hourly run finishes all of them.
 
     Raises:
-        CertsyncError: as `compromised`; of several lineages all of it in one message.
+        CertsyncError: as `compromised`; for several lineages all in one message.
     """
-    # What it fails at stops the other pass at the same, and is told there.
+    # The second pass fails at the same point and reports it.
     with contextlib.suppress(CertsyncError):
         session.each(lambda run: _note(run, _outlook(run, backend)))
     session.each(lambda run: compromised(session, run, backend))
 
 
 def compromised(session: Session, run: Run, backend: str) -> None:
-    """Have every backend serve another key, and the old ones revoked and deleted.
+    """Make every backend serve a new key; revoke and delete the old ones.
 
     What cannot be done now is left to the hourly run.
 
     Raises:
-        StoreError: the backend is in the fleet still.
-        RolloutError: a backend does not serve the new one, or may hold an old key still.
+        StoreError: the backend is still in the fleet.
+        RolloutError: a backend does not serve the new key, or may still hold an old one.
         CaError, CaBusyError, FencedError and others: as `issue`; the mark is written by then.
     """
     look = _outlook(run, backend)
     if look.is_done:
-        run.tell(f"what {backend} may hold was revoked and deleted before: nothing to do")
+        run.tell(f"nothing to do: all keys {backend} may hold are revoked and deleted already")
         return
     _note(run, look)
     try:
@@ -131,7 +131,7 @@ def compromised(session: Session, run: Run, backend: str) -> None:
     except FencedError:
         raise
     except CertsyncError:
-        # What is asked of the CA may wait for it. The keys of sessions wait for nobody.
+        # The order may have to wait for the CA; replacing the session ticket keys does not.
         with contextlib.suppress(CertsyncError):
             _share(session, run, {})
         raise
@@ -146,18 +146,18 @@ def compromised(session: Session, run: Run, backend: str) -> None:
 
 
 def _outlook(run: Run, backend: str) -> Outlook:
-    # What a newer version remembers keeps no key from being marked.
+    # State from a newer version must not keep a key from being marked.
     known = run.memory.state_or_nothing.lineage(run.name)
     return outlook(run.seen, known, run.now, backend)
 
 
 def _share(session: Session, run: Run, proofs: Mapping[str, Sequence[Proof]]) -> None:
-    """Replace the session ticket keys of the whole fleet, and tell it as this lineage's."""
+    """Replace the whole fleet's session ticket keys; report it under this lineage."""
     share.share(replace(session, tell=run.tell), look_at_all(session.store), proofs)
 
 
 def _new_key(run: Run) -> Outcome:
-    """Have every backend serve a certificate with another key."""
+    """Make every backend serve a certificate with a new key."""
     number = ordering.issue(run)
     if number is not None:
         run.did(f"ordered generation {number_text(number)}")
@@ -168,11 +168,11 @@ def _note(run: Run, look: Outlook) -> None:
     if not look.is_to_be_marked:
         return
     steps.take(Step.MARK, lambda: mark(run, look))
-    run.did(f"marked what {look.backend} may hold: {_listed(look.marked)}")
+    run.did(f"marked the keys {look.backend} may hold as compromised: {_listed(look.marked)}")
 
 
 def mark(run: Run, look: Outlook) -> None:
-    """Write down all that the backend may hold, and abandon an order whose key is among it."""
+    """Record everything that the backend may hold, and abandon an open order."""
     from certsync.issuer.ca import issuance
 
     seen = run.seen
@@ -200,10 +200,10 @@ def _exposed(seen: Situation, number: int) -> CompromisedKey:
 
 
 def finish(run: Run, proofs: Sequence[Proof]) -> None:
-    """Revoke and delete what is marked, once it is served nowhere that can be reached.
+    """Revoke and delete what is marked, once no reachable backend serves it.
 
     Raises:
-        CertsyncError: a certificate is not revoked, or a backend may hold a key still.
+        CertsyncError: a certificate could not be revoked, or a backend may still hold a key.
     """
     seen = run.seen
     marks = seen.marks
@@ -212,41 +212,41 @@ def finish(run: Run, proofs: Sequence[Proof]) -> None:
     if not any(each.verdict is Verdict.IN_SYNC for each in proofs):
         return
     for name in waits_for(proofs):
-        run.tell(f"the compromised certificates are revoked once {name} serves another one")
+        run.tell(f"the compromised certificates will be revoked once {name} serves another one")
     if waits_for(proofs):
         return
     problems = steps.take(Step.REVOKE, lambda: _revoke(run))
     holding = steps.take(Step.DISCARD, lambda: _discard(run))
     if holding:
-        told = "; ".join(f"{name}: {why}" for name, why in holding.items())
-        problems.append(RolloutError(f"compromised keys may still be on {told}", _hint(holding)))
+        where = "; ".join(f"{name}: {why}" for name, why in holding.items())
+        problems.append(RolloutError(f"compromised keys may still be on {where}", _hint(holding)))
     seen = run.look_again()
     if problems:
         raise problems[0]
-    # Who is in the fleet again would be taken for a backend like another, and get the next key.
+    # A backend that is back in the fleet must keep its mark, or it would get the next key.
     returned = marks.returned(seen.fleet)
     ended = [each.backend for each in marks.open if each.backend not in returned]
     if not ended:
         return
     seen.store.mark_compromised(run.name, seen.marks.ended(returned))
     run.look_again()
-    run.did(f"deleted {_listed(marks.exposed)} everywhere: {' and '.join(ended)} held them")
+    run.did(f"deleted {_listed(marks.exposed)} everywhere: {' and '.join(ended)} had held them")
 
 
 def _hint(holding: Mapping[str, str]) -> str:
     if OLDER in holding.values():
-        return f"{BRING_NEWER}; then the hourly run goes on"
-    return "nothing needs to be done: every hourly run tries again until it is out of the fleet"
+        return f"{BRING_NEWER}; the hourly run then continues"
+    return "no action needed: the hourly run retries until this succeeds or the host is removed"
 
 
 def waits_for(proofs: Sequence[Proof]) -> list[str]:
-    """Return who serves something else and could be reached; the others hold nothing back."""
+    """Return the reachable backends that serve something else; only they delay the rest."""
     passing = (Verdict.BEHIND, Verdict.WRONG)
     return [each.name for each in proofs if each.verdict in passing]
 
 
 def _revoke(run: Run) -> list[CertsyncError]:
-    """Revoke what is not, and return what went wrong; each is noted as soon as it is revoked."""
+    """Revoke what is not revoked yet, recording each at once; return what went wrong."""
     problems: list[CertsyncError] = []
     seen, marks = run.seen, run.seen.marks
     for number, exposed in sorted(marks.exposed.items()):
@@ -259,9 +259,9 @@ def _revoke(run: Run) -> list[CertsyncError]:
         try:
             issuance.revoke(exposed, seen.fleet, seen.store)
         except CertsyncError as error:
-            told = f"generation {number_text(number)} is not revoked: {error.message}"
-            problems.append(type(error)(told, error.hint))
-            run.tell(f"warning: {told}")
+            text = f"generation {number_text(number)} could not be revoked: {error.message}"
+            problems.append(type(error)(text, error.hint))
+            run.tell(f"warning: {text}")
             continue
         marks = marks.revoked(number)
         seen.store.mark_compromised(run.name, marks)
@@ -270,7 +270,7 @@ def _revoke(run: Run) -> list[CertsyncError]:
 
 
 def _discard(run: Run) -> dict[str, str]:
-    """Have every backend delete what is marked, and return who did not, and why."""
+    """Delete what is marked on every backend; return where that failed, and why."""
     seen = run.seen
     numbers = sorted(seen.marks.exposed)
     holding = {}
@@ -284,7 +284,7 @@ def _discard(run: Run) -> dict[str, str]:
         elif refused := [each for each in answer if not each.ok]:
             holding[backend.name] = OLDER if refused[0].is_older else refused[0].why
     for name, why in holding.items():
-        run.tell(f"{name}: compromised keys are not deleted: {why}")
+        run.tell(f"{name}: the compromised keys could not be deleted: {why}")
     return holding
 
 

@@ -1,6 +1,6 @@
-"""One command on the issuer: for the whole of a fleet, and for each of its lineages.
+"""One command on the issuer: for the whole fleet, and for each of its lineages.
 
-What it changes is written down in words in the order of the changes, whatever it ends with.
+It records its changes in words and in order, even if it fails.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Run:
     now: datetime
     tell: Tell
     did: Tell
-    """Takes in words what was changed."""
+    """Records a change, in words."""
 
     @property
     def name(self) -> str:
@@ -39,23 +39,23 @@ class Run:
 
     @property
     def known(self) -> LineageState:
-        """What is remembered of the lineage.
+        """What is remembered about the lineage.
 
         Raises:
-            NewerSchemaError: a newer version has written it.
+            NewerSchemaError: a newer version wrote it.
         """
         return self.memory.of(self.name)
 
     def note(self, **changes: Any) -> None:
-        """Remember fields of a `LineageState`.
+        """Save fields of a `LineageState`.
 
         Raises:
-            OSError: the disk refuses.
+            OSError: the disk cannot be written.
         """
         self.memory.note(self.name, **changes)
 
     def look_again(self) -> Situation:
-        """Return what the disk says now: it was changed."""
+        """Read the disk again after a change."""
         self.seen = self.seen.again()
         return self.seen
 
@@ -74,7 +74,7 @@ class Session:
     _account: str | None = None
 
     def run(self, fleet: Fleet, lineage: Lineage, prefix: str = "") -> Run:
-        """Return the work on one lineage; ``prefix`` stands before all that it tells.
+        """Return the run for one lineage; ``prefix`` precedes its messages.
 
         Raises:
             StoreError: the store cannot be read.
@@ -90,10 +90,10 @@ class Session:
         )
 
     def each(self, work: Callable[[Run], None]) -> None:
-        """Do the work on each lineage, where one's failure is no other's.
+        """Do the work on each lineage; a failure does not stop the others.
 
         Raises:
-            CertsyncError: what it failed at; if at several, all of it in one message.
+            CertsyncError: the failure; several are combined in one message.
         """
         fleet = self.store.fleet()
         problems: list[CertsyncError] = []
@@ -107,10 +107,10 @@ class Session:
             raise trouble
 
     def only(self, name: str = "") -> Run:
-        """Return the work on the lineage that a person has named; the only one needs no name.
+        """Return the run for the named lineage; the name is optional if there is only one.
 
         Raises:
-            StoreError: there is no such lineage, or there are several and none is named.
+            StoreError: the lineage does not exist, or there are several and none is named.
         """
         fleet = self.store.fleet()
         names = [each.name for each in fleet.lineages]
@@ -118,7 +118,7 @@ class Session:
         if name and name not in names:
             raise StoreError(f"this fleet has no lineage {name}", f"name one of: {known}")
         if not name and fleet.has_several:
-            hint = f"say which: --lineage, one of: {known}"
+            hint = f"choose one with --lineage: {known}"
             raise StoreError("this fleet has several lineages", hint)
         return self.run(fleet, fleet.lineage_named(name or fleet.name))
 
@@ -129,7 +129,7 @@ def prefixed(error: CertsyncError, prefix: str) -> CertsyncError:
 
 
 def together(problems: Sequence[CertsyncError]) -> CertsyncError | None:
-    """Return all problems as one error, the worst exit status first; None: all is well."""
+    """Return all problems as one error, with the worst exit status; None: there are none."""
     if len(problems) < 2:
         return problems[0] if problems else None
     worst = min(problems, key=lambda each: isinstance(each, LaterError))

@@ -1,4 +1,4 @@
-"""When a certificate has to be ordered. Pure: the time is always an argument."""
+"""When to order a certificate. Pure: the time is always an argument."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from certsync.model.fleet import Fleet, Lineage
 from certsync.model.generation import Manifest
 
 SHORT_LIVED = timedelta(days=10)
-"""Below this lifetime half of it, not a third, is left when a renewal is due."""
+"""Below this lifetime, a renewal is due when half of it is left, not a third."""
 
 EARLY = timedelta(days=1)
-"""A certificate younger than this, or than a tenth of its lifetime, is renewed by the CA's
-suggestion once, and then not again for a day: a CA may want every new one replaced."""
+"""A certificate younger than this, or than a tenth of its lifetime, is renewed at the CA's
+suggestion only once a day: a CA may want every new one replaced."""
 
 LATEST = 10
-"""No suggestion moves a renewal to where less than one tenth of the lifetime is left."""
+"""No suggestion delays a renewal until less than a tenth of the lifetime is left."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,15 @@ class Due:
 
     why: str
     first: bool
-    """Whether no certificate of this CA for these names is there to go on serving."""
+    """Whether there is no certificate from this CA for these names to keep serving."""
 
     since: datetime | None = None
-    """When a renewal became due by time; None: nothing would expire if this waited."""
+    """When a renewal became due by time; None: waiting would not let anything expire."""
 
 
 @dataclass(frozen=True)
 class NextRenewal:
-    """When a certificate will be renewed, and why then."""
+    """When a certificate will be renewed, and why."""
 
     moment: datetime
     why: str
@@ -43,17 +43,17 @@ class NextRenewal:
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """That a newer generation was rolled back, and what it had been made for."""
+    """The rollback of a newer generation, and what that one was for."""
 
     at: datetime
     newest: Manifest | None
-    """The newest generation that was withdrawn; None: it is gone, or damaged."""
+    """The newest withdrawn generation; None: it is gone or damaged."""
 
 
 def renewal_moment(not_before: datetime, not_after: datetime) -> datetime:
-    """Return when a certificate becomes due: a third of its lifetime left, half of a short one.
+    """Return when a renewal is due: with a third of the lifetime left, or half of a short one.
 
-    Never a fixed number of days: lifetimes go from 90 days to 6 (Let's Encrypt's integration
+    Never a fixed number of days: lifetimes range from 90 days to 6 (Let's Encrypt's integration
     guide).
     """
     lifetime = not_after - not_before
@@ -69,25 +69,25 @@ def renewal(
     withdrawal: Withdrawal | None = None,
     renewed_early_at: datetime | None = None,
 ) -> NextRenewal:
-    """Return when the newest generation is to be renewed.
+    """Return when to renew the newest generation.
 
-    ``every`` is the time between two runs, ``withdrawal`` of a generation newer than this one, and
-    ``renewed_early_at`` when a suggestion last had a young certificate renewed.
+    ``every`` is the time between two runs, ``withdrawal`` that of a newer generation, and
+    ``renewed_early_at`` when a young certificate was last renewed at the CA's suggestion.
     """
     chosen = _suggested(newest, info, every, now) or _by_lifetime(newest)
     if renewed_early_at is not None and timedelta(0) <= now - renewed_early_at < EARLY:
         chosen = replace(chosen, moment=max(chosen.moment, young_until(newest)))
     if withdrawal is None:
         return chosen
-    # What was rolled back would come again at once: its place is taken by what is due already.
+    # Renewing at once would bring back what was rolled back, so it waits.
     half = withdrawal.at + (newest.not_after - withdrawal.at) / 2
     if half > chosen.moment:
-        return NextRenewal(half, "half of the time that was left at the rollback")
+        return NextRenewal(half, "half of the time left at the rollback has passed")
     return chosen
 
 
 def young_until(newest: Manifest) -> datetime:
-    """Return until when only the CA's suggestion has a certificate renewed."""
+    """Return until when a certificate is only renewed at the CA's suggestion."""
     return newest.not_before + min(EARLY, (newest.not_after - newest.not_before) / 10)
 
 
@@ -105,7 +105,7 @@ def _suggested(
         return None
     start, end = info.window
     if end > newest.not_after:
-        # Nobody renews what has expired: no such window can be meant, and a year 9999 overflows.
+        # Such a window cannot be meant, and the year 9999 would overflow.
         return None
     moment = _chosen(newest.fingerprint, start, end, every)
     latest = newest.not_after - (newest.not_after - newest.not_before) / LATEST
@@ -114,22 +114,22 @@ def _suggested(
         return None
     why = f"the CA suggests {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
     if info.explanation:
-        why += f" and explains it at {info.explanation}"
+        why += f" (explanation: {info.explanation})"
     return NextRenewal(moment, why)
 
 
 def _chosen(fingerprint: str, start: datetime, end: datetime, every: timedelta) -> datetime:
-    """Return a moment in the window so that the first run after it is in the window too.
+    """Return a moment in the window such that the first run after it is in the window, too.
 
-    It is a random one for each certificate and window (RFC 9773 section 4.2) and the same in every
-    run, because chance comes from the certificate's fingerprint.
+    It is random for each certificate and window (RFC 9773 section 4.2), but the same in every run,
+    because it is derived from the certificate's fingerprint.
     """
     seed = hashlib.sha256(f"{fingerprint} {start.isoformat()} {end.isoformat()}".encode()).digest()
     part = int.from_bytes(seed[:4], "big") / 2**32
     return start + max(timedelta(0), (end - start) - every) * part
 
 
-def issuance_due(  # noqa: PLR0913, PLR0917  # all that an order can be due for
+def issuance_due(  # noqa: PLR0913, PLR0917  # everything that can make an order due
     newest: Manifest | None,
     fleet: Fleet,
     lineage: Lineage,
@@ -139,9 +139,9 @@ def issuance_due(  # noqa: PLR0913, PLR0917  # all that an order can be due for
     renewed_early_at: datetime | None = None,
     compromised: str = "",
 ) -> Due | None:
-    """Return why an order is needed, or None: a certificate as the fleet asks for is there.
+    """Return why an order is needed; None: the certificate matches the fleet file and is not due.
 
-    ``compromised`` says why the private key of the newest one is compromised; empty: it is not.
+    ``compromised`` says why the newest one's private key is compromised; empty: it is not.
     """
     if newest is None:
         return Due("no certificate yet", first=True)
@@ -165,7 +165,7 @@ def issuance_due(  # noqa: PLR0913, PLR0917  # all that an order can be due for
 
 
 def difference(generation: Manifest, directory: str, lineage: Lineage) -> str:
-    """Return how a generation differs from what the fleet file asks for; empty: it does not."""
+    """Return how a generation differs from the fleet file; empty: it does not."""
     if generation.directory != directory:
         return f"it was signed by {generation.directory}"
     if not _same_names(generation, lineage):
@@ -180,16 +180,16 @@ def _same_names(generation: Manifest, lineage: Lineage) -> bool:
 
 
 def _was_withdrawn(withdrawal: Withdrawal | None, directory: str, lineage: Lineage) -> bool:
-    """Return whether what the fleet file asks for is what was rolled back."""
+    """Return whether the fleet file still asks for what was rolled back."""
     if withdrawal is None or withdrawal.newest is None:
         return False
     return not difference(withdrawal.newest, directory, lineage)
 
 
 def last_chance(live: Manifest | None) -> datetime | None:
-    """Return when a veto against what is to follow the live generation ends; None: none is live.
+    """Return when vetoes against the live generation's successor end; None: none is live.
 
-    It is half-way from when the live one becomes due to its end: no guard may let a site expire.
+    It is half-way between due and expiry: no safeguard may let a site expire.
     """
     if live is None:
         return None
@@ -198,9 +198,9 @@ def last_chance(live: Manifest | None) -> datetime | None:
 
 
 def patience_ends(due: Due, newest: Manifest | None) -> datetime | None:
-    """Return until when an order waits where a challenge may be lost; None: as long as it takes.
+    """Return until when an order waits if a challenge may be lost; None: indefinitely.
 
-    A renewal waits for half of the time from due to expiry: no guard may let a site expire.
+    A renewal waits for half of the time from due to expiry: no safeguard may let a site expire.
     """
     if newest is None or due.since is None:
         return None

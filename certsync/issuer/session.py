@@ -1,4 +1,4 @@
-"""What the issuer's commands share: root's rights, the fleet lock, and a note of how it ended."""
+"""What the issuer's commands share: root's rights, the fleet lock, recording the outcome."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from certsync.system import console
 
 @contextmanager
 def on_issuer(store: Store, verb: str, token: str, now: datetime) -> Iterator[Session]:
-    """Hold the fleet lock, and write down how the block ended, and what the session has done.
+    """Hold the fleet lock, and record how the block ended and what it changed.
 
     Raises:
         LockHeldError: another run has the lock.
-        StoreError: this is not root.
+        StoreError: not run as root.
     """
     with locked(verb, token):
         session = Session(store, Memory(store), now, console.tell)
@@ -37,7 +37,7 @@ def on_issuer(store: Store, verb: str, token: str, now: datetime) -> Iterator[Se
             raise
         except (Exception, KeyboardInterrupt) as error:
             stopped = isinstance(error, KeyboardInterrupt)
-            why = "interrupted" if stopped else f"unforeseen: {error!r}"
+            why = "interrupted" if stopped else f"unexpected error: {error!r}"
             _note(session, verb, CertsyncError(why))
             raise
         _note(session, verb, None)
@@ -47,31 +47,31 @@ def reading(store: Store, now: datetime) -> Session:
     """Return a session that changes nothing, for a dry run.
 
     Raises:
-        StoreError: this is not root.
+        StoreError: not run as root.
     """
     require_root()
     return Session(store, Memory(store), now, console.tell)
 
 
 def _put_broken_state_aside(session: Session) -> None:
-    """Go on without a state file that cannot be read; a newer one is left alone."""
+    """Move a corrupt state file aside; one from a newer version is left alone."""
     try:
         aside = session.memory.put_broken_aside()
     except NewerSchemaError:
         return
     if aside is not None:
         path = session.store.state_file
-        console.warn(f"{path} cannot be read: moved to {aside}, starting with none")
-        session.done.append(f"put a broken state file aside as {aside}")
+        console.warn(f"{path} is broken: moved to {aside}, continuing without it")
+        session.done.append(f"moved a broken state file to {aside}")
 
 
 @contextmanager
 def locked(verb: str, token: str) -> Iterator[None]:
-    """Hold the fleet lock, and write nothing down.
+    """Hold the fleet lock without recording anything.
 
     Raises:
-        LockHeldError: another run has the lock, or the one that has started this has lost it.
-        StoreError: this is not root.
+        LockHeldError: another run has the lock, or the run that started this has lost it.
+        StoreError: not run as root.
     """
     require_root()
     for ending in (signal.SIGTERM, signal.SIGHUP):
@@ -81,24 +81,24 @@ def locked(verb: str, token: str) -> Iterator[None]:
         with lock.hold(who, token):
             yield
     except lock.Lost as lost:
-        raise LockHeldError(str(lost), "run the whole command again") from None
+        raise LockHeldError(str(lost), "start the whole command again") from None
     except lock.Held as held:
-        raise LockHeldError(str(held), "wait for it, then run this again") from None
+        raise LockHeldError(str(held), "wait until it ends, then run this again") from None
 
 
 def _stop(*_arguments: object) -> None:
-    # As Ctrl-C does, so that challenge files and copies of keys go away on the way out.
+    # Like Ctrl-C, so that challenge files and copies of keys are removed on the way out.
     raise KeyboardInterrupt
 
 
 def require_root() -> None:
-    """Refuse to work on the store as anybody else.
+    """Refuse to work on the store as another user.
 
     Raises:
-        StoreError: this is not root.
+        StoreError: not run as root.
     """
     if os.geteuid() != 0:
-        raise StoreError("only root can read the fleet's certificates", "run it with sudo")
+        raise StoreError("only root can read the fleet's certificates", "run this with sudo")
 
 
 def _note(session: Session, verb: str, error: CertsyncError | None) -> None:

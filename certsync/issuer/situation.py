@@ -1,7 +1,6 @@
-"""What the issuer's disk says of one lineage at one moment: read once, then passed on.
+"""A snapshot of one lineage on the issuer's disk: read once, then passed on.
 
-Values and what follows from them: nothing here changes anything. Who has changed the disk looks
-again.
+Values and what follows from them; nothing here changes anything. After a change, take a new one.
 """
 
 from __future__ import annotations
@@ -20,31 +19,31 @@ from certsync.model.generation import Manifest, target
 
 @dataclass(frozen=True)
 class Situation:
-    """One lineage, as it was found."""
+    """One lineage's snapshot."""
 
     store: Store
     fleet: Fleet
     lineage: Lineage
     numbers: Sequence[int]
-    """All generations kept here, whole or not, but the placeholder; ascending."""
+    """All generations kept here, intact or not, without the placeholder; ascending."""
 
     kept: Mapping[int, Kept]
-    """The whole ones, by number."""
+    """The intact ones, by number."""
 
     current: int | None
-    """The number that the live link points to, 0 for the placeholder; None: there is no link."""
+    """The number that the live link points to, 0 for the placeholder; None: no link."""
 
     withdrawn: Mapping[int, datetime]
-    """The numbers that were rolled back and must not be activated again, and when."""
+    """The numbers that were withdrawn and must not be activated again, and when."""
 
     refused: Mapping[int, str]
-    """The numbers that this host's own receiver has refused for what they are, and why."""
+    """The numbers that this host's own receiver refused because of their content, and why."""
 
     marks: Marks
-    """Which generations' private keys are compromised, and what was done about it."""
+    """Which private keys are compromised, and what was done about it."""
 
     account: str = ""
-    """Why this host has no account at the CA that could order; empty: it has one."""
+    """Why this host's CA account could not order; empty: it could."""
 
     @property
     def name(self) -> str:
@@ -58,38 +57,38 @@ class Situation:
 
     @property
     def manifests(self) -> dict[int, Manifest]:
-        """The manifests of all whole generations, by number."""
+        """The manifests of all intact generations, by number."""
         return {number: each.manifest for number, each in self.kept.items()}
 
     @property
     def damaged(self) -> list[int]:
-        """The generations whose files are not what they should be."""
+        """The generations whose files are missing or altered."""
         return sorted(set(self.numbers) - set(self.kept))
 
     @property
     def barred(self) -> set[int]:
-        """The numbers that are never activated.
+        """The numbers that must never be activated.
 
-        They were rolled back, have a compromised key, or are refused by this host's own receiver.
+        They were withdrawn, have a compromised key, or were refused by this host's own receiver.
         """
         return {*self.withdrawn, *self.marks.numbers, *self.refused}
 
     @property
     def target(self) -> int | None:
-        """The number that should be live everywhere; None: none that may be is there."""
+        """The number that should be live everywhere; None: no usable one exists."""
         return target(self.manifests, self.barred)
 
     @property
     def newest(self) -> Manifest | None:
-        """The generation that should be live everywhere; None: there is none that may be."""
+        """The generation that should be live everywhere; None: no usable one exists."""
         return self.kept[self.target].manifest if self.target else None
 
     @property
     def live(self) -> Manifest | None:
         """The live generation; None: there is none.
 
-        Where the link is lost, or what it leads to is damaged, the newest whole one stands for it:
-        it says when a certificate expires.
+        If the link is missing or its target damaged, the newest intact one stands in for it, to
+        tell when a certificate expires.
         """
         if self.current == 0 or not self.kept:
             return None
@@ -97,27 +96,27 @@ class Situation:
 
     @property
     def has_any(self) -> bool:
-        """Whether something may go live, or is live that should no longer be."""
+        """Whether a generation may go live, or one is live that no longer should be."""
         return self.target is not None or bool(self.current)
 
     @property
     def challenge(self) -> Challenge:
-        """How the CA is shown that the names are ours."""
+        """How we prove control of the names to the CA."""
         return Http01(self.fleet, self.name, self.store.webroot)
 
     @property
     def bundle(self) -> str:
-        """The PEM file that verifies the CA's own HTTPS."""
+        """The PEM file to verify the CA's own HTTPS."""
         own = self.fleet.authority.directory_bundle
         return str(self.store.directory_bundle) if own else SYSTEM_ROOTS
 
     @property
     def roots(self) -> str:
-        """The PEM file that verifies issued certificates."""
+        """The PEM file to verify issued certificates."""
         return str(self.store.roots) if self.fleet.authority.roots else SYSTEM_ROOTS
 
     def again(self) -> Situation:
-        """Return it as the disk says it now.
+        """Return a new snapshot.
 
         Raises:
             StoreError: the store cannot be read.
@@ -125,7 +124,7 @@ class Situation:
         return look(self.store, self.fleet, self.lineage)
 
     def without_returned(self) -> tuple[Situation, dict[str, str]]:
-        """Return it without the backends that no key is to reach, and why not."""
+        """Return it without the backends that must not get a key, and why for each."""
         names = self.marks.returned(self.fleet)
         kept = tuple(each for each in self.fleet.backends if each.name not in names)
         fleet = replace(self.fleet, backends=kept)
@@ -133,11 +132,11 @@ class Situation:
 
 
 def look(store: Store, fleet: Fleet, lineage: Lineage, account: str | None = None) -> Situation:
-    """Return what the disk says of a lineage; ``account``, if it is known already, of the account.
+    """Read a lineage's snapshot; ``account`` is `account_of`, if known already.
 
     Raises:
-        NewerSchemaError: a newer version has written some of it.
-        BrokenStateError: what must not be forgotten cannot be read.
+        NewerSchemaError: a newer version wrote some of it.
+        BrokenStateError: state that must not be lost cannot be read.
     """
     name = lineage.name
     return Situation(
@@ -155,15 +154,15 @@ def look(store: Store, fleet: Fleet, lineage: Lineage, account: str | None = Non
 
 
 def account_of(store: Store, fleet: Fleet) -> str:
-    """Return why this host has no account at the fleet's CA that could order; empty: it has one."""
+    """Return why this host's account at the fleet's CA could not order; empty: it could."""
     return registration.finding(store.account(fleet.authority.directory))
 
 
 def look_at_all(store: Store) -> list[Situation]:
-    """Return what the disk says of each lineage.
+    """Read every lineage's snapshot.
 
     Raises:
-        StoreError: this host is no issuer, or its store cannot be read.
+        StoreError: this host is not an issuer, or its store cannot be read.
     """
     fleet = store.fleet()
     account = account_of(store, fleet)
@@ -171,7 +170,7 @@ def look_at_all(store: Store) -> list[Situation]:
 
 
 def named(looks: Sequence[Situation], lines: Callable[[Situation], Sequence[str]]) -> list[str]:
-    """Return lines about each lineage, each with its name if there are several."""
+    """Return lines about each lineage, prefixed with its name if there are several."""
     if len(looks) == 1:
         return list(lines(looks[0]))
     return [f"{one.name}: {line}" for one in looks for line in lines(one)]

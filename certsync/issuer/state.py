@@ -1,7 +1,7 @@
 """What the issuer remembers between runs, in one JSON file: for itself, for status, for people.
 
-Values only. Each lineage says when it is looked at and renewed next and why, each backend what it
-was last seen to serve. What can be found out anew by looking is never believed from here.
+Values only: for each lineage, when it is checked and renewed next and why; for each backend, what
+it last served. Whatever can be checked again is never trusted from here.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from certsync.model.proof import Proof, Verdict
 from certsync.system.terminal import harmless_values
 
 REMEMBERED = 50
-"""Runs in the history. Of runs that did nothing and ended alike only the last is kept."""
+"""Runs in the history. Of consecutive equal runs that changed nothing, only the last is kept."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of one backend. A moment that is None: never."""
+    """What is known about one backend. A moment that is None: never."""
 
     generation: str = ""
-    """What it was seen to serve, where that is one of ours."""
+    """The generation it last served, if one of ours."""
 
     seen: Moment | None = None
     in_sync: Moment | None = None
     """When it was last proven to serve the current generation."""
 
     behind_since: Moment | None = None
-    """Since when it has not been; None: it is in sync."""
+    """Since when it has not been in sync; None: it is."""
 
     pushed: Moment | None = None
     """When a generation last arrived there."""
@@ -45,39 +45,39 @@ class Known:
 
 @dataclass(frozen=True)
 class LineageState:
-    """What is remembered of one lineage. A moment that is None: never, or not known."""
+    """What is remembered about one lineage. A moment that is None: never, or unknown."""
 
     generation: str = ""
     not_before: Moment | None = None
     not_after: Moment | None = None
     next_check: Moment | None = None
-    """When the CA is asked again whether it should be renewed earlier."""
+    """When the CA is asked again whether to renew earlier."""
 
     next_renewal: Moment | None = None
     why: str = ""
     mixed_seconds: float | None = None
-    """How long the last rollout had two generations served side by side."""
+    """How long two generations were served side by side in the last rollout."""
 
     asked_all: Moment | None = None
-    """When every backend was last asked what it holds, not only what it serves."""
+    """When every backend was last asked what it holds, not only probed."""
 
     renewed_early_at: Moment | None = None
-    """When the CA's renewal information last had a certificate renewed in its first days."""
+    """When a very young certificate was last renewed at the CA's suggestion."""
 
     revoked: str = ""
-    """The certificate that the CA was found to have revoked, by its leaf's SHA-256 in hex."""
+    """A certificate known to be revoked, by its leaf's SHA-256 in hex."""
 
     revocation_asked: Moment | None = None
-    """When the CA was last asked whether something that was live is revoked."""
+    """When the CA was last asked whether a certificate is revoked."""
 
     renewal_info: RenewalInfo | None = None
-    """What the CA last said of the newest generation (RFC 9773)."""
+    """The CA's last suggestion for the newest generation (RFC 9773)."""
 
     tries: Tries = field(default_factory=Tries)
     backends: Mapping[str, Known] = field(default_factory=dict)
 
     def seen(self, proofs: list[Proof], pushed: tuple[str, ...], now: datetime) -> LineageState:
-        """Return this with what the proofs say; one no longer in the fleet is left out."""
+        """Return this updated from proofs; backends no longer in the fleet are dropped."""
         found = {}
         for proof in proofs:
             before = self.backends.get(proof.name, Known())
@@ -86,7 +86,7 @@ class LineageState:
                 generation=proof.generation or ("" if proof.fingerprint else before.generation),
                 seen=now if proof.fingerprint else before.seen,
                 in_sync=now if good else before.in_sync,
-                # One in the future was written under a wrong clock.
+                # A moment in the future was written while the clock was wrong.
                 behind_since=None if good else min(before.behind_since or now, now),
                 pushed=now if proof.name in pushed else before.pushed,
                 error="" if good else proof.why,
@@ -96,7 +96,7 @@ class LineageState:
 
 @dataclass(frozen=True)
 class State:
-    """All of it."""
+    """The whole state file."""
 
     lineages: Mapping[str, LineageState] = field(default_factory=dict)
     runs: Mapping[str, PastRun] = field(default_factory=dict)
@@ -106,12 +106,12 @@ class State:
     """Oldest first."""
 
     alerts: tuple[Mapping[str, Any], ...] = ()
-    """What people have been told of and is not over, as `alerts` keeps it."""
+    """Open alerts, as `alerts` saves them."""
 
     last_success: Moment | None = None
 
     def lineage(self, name: str) -> LineageState:
-        """Return what is remembered of a lineage; nothing yet is no mistake."""
+        """Return what is remembered about a lineage; nothing yet is fine."""
         return self.lineages.get(name, LineageState())
 
     def having(self, name: str, lineage: LineageState) -> State:
@@ -119,7 +119,7 @@ class State:
         return replace(self, lineages={**self.lineages, name: lineage})
 
     def ended(self, run: PastRun) -> State:
-        """Return this with one more run."""
+        """Return this with one more finished run."""
         last = self.history[-1] if self.history else None
         history = self.history
         if last and (last.verb, last.exit, last.error) == (run.verb, run.exit, run.error):
@@ -131,16 +131,16 @@ class State:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what `json.dumps` takes; other machines' words are made harmless."""
+        """Return it as data for `json.dumps`; other machines' texts are made harmless."""
         data: dict[str, Any] = harmless_values(codec.plain(self))
         return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> State:
-        """Return what `to_json` wrote; what is not there has its default.
+        """Parse what `to_json` wrote; missing fields get their defaults.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: it is not valid.
         """
         return codec.typed(_as_of_now(data), cls)
 
@@ -148,11 +148,11 @@ class State:
 RENAMED = {
     "hurried": "renewed_early_at", "advice": "renewal_info", "wish": "request_key",
 }  # fmt: skip
-"""What keys are called that schema 1 called otherwise."""
+"""Keys that schema 1 called differently."""
 
 
 def _as_of_now(data: Any) -> Any:
-    """Return data of schema 1 as today's: there empty texts stood for what is not known."""
+    """Convert data of schema 1, which used empty texts for unknown values."""
     if isinstance(data, Mapping):
         kept = {RENAMED.get(key, key): each for key, each in data.items() if each != ""}
         return {key: _as_of_now(each) for key, each in kept.items()}

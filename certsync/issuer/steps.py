@@ -1,7 +1,7 @@
-"""The steps of a renewal and of a compromise in their order, and how each of them is taken.
+"""The steps of a renewal and of a compromise, in order, and how each one is taken.
 
 A dry run prints them, a real run takes them through `take`: no step is taken that is not listed.
-After every one of them the power may go, and the next run goes on from what is on disk.
+The power may fail after any of them: the next run continues from what is on disk.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ Result = TypeVar("Result")
 
 
 class Step(str, Enum):
-    """A step, in the words that a person reads."""
+    """A step, as shown to people."""
 
-    LOOK = "look whether the disk takes it and a challenge would find its way"
+    LOOK = "check the disk, and that a challenge would reach the issuer"
     LOG_IN = "log in to the CA"
-    PLACE = "place an order, or take up one that is open"
-    VALIDATE = "have the names validated"
-    SIGN = "have the certificate signed"
+    PLACE = "place an order, or resume an open one"
+    VALIDATE = "let the CA validate the names"
+    SIGN = "let the CA sign the certificate"
     KEEP = "keep it as a new generation"
     FORGET = "forget the order"
     STAGE = "stage the generation on every replica that lacks it"
@@ -28,9 +28,9 @@ class Step(str, Enum):
     ACTIVATE_ISSUER = "activate it on the issuer"
     ACTIVATE_REPLICAS = "activate it on every replica"
     PROVE = "prove that every backend serves it"
-    SHARE = "have all backends share the session ticket keys"
-    REMEMBER = "write down how it went"
-    MARK = "note which private keys are compromised"
+    SHARE = "share the session ticket keys among all backends"
+    REMEMBER = "record the outcome"
+    MARK = "record which private keys are compromised"
     REVOKE = "revoke the certificates of these keys"
     DISCARD = "delete these keys from every backend"
 
@@ -43,9 +43,9 @@ RENEWAL = (*ISSUANCE, *ROLLOUT, Step.SHARE, Step.REMEMBER)
 COMPROMISE = (
     Step.MARK, *ISSUANCE, *ROLLOUT, Step.SHARE, Step.REVOKE, Step.DISCARD, Step.REMEMBER,
 )  # fmt: skip
-"""The steps for a compromised key; a renewal finishes them where this was interrupted."""
+"""The steps for a compromised key; if interrupted, a renewal finishes them."""
 
 
-def take(step: Step, work: Callable[[], Result]) -> Result:  # noqa: ARG001  # for who watches
-    """Take a step and return what its work gives."""
+def take(step: Step, work: Callable[[], Result]) -> Result:  # noqa: ARG001  # a hook for tests
+    """Take a step and return its work's result."""
     return work()

@@ -1,6 +1,6 @@
-"""The issuer's disk: the only reading and writing of generations and state.
+"""The issuer's disk: the only place that reads and writes generations and state.
 
-A generation is written whole into `staging` and renamed into the archive; what is made live goes
+A generation is written completely into `staging`, then renamed into the archive. Activation goes
 through the receiver, the same program as on every other backend.
 """
 
@@ -27,16 +27,16 @@ from certsync.programs import receiver
 from certsync.system.files import write_whole
 
 if TYPE_CHECKING:
-    # It loads cryptography, which an hourly run has no need of.
+    # It loads cryptography, which the hourly run does not need.
     from certsync.model.certificate import Certificate
 
 STATE_SCHEMA = 2
-"""Of all state files. An older one is read, a newer one is refused."""
+"""The schema of all state files. Older ones are read, newer ones refused."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A whole generation, without its private key."""
+    """An intact generation, without its private key."""
 
     manifest: Manifest
     manifest_sum: str
@@ -48,7 +48,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Store(IssuerPaths):
-    """What is on the issuer's disk."""
+    """The issuer's files."""
 
     # Reading
 
@@ -62,31 +62,32 @@ class Store(IssuerPaths):
             return Fleet.from_json(self.fleet_file.read_bytes())
         except FileNotFoundError:
             raise StoreError(
-                f"{self.fleet_file} is not there: this host is no issuer",
+                f"{self.fleet_file} does not exist: this host is not an issuer",
                 "run this on the fleet's issuer, or `certsync deploy FLEET` from your machine",
             ) from None
         except PermissionError:
-            raise StoreError(f"{self.fleet_file} is root's", "run it with sudo") from None
+            why = f"only root can read {self.fleet_file}"
+            raise StoreError(why, "run this with sudo") from None
 
     def current(self, lineage: str) -> int | None:
-        """Return the number that the live link points to; None: there is no link."""
+        """Return the number that the live link points to; None: no link."""
         try:
             return int(self.live(lineage).readlink().name)
         except (FileNotFoundError, ValueError):
             return None
 
     def numbers(self, lineage: str) -> list[int]:
-        """Return the numbers of all generations kept here, whole or not, but the placeholder's."""
+        """Return the numbers of all generations kept here, intact or not, but the placeholder."""
         folders = self.archive(lineage).glob("[0-9]" * 4)
         return sorted(int(each.name) for each in folders if each.name != receiver.PLACEHOLDER)
 
     def kept(self, lineage: str) -> dict[int, Kept]:
-        """Return, by number, all generations whose files are what their manifest says.
+        """Return, by number, all generations whose files match their manifests.
 
-        A damaged one is left out: something older is served, and something newer ordered in time.
+        A damaged one is left out: an older one is served, and a newer one ordered in time.
 
         Raises:
-            NewerSchemaError: one is of a newer schema.
+            NewerSchemaError: one has a newer schema.
         """
         found = {}
         for number in self.numbers(lineage):
@@ -110,24 +111,24 @@ class Store(IssuerPaths):
         return {name: self._read(folder / name) for name in receiver.FILES}
 
     def withdrawn(self, lineage: str) -> dict[int, datetime]:
-        """Return the numbers that were rolled back and must not be activated again, and when."""
+        """Return the numbers that were withdrawn and must not be activated again, and when."""
         path = self._withdrawn_file(lineage)
         try:
             at = dict(self.read_state(path).get("at", {}))
             return {int(number): moment(at[number]) for number in at}
         except (ValueError, TypeError):
-            # Not forgotten: what was withdrawn would be activated again.
-            raise BrokenStateError(f"{path} is broken", f"look at it, then remove {path}") from None
+            # Not ignored: what was withdrawn would be activated again.
+            raise _broken(path) from None
 
     def withdraw(self, lineage: str, numbers: Mapping[int, datetime]) -> None:
-        """Write down which numbers were rolled back, and when; all others are forgotten."""
+        """Record which numbers were withdrawn, and when; this replaces the previous record."""
         at = {number_text(number): moment.isoformat() for number, moment in numbers.items()}
         self.write_state(self._withdrawn_file(lineage), {"at": at})
 
     def refused(self, lineage: str) -> dict[int, str]:
-        """Return the numbers that this host's own receiver has refused for what they are, and why.
+        """Return the numbers that this host's own receiver refused for their content, and why.
 
-        A broken note is forgotten: what was refused will be refused again.
+        A corrupt record is ignored: what was refused will be refused again.
         """
         try:
             why = dict(self.read_state(self._refused_file(lineage)).get("why", {}))
@@ -136,10 +137,10 @@ class Store(IssuerPaths):
             return {}
 
     def refuse(self, lineage: str, number: int, why: str) -> None:
-        """Write down that a generation is refused here; of those that are gone nothing is kept."""
-        there = {*self.numbers(lineage), number}
+        """Record that a generation is refused here; entries of removed ones are dropped."""
+        existing = {*self.numbers(lineage), number}
         noted = {**self.refused(lineage), number: why}
-        texts = {number_text(each): text for each, text in noted.items() if each in there}
+        texts = {number_text(each): text for each, text in noted.items() if each in existing}
         self.write_state(self._refused_file(lineage), {"why": texts})
 
     def _refused_file(self, lineage: str) -> Path:
@@ -149,46 +150,46 @@ class Store(IssuerPaths):
         return self.state / f"withdrawn-{lineage}.json"
 
     def compromised(self, lineage: str) -> Marks:
-        """Return which generations' private keys are compromised, and what was done about it."""
+        """Return which private keys are compromised, and what was done about it."""
         path = self._compromised_file(lineage)
         try:
             return Marks.from_json(self.read_state(path))
         except codec.NOT_THESE:
-            # Not forgotten: a key that others hold would be served again.
-            raise BrokenStateError(f"{path} is broken", f"look at it, then remove {path}") from None
+            # Not ignored: a compromised key would be served again.
+            raise _broken(path) from None
 
     def mark_compromised(self, lineage: str, marks: Marks) -> None:
-        """Write down whose keys are compromised; what was written before is forgotten."""
+        """Record which keys are compromised; this replaces the previous record."""
         self.write_state(self._compromised_file(lineage), marks.to_json())
 
     def _compromised_file(self, lineage: str) -> Path:
         return self.state / f"compromised-{lineage}.json"
 
     def fence(self, lineage: str) -> Fence:
-        """Return what is remembered of how the replicas took the push key.
+        """Return what is remembered about replicas accepting or refusing the push key.
 
         Raises:
-            BrokenStateError: it cannot be read. Forgotten, an issuer that was replaced would act.
+            BrokenStateError: it is corrupt. If ignored, a demoted issuer would keep acting.
         """
         path = self._fence_file(lineage)
         try:
             return codec.typed(self.read_state(path), Fence)
         except codec.NOT_THESE:
-            raise BrokenStateError(f"{path} is broken", f"look at it, then remove {path}") from None
+            raise _broken(path) from None
 
     def keep_fence(self, lineage: str, fence: Fence) -> None:
-        """Write down how the replicas took the push key."""
+        """Record which replicas accepted or refused the push key."""
         self.write_state(self._fence_file(lineage), codec.plain(fence))
 
     def _fence_file(self, lineage: str) -> Path:
         return self.state / f"fence-{lineage}.json"
 
     def read_state(self, path: Path) -> dict[str, Any]:
-        """Return a state file's content; empty if it is not there.
+        """Return a state file's content; empty if it does not exist.
 
         Raises:
-            NewerSchemaError: it is of a newer schema.
-            BrokenStateError: it is something else.
+            NewerSchemaError: its schema is newer.
+            BrokenStateError: it is corrupt.
         """
         try:
             data: dict[str, Any] = json.loads(path.read_text())
@@ -196,32 +197,32 @@ class Store(IssuerPaths):
         except FileNotFoundError:
             return {}
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise BrokenStateError(f"{path} is broken", f"look at it, then remove {path}") from None
+            raise _broken(path) from None
         if schema > STATE_SCHEMA:
             raise NewerSchemaError(
-                f"{path} has schema {schema}, and this certsync reads {STATE_SCHEMA}",
-                "a newer certsync has been here: deploy that one again",
+                f"{path} has schema {schema}, but this certsync reads up to {STATE_SCHEMA}",
+                "a newer certsync wrote it: deploy again with that version",
             )
         return data
 
     # Writing
 
     def write_state(self, path: Path, data: dict[str, Any]) -> None:
-        """Write a state file whole."""
+        """Write a state file completely or not at all."""
         text = json.dumps({"schema": STATE_SCHEMA, **data}, indent=1)
         write_whole(path, text.encode(), mode=0o600)
 
     def keep(self, manifest: Manifest, key: bytes, certificate: Certificate) -> None:
-        """Write a new generation into the archive, whole and on disk. It is not live yet.
+        """Write a new generation into the archive, synced to disk. It is not live yet.
 
         Raises:
-            StoreError: the disk refuses, or the number is taken.
+            StoreError: the disk cannot be written, or the number is taken.
         """
         files = generation_files(key, certificate)
         files[receiver.MANIFEST] = manifest.to_json()
         folder = self.archive(manifest.lineage) / number_text(manifest.number)
         if folder.exists():
-            raise StoreError(f"{folder} is there already")
+            raise StoreError(f"{folder} already exists")
         try:
             receiver.keep(
                 receiver.write_generation(files, manifest.lineage, folder.name),
@@ -232,10 +233,10 @@ class Store(IssuerPaths):
             raise StoreError(f"{folder} cannot be written: {error.strerror}") from None
 
     def prove_writable(self) -> None:
-        """Write, read back and remove a file, before an order is spent on a full disk.
+        """Write, read back and remove a file, so that no order is wasted on a full disk.
 
         Raises:
-            StoreError: that did not work.
+            StoreError: that failed.
         """
         noise = os.urandom(64 * 1024)
         for folder in (self.root, self.state):
@@ -247,16 +248,20 @@ class Store(IssuerPaths):
             except OSError as error:
                 raise StoreError(
                     f"{folder} cannot be written: {error.strerror}",
-                    "is the disk full, or mounted read-only? df -h shows it",
+                    "is the disk full, or mounted read-only? check `df -h`",
                 ) from None
             if not same:
-                raise StoreError(f"{folder} does not give back what was written to it")
+                raise StoreError(f"{folder} returned other data than was written to it")
 
     def _read(self, path: Path) -> bytes:
         try:
             return path.read_bytes()
         except OSError as error:
             raise StoreError(f"{path}: {error.strerror}") from None
+
+
+def _broken(path: Path) -> BrokenStateError:
+    return BrokenStateError(f"{path} is broken", f"look at it, then remove {path}")
 
 
 def generation_files(key: bytes, certificate: Certificate) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Challenge files (RFC 8555 section 8.3): there while the CA looks, gone in every ending."""
+"""Challenge files (RFC 8555 section 8.3): published while the CA validates, always removed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WELL_KNOWN = Path(".well-known/acme-challenge")
 
 
 def challenge_folder(webroot: Path) -> Path:
-    """Return the folder whose files answer challenges. Everything in it is ours."""
+    """Return the folder of challenge files. Everything in it is ours."""
     return webroot / WELL_KNOWN
 
 
@@ -20,7 +20,7 @@ def challenge_folder(webroot: Path) -> Path:
 def present(webroot: Path, files: Mapping[str, str]) -> Iterator[None]:
     """Serve the files, name to content, inside the block.
 
-    What a killed run left there goes away first.
+    What a killed run left there is removed first.
 
     Raises:
         StoreError: the webroot cannot be written.

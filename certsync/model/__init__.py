@@ -1,1 +1,1 @@
-"""What all machines agree on: values and decisions, no I/O and no clock."""
+"""What all machines share: values and decisions, without I/O or a clock."""

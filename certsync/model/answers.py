@@ -1,7 +1,7 @@
 """What certsync on the issuer answers to the operator's side, as values.
 
-The issuer may have another version, and may be somebody else's by now: what it leaves out has its
-default, what it has besides is ignored, and what cannot be is a ValueError, here and nowhere else.
+The issuer may run another version, or may be compromised: missing fields get their defaults, extra
+fields are ignored, and anything invalid raises a ValueError, here and nowhere else.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from certsync.model.moment import moment
 from certsync.model.proof import Proof
 
 PROTOCOL = 1
-"""Which form these answers have. It grows when an older reader would misunderstand them, and not
-when something is said besides. An issuer of before it was counted says none."""
+"""The version of these answers. It grows when an older reader would misunderstand them, not when a
+field is added. Issuers from before it was counted send none."""
 
 NOT_THESE = (
     ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError,
 )  # fmt: skip
-"""What comes of taking apart JSON that is something else."""
+"""What decoding JSON of another shape raises."""
 
 
 class NewerProtocolError(ValueError):
-    """The other side speaks a form that this version does not know."""
+    """The other side uses a newer protocol than this version knows."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class PastRun:
 
 @dataclass(frozen=True)
 class NextRenewal:
-    """When a certificate is renewed, and why then, in words."""
+    """When a certificate will be renewed, and why then, in words."""
 
     moment: datetime
     why: str
@@ -61,17 +61,17 @@ class Origin:
 
 @dataclass(frozen=True)
 class Proven:
-    """What `certsync prove` has seen, and what the issuer remembers. Mappings are by lineage."""
+    """What `certsync prove` saw, and what the issuer remembers. Mappings are by lineage."""
 
     current: str = ""
-    """The number of the first lineage's current generation; empty: there is none yet."""
+    """The number of the first lineage's current generation; empty: none yet."""
 
     proofs: Mapping[str, Mapping[str, Proof]] = field(default_factory=dict)
     """For each lineage, backend to proof."""
 
     renewals: Mapping[str, NextRenewal] = field(default_factory=dict)
     mixed_seconds: Mapping[str, float] = field(default_factory=dict)
-    """How long the last rollout had two generations served side by side."""
+    """How long two generations were served side by side in the last rollout."""
 
     runs: Mapping[str, PastRun] = field(default_factory=dict)
     """The last run of each verb."""
@@ -82,18 +82,18 @@ class Proven:
     last_success: datetime | None = None
     origin: Origin | None = None
     compromise: str = ""
-    """What is still to be done about compromised keys, in words; empty: nothing."""
+    """What remains to be done about compromised keys, in words; empty: nothing."""
 
     state: Mapping[str, Any] = field(default_factory=dict)
-    """All that it remembers as it says it, for programs."""
+    """Everything it remembers, unparsed, for programs."""
 
     @classmethod
     def from_json(cls, data: Any, first: str) -> Proven:
-        """Return what `certsync prove --json` says; ``first`` is the fleet's first lineage.
+        """Parse the output of `certsync prove --json`; ``first`` is the fleet's first lineage.
 
         Raises:
-            NewerProtocolError: it has a newer form.
-            ValueError: it is something else.
+            NewerProtocolError: its protocol is newer.
+            ValueError: it is not such an answer.
         """
         try:
             if int(data.get("protocol", 0)) > PROTOCOL:
@@ -102,7 +102,7 @@ class Proven:
         except NewerProtocolError:
             raise
         except NOT_THESE as error:
-            raise ValueError(f"no answer of `certsync prove`: {error!r}") from None
+            raise ValueError(f"not an answer from `certsync prove`: {error!r}") from None
 
 
 def _proven(data: Mapping[str, Any], first: str) -> Proven:
@@ -110,7 +110,7 @@ def _proven(data: Mapping[str, Any], first: str) -> Proven:
     first = str(data.get("lineage") or first)
     state = data.get("state", {})
     proofs = {first: data.get("proofs", ()), **data.get("others", {})}
-    # An older issuer says of the first alone when it is renewed.
+    # An older issuer only says when the first one is renewed.
     renewals = {
         first: (data.get("next_renewal", ""), data.get("why", "")), **data.get("renewals", {})
     }  # fmt: skip

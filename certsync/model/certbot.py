@@ -1,4 +1,4 @@
-"""What certbot keeps of a lineage, and whether it can become a generation of ours. Pure.
+"""What certbot keeps for a lineage, and whether we can adopt it as a generation. Pure.
 
 Paths and the format of renewal/NAME.conf are certbot's own (its user guide, "Where are my
 certificates?"): an INI file whose keys may be edited by hand.
@@ -26,56 +26,56 @@ OFF = "autorenew = False"
 
 @dataclass(frozen=True)
 class Public:
-    """What certbot has of a lineage, its key left out."""
+    """What certbot has for a lineage, without its key."""
 
     certificate: Certificate
     server: str
-    """The directory of the CA that it asks to renew."""
+    """The directory of the CA that renews it."""
 
 
 def renewal_file(lineage: str) -> str:
-    """Return the path of what certbot renews a lineage by."""
+    """Return the path of certbot's renewal configuration for a lineage."""
     return f"{HOME}/renewal/{lineage}.conf"
 
 
 def missing(lineage: str, there: Sequence[str]) -> StoreError:
-    """Return the error for a lineage that certbot does not have; ``there`` are those it has."""
-    has = f"it has {', '.join(sorted(there))}" if there else "it has none at all"
+    """Return the error for a lineage that certbot lacks; ``there`` are the ones it has."""
+    has = f"it has {', '.join(sorted(there))}" if there else "it has none"
     return StoreError(
         f"certbot has no lineage {lineage} on the issuer: {has}",
-        "the lineage has the first of the fleet file's names; without one, `certsync deploy FLEET` "
-        "orders a certificate",
+        "the lineage must be called by the first name in the fleet file; if certbot has no such "
+        "certificate, `certsync deploy FLEET` orders one",
     )
 
 
 def read(lineage: str, pems: dict[str, str], renewal: str) -> Public:
-    """Return what certbot's files say: ``pems`` are cert.pem, chain.pem and fullchain.pem.
+    """Parse certbot's files: ``pems`` are cert.pem, chain.pem and fullchain.pem.
 
     Raises:
-        StoreError: they are no certificates, or do not fit together.
+        StoreError: they are not certificates, or do not belong together.
     """
     place = f"{HOME}/live/{lineage}"
     try:
         whole = parse_chain(pems["fullchain.pem"])
         leaf = parse_chain(pems["cert.pem"])
     except StoreError as error:
-        raise StoreError(f"{place}: {error.message}", "certbot certificates shows it") from None
+        raise StoreError(f"{place}: {error.message}", "see `certbot certificates`") from None
     if leaf.fingerprint != whole.fingerprint:
         raise StoreError(
             f"{place}: cert.pem is not the first certificate of fullchain.pem",
-            "certbot certificates shows what it has",
+            "`certbot certificates` lists what it has",
         )
     chain = pems["chain.pem"].strip()
     if (parse_chain(chain).chain_der if chain else ()) != whole.chain_der[1:]:
         raise StoreError(
             f"{place}: chain.pem is not the rest of fullchain.pem",
-            "certbot certificates shows what it has",
+            "`certbot certificates` lists what it has",
         )
     return Public(whole, server(renewal))
 
 
 def server(renewal: str) -> str:
-    """Return the directory that a renewal file names; empty: none."""
+    """Return the CA directory in a renewal file; empty: none."""
     for line in _params(renewal):
         if found := SERVER.match(line):
             return found["url"]
@@ -83,46 +83,47 @@ def server(renewal: str) -> str:
 
 
 def refuse_unfit(fleet: Fleet, lineage: Lineage, held: Public, now: datetime) -> None:
-    """Refuse what would have to be ordered anew at once.
+    """Refuse a certificate that would have to be replaced immediately.
 
     Raises:
-        StoreError: it is not what the fleet file asks for, or has expired.
+        StoreError: it does not match the fleet file, or has expired.
     """
     certificate, name = held.certificate, lineage.name
     wanted = fleet.authority.directory
     if held.server != wanted:
         raise StoreError(
-            f"certbot's {name} is from {_ca(held.server)}, and the fleet file names {wanted}",
-            "a certificate of another CA is not taken over: `certsync deploy FLEET` orders one",
+            f"certbot's {name} is from {_ca(held.server)}, but the fleet file names {wanted}",
+            "certsync does not take over another CA's certificate: `certsync deploy FLEET` orders "
+            "one",
         )
     if certificate.names != tuple(sorted(lineage.names)):
         raise StoreError(
-            f"certbot's {name} is for {', '.join(certificate.names)}, and the fleet file says "
+            f"certbot's {name} is for {', '.join(certificate.names)}, but the fleet file lists "
             f"{', '.join(sorted(lineage.names))}",
-            "write the same names, adopt, and change them afterwards",
+            "put the same names in the fleet file, adopt, then change them",
         )
     if now >= certificate.not_after:
         raise StoreError(
             f"certbot's {name} expired on {certificate.not_after:%Y-%m-%d %H:%M} UTC",
-            "there is nothing to take over: `certsync deploy FLEET` orders a certificate",
+            "`certsync deploy FLEET` orders a new certificate instead",
         )
     if certificate.key_type is None:
         raise StoreError(
-            f"certbot's {name} has a key of a kind that certsync does not make",
-            "there is nothing to take over: `certsync deploy FLEET` orders a certificate",
+            f"certbot's {name} has a key type that certsync does not support",
+            "`certsync deploy FLEET` orders a new certificate instead",
         )
     if certificate.key_type is not lineage.key_type:
         raise StoreError(
-            f"certbot's {name} has a key of type {certificate.key_type.value}, and the fleet "
+            f"certbot's {name} has a key of type {certificate.key_type.value}, but the fleet "
             f"file says {lineage.key_type.value}",
-            f'write key_type = "{certificate.key_type.value}" under [certificate], adopt, and '
-            "change it afterwards",
+            f'set key_type = "{certificate.key_type.value}" under [certificate], adopt, then '
+            "change it",
         )
 
 
 def _ca(directory: str) -> str:
     if directory == LETSENCRYPT_STAGING:
-        return "Let's Encrypt's staging CA, which nobody trusts"
+        return "Let's Encrypt's staging CA, which browsers do not trust"
     if not directory:
         return "a CA that its renewal file does not name"
     names = {url: name for name, url in DIRECTORIES.items()}
@@ -130,7 +131,7 @@ def _ca(directory: str) -> str:
 
 
 def is_taken(held: Public, kept: Sequence[Manifest]) -> bool:
-    """Return whether there is nothing to take over: it is kept already, or something newer is."""
+    """Return whether it has been taken over already, or a newer certificate is kept."""
     certificate = held.certificate
     return any(
         each.fingerprint == certificate.fingerprint or each.not_before > certificate.not_before
@@ -139,10 +140,10 @@ def is_taken(held: Public, kept: Sequence[Manifest]) -> bool:
 
 
 def not_renewed(renewal: str) -> str:
-    """Return a renewal file by which certbot no longer renews: one line of it is other, or is new.
+    """Return the renewal file with autorenew switched off: one line changed or added.
 
     Raises:
-        StoreError: it has no section that the line could be in.
+        StoreError: it has no section for that line.
     """
     lines = renewal.splitlines(keepends=True)
     inside, header = False, None
@@ -158,7 +159,7 @@ def not_renewed(renewal: str) -> str:
             return "".join(lines)
     if header is None:
         raise StoreError(
-            "certbot's renewal file has no [renewalparams]", "certbot certificates shows it"
+            "certbot's renewal file has no [renewalparams] section", "see `certbot certificates`"
         )
     ending = _ending(lines[header])
     lines[header] = f"{lines[header].removesuffix(ending)}{ending or chr(10)}"
@@ -167,7 +168,7 @@ def not_renewed(renewal: str) -> str:
 
 
 def is_off(line: str) -> bool:
-    """Return whether a line is one by which certbot no longer renews."""
+    """Return whether an autorenew line switches renewal off."""
     value = line.partition("=")[2].partition("#")[0].strip().strip("\"'").lower()
     return value in ("false", "no", "off", "0")
 
@@ -188,7 +189,7 @@ def _ending(line: str) -> str:
 
 @dataclass(frozen=True)
 class Mention:
-    """A line of nginx's configuration that names a file of certbot's."""
+    """A line of nginx's configuration that refers to one of certbot's files."""
 
     host: str
     place: str
@@ -201,11 +202,11 @@ MENTIONS = (
     f"grep -RnIs {HOME}/ /etc/nginx/nginx.conf /etc/nginx/conf.d /etc/nginx/sites-enabled "
     "/etc/nginx/snippets || :"
 )
-"""Prints every line of nginx's configuration that names a file of certbot's."""
+"""Prints every line of nginx's configuration that refers to one of certbot's files."""
 
 
 def mentions(host: str, output: str) -> list[Mention]:
-    """Return what `MENTIONS` printed on a host; what is commented out is none."""
+    """Parse what `MENTIONS` printed on a host; comments are left out."""
     found = []
     for line in output.splitlines():
         file, number, text = (*line.split(":", 2), "", "")[:3]

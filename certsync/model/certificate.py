@@ -1,4 +1,4 @@
-"""Certificates, chains and private keys as values: read, compared, made; never stored here."""
+"""Certificates, chains and private keys as values: parsed, compared, created; never stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNREADABLE = (
     ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.DuplicateExtension,
     x509.InvalidVersion, x509.UnsupportedGeneralNameType,
 )  # fmt: skip
-"""What cryptography raises at a certificate, or at one of its extensions, that it cannot read."""
+"""What cryptography raises for a certificate or extension that it cannot read."""
 
 COMMON_NAME_LIMIT = 64
 """RFC 5280's upper bound (ub-common-name), counted in characters."""
@@ -34,10 +34,10 @@ class Certificate:
 
     leaf_pem: str
     chain_pem: str
-    """The intermediates, root left out, in the order the CA sent them."""
+    """The intermediates, without the root, in the order the CA sent them."""
 
     chain_der: tuple[bytes, ...]
-    """Leaf first, then the intermediates: what a handshake shows."""
+    """Leaf first, then the intermediates, as sent in a handshake."""
 
     names: tuple[str, ...]
     """The DNS names it is valid for, sorted."""
@@ -45,20 +45,20 @@ class Certificate:
     not_before: datetime
     not_after: datetime
     key_type: KeyType | None
-    """The kind of key it certifies; None: none that certsync makes."""
+    """The type of its key; None: one that certsync does not support."""
 
     public_key: bytes
     """SubjectPublicKeyInfo, DER."""
 
     renewal_id: str = ""
-    """Its identifier for renewal information; empty: it names no key that signed it."""
+    """Its identifier for renewal information; empty: it has no authority key identifier."""
 
     must_staple: bool = False
     """Whether clients refuse it without a stapled OCSP answer (RFC 7633)."""
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the leaf's DER, in hex: how we say "the same certificate"."""
+        """SHA-256 of the leaf's DER, in hex: what identifies a certificate."""
         return fingerprint(self.chain_der[0])
 
 
@@ -68,15 +68,15 @@ def fingerprint(der: bytes) -> str:
 
 
 def parse_chain(fullchain_pem: str) -> Certificate:
-    """Return what a PEM full chain holds, leaf first.
+    """Parse a PEM full chain, leaf first.
 
     Raises:
-        StoreError: it is no PEM, holds no certificate, or one that cannot be read.
+        StoreError: it is not PEM, has no certificate, or one cannot be read.
     """
     try:
         return _parsed(x509.load_pem_x509_certificates(fullchain_pem.encode()))
     except UNREADABLE as error:
-        raise StoreError(f"this is no certificate chain: {error}") from None
+        raise StoreError(f"not a certificate chain: {error}") from None
 
 
 def _parsed(certificates: list[x509.Certificate]) -> Certificate:
@@ -115,22 +115,22 @@ def key_pem(key: PrivateKey) -> bytes:
 
 
 def load_key(pem: bytes) -> PrivateKey:
-    """Return the private key in a PEM.
+    """Parse a PEM private key.
 
     Raises:
-        StoreError: it is none, or of a kind certsync does not make.
+        StoreError: it is not a private key, or of a type certsync does not support.
     """
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except ValueError as error:
-        raise StoreError(f"this is no private key: {error}") from None
+        raise StoreError(f"not a private key: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-        raise StoreError("this private key is neither ECDSA nor RSA")
+        raise StoreError("the private key is neither ECDSA nor RSA")
     return key
 
 
 def make_csr(key: PrivateKey, names: tuple[str, ...]) -> bytes:
-    """Return a PEM signing request for the names; the first is its common name if it fits."""
+    """Return a PEM signing request for the names; the first becomes the common name if it fits."""
     subject = []
     if len(names[0]) <= COMMON_NAME_LIMIT:
         subject = [x509.NameAttribute(NameOID.COMMON_NAME, names[0])]
@@ -145,7 +145,7 @@ def make_csr(key: PrivateKey, names: tuple[str, ...]) -> bytes:
 
 
 def belongs(key: PrivateKey, certificate: Certificate) -> bool:
-    """Return whether the private key is the certificate's."""
+    """Return whether the private key belongs to the certificate."""
     return _public_bytes(key.public_key()) == certificate.public_key
 
 
@@ -156,12 +156,12 @@ def _public_bytes(key: object) -> bytes:
 
 
 def _renewal_id(leaf: x509.Certificate) -> str:
-    """Return authority key identifier and serial as RFC 9773 section 4.1 writes them."""
+    """Return authority key identifier and serial in the form of RFC 9773 section 4.1."""
     try:
         extension = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
     except x509.ExtensionNotFound:
         return ""
-    # A DER integer: signed, so a leading zero byte where the first bit is set.
+    # DER integers are signed: a leading zero byte if the first bit is set.
     serial = leaf.serial_number.to_bytes(leaf.serial_number.bit_length() // 8 + 1, "big")
     return f"{_base64url(extension.value.key_identifier or b'')}.{_base64url(serial)}"
 

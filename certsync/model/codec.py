@@ -1,47 +1,50 @@
-"""Values to what `json.dumps` takes, and back: one place for every form that leaves a process.
+"""Values to JSON-compatible data and back: the one place that serializes.
 
-The types say all of it: tuples are lists, enumerations their values, moments ISO 8601 with a time
-zone. What is left out has its default, what is there besides is ignored, and what cannot be is an
-error that says where.
+The types define the form: tuples are lists, enumerations their values, moments ISO 8601 with a time
+zone. Missing fields get their defaults, extra ones are ignored, and anything invalid is an error
+that says where.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 Value = TypeVar("Value")
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-"""A moment with a time zone: one without cannot be compared."""
+"""A moment with a time zone; without one it cannot be compared."""
 
 NOT_THESE = (
     ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError,
 )  # fmt: skip
-"""What comes of taking apart JSON that is something else."""
+"""What decoding JSON of another shape raises."""
 
 
 def plain(value: Any) -> Any:
-    """Return a value, or a container of values, as what `json.dumps` takes."""
-    return _written(msgspec.to_builtins(value, builtin_types=(datetime,)))
-
-
-def _written(data: Any) -> Any:
-    if isinstance(data, datetime):
-        # Python 3.10's `fromisoformat`, which earlier versions read with, knows no Z for UTC.
-        return data.isoformat()
-    if isinstance(data, dict):
-        return {key: _written(each) for key, each in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [_written(each) for each in data]
-    return data
+    """Return a value, or a container of values, as data for `json.dumps`, with defaults."""
+    if is_dataclass(value):
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        # Python 3.10's `fromisoformat`, which earlier versions use, does not accept Z for UTC.
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    return value
 
 
 def typed(data: Any, kind: type[Value]) -> Value:
-    """Return the value of a type that `plain` has made this of, perhaps in another version.
+    """Decode what `plain` produced, perhaps in another version.
 
     Raises:
-        ValueError: it is something else; the message says where.
+        ValueError: the data does not fit the type; the message says where.
     """
     return msgspec.convert(data, kind)

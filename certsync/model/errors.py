@@ -1,36 +1,36 @@
-"""Every error that certsync tells a person about, drawn as one tree.
+"""Every error that certsync reports to people, as one tree.
 
     CertsyncError                  exit 1   something failed
-    ├── FleetFileError             exit 2   the fleet file has mistakes, all of them listed
+    ├── FleetFileError             exit 2   the fleet file has mistakes; all are listed
     ├── RefusedError               exit 1   somebody else's server: nothing was changed
-    ├── HostError                  exit 1   something run on a host, or here, fails
-    │   └── UnreachableError                the host cannot be reached at all: it has no vote
-    │       ├── SilentError                 nothing answers there
-    │       └── KeyRefusedError             it is there, and does not let our SSH key in
-    ├── StoreError                 exit 1   certificates on disk are not what they should be
-    │   ├── BrokenStateError                a state file is not what was written
-    │   └── NewerSchemaError                a newer certsync has written it
+    ├── HostError                  exit 1   a command on a host, or here, failed
+    │   └── UnreachableError                the host cannot be reached: it has no vote
+    │       ├── SilentError                 nothing answers
+    │       └── KeyRefusedError             it answers, but refuses our SSH key
+    ├── StoreError                 exit 1   files on disk are missing, wrong or cannot be written
+    │   ├── BrokenStateError                a state file is corrupt
+    │   └── NewerSchemaError                a newer certsync wrote it
     ├── ClockError                 exit 1   this machine's clock is too far from the CA's
     ├── CanaryError                exit 1   a challenge would not reach the issuer
     ├── CaError                    exit 1   the CA refuses
-    │   ├── OrderFailedError                an order was placed, and came to nothing
-    │   └── CaSilentError                   it cannot be reached, or makes no sense
-    ├── FencedError                exit 1   the replicas take another backend for the issuer
+    │   ├── OrderFailedError                an order was placed, but failed
+    │   └── CaSilentError                   it cannot be reached, or its answer is invalid
+    ├── FencedError                exit 1   replicas refuse this issuer's push key
     ├── RolloutError               exit 1   a backend does not hold or serve the generation
     │   └── VetoError                       it was activated nowhere
     │       └── OutdatedError               it is older than what is served, or revoked
     ├── TicketsError               exit 1   a backend does not share the session ticket keys
-    ├── NotifyError                exit 1   a message cannot be sent, or not all services take it
-    ├── WrongError                 exit 3   checked, and a backend serves something else
-    └── LaterError                 exit 75  not now; the same command continues
-        ├── LockHeldError                   another run changes the fleet
-        ├── CaBusyError                     the CA said when to come back
-        ├── TooSoonError                    the last tries say when to come back
-        └── DnsError                        the names do not lead to the balancer yet
+    ├── NotifyError                exit 1   a message cannot be sent, or a service rejected it
+    ├── WrongError                 exit 3   the check found a backend that serves something else
+    └── LaterError                 exit 75  not now; run the same command later
+        ├── LockHeldError                   another run is changing the fleet
+        ├── CaBusyError                     the CA asked to come back later
+        ├── TooSoonError                    recent failures say to wait
+        └── DnsError                        the names do not resolve to the balancer yet
 
-Each carries what and where in its message, and in its hint what to try. Foreign errors are
-translated where they enter: subprocess's in `process`, OpenSSH's in `host`, the CA's in `issuance`,
-the file system's in `store`.
+The message says what and where, the hint what to try. Foreign errors are translated where they
+enter: subprocess's in `process`, OpenSSH's in `ssh`, the CA's in `issuance`, the file system's in
+`store`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from typing import ClassVar
 
 
 class CertsyncError(Exception):
-    """Something a person has to know. The message says what and where."""
+    """An error to report to people. The message says what and where."""
 
     exit_status: ClassVar[int] = 1
 
@@ -66,7 +66,7 @@ class Mistake:
 
 
 class FleetFileError(CertsyncError):
-    """The fleet file cannot be used. ``mistakes`` are all that were found."""
+    """The fleet file cannot be used. ``mistakes`` lists everything found."""
 
     exit_status = 2
 
@@ -78,11 +78,11 @@ class FleetFileError(CertsyncError):
 
 
 class RefusedError(CertsyncError):
-    """A server that is somebody else's; nothing has been changed on any host."""
+    """A server belongs to somebody else; nothing was changed on any host."""
 
 
 class HostError(CertsyncError):
-    """What was run on a host, or on this machine, failed. ``host`` names it; empty: this one."""
+    """A command on a host failed. ``host`` names it; empty: this machine."""
 
     def __init__(self, why: str, hint: str = "", *, host: str = "") -> None:
         super().__init__(f"{host}: {why}" if host else why, hint)
@@ -95,23 +95,23 @@ class UnreachableError(HostError):
 
 
 class SilentError(UnreachableError):
-    """Nothing answers where a host should be."""
+    """Nothing answers at a host's address."""
 
 
 class KeyRefusedError(UnreachableError):
-    """A host answers and does not let our SSH key in."""
+    """A host answers, but refuses our SSH key."""
 
 
 class StoreError(CertsyncError):
-    """What is on disk is not what it should be, or cannot be written."""
+    """Files on disk are missing, wrong or cannot be written."""
 
 
 class BrokenStateError(StoreError):
-    """A state file is not what was written: cut off, or edited by hand."""
+    """A state file is corrupt: truncated, or edited by hand."""
 
 
 class NewerSchemaError(StoreError):
-    """A newer certsync has written it, and this one cannot know what it means."""
+    """A newer certsync wrote it, and this one cannot interpret it."""
 
 
 class ClockError(CertsyncError):
@@ -119,7 +119,7 @@ class ClockError(CertsyncError):
 
 
 class CanaryError(CertsyncError):
-    """A test file in the webroot is not seen where the CA would look for a challenge."""
+    """A test file in the webroot does not show up where the CA would look for a challenge."""
 
 
 class CaError(CertsyncError):
@@ -128,15 +128,15 @@ class CaError(CertsyncError):
     def __init__(self, message: str, hint: str = "", problem: str = "") -> None:
         super().__init__(message, hint)
         self.problem = problem
-        """The last word of the problem's type (RFC 8555 section 6.7); empty: it sent none."""
+        """The last word of the problem's type (RFC 8555 section 6.7); empty: none was sent."""
 
 
 class OrderFailedError(CaError):
-    """An order was placed and came to nothing; the next one waits."""
+    """An order was placed but failed; the next one waits."""
 
 
 class CaSilentError(CaError):
-    """The CA cannot be reached, or answers nonsense; what it thinks of an order is not known."""
+    """The CA cannot be reached or its answer is invalid; the state of an order is unknown."""
 
 
 class FencedError(CertsyncError):
@@ -148,35 +148,35 @@ class RolloutError(CertsyncError):
 
 
 class TicketsError(CertsyncError):
-    """At least one backend does not share the session ticket keys; it serves all the same."""
+    """At least one backend does not share the session ticket keys, but still serves the site."""
 
 
 class NotifyError(CertsyncError):
-    """Notifications cannot be set up, or a service does not take one. Never tells a URL."""
+    """Notifications cannot be set up, or a service rejects one. Never contains a URL."""
 
 
 class VetoError(RolloutError):
-    """A generation was activated nowhere: what was served before goes on being served."""
+    """A generation was activated nowhere: the previous one is still served."""
 
 
 class OutdatedError(VetoError):
-    """A generation is older than what a backend serves, or the CA has revoked it."""
+    """A generation is older than what a backend serves, or has been revoked."""
 
 
 class WrongError(CertsyncError):
-    """Checked, and something is not as it should be."""
+    """A check found something wrong."""
 
     exit_status = 3
 
 
 class LaterError(CertsyncError):
-    """Not now. The same command continues where this one stopped."""
+    """Not now. Running the same command later continues where this one stopped."""
 
     exit_status = 75
 
 
 class LockHeldError(LaterError):
-    """Another run changes the fleet."""
+    """Another run is changing the fleet."""
 
 
 class CaBusyError(LaterError):
@@ -185,19 +185,19 @@ class CaBusyError(LaterError):
     def __init__(self, message: str, hint: str = "", until: datetime | None = None) -> None:
         super().__init__(message, hint)
         self.until = until
-        """When it said; None: it did not say."""
+        """The time it gave; None: none."""
 
 
 class TooSoonError(LaterError):
-    """The CA has said when to come back, or so many orders failed that its limits are near."""
+    """The CA asked to wait, or so many orders failed that its limits are near."""
 
 
 class DnsError(LaterError):
-    """The names do not lead to the fleet's public addresses yet."""
+    """The names do not resolve to the fleet's public addresses yet."""
 
 
 def as_certsync_error(error: Exception) -> CertsyncError:
-    """Return the error to tell for one that nothing nearer to it has translated."""
+    """Return the error to report for one that was not translated closer to its source."""
     if isinstance(error, CertsyncError):
         return error
     if isinstance(error, ModuleNotFoundError):
@@ -206,9 +206,9 @@ def as_certsync_error(error: Exception) -> CertsyncError:
             "on the operator's machine: pip install 'certsync-fleet[deploy]'",
         )
     if not isinstance(error, OSError):
-        hint = "journalctl -t certsync has the whole of it; please report it"
-        return CertsyncError(f"unforeseen: {error!r}", hint)
+        hint = "the full traceback is in `journalctl -t certsync`; please report it"
+        return CertsyncError(f"unexpected error: {error!r}", hint)
     return CertsyncError(
         f"{error.filename or 'a file'}: {error.strerror or error}",
-        "is the disk full or read-only, and is the file yours?",
+        "is the disk full or read-only, and do you own the file?",
     )

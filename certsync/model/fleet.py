@@ -1,4 +1,4 @@
-"""What a fleet is: the values that a fleet file says, checked elsewhere.
+"""The fleet: the values in a fleet file, validated elsewhere.
 
 The issuer reads its rendered copy (`Fleet.to_json`) without the libraries that validate the file.
 """
@@ -24,10 +24,10 @@ from certsync.model.options import (
 )
 
 SCHEMA = 4
-"""The rendered fleet's schema. An older one is read, a newer one is refused."""
+"""The rendered fleet's schema. Older ones are read, newer ones refused."""
 
 SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
-"""Where Debian and Ubuntu keep the roots that the system trusts."""
+"""Where Debian and Ubuntu keep the system's trusted roots."""
 
 LETSENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 LETSENCRYPT_STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
@@ -45,15 +45,15 @@ class Machine:
     """Where the operator's SSH reaches it: an IP address or a host name."""
 
     private_address: str
-    """The IP address by which the fleet's hosts reach it."""
+    """The IP address at which the fleet's hosts reach it."""
 
     ssh_user: str = "root"
     ssh_port: int = 22
     ssh_key: str = ""
-    """The operator's private key file, absolute; empty: what OpenSSH finds by itself."""
+    """The operator's private key file, absolute; empty: OpenSSH's default."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what `json.dumps` takes; `pyinfra NAME.py debug-inventory` asks for this."""
+        """Return it as data for `json.dumps`; `pyinfra NAME.py debug-inventory` needs this."""
         return asdict(self)
 
 
@@ -65,36 +65,36 @@ class Authority:
     """The ACME directory's URL (RFC 8555 section 7.1.1)."""
 
     contact: str = ""
-    """An e-mail address for the account; Let's Encrypt no longer sends to it."""
+    """An e-mail address for the account; Let's Encrypt no longer uses it."""
 
     directory_bundle: str = ""
-    """PEM file, on the operator's machine, that verifies the CA's own HTTPS; empty: system's."""
+    """PEM file on the operator's machine to verify the CA's own HTTPS; empty: system roots."""
 
     roots: str = ""
-    """PEM file, on the operator's machine, that verifies issued certificates; empty: system's."""
+    """PEM file on the operator's machine to verify certificates; empty: system roots."""
 
     eab_key_id: str = ""
     """The key identifier of an external account binding (RFC 8555 section 7.3.4); empty: none."""
 
     @property
     def publicly_trusted(self) -> bool:
-        """Whether browsers are expected to trust what this CA issues."""
+        """Whether browsers are expected to trust this CA's certificates."""
         return not self.roots and self.directory != LETSENCRYPT_STAGING
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """One certificate of a fleet: its names, who serves it, and how it is ordered and used."""
+    """One certificate of a fleet: its names, where it is served, how it is ordered and used."""
 
     names: tuple[str, ...]
     """The first one is the lineage's name."""
 
     serving: tuple[str, ...] = ()
-    """The names of the backends that serve it to the public; none: all."""
+    """The backends that serve it to the public, by name; none: all of them."""
 
     key_type: KeyType = KeyType.ECDSA_P256
     profile: str = ""
-    """The CA's certificate profile to ask for by name; empty: the CA's choice."""
+    """The CA's certificate profile, by name; empty: the CA chooses."""
 
     reuse_key: bool = False
     """Whether a renewal keeps the private key."""
@@ -103,7 +103,7 @@ class Lineage:
 
     @property
     def name(self) -> str:
-        """The name under which all its certificates are kept."""
+        """The name its certificates are kept under."""
         return self.names[0]
 
 
@@ -115,7 +115,7 @@ class Fleet:
     """Its certificates; at least one."""
 
     public_addresses: tuple[str, ...]
-    """What the names' A and AAAA records must show."""
+    """The addresses that the names' A and AAAA records must list."""
 
     authority: Authority
     backends: tuple[Machine, ...]
@@ -126,45 +126,45 @@ class Fleet:
     balancing: Balancing = Balancing()
     balancer: Balancer = Balancer()
     share_tickets: bool = True
-    """Whether a TLS session that one backend began goes on with any other."""
+    """Whether a TLS session begun with one backend can be resumed with any other."""
 
     renewal: Renewal = Renewal()
     notify: Notify = Notify()
     metrics: Metrics = Metrics()
     known_hosts: str = ""
-    """The operator's known_hosts file, absolute; empty: what OpenSSH uses by itself."""
+    """The operator's known_hosts file, absolute; empty: OpenSSH's default."""
 
     templates: str = ""
-    """The folder beside the fleet file with templates of its own, absolute; empty: none."""
+    """The folder of template overrides beside the fleet file, absolute; empty: none."""
 
     @property
     def name(self) -> str:
-        """What the fleet goes by: the name of the lineage that its file names first."""
+        """The fleet's name: that of the first lineage in its file."""
         return self.lineages[0].name
 
     @property
     def is_managed(self) -> bool:
-        """Whether all its sites are ours, and so the default servers too."""
+        """Whether certsync manages all its sites, and so the default servers too."""
         return all(each.site.kind is not SiteKind.UNMANAGED for each in self.lineages)
 
     @property
     def has_several(self) -> bool:
-        """Whether it has more than one lineage, so that messages have to name them."""
+        """Whether it has several lineages, so that messages have to name them."""
         return len(self.lineages) > 1
 
     def members(self, lineage: Lineage) -> tuple[Machine, ...]:
-        """Return the backends that the balancers may send a lineage's connections to."""
+        """Return the backends that balancers may send a lineage's connections to."""
         if not lineage.serving:
             return self.backends
         return tuple(host for host in self.backends if host.name in lineage.serving)
 
     def holders(self, lineage: Lineage) -> tuple[Machine, ...]:
-        """Return the backends that have a lineage's certificate: its members, and the issuer."""
+        """Return the backends that hold a lineage's certificate: its members and the issuer."""
         among = (*self.members(lineage), self.issuer)
         return tuple(host for host in self.backends if host in among)
 
     def lineage_named(self, name: str) -> Lineage:
-        """Return the lineage of this name.
+        """Return the lineage with this name.
 
         Raises:
             StopIteration: there is none.
@@ -173,7 +173,7 @@ class Fleet:
 
     @property
     def trusted(self) -> tuple[str, ...]:
-        """The addresses and networks whose word on the client's address counts."""
+        """The addresses and networks trusted to state the client's address."""
         return (*(host.private_address for host in self.balancers), *self.balancer.networks)
 
     @property
@@ -192,24 +192,25 @@ class Fleet:
         return self.backends + self.balancers
 
     def to_json(self) -> dict[str, Any]:
-        """Return this fleet as what `json.dumps` takes, with its schema number."""
+        """Return this fleet as data for `json.dumps`, with its schema number."""
         return {"schema": SCHEMA, **codec.plain(self)}
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Fleet:
-        """Return the fleet that `to_json` wrote, here or by an earlier version.
+        """Parse a fleet that this or an earlier version's `to_json` wrote.
 
         Raises:
-            NewerSchemaError: it is of a newer schema.
-            StoreError: it is no rendered fleet at all.
+            NewerSchemaError: its schema is newer.
+            StoreError: it is not a rendered fleet.
         """
         try:
             data = json.loads(text)
             schema = data.pop("schema")
             if schema > SCHEMA:
                 raise NewerSchemaError(
-                    f"the rendered fleet has schema {schema}, and this certsync reads {SCHEMA}",
-                    "deploy with the newer certsync again",
+                    f"the rendered fleet has schema {schema}, but this certsync reads up to "
+                    f"{SCHEMA}",
+                    "deploy again with the newer certsync",
                 )
             return codec.typed(data if schema >= SCHEMA else _with_lineages(data), cls)
         except codec.NOT_THESE as error:
@@ -219,7 +220,7 @@ class Fleet:
 
 
 def _with_lineages(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a fleet of schema 3 or before, where the first lineage stood beside the others."""
+    """Convert a fleet of schema 3 or older, where the first lineage was kept apart."""
     keys = ("names", "serving", "key_type", "profile", "reuse_key", "site")
     first = {key: data.pop(key) for key in keys if key in data}
     return {**data, "lineages": [first, *data.pop("others", ())]}

@@ -1,7 +1,7 @@
-"""Where an answer of a host begins and ends: what its login shell prints is no part of it. Pure.
+"""Marks where a command's output begins and ends, apart from what the login shell prints. Pure.
 
-bash reads ~/.bashrc when sshd starts it for a command too (bash(1), "Invocation"), so what is
-printed there comes before each answer; what it leaves in the background comes behind it as well.
+bash reads ~/.bashrc even when sshd starts it for a command (bash(1), "Invocation"), so output from
+there precedes each answer; what it leaves in the background may print after it, too.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import re
 from typing import NamedTuple
 
 BEGIN = "certsync: what follows is the answer, 6f1d0c52"
-"""A line by itself, before the answer, on both outputs."""
+"""A line of its own before the answer, on both outputs."""
 
 END = re.compile("certsync: that was the answer, 6f1d0c52, with ([0-9]{1,3})")
-"""The same behind it, with the command's exit status."""
+"""A line of its own after it, with the command's exit status."""
 
 PREFIX = f"printf '\\n%s\\n' '{BEGIN}' && printf '\\n%s\\n' '{BEGIN}' >&2 &&"
-"""A shell command that says that it has begun, before the one that it is put in front of."""
+"""A shell command that prints the first mark, to put in front of another one."""
 
 BEFORE = f"{{ {PREFIX} ("
 AFTER = """
@@ -24,41 +24,41 @@ AFTER = """
 printf '\\n%s%s\\n' 'certsync: that was the answer, 6f1d0c52, with ' "$status"
 printf '\\n%s%s\\n' 'certsync: that was the answer, 6f1d0c52, with ' "$status" >&2
 exit "$status"; }"""
-"""What a command stands between that is to say when it has begun, and when and how it has ended."""
+"""What goes around a command to print both marks."""
 
 
 class Answer(NamedTuple):
-    """What was printed on one output."""
+    """What was printed to one output."""
 
     noise: str
-    """What was printed before."""
+    """What was printed before the answer."""
 
     text: str
     status: int | None
-    """The command's exit status; None: it has not ended by itself."""
+    """The command's exit status; None: it did not exit by itself."""
 
 
 def begun(command: str) -> str:
-    """Return a shell command that says first that it has begun.
+    """Return a shell command that first prints the begin mark.
 
-    The mark is on a line by itself also after something that ended in none; and no shell that
-    prints the commands it is given prints that line, because here it is an argument.
+    The mark gets a line of its own even after output without a newline. A shell that echoes its
+    commands does not print that line, because here it is an argument.
     """
     return f"{PREFIX} {command}"
 
 
 def framed(command: str) -> str:
-    """Return a shell command that says when it has begun, and when and how it has ended."""
+    """Return a shell command that prints both marks around its output."""
     return f"{BEFORE} {command}{AFTER}"
 
 
 def answer(output: str) -> Answer | None:
-    """Return what a command printed, and what was printed before; None: it has not begun."""
+    """Return what a command printed, and what was printed before it; None: it has not begun."""
     mark = f"\n{BEGIN}\n"
     before, found, after = output.partition(mark)
     if not found:
         return None
-    # The second one is there too where a startup file has made one of both outputs.
+    # The second mark is here too if a startup file merged both outputs.
     after = after.removeprefix(mark)
     ended = re.search(f"\n{END.pattern}\n", after)
     if not ended:
@@ -67,6 +67,6 @@ def answer(output: str) -> Answer | None:
 
 
 def unmarked(output: str) -> str:
-    """Return what was printed without our own marks, for a person to read."""
+    """Return the output without our marks, for people to read."""
     lines = output.splitlines()
     return "\n".join(line for line in lines if line != BEGIN and not END.fullmatch(line))

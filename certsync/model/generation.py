@@ -1,7 +1,7 @@
-"""One numbered member of a lineage, as its manifest tells it, and which one should be live.
+"""One numbered certificate of a lineage, by its manifest, and which one should be live.
 
-Nothing here reads a clock or a file. The manifest is small JSON so that the hourly run, which
-needs no more than names, dates and fingerprints, loads no cryptography.
+Nothing here reads a clock or a file. The manifest is small JSON, so that the hourly run, which only
+needs names, dates and fingerprints, does not load cryptography.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ LAST = 9999
 """The highest number: a generation's folder has four digits."""
 
 NEAR = 16
-"""How far above the issuer's own number a replica's claim is believed: one that claims thousands
-must not use up the numbers."""
+"""How far above the issuer's own number a replica's claim is believed, so that a replica that
+claims thousands cannot use up the numbers."""
 
 KEPT_AT_MOST = KEPT + 3
-"""Generations that a replica keeps: the newest, the live one, and what came since it was pruned."""
+"""Generations that a replica keeps: the newest, the live one, and any received since pruning."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a generation is, written when it is made and never edited."""
+    """What describes a generation: written with it and never edited."""
 
     lineage: str
     number: int
@@ -81,18 +81,18 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: bytes, where: str) -> Manifest:
-        """Return the manifest in a file's content; ``where`` is told in the error.
+        """Parse a manifest file; ``where`` is named in errors.
 
         Raises:
-            NewerSchemaError: it is of a newer schema.
-            StoreError: it is none.
+            NewerSchemaError: its schema is newer.
+            StoreError: it is not a manifest.
         """
         try:
             data: dict[str, Any] = json.loads(text)
             if data["schema"] > SCHEMA:
                 raise NewerSchemaError(
-                    f"{where} has schema {data['schema']}, and this certsync reads {SCHEMA}",
-                    "a newer certsync has been here: deploy that one again",
+                    f"{where} has schema {data['schema']}, but this certsync reads up to {SCHEMA}",
+                    "a newer certsync wrote it: deploy again with that version",
                 )
             return cls(
                 lineage=data["lineage"],
@@ -110,7 +110,7 @@ class Manifest:
                 asked=tuple(data.get("asked", ())),
             )
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise StoreError(f"{where} is no manifest: {error!r}") from None
+            raise StoreError(f"{where} is not a manifest: {error!r}") from None
 
 
 def _moment(text: str) -> datetime:
@@ -118,35 +118,35 @@ def _moment(text: str) -> datetime:
 
 
 def number_text(number: int) -> str:
-    """Return a generation's number as its folder is named."""
+    """Return a generation's number in the form of its folder's name."""
     return f"{number:04}"
 
 
 def next_free(own: int, claimed: Collection[int]) -> int:
-    """Return the number of the next generation; 0 is each backend's own placeholder.
+    """Return the next generation's number; 0 is each backend's own placeholder.
 
-    ``own`` is the highest that the issuer has used, ``claimed`` what replicas say they have. Claims
-    are passed over where they are near ``own``; who claims all of these is not believed at all.
+    ``own`` is the highest that the issuer has used, ``claimed`` what replicas say they have.
+    Claimed numbers near ``own`` are skipped, unless all of them are claimed.
 
     Raises:
         StoreError: the numbers are used up.
     """
     if own >= LAST:
         raise StoreError(
-            f"{number_text(own)} is the highest number of a generation, so nothing is ordered",
+            f"nothing was ordered: {number_text(own)} is the highest possible generation number",
             "on the issuer, move the folders with the highest numbers out of the archive, run "
-            "`/usr/local/lib/certsync/receiver boot`, which leads the live link to another one, "
-            "then `certsync renew --force`: numbers go on from the highest that is left",
+            "`/usr/local/lib/certsync/receiver boot`, which points the live link to another one, "
+            "then `certsync renew --force`: numbering continues from the highest one left",
         )
     near = range(own + 1, min(own + NEAR, LAST) + 1)
     return next((each for each in near if each not in claimed), own + 1)
 
 
 def believed(own: int, claims: Iterable[Collection[int]]) -> set[int]:
-    """Return the numbers near the issuer's ``own`` that replicas have given away.
+    """Return the numbers near the issuer's ``own`` that replicas have used.
 
-    ``claims`` are the numbers of each replica. One that claims more of them than a replica keeps
-    is not believed, and so leaves the others' claims as they are.
+    ``claims`` are each replica's numbers. A replica that claims more than it can keep is not
+    believed, and so does not affect the others' claims.
     """
     near = range(own + 1, own + NEAR + 1)
     found = [{number for number in each if number in near} for each in claims]
@@ -156,14 +156,14 @@ def believed(own: int, claims: Iterable[Collection[int]]) -> set[int]:
 def target(numbers: Collection[int], withdrawn: Collection[int]) -> int | None:
     """Return the number that should be live everywhere, or None before the first issue.
 
-    It is the newest of ``numbers``, those whose files are whole. Above the current one it is a
-    generation that an interrupted run made and did not get out, which is finished before anything
-    new; below it, the current one was rolled back or is damaged. One that was rolled back is never
-    activated again.
+    It is the newest of ``numbers``, those whose files are intact. If it is above the current one,
+    an interrupted run made it but did not roll it out; that is finished before anything new. If it
+    is below, the current one was rolled back or is damaged. A withdrawn one is never activated
+    again.
     """
     return max((each for each in numbers if each > 0 and each not in withdrawn), default=None)
 
 
 def before(numbers: Collection[int], withdrawn: Collection[int], number: int) -> int | None:
-    """Return the generation that a rollback from ``number`` leads to, or None if there is none."""
+    """Return the generation that a rollback from ``number`` activates; None: there is none."""
     return target([each for each in numbers if each < number], withdrawn)

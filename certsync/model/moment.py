@@ -1,4 +1,4 @@
-"""Moments as JSON has them."""
+"""Moments in JSON."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from datetime import datetime
 
 
 def moment(text: str) -> datetime:
-    """Return a moment that was written as ISO 8601.
+    """Parse an ISO 8601 moment.
 
     Raises:
-        ValueError, TypeError: it is none, or has no time zone, so that it cannot be compared.
+        ValueError, TypeError: it is not one, or has no time zone and so cannot be compared.
     """
     found = datetime.fromisoformat(text)
     if found.tzinfo is None:

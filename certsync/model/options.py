@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 DEFAULT_HEALTH_PATH = "/.well-known/certsync-health"
 
@@ -101,11 +100,6 @@ class Site:
     hsts_seconds: int = 0
     """Seconds for which browsers ask for HTTPS alone (RFC 6797); 0: nothing is said of it."""
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Site:
-        """Return what `asdict` made of one, perhaps of an older schema."""
-        return cls(**{**data, "kind": SiteKind(data["kind"])})
-
 
 @dataclass(frozen=True)
 class Firewall:
@@ -141,15 +135,6 @@ class Balancing:
     connections_per_client: int = 0
     """New ones that an address may make in ten seconds; 0: as many as it likes."""
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Balancing:
-        """Return what `asdict` made of one, perhaps of an older schema."""
-        chosen = {
-            "on_certificate_failure": OnCertificateFailure(data["on_certificate_failure"]),
-            "stickiness": Stickiness(data.get("stickiness", "none")),
-        }
-        return cls(**{**data, **chosen})
-
 
 @dataclass(frozen=True)
 class Balancer:
@@ -161,15 +146,6 @@ class Balancer:
 
     networks: tuple[str, ...] = ()
     """From where somebody else's balancer comes, addresses or networks: it may say who asks."""
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Balancer:
-        """Return what `asdict` made of one, perhaps of an older schema."""
-        return cls(
-            Provider(data.get("provider", "haproxy")),
-            tuple(data.get("virtual_addresses", ())),
-            tuple(data.get("networks", ())),
-        )
 
 
 @dataclass(frozen=True)

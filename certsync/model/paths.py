@@ -1,6 +1,6 @@
-"""Every path, user and unit of ours on other machines, as all sides know them.
+"""Our paths, users and units on other machines, shared by all sides.
 
-What a host's own program needs to know stands in that program; it imports nothing of ours.
+What a standalone program needs is defined in that program; it imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ REHEARSAL = Path("/run/certsync-rehearsal")
 
 @dataclass(frozen=True)
 class IssuerPaths:
-    """Where everything is on the issuer. ``root`` is root's alone."""
+    """Where everything is on the issuer. Only root can read ``root``."""
 
     root: Path = receiver.HOME
     state: Path = Path("/var/lib/certsync")
 
     @property
     def machines(self) -> Path:
-        """The backends that the marker knew of, a name and an address a line."""
+        """The fleet's machines, one per line: a name, and `balancer` behind a balancer's."""
         return self.root / "machines"
 
     @property
@@ -48,27 +48,27 @@ class IssuerPaths:
 
     @property
     def origin(self) -> Path:
-        """The fleet file it was rendered from: SHA-256, when and by whom."""
+        """Which fleet file it was rendered from: SHA-256, when and by whom."""
         return self.root / "fleet-origin.json"
 
     @property
     def marker(self) -> Path:
-        """The file that says: this host is the issuer."""
+        """The file that marks this host as the issuer."""
         return self.root / "issuer"
 
     @property
     def left(self) -> Path:
-        """Who has been in the fleet and is not any more, a name a line."""
+        """Machines that have left the fleet, one name per line."""
         return self.root / "left"
 
     @property
     def directory_bundle(self) -> Path:
-        """What verifies the CA's own HTTPS, where the fleet file names one."""
+        """Roots that verify the CA's own HTTPS, if the fleet file names any."""
         return self.root / "directory-bundle.pem"
 
     @property
     def roots(self) -> Path:
-        """What verifies issued certificates, where the fleet file names one."""
+        """Roots that verify issued certificates, if the fleet file names any."""
         return self.root / "roots.pem"
 
     @property
@@ -83,12 +83,12 @@ class IssuerPaths:
 
     @property
     def binding_key(self) -> Path:
-        """The secret of an external account binding, put there by a person."""
+        """The secret of an external account binding, installed by hand."""
         return self.root / "eab-hmac-key"
 
     @property
     def notify_urls(self) -> Path:
-        """Where messages go: a URL a line, each a secret; `certsync notify --set` writes it."""
+        """Where messages go: one URL per line, each a secret; `certsync notify --set` writes it."""
         return self.root / "notify-urls"
 
     def account(self, directory: str) -> Path:
@@ -96,7 +96,7 @@ class IssuerPaths:
         return self.root / "accounts" / hashlib.sha256(directory.encode()).hexdigest()[:16]
 
     def pending(self, lineage: str) -> Path:
-        """Return the folder of an order that is not finished."""
+        """Return the folder of an unfinished order."""
         return self.root / "pending" / lineage
 
     def archive(self, lineage: str) -> Path:

@@ -1,4 +1,4 @@
-"""What a probe means: the verdict on one backend, the same for status, gate and rollout. Pure."""
+"""Judge what a probe saw: one verdict per backend, shared by status, gate and rollout. Pure."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from certsync.model.moment import moment
 
 
 class Verdict(str, Enum):
-    """How a backend stands towards the current generation."""
+    """How what a backend serves compares with the current generation."""
 
     IN_SYNC = "in sync"
     """It serves the current leaf and the full chain, and a client trusts them."""
 
     BEHIND = "behind"
-    """It serves another certificate that a client still trusts."""
+    """It serves another certificate that clients still trust."""
 
     WRONG = "wrong"
-    """A client would refuse what it serves: wrong name or chain, expired, not trusted."""
+    """Clients would reject what it serves: wrong name or chain, expired, not trusted."""
 
     UNREACHABLE = "unreachable"
-    """No handshake came about."""
+    """The handshake failed."""
 
 
 @dataclass(frozen=True)
@@ -37,29 +37,29 @@ class Served:
     """Certificates as sent, DER, leaf first."""
 
     refusal: str
-    """Why a client that trusts the roots would refuse it; empty: it would not."""
+    """Why a client that trusts the roots would reject it; empty: it would not."""
 
     not_before: datetime | None = None
-    """From when the leaf is valid; None: a client would refuse it."""
+    """When the leaf's validity begins; None: a client would reject it."""
 
 
 @dataclass(frozen=True)
 class Unreachable:
-    """No handshake came about, and why."""
+    """The handshake failed, and why."""
 
     why: str
     no_route: bool = False
-    """Whether this machine has no way out to such an address at all: it says nothing about it."""
+    """Whether this machine has no route to such an address: that says nothing about the host."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """One backend, as it was seen."""
+    """The verdict on one backend."""
 
     name: str
     verdict: Verdict
     generation: str
-    """The number of what it serves, where that is one of ours; else empty."""
+    """The number of the generation it serves; empty: not one of ours."""
 
     fingerprint: str
     """SHA-256 of the served leaf, in hex; empty: unreachable."""
@@ -71,20 +71,20 @@ class Proof:
     """What is wrong, in words; empty: in sync."""
 
     not_before: datetime | None = None
-    """From when the served leaf is valid, where clients take it; never part of the JSON."""
+    """When the served leaf's validity begins, if clients trust it; never part of the JSON."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what `json.dumps` takes, for operators of any version."""
+        """Return it as data for `json.dumps`, for operators of any version."""
         data = {**self.__dict__, "verdict": self.verdict.value}
         del data["not_before"]
         return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Proof:
-        """Return what `to_json` wrote, here or on another machine; what is said besides is ignored.
+        """Parse what `to_json` wrote, here or on another machine; extra fields are ignored.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError: it is something else.
+            ValueError, KeyError, TypeError, AttributeError: it is not a proof.
         """
         not_after = str(data.get("not_after", ""))
         if not_after:
@@ -109,8 +109,8 @@ def judge(
 ) -> Proof:
     """Return the verdict on a backend.
 
-    ``chain`` is the current generation's, DER, leaf first; ``manifests`` are all that the issuer
-    keeps, to tell by number what a backend serves instead.
+    ``chain`` is the current generation's, DER, leaf first; ``manifests`` are all the issuer keeps,
+    to identify what a backend serves instead.
     """
     if isinstance(seen, Unreachable):
         return Proof(name, Verdict.UNREACHABLE, "", "", "", seen.why)
@@ -129,15 +129,15 @@ def _verdict(
     known: Manifest | None,
     now: datetime,
 ) -> tuple[Verdict, str]:
-    what = f"generation {number_text(known.number)}" if known else "a certificate not made here"
+    what = f"generation {number_text(known.number)}" if known else "a certificate not issued here"
     if seen.refusal:
         return Verdict.WRONG, f"it serves {what}: {seen.refusal}"
     if current is None:
-        return Verdict.BEHIND, f"it serves {what}, and no generation has been issued"
+        return Verdict.BEHIND, f"it serves {what}; no generation has been issued yet"
     if known != current:
         return Verdict.BEHIND, f"it serves {what}"
     if seen.chain != chain:
-        return Verdict.WRONG, f"it serves {len(seen.chain)} certificates, not the full chain"
+        return Verdict.WRONG, f"it serves {len(seen.chain)} certificate(s), not the full chain"
     if now >= current.not_after:
-        return Verdict.WRONG, f"it serves {what}: expired"
+        return Verdict.WRONG, f"it serves {what}, which has expired"
     return Verdict.IN_SYNC, ""

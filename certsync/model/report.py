@@ -1,4 +1,4 @@
-"""What a person is shown about a fleet: rows, a table, and the same for programs. Pure."""
+"""A fleet's status for people: rows and a table, and the same for programs. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from certsync.model.proof import Proof, Verdict
 
 HEADINGS = ("backend", "generation", "served", "days left", "in pool", "finding")
 SHORT = 12
-"""Hex digits of a fingerprint that a person compares."""
+"""Hex digits of a fingerprint to show: enough to compare by eye."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Row:
     fingerprint: str
     days_left: int | None
     pool: str
-    """What the balancers say: `yes`, `disabled`, `down: …`, or nothing if none was asked."""
+    """What the balancers report: `yes`, `disabled`, `down: …`; empty: none was asked."""
 
     finding: str
     good: bool
@@ -32,33 +32,33 @@ class Row:
     """Whether it serves the current generation, whatever the balancers say."""
 
     lineage: str = ""
-    """Which certificate it is about, where that is not the fleet's first."""
+    """Which certificate it is about, if not the fleet's first."""
 
     @property
     def name(self) -> str:
-        """What the row is called."""
+        """The row's label."""
         return f"{self.host} {self.lineage}" if self.lineage else self.host
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what `json.dumps` takes."""
+        """Return it as data for `json.dumps`."""
         return {"name": self.name, **asdict(self)}
 
 
 def row(proof: Proof, pool: str, now: datetime) -> Row:
-    """Return the row of a host; membership counts only where a balancer was asked."""
+    """Return a host's row; pool membership counts only if a balancer was asked."""
     left = None
     if proof.not_after:
         left = (datetime.fromisoformat(proof.not_after) - now).days
     good = proof.verdict is Verdict.IN_SYNC and pool in ("yes", "", "-")
     finding = proof.why
     if proof.verdict is Verdict.IN_SYNC and pool == "disabled":
-        finding = "in sync, and admitted by the next `certsync deploy`"
+        finding = "in sync; the next `certsync deploy` admits it"
     proven = proof.verdict is Verdict.IN_SYNC
     return Row(proof.name, proof.generation, proof.fingerprint, left, pool, finding, good, proven)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return the rows as aligned text, one line each under a heading."""
+    """Return the rows as aligned text under a heading."""
     lines = [HEADINGS, *(_cells(each) for each in rows)]
     if not any(each.finding for each in rows):
         lines = [line[:-1] for line in lines]
@@ -76,7 +76,7 @@ def _cells(each: Row) -> tuple[str, ...]:
 
 
 def pool_words(answers: Mapping[str, str]) -> str:
-    """Return what several balancers say of one member in one word, each named where they differ."""
+    """Return what balancers report on a member: one word, or one per balancer if they differ."""
     said = set(answers.values())
     if len(said) == 1:
         return said.pop()
@@ -84,7 +84,7 @@ def pool_words(answers: Mapping[str, str]) -> str:
 
 
 def trust_note(fleet: Fleet) -> str:
-    """Return the line that tells of a certificate browsers do not trust; else nothing."""
+    """Return a warning if browsers do not trust the certificate; else nothing."""
     if fleet.authority.publicly_trusted:
         return ""
     return (

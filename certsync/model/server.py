@@ -1,4 +1,4 @@
-"""What a backend's web server has to be able to do for a certificate to go live: a port."""
+"""The interface of a backend's web server: what activating a certificate needs from it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Protocol
 
 
 class Server(Protocol):
-    """A web server; the receiver has one, which imports nothing of ours."""
+    """A web server. The receiver has its own implementation, which imports nothing of ours."""
 
     def test(self, folder: Path, live: Path) -> None:
-        """Refuse a generation's folder with which it would not start, changing nothing.
+        """Refuse a generation's folder if the server would not start with it; change nothing.
 
-        ``live`` is the folder that it reads at the moment.
+        ``live`` is the folder that it reads now.
 
         Raises:
-            receiver.Unfit: the generation is the reason.
-            receiver.Refused: this host is.
+            receiver.Unfit: because of the generation.
+            receiver.Refused: because of this host.
         """
         ...
 
     def reload(self) -> None:
-        """Read certificates and keys again, or start.
+        """Reload certificates and keys, or start the server.
 
         Raises:
-            receiver.Refused: it does not; it goes on with what it had.
+            receiver.Refused: it failed; the server keeps what it had.
         """
         ...

@@ -1,1 +1,1 @@
-"""What runs on an operator's machine; it knows the issuer only through SSH."""
+"""What runs on the operator's machine. It reaches the issuer only over SSH."""

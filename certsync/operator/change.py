@@ -1,6 +1,6 @@
-"""A change of a fleet that one command makes: machines that come and go, the issuer. Pure.
+"""A change that one command makes to a fleet: backends added or removed, a new issuer. Pure.
 
-The fleet file does not say it yet, or not any more.
+The fleet file does not contain it yet, or no longer does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from certsync.model.fleet import Machine
 
 @dataclass(frozen=True)
 class Addition:
-    """A backend that comes."""
+    """A backend to add."""
 
     name: str
     address: str
@@ -21,20 +21,20 @@ class Addition:
     """Empty: the same as `address`."""
 
     serves: tuple[str, ...] = ()
-    """The lineages, by their first names, whose `served_by` is to name it; others need not."""
+    """First names of the lineages whose `served_by` it is added to."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of a fleet file's fleet."""
+    """What changes in the fleet file's fleet."""
 
     add: tuple[Addition, ...] = ()
     remove: tuple[str, ...] = ()
     issuer: str = ""
-    """The backend that becomes the issuer; empty: who it is."""
+    """The backend that becomes the issuer; empty: no change."""
 
     departing: tuple[Machine, ...] = ()
-    """Backends that leave and that the fleet file does not name: the issuer still knows them."""
+    """Backends that leave, known to the issuer but missing from the fleet file."""
 
 
 NONE = Change()
@@ -43,20 +43,20 @@ NONE = Change()
 def named(
     words: Sequence[str], private_address: str = "", serves: Sequence[str] = ()
 ) -> tuple[Addition, ...]:
-    """Return what `NAME ADDRESS` or `NAME=ADDRESS NAME=ADDRESS …` asks for.
+    """Parse `NAME ADDRESS` or `NAME=ADDRESS NAME=ADDRESS …`.
 
-    ``serves`` are the lineages that each of them is to serve.
+    ``serves`` are the lineages that each of them will serve.
 
     Raises:
-        ValueError: it is neither; the message says what was found.
+        ValueError: it is neither form.
     """
     pairs = [word.partition("=") for word in words]
     if all(equals for _, equals, _ in pairs):
         if private_address and len(pairs) > 1:
-            raise ValueError("--private-address belongs to one backend, and several are named")
+            raise ValueError("--private-address works with one backend only; several are given")
         return tuple(
             Addition(name, address, private_address, tuple(serves)) for name, _, address in pairs
         )
     if len(words) == 2 and not any(equals for _, equals, _ in pairs):
         return (Addition(words[0], words[1], private_address, tuple(serves)),)
-    raise ValueError("name one backend as NAME ADDRESS, or several as NAME=ADDRESS")
+    raise ValueError("give one backend as NAME ADDRESS, or several as NAME=ADDRESS")

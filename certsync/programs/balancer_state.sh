@@ -1,6 +1,5 @@
 #!/bin/sh
-# Print what HAProxy says of its members, and behind `# ` what it was configured to do and which
-# addresses this balancer has.
+# Print HAProxy's statistics and, after `# `, its configuration and this balancer's addresses.
 echo show stat | socat -t 5 - /run/haproxy/admin.sock
 sed 's/^/# configuration /' /etc/haproxy/haproxy.cfg
 ip -o address show | awk '{ print "# address", $4 }'

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Print what is public of certbot's lineages and of ours, a line each: a path or a word, and the
+# Print the public files of certbot's lineages and of ours, one per line: a path or a word, then the
 # content in base64. It reads no key.
 #
 # usage: certbot_files.sh HOME LINEAGE

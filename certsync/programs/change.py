@@ -1,13 +1,13 @@
-"""Make changes to files all at once: each new one is written beside its place, then all renamed.
+"""Change several files at once: write each new one beside its target, then rename them all.
 
 usage: change.py FOLDER CHANGES      CHANGES is JSON: a list of [verb, path, what]
 
-- place: have the file FOLDER/what at the path, root's, readable by all;
-- link: have a symbolic link to `what` there;
-- remove: have nothing there.
+- place: put the file FOLDER/what at the path, owned by root, readable by all;
+- link: put a symbolic link to `what` there;
+- remove: remove what is there.
 
-One who is killed leaves all of it or nothing: between the first and the last rename there are
-microseconds, so that a configuration of several files does not stay half old and half new.
+If killed, it leaves all changes or none: the renames take microseconds, so a configuration of
+several files does not stay half old and half new.
 """
 
 import json
@@ -19,12 +19,12 @@ BESIDE = ".certsync-new"
 
 
 def beside(path: Path) -> Path:
-    """Return where what is to be at a path lies before."""
+    """Return where the new version of a path is prepared."""
     return path.with_name(path.name + BESIDE)
 
 
 def prepare(folder: Path, verb: str, path: Path, what: str) -> None:
-    """Have what is to be at a path beside it."""
+    """Prepare the new version of a path beside it."""
     new = beside(path)
     new.unlink(missing_ok=True)
     if verb == "link":
@@ -38,7 +38,7 @@ def prepare(folder: Path, verb: str, path: Path, what: str) -> None:
 
 
 def make(verb: str, path: Path) -> None:
-    """Have at a path what lies beside it, or nothing."""
+    """Replace a path with its prepared version, or remove it."""
     if verb == "remove":
         path.unlink(missing_ok=True)
     else:

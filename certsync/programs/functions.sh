@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# What the steps of a deploy are made of. `$staged` is the folder with all that was brought along,
-# `$here` the part of it that belongs to the step.
+# What a deploy's steps are made of. `$staged` is the folder with everything that was uploaded,
+# `$here` the part of it for this step.
 : "${staged:?}" "${here=$staged}"
 
 BACKUPS=/var/backups/certsync
@@ -8,23 +8,23 @@ NGINX_UNFINISHED=/run/certsync-candidate
 HAPROXY_UNFINISHED=/run/certsync-candidate.haproxy
 KEEPALIVED_UNFINISHED=/run/certsync-candidate.keepalived
 
-# place NAME PATH MODE OWNER GROUP: put a file in its place, whole or not at all.
+# place NAME PATH MODE OWNER GROUP: install a file, whole or not at all.
 place() {
     install -m "$3" -o "$4" -g "$5" -- "$here/$1" "$2.certsync-new" &&
         mv -T -- "$2.certsync-new" "$2"
 }
 
-# link TARGET PATH: have a link, whatever was there.
+# link TARGET PATH: make a link, whatever was there.
 link() {
     ln -sfn -- "$1" "$2.certsync-new" && mv -T -- "$2.certsync-new" "$2"
 }
 
-# sudo_rule NAME PATH: a broken one locks everybody out, so visudo looks at it first.
+# sudo_rule NAME PATH: a broken one locks everybody out, so visudo checks it first.
 sudo_rule() {
     chmod 440 "$here/$1" && visudo -cqf "$here/$1" && place "$1" "$2" 440 root root
 }
 
-# user NAME HOME SHELL: have a system user, with a group of the same name.
+# user NAME HOME SHELL: ensure a system user, with a group of the same name.
 user() {
     if getent passwd "$1" > /dev/null; then
         usermod -d "$2" -s "$3" "$1"
@@ -35,7 +35,7 @@ user() {
     fi
 }
 
-# packages NAME...: have Debian packages. A dpkg that was cut off is brought to its end first.
+# packages NAME...: install Debian packages. An interrupted dpkg run is completed first.
 packages() {
     if command -v cloud-init > /dev/null; then timeout 300 cloud-init status --wait || :; fi
     set -- -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold \
@@ -44,8 +44,8 @@ packages() {
     apt-get -q -y -o DPkg::Lock::Timeout=300 update && apt-get "$@"
 }
 
-# running UNIT: have a service read its files and run, now and after a reboot. One that failed too
-# often within its limit of starts is not started before it is reset.
+# running UNIT: make a service reload its files and run, now and after a reboot. It is reset first:
+# systemd does not start a unit that has hit its start limit.
 running() {
     systemctl enable -q "$1" || return
     systemctl reset-failed "$1" 2> /dev/null || :
@@ -56,9 +56,9 @@ running() {
     }
 }
 
-# configure_nginx CHANGES: make the changes on a copy of /etc/nginx that is laid over the real one
-# in a mount namespace of its own, and if nginx loads it, in the real one. A reload that was cut off
-# is made up for by the next run, because of the mark.
+# configure_nginx CHANGES: apply the changes to a copy of /etc/nginx, mounted over the real one in a
+# mount namespace of its own, and if nginx loads that, to the real one. The mark makes the next run
+# catch up on an interrupted reload.
 configure_nginx() {
     # shellcheck disable=SC2016  # expanded in there
     unshare --mount sh -c '
@@ -72,7 +72,7 @@ configure_nginx() {
         nginx -t -q && running nginx && rm -rf "$NGINX_UNFINISHED"
 }
 
-# configure_haproxy NAME [wait]: have this haproxy.cfg if HAProxy loads it; the reload drops no
+# configure_haproxy NAME [wait]: install this haproxy.cfg if HAProxy loads it; the reload drops no
 # connection. wait: until its members have passed their checks.
 configure_haproxy() {
     candidate=/etc/haproxy/.certsync-candidate.cfg
@@ -87,9 +87,9 @@ configure_haproxy() {
     if [ "${2-}" = wait ]; then members_are_up; fi
 }
 
-# haproxy_has_learnt: wait until HAProxy may be reloaded. Its new process is told by the old one what
-# is remembered of clients, which takes up to five seconds; reloaded before that, it passes nothing
-# on, and clients lose the backend that they stick to.
+# haproxy_has_learnt: wait until HAProxy may be reloaded. A new process takes up to five seconds to
+# learn the stick tables from the old one; reloaded before that, it passes nothing on, and clients
+# lose the backend that they stick to.
 haproxy_has_learnt() {
     grep -qs '^peers ' /etc/haproxy/haproxy.cfg || return 0
     for _ in $(seq 60); do
@@ -101,8 +101,8 @@ haproxy_has_learnt() {
     return 0
 }
 
-# members_are_up: wait for a member just admitted, which has to pass two checks. One that stays down
-# is told by the status.
+# members_are_up: wait for a member just admitted, which has to pass two checks. `certsync status`
+# reports one that stays down.
 members_are_up() {
     for _ in $(seq 50); do
         sleep 0.2
@@ -114,11 +114,11 @@ members_are_up() {
     return 0
 }
 
-# configure_keepalived NAME ADDRESS...: have this keepalived.conf if keepalived finds it good, and
+# configure_keepalived NAME ADDRESS...: install this keepalived.conf if keepalived accepts it, and
 # wait until some balancer has the addresses: the CA's challenges come through them.
 #
-# Debian 12's keepalived ends every test of a file that names a script by a SIGTERM to its whole
-# process group, its own mistakes told or not. What it found wrong is in the log.
+# Debian 12's keepalived ends every test of a file that names a script with a SIGTERM to its whole
+# process group, whether it found mistakes or not. The log has what it found.
 configure_keepalived() {
     candidate=/etc/keepalived/certsync-candidate.conf
     log=$staged/keepalived.log
@@ -152,11 +152,11 @@ all_answer() {
     done
 }
 
-# put_aside PATH...: keep a dated copy of each file that none is kept of. It may be cut off
-# anywhere: a copy has a date once it is whole, and is not made again.
+# put_aside PATH...: keep a dated copy of each file that has none yet. It may be interrupted
+# anywhere: a copy gets its date once it is complete, and is not made again.
 #
-# From / because `cp --parents` of coreutils 9.1 (Debian 12) makes no folder for an absolute path
-# anywhere else.
+# From / because `cp --parents` of coreutils 9.1 (Debian 12) creates the folders of an absolute path
+# only there.
 put_aside() {
     cd / || return
     install -d -m 700 "$BACKUPS" || return
@@ -183,8 +183,8 @@ is_kept() {
     return 1
 }
 
-# last_connections SECONDS PORT: wait until nobody is connected any more, or so long. Seen here, it
-# counts for every balancer and each of its processes, the ones from before a reload too.
+# last_connections SECONDS PORT: wait until the last connection ends, but no longer than SECONDS.
+# Counting here covers every balancer and all its processes, including those from before a reload.
 last_connections() {
     end=$(($(date +%s) + $1))
     while [ "$(date +%s)" -lt "$end" ]; do
@@ -195,8 +195,7 @@ last_connections() {
     return 0
 }
 
-# no_site: have nginx serve nothing of ours. The files by which it is known to be unfinished go
-# last.
+# no_site: stop nginx from serving our sites. The files that show it is unfinished are removed last.
 no_site() {
     cd /etc/nginx || return
     rm -f sites-enabled/certsync-* snippets/certsync-challenge.conf conf.d/certsync-*.conf
@@ -204,7 +203,7 @@ no_site() {
     if [ -n "$(find sites-enabled conf.d -mindepth 1 \( -path 'sites-enabled/*' -o -name '*.conf' \))" ]; then
         nginx -t -q && systemctl reload nginx || return
     else
-        # The requests it is answering are answered to their end.
+        # A graceful stop: requests in progress are answered.
         if systemctl is-active -q nginx; then
             nginx -s quit
             for _ in $(seq 150); do
@@ -217,15 +216,15 @@ no_site() {
     rm -f sites-available/certsync-*
 }
 
-# placeholder_live LINEAGE: have the placeholder in the place of a lineage's key and certificate.
+# placeholder_live LINEAGE: replace a lineage's key and certificate with the placeholder.
 placeholder_live() {
     link "../archive/$1/0000" "/etc/certsync/live/$1" || return
     if systemctl is-active -q nginx; then nginx -s reload || return; fi
     find "/etc/certsync/archive/$1" -mindepth 1 -maxdepth 1 ! -name 0000 -exec rm -rf {} +
 }
 
-# no_tickets UNIT KEYS: have nginx make its own session ticket keys. The shared ones go last: until
-# nginx has read a configuration without them, it needs them to start.
+# no_tickets UNIT KEYS: let nginx make its own session ticket keys. The shared ones are removed
+# last: nginx needs them to start until it has loaded a configuration without them.
 no_tickets() {
     rm -f /etc/nginx/conf.d/certsync-tickets.conf
     if systemctl is-active -q nginx; then nginx -s reload || return; fi
@@ -234,8 +233,8 @@ no_tickets() {
     systemctl daemon-reload && rm -rf "$2"
 }
 
-# no_keepalived DROP_IN SCRIPT CONFIGURATION: have none of ours. The file that says whose it is goes
-# last: a run that is cut off is finished by the next.
+# no_keepalived DROP_IN SCRIPT CONFIGURATION: remove our keepalived. The file that marks it as ours
+# goes last, so that the next run finishes an interrupted one.
 no_keepalived() {
     systemctl disable -q --now keepalived || return
     rm -f "$2" "$1/certsync.conf"
@@ -243,8 +242,8 @@ no_keepalived() {
     systemctl daemon-reload && rm -f "$3" "$KEEPALIVED_UNFINISHED"
 }
 
-# new_release RELEASE IMPORTS: install certsync from the wheels that were brought, and switch to it
-# once it has started and loaded what it will need at night. The one before stays.
+# new_release RELEASE IMPORTS: install certsync from the uploaded wheels, and switch to it once it
+# starts and imports what unattended runs need. The previous release is kept.
 new_release() {
     cd /opt/certsync || return
     rm -rf "$1" && python3 -m venv "$1" || return

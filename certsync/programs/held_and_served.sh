@@ -1,6 +1,6 @@
 #!/bin/sh
-# Print the number of the live generation, `held` and its leaf, `served` and the leaf that nginx
-# shows at an address.
+# Print the live generation's number, `held` and its leaf, `served` and the leaf that nginx serves
+# at an address.
 #
 # usage: held_and_served.sh LINEAGE ADDRESS
 live=/etc/certsync/live/$1

@@ -1,11 +1,11 @@
 """The fleet lock, on the issuer: one command at a time changes the fleet.
 
-Only the standard library, because the operator's machine sends this file to an issuer where
-nothing of ours is installed yet (`python3 - < lock.py`). The kernel's file lock is freed with its
-process, so a crash leaves nothing behind; the file beside it says who holds it and since when.
+Standard library only: the operator's machine sends this file to an issuer where nothing of ours is
+installed yet (`python3 - < lock.py`). The kernel releases the file lock with its process, so a
+crash leaves nothing behind; the file beside it says who holds it and since when.
 
-What a holder on another machine starts here presents its token, and is at work under a second lock
-of its own: if that machine dies, the fleet lock is free while the command it has started goes on.
+A command that a remote holder starts here presents the holder's token and takes a second lock of
+its own: if the remote machine dies, the fleet lock is free while that command is still running.
 """
 
 import contextlib
@@ -20,43 +20,44 @@ import time
 LOCK = "/run/certsync.lock"
 HOLDER = "/run/certsync.holder.json"
 WORK = "/run/certsync.work.lock"
-"""Held by what a holder has started here, for as long as it runs; it says in it who it is."""
+"""Held by a command that a remote holder started here, while it runs; the file says which."""
 
 DEADLINE = 4 * 3600
-"""Seconds after which a holder that only waits for its operator lets go: more than any of its
-commands takes, and last connections may take an hour to end."""
+"""Seconds after which a holder that waits for its operator releases the lock: longer than any
+command takes, and draining connections may take an hour."""
 
 
 class Held(Exception):
-    """Somebody else is at it; who, and since when, is the message."""
+    """Another run has the lock; the message says which, and since when."""
 
 
 class Lost(Held):
-    """Whoever started this no longer holds the lock: nobody does."""
+    """The run that started this no longer holds the lock: nobody does."""
 
 
 def describe(holder: dict, now: float) -> str:
-    """Return in words who holds the lock and since when."""
+    """Say who holds the lock, and for how long."""
     if not holder:
         return "another run holds the fleet lock"
-    return f"{holder.get('who', 'another run')} holds the fleet lock, for {length(holder, now)}"
+    who = holder.get("who", "another run")
+    return f"{who} has held the fleet lock for {length(holder, now)}"
 
 
 def describe_work(worker: dict, now: float) -> str:
-    """Return in words what is still at work, though who has started it may be gone."""
+    """Say what is still running, although the run that started it may be gone."""
     who = worker.get("who", "a command")
-    told = f"{who}, which an interrupted run has started, is still at work"
-    return f"{told}, for {length(worker, now)}" if worker else told
+    state = f"has been running for {length(worker, now)}" if worker else "is still running"
+    return f"{who}, started by an interrupted run, {state}"
 
 
 def length(holder: dict, now: float) -> str:
-    """Return in words how long it has been."""
+    """Say how long it has been."""
     minutes, seconds = divmod(max(0, int(now - holder.get("since", now))), 60)
     return f"{minutes} min" if minutes else f"{seconds} s"
 
 
 def read_note(path: str) -> dict:
-    """Return what a holder wrote of itself, or nothing."""
+    """Return a holder's note about itself, or nothing."""
     with contextlib.suppress(OSError, ValueError), open(path) as file:
         return dict(json.load(file))
     return {}
@@ -64,10 +65,10 @@ def read_note(path: str) -> dict:
 
 @contextlib.contextmanager
 def working(who: str):
-    """Hold the lock of what is at work here inside the block.
+    """Hold the lock for running commands inside the block.
 
     Raises:
-        Held: something else is.
+        Held: another command is running.
     """
     handle = os.open(WORK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -84,11 +85,11 @@ def working(who: str):
 
 @contextlib.contextmanager
 def hold(who: str, token: str = ""):
-    """Hold the lock inside the block, and give its token; a holder's own token needs no lock.
+    """Hold the lock inside the block, and yield its token; a holder's own token needs no lock.
 
     Raises:
-        Held: another run has it, or what an interrupted one has started is still at work.
-        Lost: nobody has it, and a token is presented.
+        Held: another run has it, or a command that an interrupted run started is still running.
+        Lost: a token is presented, but nobody has the lock.
     """
     handle = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -99,14 +100,14 @@ def hold(who: str, token: str = ""):
                 yield token
             return
         if token:
-            # The holder's connection ended: what it goes on to do here, it does unlocked.
+            # The holder's connection ended: continuing here would be without the lock.
             raise Lost("the run that started this no longer holds the fleet lock")
         own = secrets.token_hex(8)
         with open(os.open(HOLDER, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump({"who": who, "since": time.time(), "token": own}, file)
         try:
-            # After the token is written: who presents an older one from here on is refused by it,
-            # and who has presented it before is found at work.
+            # Only after the token is written: older tokens are refused from here on, and a command
+            # that presented one before is found running.
             with working(who):
                 pass
             yield own
@@ -119,27 +120,27 @@ def hold(who: str, token: str = ""):
 
 @contextlib.contextmanager
 def at_work_for(token: str, who: str):
-    """Be at work inside the block for the holder whose token this is.
+    """Run inside the block on behalf of the holder with this token.
 
     Raises:
-        Held: it is another's, or something is at work already.
+        Held: the token is another's, or a command is already running.
     """
-    heed_holder(token)
+    require_holder(token)
     with working(who):
-        # Once more: a new holder looks whether we are at work only after it has written its token.
-        heed_holder(token)
+        # Again: a new holder checks whether we are running only after it has written its token.
+        require_holder(token)
         yield
 
 
-def heed_holder(token: str) -> None:
-    """Go on only with the holder's own token."""
+def require_holder(token: str) -> None:
+    """Refuse any token but the holder's."""
     holder = read_note(HOLDER)
     if not token or not secrets.compare_digest(token, holder.get("token", "")):
         raise Held(describe(holder, time.time()))
 
 
 def main(who: str) -> int:
-    """Hold the lock until standard input ends, saying so in one line of JSON."""
+    """Hold the lock until standard input ends; report it in one line of JSON."""
     try:
         with hold(who) as token:
             print(json.dumps({"held": True, "token": token}), flush=True)

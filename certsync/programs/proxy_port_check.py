@@ -1,9 +1,9 @@
-"""A balancer's question: which backends answer it on their port for the PROXY protocol?
+"""Check, from a balancer, which backends answer on their PROXY protocol port.
 
-Python on the balancer is given this text, needs the standard library alone, and leaves nothing
-there. nginx takes connections from anybody, and answers balancers only, by the address that it sees
-them come from: so a connection alone means nothing, and one line of HTTP says it all. Who answers
-with a good certificate is not asked here: HAProxy's own check does that, all the time.
+This source is passed to Python on the balancer; it needs only the standard library and leaves
+nothing behind. nginx accepts connections from anybody but answers only balancers, by their address:
+so a connection alone proves nothing, a line of HTTP does. Certificates are not verified here:
+HAProxy's health check does that all the time.
 """
 
 import json
@@ -15,14 +15,14 @@ import time
 
 SECONDS = 3
 HEADER = b"PROXY UNKNOWN\r\n"
-"""PROXY protocol, version 1: a connection that is the balancer's own."""
+"""PROXY protocol version 1: a connection of the balancer's own."""
 
 REQUEST = "GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n"
 STATUS_LINE = b"HTTP/"
 
 
 def answers(address, port, name, path):
-    """Return whether a backend answers with HTTP, whatever it says."""
+    """Return whether a backend answers with HTTP, whatever the status."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -37,13 +37,13 @@ def answers(address, port, name, path):
 
 
 def answering(targets):
-    """Return the backends that answer; a target is a backend's name and what `answers` takes."""
-    heard = []
+    """Return the backends that answer; a target is a backend's name and `answers`' arguments."""
+    found = []
 
     def ask(backend, *target):
         try:
             if answers(*target):
-                heard.append(backend)
+                found.append(backend)
         except OSError as error:
             print(f"{backend}: {error}", file=sys.stderr)
 
@@ -53,7 +53,7 @@ def answering(targets):
     deadline = time.monotonic() + SECONDS
     for each in threads:
         each.join(max(0, deadline - time.monotonic()))
-    return sorted(heard)
+    return sorted(found)
 
 
 if __name__ == "__main__":

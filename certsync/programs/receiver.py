@@ -1,16 +1,16 @@
 #!/usr/bin/python3 -IS
 # Written by certsync; changes here are lost at the next deploy.
-"""Root's program on every backend: check a generation, make it the live one, say which it is.
+"""Root's program on every backend: check a generation, activate it, report which one is live.
 
-It is installed as one file and needs the standard library and openssl(1) alone. On a replica the
+It is installed as one file and needs only the standard library and openssl(1). On a replica the
 unprivileged receiving user starts it through sudo, and its standard input is hostile: a few lines
 `VERB NAME NUMBER`, each word matched against a fixed pattern. On the issuer root starts the same
-program, so that a certificate is activated in one way everywhere. Verbs that only root may use are
-given as arguments, which the sudo rule does not allow.
+program, so that activation works the same everywhere. Verbs for root only are given as arguments,
+which the sudo rule does not allow.
 
-The answer to each line is one line of JSON: `{"ok": true, …}`, or `{"ok": false, …}` with "why" and
-with a "code" that says whether the generation or this host is the reason. One process answers all
-that a rollout asks of a host, and remembers what it has found good.
+Each line is answered with one line of JSON: `{"ok": true, …}`, or `{"ok": false, …}` with a "why"
+and a "code" that says whether the generation or this host is the reason. One process answers
+everything that a rollout asks of a host, and remembers what it has verified.
 """
 
 import contextlib
@@ -37,41 +37,41 @@ MANIFEST = "manifest.json"
 FILES = (*PEM_FILES, MANIFEST)
 LARGEST = 64 * 1024
 LONGEST_LINE = 300
-"""Characters of a line that are read: more than the longest one that means something has."""
+"""Characters read of a line: more than the longest valid one has."""
 
 MOST_LINES = 20
-"""Lines that one process answers: several times what a rollout asks."""
+"""Lines that one process answers: several times what a rollout sends."""
 
 PATIENCE = 120
-"""Seconds that each line may keep us waiting: the issuer hears all backends before it goes on."""
+"""Seconds to wait for each line: the issuer waits for all backends before it continues."""
 
 KEPT = 3
-"""How many of the newest generations are kept, besides the live one and the placeholder."""
+"""How many of the newest generations are kept, in addition to the live one and the placeholder."""
 
 X509_PARTIAL_CHAIN, X509_NO_CHECK_TIME = 0x80000, 0x200000
-"""OpenSSL's flags: a chain may end below the root; the time is not looked at."""
+"""OpenSSL's flags: a chain may end below the root; the time is not checked."""
 
 ANOTHERS_KEY = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
-"""What OpenSSL says of a key that is not the certificate's: another one, or one of another kind."""
+"""OpenSSL's reasons for a key that does not match: another key, or another type of key."""
 
 CLOCK_TOLERANCE = 300
-"""Seconds that a certificate may be from the future: the issuer's clock is not ours."""
+"""Seconds that a certificate may lie in the future: the issuer's clock is not ours."""
 
 HOME = Path("/etc/certsync")
 INBOX = Path("/var/lib/certsync-receive/inbox")
 TICKETS = Path("/run/certsync-tickets")
-"""The sets of session ticket keys, in memory, and the link to the one that nginx uses."""
+"""Session ticket key sets, in memory, and the link to the one that nginx uses."""
 
 TICKETS_INBOX = Path("/run/certsync-receive/tickets")
 TICKET_KEYS = ("current.key", "next.key", "previous.key")
 TICKET_KEY_SIZE = 80
-"""Bytes: nginx encrypts with AES-256 then."""
+"""Bytes; with this size nginx encrypts with AES-256."""
 
 LOCK = Path("/run/certsync-receiver.lock")
 RECEIVING_USER = "certsync"
 NGINX = "/usr/sbin/nginx"
 NGINX_REFUSES = 98
-"""The exit status that tells nginx's own refusal from one to lay a folder over another."""
+"""The exit status that distinguishes nginx's own refusal from a failed mount."""
 
 NGINX_PID = Path("/run/nginx.pid")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -81,24 +81,24 @@ NUMBER = re.compile(r"[0-9]{4}", re.ASCII)
 PLACEHOLDER = "0000"
 
 VERIFIED: dict[str, tuple[float, float]] = {}
-"""What this process has verified, by the whole manifest, and from when to when it is valid.
+"""What this process has verified, by the whole manifest, and its validity's begin and end.
 
-The manifest has the sums of all files. Those are taken anew each time, and while they are the same
-there is nothing else to look at again.
+The manifest has the checksums of all files. They are recomputed each time; as long as they match,
+nothing else needs to be verified again.
 """
 
 TESTED: set[str] = set()
-"""The manifests of what this process has tested nginx with."""
+"""The manifests that this process has tested nginx with."""
 
 
 class Refused(Exception):
-    """What was asked for is not done, and why. This host may be the reason: its disk, its clock."""
+    """A request is refused, and why. The reason may be this host: its disk, its clock."""
 
     code = "host"
 
 
 class Failed(Refused):
-    """A program exits with another status than 0."""
+    """A program exited with a status other than 0."""
 
     def __init__(self, why: str, status: int) -> None:
         super().__init__(why)
@@ -106,13 +106,13 @@ class Failed(Refused):
 
 
 class Unfit(Refused):
-    """A generation is refused for what it is: every host would refuse it."""
+    """A generation is refused for its content: every host would refuse it."""
 
     code = "content"
 
 
 class Unknown(Refused):
-    """What is asked for is nothing that this version does."""
+    """This version does not know what is requested."""
 
     code = "unknown"
 
@@ -123,12 +123,12 @@ def archive(name: str) -> Path:
 
 
 def live(name: str) -> Path:
-    """Return the link that nginx reads a lineage's files through."""
+    """Return the link through which nginx reads a lineage's files."""
     return HOME / "live" / name
 
 
 def run(*argv: str, text: str = "", seconds: int = 60) -> str:
-    """Run a command and return what it printed on standard output, or refuse with its error."""
+    """Run a command and return its standard output, or refuse with its error."""
     environment = {"PATH": PATH, "LC_ALL": "C"}
     try:
         done = subprocess.run(
@@ -143,8 +143,8 @@ def run(*argv: str, text: str = "", seconds: int = 60) -> str:
     except subprocess.TimeoutExpired:
         raise Refused(f"{argv[0]} took longer than {seconds} s") from None
     if done.returncode != 0:
-        told = (done.stderr or done.stdout).strip().splitlines()
-        raise Failed(f"{' '.join(argv[:2])}: {'; '.join(told[-3:])[-500:]}", done.returncode)
+        output = (done.stderr or done.stdout).strip().splitlines()
+        raise Failed(f"{' '.join(argv[:2])}: {'; '.join(output[-3:])[-500:]}", done.returncode)
     return done.stdout
 
 
@@ -153,11 +153,11 @@ def run(*argv: str, text: str = "", seconds: int = 60) -> str:
 
 @contextlib.contextmanager
 def rights_of(user: str):
-    """Work with an unprivileged user's rights on the file system inside the block."""
+    """Access the file system as an unprivileged user inside the block."""
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
-        raise Refused(f"there is no user {user} on this host: deploy again") from None
+        raise Refused(f"this host has no user {user}: deploy again") from None
     groups, group = os.getgroups(), os.getegid()
     os.setgroups([])
     os.setegid(entry.pw_gid)
@@ -171,10 +171,10 @@ def rights_of(user: str):
 
 
 def read_inbox(inbox: Path, names: tuple = FILES) -> dict:
-    """Return these files' contents, read as the receiving user could read them itself.
+    """Return these files' contents, read with the receiving user's rights.
 
-    Nothing, unless all of them are there: a push that was interrupted has not been received.
-    A symbolic link, a FIFO, a device or a second hard link gains nothing: each is refused.
+    Nothing, unless all of them exist: an interrupted push does not count as received. Symbolic
+    links, FIFOs, devices and additional hard links are refused.
     """
     with rights_of(RECEIVING_USER):
         folder = os.open(inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -187,9 +187,9 @@ def read_inbox(inbox: Path, names: tuple = FILES) -> dict:
 
 
 def read_regular(name: str, folder: int) -> bytes:
-    """Return the contents of a plain file of at most ``LARGEST`` bytes."""
+    """Return the contents of a regular file of at most ``LARGEST`` bytes."""
     try:
-        # Non-blocking, or opening a FIFO would wait for a writer for ever.
+        # Non-blocking: opening a FIFO would wait forever for a writer.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
         handle = os.open(name, flags, dir_fd=folder)
     except OSError as error:
@@ -197,7 +197,7 @@ def read_regular(name: str, folder: int) -> bytes:
     facts = os.fstat(handle)
     if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
         os.close(handle)
-        raise Refused(f"inbox: {name} is no plain file")
+        raise Refused(f"inbox: {name} is not a regular file")
     with os.fdopen(handle, "rb") as file:
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
@@ -206,10 +206,10 @@ def read_regular(name: str, folder: int) -> bytes:
 
 
 def empty_inbox(inbox: Path) -> None:
-    """Remove what is in the inbox, with the receiving user's rights."""
+    """Empty the inbox, with the receiving user's rights."""
     with rights_of(RECEIVING_USER):
         for entry in list(os.scandir(inbox)):
-            # One that will not go, of a depth that nobody can walk, must not protect the others.
+            # An entry that cannot be removed, such as a very deep tree, must not protect the rest.
             with contextlib.suppress(OSError, RecursionError):
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path, ignore_errors=True)
@@ -217,7 +217,7 @@ def empty_inbox(inbox: Path) -> None:
                     os.unlink(entry.path)
 
 
-# Looking at a generation
+# Verifying a generation
 
 
 def digest(content: bytes) -> str:
@@ -236,13 +236,13 @@ def read_manifest(folder: Path) -> dict:
         raise Refused(f"{folder}: no readable manifest ({type(error).__name__})") from None
     if schema > SCHEMA:
         raise Refused(
-            f"the manifest has schema {schema}, this receiver reads {SCHEMA}: deploy again"
+            f"the manifest has schema {schema}, this receiver reads up to {SCHEMA}: deploy again"
         )
     return manifest
 
 
 def verify_sums(folder: Path) -> dict:
-    """Return the manifest of a generation whose files are what it says they are."""
+    """Return a generation's manifest if its files match their checksums."""
     manifest = read_manifest(folder)
     for name in PEM_FILES:
         try:
@@ -250,18 +250,18 @@ def verify_sums(folder: Path) -> dict:
         except OSError as error:
             raise Refused(f"{folder.name}: {name}: {error.strerror}") from None
         if digest(content) != manifest["files"].get(name):
-            raise Refused(f"{folder.name}: {name} is not what the manifest says (SHA-256 differs)")
+            raise Refused(f"{folder.name}: {name} does not match the manifest (SHA-256 differs)")
     return manifest
 
 
 def verify(folder: Path, name: str, number: str, now: float) -> str:
-    """Refuse a generation unless it is whole, fits together and is good for ``name`` now.
+    """Refuse a generation unless it is intact, consistent and valid for ``name`` now.
 
-    What is returned stands for its contents: another generation never has the same.
+    The returned seal identifies its contents: no other generation has the same one.
     """
     manifest = verify_sums(folder)
     if (manifest.get("lineage"), manifest.get("number")) != (name, number):
-        raise Unfit(f"the manifest is not that of {name} {number}")
+        raise Unfit(f"the manifest does not belong to {name} {number}")
     seal = json.dumps(manifest, sort_keys=True)
     if seal not in VERIFIED:
         VERIFIED[seal] = verify_contents(folder, name, manifest)
@@ -274,10 +274,10 @@ def verify(folder: Path, name: str, number: str, now: float) -> str:
 
 
 def verify_contents(folder: Path, name: str, manifest: dict) -> tuple:
-    """Refuse files that do not fit together, and return from when to when they are valid."""
+    """Refuse files that do not belong together; return when their validity begins and ends."""
     parts = [(folder / file).read_bytes() for file in ("cert.pem", "chain.pem", "fullchain.pem")]
     if parts[0] + parts[1] != parts[2]:
-        raise Unfit(f"{folder.name}: fullchain.pem is not cert.pem and chain.pem")
+        raise Unfit(f"{folder.name}: fullchain.pem is not cert.pem followed by chain.pem")
     import ssl
 
     certificate = shown_to_clients(folder, "chain.pem" if parts[1] else "cert.pem")
@@ -290,13 +290,13 @@ def verify_contents(folder: Path, name: str, manifest: dict) -> tuple:
 
 
 def verify_pair(folder: Path):
-    """Return a TLS server's context with the generation; refuse a key that is another's."""
-    # Only here and where the context is used: who merely asks what is current need not wait for it.
+    """Return a TLS server context for the generation; refuse a key that does not match."""
+    # Imported only where it is used: asking for the current generation need not wait for it.
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # With an empty pass phrase nobody is asked for one.
+        # An empty pass phrase keeps OpenSSL from prompting.
         context.load_cert_chain(folder / "fullchain.pem", folder / "privkey.pem", password="")
     except ssl.SSLError as error:
         if error.reason in ANOTHERS_KEY:
@@ -308,17 +308,17 @@ def verify_pair(folder: Path):
 
 
 def shown_to_clients(folder: Path, trusted: str) -> dict:
-    """Return the leaf as a client sees it that trusts a file of the generation, here the chain.
+    """Return the leaf as a client sees it that trusts one of the generation's files.
 
-    It is a whole TLS handshake in memory: the key has to sign, and the chain to have signed. Dates
-    are looked at apart from this, and the root is not on this host.
+    A full TLS handshake in memory verifies the key and the chain. Dates are checked separately, and
+    the root is not on this host.
     """
     import ssl
 
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_flags |= X509_PARTIAL_CHAIN | X509_NO_CHECK_TIME
-    # A key can be made so that its arithmetic takes for ever, and C code hears no handler.
+    # A malicious key can make its arithmetic take forever, and C code runs no Python handler.
     signal.alarm(PATIENCE)
     try:
         server = verify_pair(folder)
@@ -326,16 +326,16 @@ def shown_to_clients(folder: Path, trusted: str) -> dict:
         return handshake(server, client)
     except ssl.SSLError as error:
         why = getattr(error, "verify_message", "") or error.reason or error
-        raise Unfit(f"{folder.name}: no client would take it: {why}") from None
+        raise Unfit(f"{folder.name}: clients would reject it: {why}") from None
     finally:
         signal.alarm(0)
 
 
 def handshake(server, client, name=None) -> dict:
-    """Return the certificate that a TLS client is shown by a server, both in this process's memory.
+    """Return the certificate that a TLS server presents to a client, both in memory.
 
     ``server`` and ``client`` are contexts, ``name`` is the server name that the client asks for. An
-    `ssl.SSLError` says why the client, or the server, would not go on.
+    `ssl.SSLError` says why the client or the server refuses.
     """
     import ssl
 
@@ -344,7 +344,7 @@ def handshake(server, client, name=None) -> dict:
         client.wrap_bio(back, there, server_hostname=name),
         server.wrap_bio(there, back, server_side=True),
     )
-    # Three times is enough for every version of TLS; an end that is done does nothing more.
+    # Three rounds suffice for every TLS version; an end that has finished does nothing.
     for end in ends * 3:
         with contextlib.suppress(ssl.SSLWantReadError):
             end.do_handshake()
@@ -355,7 +355,7 @@ def handshake(server, client, name=None) -> dict:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the folder's entries outlive a power cut."""
+    """Make the folder's entries survive a power failure."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -364,7 +364,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> Path:
-    """Make a folder that only root can look into, and those above it up to ``HOME``."""
+    """Make a folder that only root can read, and its parents up to ``HOME``."""
     if folder != HOME:
         make_folder(folder.parent)
     with contextlib.suppress(FileExistsError):
@@ -374,7 +374,7 @@ def make_folder(folder: Path) -> Path:
 
 
 def write_generation(files: dict, name: str, number: str) -> Path:
-    """Write the files into a new folder of ``staging`` and return it, all of it on disk."""
+    """Write the files to a new folder in ``staging``, synced to disk, and return it."""
     staging = make_folder(HOME / "staging")
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-{number}.", dir=staging))
     try:
@@ -395,20 +395,20 @@ def keep(folder: Path, name: str, number: str) -> None:
     """Move a checked generation into the archive, whole."""
     target = make_folder(archive(name)) / number
     if target.exists():
-        # Only one that does not verify is ever replaced; see `check`.
+        # Only a generation that fails verification is ever replaced; see `check`.
         target.rename(tempfile.mkdtemp(prefix="broken.", dir=HOME / "staging") + "/was")
     folder.rename(target)
     sync_folder(target.parent)
 
 
 def clear_staging() -> None:
-    """Remove what an interrupted run left."""
+    """Remove what an interrupted run left behind."""
     for left in (HOME / "staging").glob("*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def point(name: str, number: str) -> None:
-    """Let the live link point to a generation, in one rename."""
+    """Point the live link to a generation, in one rename."""
     link = live(name)
     make_folder(link.parent)
     new = link.with_name(f".{name}.new")
@@ -431,7 +431,7 @@ def current_number(name: str) -> str:
 
 
 def current(name: str, _number: str = "") -> dict:
-    """Tell the live generation, and those that are whole by the sum of their manifests."""
+    """Report the live generation, and the checksums of all intact generations' manifests."""
     manifests = {
         folder.name: whole_manifest(folder) for folder in sorted(archive(name).glob("[0-9]" * 4))
     }
@@ -440,12 +440,12 @@ def current(name: str, _number: str = "") -> dict:
 
 
 def check(name: str, number: str) -> dict:
-    """Check a generation where it will be used, taking it from the inbox if it is there."""
+    """Check a generation on this host, taking it from the inbox if it is there."""
     if number == PLACEHOLDER:
         raise Refused("generation 0000 is each backend's own")
     clear_staging()
     there = archive(name) / number
-    # Only a replica has an inbox. Its folder is root's, what is in it is not.
+    # Only a replica has an inbox. Root owns the folder, but not its contents.
     if INBOX.is_dir():
         try:
             if files := read_inbox(INBOX):
@@ -460,14 +460,14 @@ def check(name: str, number: str) -> dict:
 
 
 def try_out(name: str, number: str) -> dict:
-    """Check what the inbox holds where it would be used, and keep nothing of it: a rehearsal."""
+    """Check what is in the inbox without keeping it: a rehearsal."""
     if number == PLACEHOLDER:
         raise Refused("generation 0000 is each backend's own")
     clear_staging()
     try:
         files = read_inbox(INBOX) if INBOX.is_dir() else {}
         if not files:
-            raise Refused("nothing has been received to be tried")
+            raise Refused("nothing has been received to test")
         folder = write_generation(files, name, number)
         verify(folder, name, number, time.time())
         try_server(folder, name)
@@ -482,18 +482,18 @@ def take(folder: Path, there: Path, name: str, number: str) -> None:
     """Check a staged copy and keep it, unless the same one is kept already."""
     kept = whole_manifest(there)
     if kept is not None and read_manifest(folder).get("number") != number:
-        # What a rehearsal that was killed has left: it is not meant, and nothing is missing here.
+        # Left by a killed rehearsal: ignore it, since the generation asked for is already kept.
         return
     seal = verify(folder, name, number, time.time())
     if kept is None:
         try_once(folder, name, seal)
         keep(folder, name, number)
     elif kept != (folder / MANIFEST).read_bytes():
-        raise Refused(f"another generation {number} is kept here")
+        raise Refused(f"a different generation {number} is already kept here")
 
 
 def whole_manifest(folder: Path):
-    """Return the manifest's bytes of a generation that is whole, or nothing."""
+    """Return the manifest's bytes if the generation is intact; else None."""
     with contextlib.suppress(Refused):
         verify_sums(folder)
         return (folder / MANIFEST).read_bytes()
@@ -501,13 +501,13 @@ def whole_manifest(folder: Path):
 
 
 class Nginx:
-    """The web server; what it has to be able to do is in `certsync/model/server.py`."""
+    """The web server; it implements `certsync/model/server.py`."""
 
     def test(self, folder: Path, live: Path) -> None:
-        """Test the whole configuration with this folder in the place of the live one.
+        """Test the whole configuration with this folder in place of the live one.
 
-        In a mount namespace of its own it lies over the live one, so that nothing changes for the
-        running server. Where nginx refuses what is live as well, the generation is not the reason.
+        It is mounted over the live one in a separate mount namespace, so nothing changes for the
+        running server. If nginx refuses the live one as well, the generation is not the reason.
         """
         script = f'mount --bind "$1" "$2" || exit 1; "$3" -t -q || exit {NGINX_REFUSES}'
         try:
@@ -519,11 +519,11 @@ class Nginx:
             raise Unfit(str(failed)) from None
 
     def reload(self) -> None:
-        """Let nginx read its files again, or start it if it is not running.
+        """Reload nginx, or start it if it is not running.
 
-        `nginx -s reload` is what the distribution's unit does. It reads the whole configuration and
-        all certificates before it sends its signal, and fails without sending it if they are not
-        good.
+        The distribution's unit also uses `nginx -s reload`. It loads the whole configuration and
+        all certificates before it sends the signal, and fails without sending it if they are
+        invalid.
         """
         if self.runs():
             run(NGINX, "-q", "-s", "reload")
@@ -532,7 +532,7 @@ class Nginx:
 
     @staticmethod
     def runs() -> bool:
-        """Return whether the process that a signal for nginx would reach is one."""
+        """Return whether the process in nginx's PID file is nginx."""
         try:
             return Path(f"/proc/{int(NGINX_PID.read_text())}/comm").read_text() == "nginx\n"
         except (OSError, ValueError):
@@ -543,26 +543,27 @@ SERVER = Nginx()
 
 
 def try_once(folder: Path, name: str, seal: str) -> None:
-    """Test the web server with a generation, unless it was with the same contents before."""
+    """Test the web server with a generation, unless the same contents were tested before."""
     if seal not in TESTED:
         try_server(folder, name)
         TESTED.add(seal)
 
 
 def try_server(folder: Path, name: str) -> None:
-    """Test the web server as it would be with this generation live."""
-    try:
-        over = live(name).resolve(strict=True)
-    except OSError:
-        raise Refused(f"{live(name)} is not there: deploy again") from None
-    SERVER.test(folder, over)
+    """Test the web server as if this generation were live."""
+    if not live(name).is_dir():
+        if not archive(name).is_dir():
+            raise Refused(f"{live(name)} does not exist: deploy again")
+        # A missing or dangling link must not keep the next certificate from being activated.
+        fall_back(name)
+    SERVER.test(folder, live(name).resolve(strict=True))
 
 
 def activate(name: str, number: str) -> dict:
-    """Make a kept generation the live one and let nginx read it; go back if nginx will not."""
+    """Point the live link to a generation and reload nginx; revert if that fails."""
     folder = archive(name) / number
     if number == PLACEHOLDER:
-        raise Refused("generation 0000 is only ever where a backend starts from")
+        raise Refused("generation 0000 is a placeholder and cannot be activated")
     try_once(folder, name, verify(folder, name, number, time.time()))
     before = current_number(name)
     try:
@@ -578,7 +579,7 @@ def activate(name: str, number: str) -> dict:
 
 
 def prune(name: str) -> list:
-    """Remove old generations and return their numbers; one that will not go is left."""
+    """Remove old generations and return their numbers; one that cannot be removed is left."""
     pruned = []
     with contextlib.suppress(OSError):
         numbers = sorted(each.name for each in archive(name).glob("[0-9]" * 4))
@@ -591,9 +592,9 @@ def prune(name: str) -> list:
 
 
 def put_aside(folder: Path) -> str:
-    """Move a generation out of the archive, and return the folder of ``staging`` that it is in.
+    """Move a generation out of the archive and return its folder in ``staging``.
 
-    In one rename, so that nobody ever finds half of it.
+    It is one rename, so nobody ever sees half of a generation.
     """
     aside = tempfile.mkdtemp(prefix="pruned.", dir=make_folder(HOME / "staging"))
     folder.rename(aside + "/was")
@@ -601,7 +602,7 @@ def put_aside(folder: Path) -> str:
 
 
 def discard(name: str, number: str) -> dict:
-    """Delete a kept generation: its key is compromised. One that is not there is as good."""
+    """Delete a generation whose key is compromised; it is fine if it does not exist."""
     folder = archive(name) / number
     if number == PLACEHOLDER:
         raise Refused("generation 0000 is each backend's own")
@@ -610,7 +611,7 @@ def discard(name: str, number: str) -> dict:
     if os.path.lexists(folder):
         put_aside(folder)
         sync_folder(folder.parent)
-    # What a run that was cut off has left holds keys too.
+    # What an interrupted run left behind contains keys, too.
     if INBOX.is_dir():
         empty_inbox(INBOX)
     clear_staging()
@@ -623,13 +624,13 @@ def discard(name: str, number: str) -> dict:
 
 
 def tickets() -> dict:
-    """Let nginx use the session ticket keys that the inbox for them holds."""
+    """Make nginx use the session ticket keys in their inbox."""
     if not TICKETS_INBOX.is_dir():
-        raise Refused("there is no inbox for session ticket keys: deploy again")
+        raise Refused("this host has no inbox for session ticket keys: deploy again")
     try:
         keys = read_inbox(TICKETS_INBOX, TICKET_KEYS)
         if not keys:
-            raise Refused("no whole set of session ticket keys has been received")
+            raise Refused("no complete set of session ticket keys has been received")
         use_tickets(keys)
     finally:
         empty_inbox(TICKETS_INBOX)
@@ -637,9 +638,9 @@ def tickets() -> dict:
 
 
 def use_tickets(files: dict) -> None:
-    """Let nginx read this set of keys instead of the one before; go back if nginx will not.
+    """Make nginx use this set of keys; revert to the previous one if that fails.
 
-    What else is among the files lies beside the keys, and goes when they do.
+    Other files are kept beside the keys, and removed with them.
     """
     for name in TICKET_KEYS:
         if len(files[name]) != TICKET_KEY_SIZE:
@@ -663,7 +664,7 @@ def use_tickets(files: dict) -> None:
 
 
 def ticket_keys() -> dict:
-    """Return the keys that nginx uses; nothing if a file is not there or no key."""
+    """Return the keys that nginx uses; nothing if a file is missing or not a key."""
     try:
         keys = {name: (TICKETS / "live" / name).read_bytes() for name in TICKET_KEYS}
     except OSError:
@@ -673,9 +674,9 @@ def ticket_keys() -> dict:
 
 
 def write_ticket_set(files: dict) -> Path:
-    """Write files into a new folder in memory, root's alone, and return it.
+    """Write files to a new folder in memory that only root can read, and return it.
 
-    Nothing is synced: a power cut is to take them.
+    Nothing is synced: they must not survive a power failure.
     """
     TICKETS.mkdir(mode=0o700, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="set.", dir=TICKETS))
@@ -687,7 +688,7 @@ def write_ticket_set(files: dict) -> Path:
 
 
 def point_tickets(name: str) -> None:
-    """Let nginx find another set when it reads its configuration, in one rename."""
+    """Point nginx's link to another set, in one rename."""
     new = TICKETS / f".live.{os.getpid()}"
     with contextlib.suppress(FileNotFoundError):
         new.unlink()
@@ -696,13 +697,13 @@ def point_tickets(name: str) -> None:
 
 
 def own_tickets() -> bool:
-    """Make keys of this host's own where nginx would find none, and return whether they were made.
+    """Make keys of this host's own if there are none, and return whether they were made.
 
-    nginx does not start without.
+    nginx does not start without them.
     """
     if ticket_keys():
         return False
-    # Whatever lies there instead, no nginx can use it.
+    # Whatever else is in the way, nginx cannot use it.
     if TICKETS.is_symlink() or not TICKETS.is_dir():
         with contextlib.suppress(FileNotFoundError):
             TICKETS.unlink()
@@ -713,23 +714,23 @@ def own_tickets() -> bool:
     return True
 
 
-# Verbs of root alone
+# Verbs for root only
 
 
 def placeholder(name: str, *names: str) -> dict:
     """Make the self-signed generation 0000, so that nginx can start before the first issue."""
     if current_number(name):
         return {"current": current_number(name), "changed": False}
+    clear_staging()
     make_placeholder(name, *names)
     return {"current": PLACEHOLDER, "changed": True}
 
 
 def make_placeholder(name: str, *names: str) -> None:
-    """Make generation 0000, in the place of one that is damaged, and let the live link point to it.
+    """Make generation 0000, replacing a damaged one, and point the live link to it.
 
-    Its key is this host's own, so it can be made anew at any time.
+    Its key is this host's own, so it can be recreated at any time.
     """
-    clear_staging()
     alternatives = ",".join(f"DNS:{each}" for each in (name, *names))
     work = write_generation({}, name, PLACEHOLDER)
     run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
@@ -749,7 +750,8 @@ def make_placeholder(name: str, *names: str) -> None:
 
 
 def boot() -> dict:
-    """Before nginx starts, let each live link point to a generation that is whole."""
+    """Before nginx starts, make each live link point to an intact generation."""
+    clear_staging()
     places = [*(HOME / "archive").glob("*"), *(HOME / "live").glob("*")]
     fell_back = {}
     for name in sorted({path.name for path in places if NAME.fullmatch(path.name)}):
@@ -761,15 +763,15 @@ def boot() -> dict:
 
 
 def verify_whole(folder: Path) -> None:
-    """Refuse a generation that nginx could not start with, whatever the date is."""
+    """Refuse a generation that nginx could not start with, whatever the date."""
     verify_sums(folder)
     verify_pair(folder)
 
 
 def fall_back(name: str) -> str:
-    """Let the live link point to the newest whole generation before the live one, and return it.
+    """Point the live link to the newest intact generation before the live one, and return it.
 
-    Without any, nginx starts with a new placeholder: port 80 and its challenges need it too.
+    If there is none, nginx starts with a new placeholder: port 80 and its challenges need it, too.
     """
     broken = current_number(name)
     for folder in sorted(archive(name).glob("[0-9]" * 4), reverse=True):
@@ -793,13 +795,13 @@ FROM_INPUT: dict[str, Callable[..., dict]] = {
     "discard": discard,
 }
 WITHOUT_NAME: dict[str, Callable[..., dict]] = {"tickets": tickets}
-"""Verbs that stand alone on their line."""
+"""Verbs that take no name."""
 
 FROM_ARGUMENTS: dict[str, Callable[..., dict]] = {"placeholder": placeholder, "boot": boot}
 
 
 def answer(line: str) -> dict:
-    """Do what one line of standard input asks for."""
+    """Carry out one line of standard input."""
     if line in WITHOUT_NAME:
         return WITHOUT_NAME[line]()
     words = line.split(" ")
@@ -813,7 +815,7 @@ def answer(line: str) -> dict:
 
 
 def run_verb(work: Callable[..., dict], *arguments: str) -> dict:
-    """Return what ``work`` answers, or why it refused; both go to the system's log."""
+    """Return the answer of ``work``, or why it refused; both are logged to syslog."""
     try:
         result = {"ok": True, **work(*arguments)}
     except Refused as refused:
@@ -821,8 +823,8 @@ def run_verb(work: Callable[..., dict], *arguments: str) -> dict:
     except OSError as error:
         why = plain(f"{error.filename or 'a file'}: {error.strerror}")
         result = {"ok": False, "code": Refused.code, "why": why}
-    except Exception as error:  # noqa: BLE001  # whatever hostile input found ends in an answer
-        result = {"ok": False, "code": Refused.code, "why": plain(f"unforeseen: {error!r}")}
+    except Exception as error:  # noqa: BLE001  # hostile input must always get an answer
+        result = {"ok": False, "code": Refused.code, "why": plain(f"unexpected error: {error!r}")}
     asked = plain(" ".join(arguments))
     if not asked.startswith("current ") or not result["ok"]:
         level = syslog.LOG_NOTICE if result["ok"] else syslog.LOG_WARNING
@@ -831,14 +833,14 @@ def run_verb(work: Callable[..., dict], *arguments: str) -> dict:
 
 
 def plain(text: str) -> str:
-    """Return text as it can stand in a log or a terminal: one line, printable, not long."""
+    """Return text that is safe for a log or a terminal: one printable, short line."""
     return text[:600].encode("unicode_escape").decode()
 
 
 def lines():
-    """Give the lines on standard input.
+    """Yield the lines of standard input.
 
-    Who sends a longer one, too many, or nothing for too long is cut off.
+    It stops at a line that is too long, after too many, or after too long a silence.
     """
     for _ in range(MOST_LINES):
         signal.alarm(PATIENCE)
@@ -851,8 +853,8 @@ def lines():
 
 
 def say(lock, work: Callable[..., dict], *arguments: str) -> bool:
-    """Do the work, say in a line how it went, and return whether it went well."""
-    # Only now and no longer: who keeps us waiting must not keep others out, nginx at boot least.
+    """Do the work, print the answer on a line, and return whether it succeeded."""
+    # Locked only for the work: a slow client must not block others, least of all nginx at boot.
     fcntl.flock(lock, fcntl.LOCK_EX)
     result = run_verb(work, *arguments)
     fcntl.flock(lock, fcntl.LOCK_UN)
@@ -863,10 +865,10 @@ def say(lock, work: Callable[..., dict], *arguments: str) -> bool:
 
 
 def main(arguments: list) -> int:
-    """Do what each line on standard input asks for, or root with its arguments."""
+    """Carry out each line on standard input, or root's verb from the arguments."""
     os.umask(0o077)
     if arguments == ["own-tickets"]:
-        # Without the lock and the log, which may fail or keep us waiting: nginx would not start.
+        # Without the lock and the log: if they failed or blocked, nginx would not start.
         own_tickets()
         return 0
     syslog.openlog("certsync-receiver", facility=syslog.LOG_AUTH)

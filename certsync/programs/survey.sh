@@ -1,11 +1,12 @@
 #!/bin/sh
-# Print what a host is like: all that a deploy has to know of it, in one go. It only reads.
+# Print everything that a deploy has to know about a host, in one go. It only reads.
 #
-# Each line is a word and its values; certsync/operator/hosts/survey.py reads them. Files whose text matters come
-# as one archive in base64. Of all others, keys among them, no content leaves the host.
+# Each line is a word and its values; certsync/operator/hosts/survey.py parses them. Files whose
+# text matters are sent as one archive in base64. No content of other files, such as keys, leaves
+# the host.
 export LC_ALL=C
 
-# Another run's script may still be at work there, after the operator's machine has gone.
+# Another run's script may still be running, even if its operator's machine is gone.
 if [ -e /run/certsync-apply.lock ]; then
     flock -s -w 20 /run/certsync-apply.lock true
 fi
@@ -29,7 +30,7 @@ ss -Hltnp | sed -n \
     -e "s/$at.*/listener \\1 0 ?/p"
 ip -o address show | awk '{ print "address", $2, $4 }'
 
-# origin FILE PACKAGE: whose a configuration file is.
+# origin FILE PACKAGE: where a configuration file comes from.
 origin() {
     read -r first < "$1"
     case $first in *'Written by certsync'*)
@@ -57,7 +58,7 @@ if [ -f /etc/certsync/issuer ]; then echo issuer; fi
 if [ -f /etc/certsync/machines ]; then sed 's/^/known /' /etc/certsync/machines; fi
 
 if command -v ufw > /dev/null; then
-    # What `ufw status` looks at too, which costs as much as all of this.
+    # `ufw status` checks the same, but takes as long as everything else here.
     state=inactive
     if iptables -n -L ufw-user-input > /dev/null 2>&1; then state=active; fi
     echo "ufw $state"
@@ -97,14 +98,14 @@ fi
 
 if [ -s /run/certsync-tickets/live/next.key ]; then echo tickets; fi
 
-# Of these only what they are: type, mode, owner, group, size.
+# For these only metadata: type, mode, owner, group, size.
 find /etc/certsync /var/lib/certsync-push /var/lib/certsync-receive /run/certsync-receive \
     /run/certsync-tickets /run/certsync-push /run/certsync-rehearsal /run/certsync-candidate* \
     -maxdepth 3 -printf 'there %y %m %u %g %s %p\n' 2> /dev/null | head -n 20000
 find /var/lib/certsync -maxdepth 3 -type d -printf 'there %y %m %u %g %s %p\n' 2> /dev/null |
     head -n 1000
 
-# Of these the text too.
+# For these the text, too.
 printf 'archive '
 tar -c --absolute-names --no-recursion --ignore-failed-read --hard-dereference \
     --format=gnu -f - \

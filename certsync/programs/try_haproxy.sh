@@ -1,7 +1,7 @@
 #!/bin/sh
-# Test a haproxy.cfg from standard input, and leave nothing, whatever becomes of who asked for it.
+# Test a haproxy.cfg from standard input, and leave nothing behind even if the caller disappears.
 file=$(mktemp /run/certsync-rehearsal.XXXXXX) || exit 1
 trap 'rm -f "$file"' EXIT
-# A shell that a signal ends does not run what it has for its end.
+# A shell that is killed by a signal does not run its EXIT trap.
 trap 'exit 1' HUP INT TERM
 cat > "$file" && haproxy -c -f "$file"

@@ -1,19 +1,19 @@
 #!/bin/sh
-# Take one archive from standard input, in base64, and run the `steps` that it brings.
+# Read an archive from standard input, in base64, and run the `steps` in it.
 #
-# usage: unpack.sh BYTES      how long the archive is: one that was cut off changes nothing
+# usage: unpack.sh BYTES      the archive's length: a truncated one changes nothing
 #
-# Another run's steps may still be going on after the operator's machine has gone: one at a time.
+# Another run's steps may still be running, even if its operator's machine is gone: one at a time.
 umask 077
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 exec 9> /run/certsync-apply.lock
 if ! flock -w 300 9; then
     echo 'error: another run has been changing this host for five minutes' >&2
-    echo 'hint: wait for it, then run the same command again; ps aux shows what it does' >&2
+    echo 'hint: wait until it ends (ps aux shows what it runs), then run this command again' >&2
     exit 1
 fi
 rm -rf /run/certsync-apply.*/
-# What was killed between writing a file beside its place and renaming it.
+# What a killed run left between writing a new file and renaming it.
 find /etc/certsync /etc/cron.d /etc/haproxy /etc/keepalived /etc/nginx /etc/sudoers.d \
     /etc/systemd/system /etc/tmpfiles.d /opt/certsync /usr/local/bin /usr/local/lib/certsync \
     /var/lib/certsync-push /var/lib/certsync-receive /var/lib/certsync-site \

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Write a file from base64 on standard input, once all of it is here: a connection that is cut off
-# ends standard input too.
+# Write a file from base64 on standard input, once all of it has arrived: a lost connection ends
+# standard input, too.
 #
 # usage: upload.sh SIZE PATH
 text=$(cat)

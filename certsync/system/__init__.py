@@ -1,1 +1,1 @@
-"""The only doors out of the process: programs, files, connections, the terminal."""
+"""All I/O: programs, files, connections, the terminal."""

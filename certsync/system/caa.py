@@ -1,6 +1,6 @@
-"""Which of the names' CAA records let only one account at a CA order (RFC 8659, RFC 8657)?
+"""Find CAA records that restrict a CA to one account (RFC 8659, RFC 8657).
 
-For the operator's machine: dnspython is not among what the issuer has.
+For the operator's machine: the issuer does not have dnspython.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from dns.resolver import Resolver
 
 SECONDS = 4.0
-"""How long a resolver may take for one question, all tries together."""
+"""How long a resolver may take for one question, including retries."""
 
 TAGS = ("issue", "issuewild")
 
 
 @dataclass(frozen=True)
 class Pin:
-    """A property that binds a CA to one account."""
+    """A CAA property that restricts a CA to one account."""
 
     name: str
-    """Where the records are: the name on the certificate, or one above it."""
+    """Where the records are: the name on the certificate, or a parent."""
 
     ca: str
     """The CA's domain, `letsencrypt.org`."""
@@ -35,10 +35,10 @@ class Pin:
 def look_up(
     names: Sequence[str], tell: Callable[[str], None], resolver: Resolver | None = None
 ) -> list[Pin]:
-    """Return what binds the names to an account, each found record set once.
+    """Return what restricts the names to an account; each record set is listed once.
 
-    A resolver that does not answer is only reported: what it would have said is not known.
-    ``resolver`` is the system's own, unless one is given.
+    A resolver that does not answer is only reported: nothing is known then. ``resolver`` defaults
+    to the system's.
     """
     from dns.exception import DNSException
 
@@ -48,7 +48,7 @@ def look_up(
         for name in names:
             found.update(dict.fromkeys(_closest(name, asked)))
     except (DNSException, OSError) as error:
-        tell(f"CAA records cannot be looked up: {error}")
+        tell(f"looking up CAA records failed: {error}")
         return []
     return list(found)
 
@@ -62,7 +62,7 @@ def _system() -> Resolver:
 
 
 def _closest(name: str, resolver: Resolver) -> list[Pin]:
-    """Return the pins of the closest record set, climbing from the name (RFC 8659 section 3)."""
+    """Return the pins of the closest record set, from the name upwards (RFC 8659 section 3)."""
     import dns.resolver
 
     labels = name.rstrip(".").removeprefix("*.").split(".")
@@ -79,9 +79,9 @@ def _closest(name: str, resolver: Resolver) -> list[Pin]:
 
 
 def parse(name: str, tag: str, value: str) -> Pin | None:
-    """Return the pin in a CAA property; None: it names no account.
+    """Parse the pin in a CAA property; None: it names no account.
 
-    RFC 8659 section 4.2: a CA's domain, then parameters, each after a semicolon.
+    RFC 8659 section 4.2: a CA's domain, then parameters separated by semicolons.
     """
     if tag.lower() not in TAGS:
         return None

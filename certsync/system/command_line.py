@@ -1,4 +1,4 @@
-"""The group that every command belongs to, and the options that many of them share."""
+"""The group of all commands, and the options that many of them share."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from certsync import __version__
 
 FLEET = click.argument("fleet", type=click.Path(path_type=Path), metavar="FLEET")
 TOKEN = click.option("--lock-token", default="", hidden=True)
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result for programs.")
-DRY = click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+DRY = click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 
 
 WHOLE = 1000
-"""Characters of a first sentence that are shown: all of them."""
+"""The limit for a command's first sentence in --help: high enough to show it in full."""
 
 HEADINGS = {"operator": "On your machine", "issuer": "On the issuer"}
-"""Which machine a command is for, by the room that it stands in."""
+"""The machine that a command is for, by its package."""
 
 
 class Sided(click.Group):
-    """A group that shows its commands by the machine they are for, each with its first sentence."""
+    """A group that lists its commands by machine, each with its first sentence."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's interface
-        """Return the commands in the order in which they are written."""
+        """Return the commands in the order of their definition."""
         return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a section for each machine."""
+        """Write one section per machine."""
         for room, heading in HEADINGS.items():
             rows = [
                 (name, command.get_short_help_str(WHOLE))
@@ -50,5 +50,5 @@ def cli() -> None:
 
 
 def now() -> datetime:
-    """Return the time; the only clock that decisions are given."""
+    """Return the time: the only clock passed to decisions."""
     return datetime.now(timezone.utc)

@@ -1,9 +1,9 @@
 """The only place that prints, and its rules.
 
-stdout is the result, what was asked for; stderr is the narration. An error is one `error:` line,
-then `hint:` lines: no capital, no full stop. No colour codes into a pipe. A secret never comes
-here: what is told is made of names, numbers, fingerprints and other people's error texts. Those
-may hold anything, so nothing is printed that would drive a terminal.
+stdout is for the result, stderr for progress. An error is one `error:` line, then `hint:` lines: no
+capital, no full stop. No colour codes into a pipe. Secrets never get here: output consists of
+names, numbers, fingerprints and other programs' error texts. Those may contain anything, so
+terminal control characters are replaced.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from certsync.system.terminal import harmless
 
 
 def result(text: str) -> None:
-    """Print what was asked for."""
+    """Print the result."""
     print(harmless(text), flush=True)
 
 
 @contextmanager
 def narrating() -> Iterator[None]:
-    """Have what a person would be shown as the result narrated, where programs get another one."""
+    """Send results to stderr inside the block, because stdout is for programs."""
     with redirect_stdout(sys.stderr):
         yield
 
 
 def result_json(data: Any) -> None:
-    """Print what was asked for, for programs."""
+    """Print the result as JSON."""
     print(json.dumps(data, indent=2), flush=True)
 
 
 def tell(text: str) -> None:
-    """Narrate what is being done."""
+    """Report progress."""
     print(harmless(text), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
-    """Tell what a person should look at, and goes on all the same."""
+    """Report something to look at that does not stop the run."""
     print(harmless(f"warning: {text}"), file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""One limit of time over the whole of something, however many waits it is made of."""
+"""One time limit for an operation that waits several times."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ Result = TypeVar("Result")
 
 
 class Deadline:
-    """The moment at which something is given up."""
+    """The moment at which to give up."""
 
     def __init__(self, seconds: float) -> None:
-        """Begin now."""
+        """Start the clock."""
         self.seconds = seconds
         self._end = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Return the seconds until then.
+        """Return the seconds left.
 
         Raises:
-            TimeoutError: there are none.
+            TimeoutError: none are left.
         """
         left = self._end - time.monotonic()
         if left <= 0:
-            raise TimeoutError(f"no whole answer within {self.seconds:g} s")
+            raise TimeoutError(f"no complete answer within {self.seconds:g} s")
         return left
 
 
 def within(seconds: float, work: Callable[[], Result]) -> Result:
-    """Return what the work returns, and do not wait for it longer than that.
+    """Return the work's result, and wait for it no longer than that.
 
-    It is for work that takes no limit of its own. What is given up goes on in the background, and
-    ends with the process at the latest.
+    For work without a time limit of its own. Abandoned work continues in the background, at the
+    latest until the process ends.
 
     Raises:
         TimeoutError: it takes longer.
         Exception: whatever the work raises.
     """
-    ended: SimpleQueue[Callable[[], Result]] = SimpleQueue()
+    outcome: SimpleQueue[Callable[[], Result]] = SimpleQueue()
 
     def run() -> None:
         try:
             result = work()
-        except Exception as error:  # noqa: BLE001  # it is raised where the work is waited for
+        except Exception as error:  # noqa: BLE001  # raised again for the caller
             failure = error
 
             def fail() -> Result:
                 raise failure
 
-            ended.put(fail)
+            outcome.put(fail)
         else:
-            ended.put(lambda: result)
+            outcome.put(lambda: result)
 
     Thread(target=run, daemon=True).start()
     try:
-        return ended.get(timeout=seconds)()
+        return outcome.get(timeout=seconds)()
     except Empty:
         raise TimeoutError(f"no answer within {seconds:g} s") from None

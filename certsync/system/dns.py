@@ -1,4 +1,4 @@
-"""Do the names lead to the fleet? The comparison is pure; `look_up` asks the system's resolver."""
+"""Check that names resolve to the fleet. Only `look_up` does I/O: it asks the system's resolver."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from certsync.system import parallel
 from certsync.system.deadline import within
 
 SECONDS = 15
-"""How long a look-up may take: a resolver's first server that is off has its pause in it."""
+"""How long a lookup may take: long enough for the timeout of a resolver's first server."""
 
 NO_RECORDS = (socket.EAI_NONAME, socket.EAI_NODATA)
-"""getaddrinfo(3)'s answers that speak of the name; all others, EAI_AGAIN above all (no answer,
-SERVFAIL, broken DNSSEC), speak of the look-up."""
+"""getaddrinfo(3)'s errors about the name. All others, such as EAI_AGAIN (no answer, SERVFAIL,
+broken DNSSEC), are about the lookup."""
 
 INSIDE = [
     ipaddress.ip_network(each)
@@ -26,13 +26,13 @@ INSIDE = [
         "fc00::/7", "fe80::/10",
     )
 ]  # fmt: skip
-"""Addresses that lead somewhere only inside of a network (RFC 1918, 6598, 3927, 4193, 4291)."""
+"""Addresses that are only valid inside a network (RFC 1918, 6598, 3927, 4193, 4291)."""
 
 DNS64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 def resolved(host: str, port: int | None, seconds: float = SECONDS) -> list[tuple[Any, ...]]:
-    """Return what getaddrinfo(3) finds for TCP, which has no limit of its own.
+    """Return what getaddrinfo(3) finds for TCP, with a time limit, which it lacks.
 
     Raises:
         TimeoutError: it takes longer.
@@ -43,33 +43,33 @@ def resolved(host: str, port: int | None, seconds: float = SECONDS) -> list[tupl
 
 @dataclass(frozen=True)
 class DnsFinding:
-    """A name whose records are not the fleet's."""
+    """A name whose records do not match the fleet's addresses."""
 
     name: str
     message: str
     stops: bool
-    """Whether a CA that follows the records would end up elsewhere."""
+    """Whether a CA that follows the records would reach another host."""
 
     unknown: bool = False
-    """Whether the look-up failed: it says nothing of the records."""
+    """Whether the lookup failed, so that nothing is known about the records."""
 
     elsewhere: bool = False
-    """Whether the name has records, and they are another's."""
+    """Whether the name has records that point to other hosts."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a look-up brought."""
+    """The result of a lookup."""
 
     addresses: tuple[str, ...] = ()
-    """v4 and v6; none: the name has no such record."""
+    """IPv4 and IPv6; none: the name has no such record."""
 
     failure: str = ""
-    """Why nothing is known; empty: something is."""
+    """Why the lookup failed; empty: it did not."""
 
 
 def look_up(name: str) -> Found:
-    """Return the addresses that a name leads to, as this machine sees it."""
+    """Return the addresses that a name resolves to on this machine."""
     try:
         found = resolved(name, None)
     except socket.gaierror as error:
@@ -81,18 +81,18 @@ def look_up(name: str) -> Found:
 
 
 def look_up_all(names: Sequence[str]) -> dict[str, Found]:
-    """Return what each name leads to."""
+    """Return what each name resolves to."""
     return dict(zip(names, parallel.each(look_up, names), strict=True))
 
 
 def findings(fleet: Fleet, names: Sequence[str], answers: Mapping[str, Found]) -> list[DnsFinding]:
-    """Return what is wrong with the names' records; ``answers`` has a look-up for each."""
+    """Return what is wrong with the names' records; ``answers`` has a lookup for each."""
     return [finding for name in names for finding in _of_name(fleet, name, answers[name])]
 
 
 def _of_name(fleet: Fleet, name: str, looked: Found) -> list[DnsFinding]:
     if looked.failure:
-        text = f"{name} could not be looked up, so its records are not known: {looked.failure}"
+        text = f"the DNS lookup of {name} failed: {looked.failure}"
         return [DnsFinding(name, text, stops=False, unknown=True)]
     found = looked.addresses
     if not found:
@@ -101,12 +101,12 @@ def _of_name(fleet: Fleet, name: str, looked: Found) -> list[DnsFinding]:
     elsewhere = [address for address in found if _plain(address) not in public]
     if elsewhere and all(_is_seen_from_inside(fleet, address) for address in elsewhere):
         text = (
-            f"{name} leads to {', '.join(elsewhere)} as this machine sees it, by its /etc/hosts or "
-            "a resolver of its own network; a CA sees something else"
+            f"{name} resolves to {', '.join(elsewhere)} on this machine, because of its /etc/hosts "
+            "or a local resolver; a CA sees other records"
         )
         return [DnsFinding(name, text, stops=False)]
     if elsewhere:
-        text = f"{name} leads to {', '.join(elsewhere)}, {_whose(fleet, elsewhere)}"
+        text = f"{name} resolves to {', '.join(elsewhere)}, {_whose(fleet, elsewhere)}"
         return [DnsFinding(name, text, stops=True, elsewhere=True)]
     missing = sorted(public - {_plain(address) for address in found})
     return [
@@ -116,7 +116,7 @@ def _of_name(fleet: Fleet, name: str, looked: Found) -> list[DnsFinding]:
 
 
 def _is_seen_from_inside(fleet: Fleet, address: str) -> bool:
-    """Return whether an address is this machine itself, or the fleet inside of its own network."""
+    """Return whether an address is this machine itself, or a fleet host's internal address."""
     place = _unwrapped(address)
     own = {each for host in fleet.machines for each in (host.address, host.private_address)}
     return place.is_loopback or (str(place) in own and any(place in each for each in INSIDE))
@@ -126,7 +126,7 @@ def _whose(fleet: Fleet, addresses: list[str]) -> str:
     found = {_plain(address) for address in addresses}
     for host in fleet.backends:
         if {host.address, host.private_address} & found:
-            return f"which is {host.name}: it must lead to the balancer"
+            return f"which is {host.name}: it must point to the balancer"
     return "which is not a public address of the fleet"
 
 
@@ -136,7 +136,7 @@ def record_type(address: str) -> str:
 
 
 def records(fleet: Fleet, names: Sequence[str]) -> list[str]:
-    """Return the records to set, one a line, as a zone file has them."""
+    """Return the records to set, one per line, as in a zone file."""
     return [
         f"{name}. {record_type(address)} {address}"
         for name in names
@@ -149,7 +149,7 @@ def _plain(address: str) -> str:
 
 
 def _unwrapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return an address, and the IPv4 one that is meant where a resolver made IPv6 of it.
+    """Return an address, or the IPv4 address that a resolver has mapped to IPv6.
 
     IPv4-mapped (RFC 4291 section 2.5.5.2), or DNS64's well-known prefix (RFC 6052 section 2.1).
     """

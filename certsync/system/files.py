@@ -1,4 +1,4 @@
-"""Files that are written whole, or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes, *, mode: int) -> None:
-    """Replace a file in one rename, so that a reader sees the old or the new one, on disk."""
+    """Replace a file in one rename, synced to disk: readers see either the old or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -26,7 +26,7 @@ def write_whole(path: Path, content: bytes, *, mode: int) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make the folder's entries outlive a power cut."""
+    """Make the folder's entries survive a power failure."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -35,5 +35,5 @@ def _sync(folder: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder and what is in it; nothing happens if it is not there."""
+    """Remove a folder and its contents, if it exists."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""Ask a backend which certificate it serves: a TLS handshake with its own address.
+"""Find out which certificate a backend serves: a TLS handshake with its own address.
 
-Only the standard library, so that the hourly run stays cheap. What was seen is judged by `proof`.
+Standard library only, so that the hourly run stays cheap. `proof` judges the result.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ def probe(
 ) -> Served | Unreachable:
     """Return what is served at an address for a server name, verified against ``roots``.
 
-    ``roots`` is a PEM file; empty: what Python trusts on this machine.
+    ``roots`` is a PEM file; empty: Python's default on this machine.
 
-    A handshake that a client would refuse is made again without verifying, to see what is there.
+    If verification fails, the handshake is repeated without it, to see what is served.
 
     Raises:
         OSError: the file ``roots`` cannot be read.
     """
     strict = ssl.create_default_context(cafile=roots or None)
-    # Python 3.13 refuses roots without extensions that RFC 5280 asks for; browsers do not.
+    # Python 3.13 rejects roots that lack extensions required by RFC 5280; browsers do not.
     strict.verify_flags &= ~ssl.VERIFY_X509_STRICT
     try:
         chain, leaf = _handshake(strict, address, port, server_name, seconds)
@@ -51,7 +51,7 @@ def probe(
 def _handshake(
     context: ssl.SSLContext, address: str, port: int, server_name: str, seconds: float
 ) -> tuple[tuple[bytes, ...], dict[str, Any]]:
-    """Return the chain, and the leaf as `ssl` reads it, which it does for a verified one alone."""
+    """Return the chain, and the leaf as parsed by `ssl`, which only parses verified ones."""
     with (
         socket.create_connection((address, port), timeout=seconds) as plain,
         context.wrap_socket(plain, server_hostname=server_name) as tls,
@@ -68,7 +68,7 @@ def _chain(tls: ssl.SSLSocket) -> tuple[bytes, ...]:
     public = getattr(tls, "get_unverified_chain", None)
     if public is not None:
         return tuple(public())
-    # Python 3.10 to 3.12 have it one level below; 3.13 made it public.
+    # Private in Python 3.10 to 3.12; 3.13 made it public.
     inner = tls._sslobj.get_unverified_chain()  # type: ignore[attr-defined]  # noqa: SLF001
     return tuple(ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in inner)
 

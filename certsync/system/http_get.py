@@ -1,7 +1,7 @@
-"""A request over HTTP that ends: one deadline from the look-up to the last byte, and a size.
+"""HTTP requests with one deadline from the lookup to the last byte, and a size limit.
 
-`timeout` of Python's own libraries limits each read, so that a server which sends a byte now and
-then holds a run, and the fleet lock with it, for as long as it likes.
+`timeout` in Python's libraries limits each read: a server that sends a byte now and then could
+block a run, and with it the fleet lock, indefinitely.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ REDIRECTS = (301, 302, 303, 307, 308)
 
 @dataclass(frozen=True)
 class Limits:
-    """How much may be asked of one request."""
+    """The limits of one request."""
 
     seconds: float
-    """For all of it, redirects among it."""
+    """For everything, including redirects."""
 
     most: int
-    """Bytes of the body that are read."""
+    """Bytes read of the body."""
 
     redirects: int = 0
-    """How many are followed."""
+    """How many to follow."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered."""
+    """A server's answer."""
 
     status: int
     headers: Message
@@ -64,17 +64,17 @@ def get(
 ) -> Answer:
     """Return the answer for a URL, whatever its status.
 
-    A redirect is never followed to another scheme than http and https, nor from https to http: then
-    it is the answer. ``directly``: a proxy that the environment names is not asked.
+    A redirect is only followed to http or https, and never from https to http; otherwise it is the
+    answer. ``directly``: ignore proxies set in the environment.
 
     Raises:
-        TimeoutError: the answer was not whole in time.
-        OSError, http.client.HTTPException, ValueError: there is none, or the URL is none.
+        TimeoutError: the answer was not complete in time.
+        OSError, http.client.HTTPException, ValueError: there is no answer, or the URL is invalid.
     """
     deadline = Deadline(limits.seconds)
     for left in range(limits.redirects, -1, -1):
         if urlsplit(url).scheme not in SCHEMES:
-            raise ValueError("it is no http:// or https:// address")
+            raise ValueError("not an http:// or https:// address")
         request = Request(url, headers={**AGENT, **headers}, method=method)  # noqa: S310  # see above
         opener = _opener(deadline, context, directly=directly)
         answer = _asked(opener, request, deadline, limits.most)
@@ -82,11 +82,11 @@ def get(
         if not target or not left:
             return answer
         url = target
-    raise AssertionError("the last round returns")
+    raise AssertionError("the last iteration returns")
 
 
 def _target(url: str, answer: Answer) -> str:
-    """Return where a redirect leads, if it may be followed; else nothing."""
+    """Return a redirect's target if it may be followed; else nothing."""
     location = answer.headers.get("Location", "") if answer.status in REDIRECTS else ""
     target = urljoin(url, location) if location else ""
     allowed = ("https",) if urlsplit(url).scheme == "https" else SCHEMES
@@ -96,7 +96,7 @@ def _target(url: str, answer: Answer) -> str:
 def _opener(
     deadline: Deadline, context: ssl.SSLContext | None, *, directly: bool
 ) -> OpenerDirector:
-    # Nothing else is added: it opens no files, and follows and raises nothing by itself.
+    # No other handlers: it opens no files, follows no redirects and raises for no status.
     opener = OpenerDirector()
     for handler in (_Plain(deadline), _Secure(deadline, context)):
         opener.add_handler(handler)
@@ -118,17 +118,17 @@ def _asked(opener: OpenerDirector, request: Request, deadline: Deadline, most: i
 
 
 def _in_time(error: OSError, deadline: Deadline) -> OSError:
-    """Return the error to raise: a limit of ours that has passed is told as the whole of it."""
+    """Return the error to raise: a timeout of ours is reported with the total limit."""
     if isinstance(error, TimeoutError) and error.errno is None:
-        return TimeoutError(f"no whole answer within {deadline.seconds:g} s")
+        return TimeoutError(f"no complete answer within {deadline.seconds:g} s")
     return error
 
 
 def begun(connection: socket.socket, method: str, deadline: Deadline) -> http.client.HTTPResponse:
-    """Return the answer to a request that was sent on a connection, once its headers are there.
+    """Return the answer to a request sent on a connection, once its headers have arrived.
 
     Raises:
-        OSError, http.client.HTTPException, ValueError: there is none, or not in time.
+        OSError, http.client.HTTPException, ValueError: there is no answer, or not in time.
     """
     answer = _Response(deadline, connection, method=method)
     answer.begin()
@@ -136,7 +136,7 @@ def begun(connection: socket.socket, method: str, deadline: Deadline) -> http.cl
 
 
 class _Timed(io.RawIOBase):
-    """What comes on a connection, each read of it given what is left of the time."""
+    """A connection's data; each read gets the time that is left."""
 
     def __init__(self, deadline: Deadline, connection: socket.socket) -> None:
         self._deadline, self._connection = deadline, connection
@@ -155,7 +155,7 @@ class _Timed(io.RawIOBase):
 
 
 class _Source:
-    """A connection as `http.client` reads an answer from it."""
+    """A connection in the form from which `http.client` reads an answer."""
 
     def __init__(self, deadline: Deadline, connection: socket.socket) -> None:
         self._deadline, self._connection = deadline, connection
@@ -173,8 +173,8 @@ class _Response(http.client.HTTPResponse):
 
 
 def _timed(connection: Any, deadline: Deadline) -> Any:
-    """Return a connection that looks up, connects and reads within a deadline."""
-    # `http.client` has these two places for it, one of them without a public name.
+    """Make a connection look up, connect and read within a deadline."""
+    # `http.client` has these two hooks for it, one of them private.
     connection._create_connection = partial(_connected, deadline)  # noqa: SLF001
     connection.response_class = partial(_Response, deadline)
     return connection
@@ -185,7 +185,7 @@ def _connected(deadline: Deadline, address: tuple[str, int], *_others: Any) -> s
     for index, (family, kind, protocol, _, place) in enumerate(found):
         connection = socket.socket(family, kind, protocol)
         try:
-            # One address that does not answer leaves time for the next.
+            # An address that does not answer must leave time for the next.
             connection.settimeout(deadline.left() / (len(found) - index))
             connection.connect(place)
             connection.settimeout(deadline.left())

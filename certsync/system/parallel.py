@@ -1,4 +1,4 @@
-"""Many waits at the same time, and not too many."""
+"""Waiting for many machines at the same time, but not too many."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 AT_ONCE = 16
-"""Machines that are asked at the same time: what a small issuer's memory and sshd allow."""
+"""Machines contacted at the same time: limited by a small issuer's memory and sshd."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def each(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Return what ``work`` gives for each item, in their order; the first error is raised."""
+    """Return the result of ``work`` for each item, in order; the first error is raised."""
     if not items:
         return []
     with ThreadPoolExecutor(min(AT_ONCE, len(items))) as pool:

@@ -1,6 +1,6 @@
-"""The edge to other programs: subprocess, and hardly anywhere else in certsync.
+"""Running other programs: almost the only place in certsync that uses subprocess.
 
-What a program prints may be another machine's words: it is bounded, and printable where it is told.
+A program's output may come from another machine: it is limited, and made printable in messages.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import IO
 
 from certsync.model.errors import HostError
 
-MOST_SAID = 4 * 1024 * 1024
-"""Bytes that are read of what a program prints: on the other end may be anybody by now."""
+MAX_OUTPUT = 4 * 1024 * 1024
+"""Bytes read of a program's output: the other end may be compromised."""
 
 LONGEST_ANSWER = 256 * 1024
 """Bytes of one line in a conversation."""
@@ -33,17 +33,17 @@ class Completed:
     stdout: str
     stderr: str
     noise: str = ""
-    """What a login shell printed before it began."""
+    """What a login shell printed before the program began."""
 
     @property
     def error_summary(self) -> str:
-        """The end of what it printed, standard error first."""
+        """The end of its output, preferably of standard error."""
         lines = (self.stderr.strip() or self.stdout.strip()).splitlines()
         return printable("; ".join(line.strip() for line in lines[-3:])[-500:])
 
 
 def printable(text: str) -> str:
-    """Return another machine's words as they can stand in a log or a terminal, and not too many."""
+    """Return another machine's text, shortened and safe for logs and terminals."""
     return "".join(each if each.isprintable() else "?" for each in text[:500])
 
 
@@ -56,7 +56,7 @@ def _start(argv: Sequence[str], stdin: int, user: str | None) -> subprocess.Pope
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
-            # A group of its own, so that what it has started can be ended with it.
+            # A process group of its own, so that its children can be killed with it.
             start_new_session=True,
             **drop,  # type: ignore[call-overload]  # three keywords of one call
         )
@@ -66,14 +66,14 @@ def _start(argv: Sequence[str], stdin: int, user: str | None) -> subprocess.Pope
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a program with all that it has started: rsync's ssh would outlive it."""
+    """Kill a program and its children: rsync's ssh would outlive it."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
 
 
 class OutputReader:
-    """What a program prints, taken in as it comes: no more of it than is meant to be read."""
+    """Reads a program's output as it comes, up to a limit."""
 
     def __init__(self, program: str, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
@@ -81,14 +81,15 @@ class OutputReader:
         self.out, self.err = bytearray(), bytearray()
         self._program = program
         self._selector = selectors.DefaultSelector()
-        for stream, said in ((process.stdout, self.out), (process.stderr, self.err)):
-            self._selector.register(stream, selectors.EVENT_READ, said)
+        for stream, output in ((process.stdout, self.out), (process.stderr, self.err)):
+            self._selector.register(stream, selectors.EVENT_READ, output)
 
-    def listen(self, deadline: float, *, most: int = MOST_SAID) -> bool:
-        """Take in what comes next, waiting until ``deadline`` of `time.monotonic`; False: no more.
+    def read(self, deadline: float, *, most: int = MAX_OUTPUT) -> bool:
+        """Read what comes next, until ``deadline`` of `time.monotonic`; False: output has ended.
 
         Raises:
-            HostError: nothing has come, or what has come is more than ``most`` bytes.
+            TimeoutError: nothing came in time.
+            HostError: the output exceeds ``most`` bytes.
         """
         if not self._selector.get_map():
             return False
@@ -96,38 +97,38 @@ class OutputReader:
         if not ready:
             raise TimeoutError
         for key, _ in ready:
-            said = os.read(key.fd, 65536)
-            key.data.extend(said)
-            if not said:
+            output = os.read(key.fd, 65536)
+            key.data.extend(output)
+            if not output:
                 self._selector.unregister(key.fileobj)
         if max(len(self.out), len(self.err)) > most:
-            raise HostError(f"{self._program} said more than {most} bytes")
+            raise HostError(f"{self._program} printed more than {most} bytes")
         return True
 
     def close(self) -> None:
-        """Listen no longer."""
+        """Release its resources."""
         self._selector.close()
 
 
 def run(
     argv: Sequence[str], *, input: str = "", seconds: float = 60, user: str | None = None
 ) -> Completed:
-    """Run a program to its end, with no terminal; ``user`` drops root's rights first.
+    """Run a program to its end, without a terminal; ``user`` drops root's rights first.
 
     Raises:
-        HostError: it is not there, takes longer than ``seconds``, or prints without an end.
+        HostError: it is not installed, takes longer than ``seconds``, or prints too much.
     """
-    # A file in memory: however slowly it is read, there is nothing to wait for.
+    # A file in memory: however slowly it is read, writing it never blocks.
     with os.fdopen(os.memfd_create("input"), "wb") as file:
         file.write(input.encode())
         file.flush()
         file.seek(0)
         process = _start(argv, file.fileno(), user)
     deadline = time.monotonic() + seconds
-    ear = OutputReader(argv[0], process)
+    reader = OutputReader(argv[0], process)
     with process:
         try:
-            while ear.listen(deadline):
+            while reader.read(deadline):
                 pass
             process.wait(max(0.1, deadline - time.monotonic()))
         except (TimeoutError, subprocess.TimeoutExpired):
@@ -137,37 +138,37 @@ def run(
             _kill(process)
             raise
         finally:
-            ear.close()
-    return Completed(process.returncode, _text(ear.out), _text(ear.err))
+            reader.close()
+    return Completed(process.returncode, _text(reader.out), _text(reader.err))
 
 
-def _text(said: bytes | bytearray) -> str:
-    return said.decode(errors="replace")
+def _text(output: bytes | bytearray) -> str:
+    return output.decode(errors="replace")
 
 
 class Conversation:
-    """A program that answers each line on its standard input with a line."""
+    """A program that answers each line on its standard input with one line."""
 
     def __init__(self, argv: Sequence[str], *, user: str | None = None) -> None:
         """Start it; ``user`` drops root's rights first.
 
         Raises:
-            HostError: it is not there.
+            HostError: it is not installed.
         """
         self._program = argv[0]
         self._process = _start(argv, subprocess.PIPE, user)
-        self._ear = OutputReader(argv[0], self._process)
-        self._speaking = threading.Lock()
+        self._reader = OutputReader(argv[0], self._process)
+        self._asking = threading.Lock()
 
     def ask(self, line: str, seconds: float) -> str:
-        """Say a line and return the answer without its end; empty: it has ended without one.
+        """Send a line and return the answer without its newline; empty: it ended without one.
 
         Raises:
-            HostError: no answer within ``seconds``, or one without an end. It has been ended then.
+            HostError: no answer within ``seconds``, or one that is too long; it is terminated then.
         """
-        with self._speaking:
+        with self._asking:
             try:
-                self._say(line)
+                self._send(line)
                 return self._answer(time.monotonic() + seconds)
             except TimeoutError:
                 self._process.terminate()
@@ -176,43 +177,44 @@ class Conversation:
                 self._process.terminate()
                 raise
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(f"{line}\n".encode())
         except (BrokenPipeError, ValueError):
-            # It has ended, or was ended: what it has printed until then says why.
+            # It has ended: what it printed until then says why.
             return
 
     def _answer(self, deadline: float) -> str:
-        heard = self._ear.out
-        while b"\n" not in heard and self._ear.listen(deadline, most=LONGEST_ANSWER):
+        output = self._reader.out
+        while b"\n" not in output and self._reader.read(deadline, most=LONGEST_ANSWER):
             pass
-        answer, found, rest = heard.partition(b"\n")
-        heard[:] = rest
+        answer, found, rest = output.partition(b"\n")
+        output[:] = rest
         return _text(answer) if found else ""
 
     def end(self, seconds: float = 5) -> Completed:
-        """Close its standard input, and return how it ends; stopped if it does not.
+        """Close its standard input, and return how it ends; it is stopped if it does not end.
 
-        One that is still asked something, by another thread, is told to end at once.
+        If another thread still waits for an answer, it is terminated at once.
         """
         self.close_stdin()
-        if self._speaking.locked():
+        if self._asking.locked():
             self._process.terminate()
-        with self._speaking, self._process:
+        with self._asking, self._process:
             deadline = time.monotonic() + seconds
             try:
-                while self._ear.listen(deadline):
+                while self._reader.read(deadline):
                     pass
                 self._process.wait(seconds)
             except (TimeoutError, subprocess.TimeoutExpired, HostError):
                 self._stop()
-            self._ear.close()
-        return Completed(self._process.returncode, _text(self._ear.out), _text(self._ear.err))
+            self._reader.close()
+        out, err = self._reader.out, self._reader.err
+        return Completed(self._process.returncode, _text(out), _text(err))
 
     def _stop(self) -> None:
-        # Not killed at once: ssh removes its socket on the way out.
+        # Not killed at once: ssh removes its socket when it exits.
         self._process.terminate()
         try:
             self._process.wait(1)
@@ -220,13 +222,13 @@ class Conversation:
             _kill(self._process)
 
     def close_stdin(self) -> None:
-        """Close its standard input, and do not wait."""
+        """Close its standard input without waiting."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
 
 class Child:
-    """A program that goes on while we do, with a line of its output to wait for."""
+    """A program that runs beside us, with lines of output to wait for."""
 
     def __init__(self, argv: Sequence[str]) -> None:
         """Start it, with its standard input held open until `end`."""
@@ -238,23 +240,25 @@ class Child:
             text=True,
             errors="replace",
         )
-        # A full pipe would keep it from ever answering.
+        # A full pipe would block it.
         self._errors = ""
-        self._drain = threading.Thread(target=self._hear, args=[self._process.stderr], daemon=True)
+        self._drain = threading.Thread(
+            target=self._collect, args=[self._process.stderr], daemon=True
+        )
         self._drain.start()
         # `communicate` would read it too.
         self._process.stderr = None
 
-    def _hear(self, stderr: IO[str]) -> None:
-        """Take in what it prints on standard error, and keep the end of it."""
+    def _collect(self, stderr: IO[str]) -> None:
+        """Read its standard error, and keep the end of it."""
         with stderr:
-            while said := os.read(stderr.fileno(), 65536):
-                self._errors = (self._errors + _text(said))[-LONGEST_ANSWER:]
+            while output := os.read(stderr.fileno(), 65536):
+                self._errors = (self._errors + _text(output))[-LONGEST_ANSWER:]
 
     def line(self, seconds: float) -> str:
-        """Return the next line it prints; empty at its end.
+        """Return the next line it prints; empty: it has ended.
 
-        It is killed where that takes longer than ``seconds``.
+        It is killed if that takes longer than ``seconds``.
         """
         assert self._process.stdout is not None
         watch = threading.Timer(seconds, self._process.kill)
@@ -265,20 +269,20 @@ class Child:
             watch.cancel()
 
     def end(self, seconds: float = 30) -> Completed:
-        """Close its standard input, and return how it ends; killed if it does not in time."""
+        """Close its standard input, and return how it ends; it is killed if it takes too long."""
         try:
             stdout, _ = self._process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             stdout = ""
-            # What it has started may hold its outputs open for longer.
+            # Its children may hold its outputs open for longer.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 stdout, _ = self._process.communicate(timeout=5)
         self._drain.join(timeout=5)
         return Completed(self._process.returncode, stdout, self._errors)
 
     def stop(self) -> None:
-        """End it at once; killed if it does not heed that."""
+        """Terminate it, and kill it if that does not help."""
         self._process.terminate()
         self.end(5)
 
@@ -288,7 +292,7 @@ def follow(
 ) -> subprocess.Popen[str]:
     """Start a long child that writes events to the file descriptor ``events``.
 
-    What it is to be told later goes to its standard input.
+    Later input goes to its standard input.
     """
     return subprocess.Popen(
         list(argv),
@@ -304,7 +308,7 @@ def follow(
 
 
 def end(child: subprocess.Popen[str], seconds: float = 30) -> None:
-    """End a child that `follow` has started; killed if it has not ended after ``seconds``."""
+    """Terminate a child that `follow` started; kill it if it has not ended after ``seconds``."""
     child.terminate()
     try:
         child.wait(seconds)

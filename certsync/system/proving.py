@@ -1,4 +1,4 @@
-"""Probe every backend: the proof that deploys, gates and people read."""
+"""Probe every backend: the proof that deploys, gates and people rely on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from certsync.system.handshake import probe
 
 TLS_PORT = 443
 PATIENCE = timedelta(seconds=10)
-"""How long a reload may take: it returns before nginx's new workers serve."""
+"""How long a reload may take: the command returns before nginx's new workers serve."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Expected:
 
 
 def prove(hosts: Sequence[Machine], name: str, wanted: Expected, now: datetime) -> list[Proof]:
-    """Return what each host serves by a name, asked at its private address, many at once.
+    """Probe hosts for a name at their private addresses, many at once.
 
     Raises:
-        StoreError: the roots to verify against cannot be read.
+        StoreError: the roots cannot be read.
     """
 
     def look(machine: Machine) -> Proof:
@@ -55,10 +55,10 @@ def prove(hosts: Sequence[Machine], name: str, wanted: Expected, now: datetime) 
 def prove_patiently(
     hosts: Sequence[Machine], name: str, wanted: Expected, now: datetime
 ) -> list[Proof]:
-    """Return the verdicts, asking again for a while those that a reload is still under way on."""
+    """Return the verdicts; hosts that may still be reloading are probed again for a while."""
     proofs = {proof.name: proof for proof in prove(hosts, name, wanted, now)}
     waited = timedelta(0)
-    # Short at first, so that how long two generations were served side by side is told truly.
+    # Short at first, for an exact measure of how long two generations were served side by side.
     pause = timedelta(seconds=0.02)
     while waited < PATIENCE:
         late = [host for host in hosts if proofs[host.name].verdict in _PASSING]

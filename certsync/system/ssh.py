@@ -1,4 +1,4 @@
-"""The edge to other hosts: OpenSSH, as the operator reaches them, and what its words mean."""
+"""Running commands on hosts over the operator's OpenSSH, and interpreting its errors."""
 
 from __future__ import annotations
 
@@ -16,55 +16,55 @@ from certsync.system.process import Completed, printable
 
 CONNECT_SECONDS = 10
 ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4")
-"""A connection on which nothing is said, the fleet lock's, stays known to NAT on its way."""
+"""Keeps an idle connection, such as the fleet lock's, alive across NAT."""
 
 KEX = "curve25519-sha256"
-"""A fifth of the processor time of OpenSSH's default, for connections inside one network."""
+"""Takes a fifth of the CPU time of OpenSSH's default; for connections inside one network."""
 
 SILENCE = (
-    ("Connection timed out", "it does not answer", "is it switched on, and SSH let through?"),
-    ("Operation timed out", "it does not answer", "is it switched on, and SSH let through?"),
-    ("No route to host", "there is no route to it", "is it switched on, and the address right?"),
-    ("Network is unreachable", "its network is out of reach", "is the address right?"),
-    ("Connection refused", "nothing listens for SSH", "is sshd running, and the port right?"),
-    ("Could not resolve", "its name cannot be looked up", "is `address` right?"),
+    ("Connection timed out", "it does not answer", "is it up, and does a firewall block SSH?"),
+    ("Operation timed out", "it does not answer", "is it up, and does a firewall block SSH?"),
+    ("No route to host", "there is no route to it", "is it up, and is the address right?"),
+    ("Network is unreachable", "its network is unreachable", "is the address right?"),
+    ("Connection refused", "nothing listens for SSH", "is sshd running, and is the port right?"),
+    ("Could not resolve", "its name cannot be resolved", "is `address` right?"),
 )
-"""What OpenSSH prints where nothing answers, what it means, and what to try."""
+"""What OpenSSH prints if nothing answers, what it means, and what to try."""
 
 REASONS = (
     (
         "HOST IDENTIFICATION HAS CHANGED",
-        "its SSH host key is not the pinned one",
-        "if the machine was really reinstalled: ssh-keygen -R ADDRESS, connect once by hand",
+        "its SSH host key has changed",
+        "if the machine was reinstalled: ssh-keygen -R ADDRESS, then connect once by hand",
     ),
     (
         "Host key verification failed",
         "its SSH host key is not known here",
-        "connect once by hand (ssh USER@ADDRESS), compare the fingerprint, say yes",
+        "connect once by hand (ssh USER@ADDRESS), compare the fingerprint and accept it",
     ),
     ("Connection closed by", "it closed the connection", "is there a `limit` rule on SSH?"),
     ("Connection reset", "it closed the connection", "is there a `limit` rule on SSH?"),
 )
-"""The same where something does."""
+"""The same if something answers."""
 
 SUDO = re.compile(r"\bsudo(ers)?\b|^Sorry, user|not allowed to execute", re.MULTILINE)
-"""In the words of sudo, or of what finds none. They tell why no command of ours began."""
+"""Matches errors from sudo, or about sudo missing: why our command did not start."""
 
 UNRESOLVED = re.compile(r"^.*unable to resolve host.*\n?", re.MULTILINE)
-"""What sudo prints on a host that does not know its own name, and goes on."""
+"""A harmless warning of sudo's on a host that cannot resolve its own name."""
 
 SHELL = (
     "look at ~/.bashrc (/root/.bashrc), /etc/bash.bashrc and /etc/ssh/sshrc there; "
-    '`[ -z "$PS1" ] && return` as the first line of ~/.bashrc leaves the rest of it to people'
+    '`[ -z "$PS1" ] && return` as the first line of ~/.bashrc limits it to interactive shells'
 )
-"""What to try where a login shell does more than run what it is given."""
+"""What to try if a login shell does more than run its command."""
 
 KEY_REFUSED = "Permission denied ("
-"""What OpenSSH prints before the ways to log in that are left: our key was none."""
+"""What OpenSSH prints before the remaining authentication methods: our key was rejected."""
 
 
 def ssh_reason(name: str, stderr: str) -> UnreachableError:
-    """Return the error for a host that OpenSSH could not get a command to, from its words."""
+    """Return the error for a host that OpenSSH could not reach, from what it printed."""
     for words, meaning, hint in SILENCE:
         if words in stderr:
             return SilentError(meaning, hint, host=name)
@@ -73,25 +73,25 @@ def ssh_reason(name: str, stderr: str) -> UnreachableError:
             return UnreachableError(meaning, hint, host=name)
     if KEY_REFUSED in stderr:
         return KeyRefusedError(
-            "it does not accept the SSH key", "are the user and key right?", host=name
+            "it does not accept the SSH key", "are the user and the key right?", host=name
         )
     lines = [line for line in stderr.strip().splitlines() if line.strip()]
     return UnreachableError(
-        printable(lines[-1] if lines else "SSH failed without a word"), host=name
+        printable(lines[-1] if lines else "ssh failed without an error message"), host=name
     )
 
 
 _shared: dict[Machine, str] = {}
-"""Hosts that a long connection is open to, and the sockets by which others go through it."""
+"""Hosts with an open long-lived connection, and its control socket for others to share."""
 
 
 @contextmanager
 def shared(machine: Machine) -> Iterator[list[str]]:
-    """Have what is asked of a host inside the block go through one connection, the caller's own.
+    """Share one connection, the caller's own, for everything sent to a host inside the block.
 
-    Gives the options that make it: ssh_config(5), ControlMaster. It ends with what the caller has
-    started, and with this process, so that no connection outlives us. Nobody else on this machine
-    can use it: the folder is private.
+    Yields the options that make it: ssh_config(5), ControlMaster. It ends with the caller's ssh
+    process and with this one, so no connection outlives us. The socket's folder is private: nobody
+    else on this machine can use it.
     """
     if machine in _shared:
         yield []
@@ -100,7 +100,7 @@ def shared(machine: Machine) -> Iterator[list[str]]:
         socket = f"{folder}/ssh"
         _shared[machine] = socket
         try:
-            # The person's own ssh_config may have it stay behind.
+            # The user's ssh_config may make it persist.
             master = ["-o", "ControlMaster=yes", "-o", "ControlPersist=no"]
             yield [*master, "-o", f"ControlPath={socket}"]
         finally:
@@ -109,30 +109,30 @@ def shared(machine: Machine) -> Iterator[list[str]]:
 
 @contextmanager
 def opened(machines: Iterable[Machine], known_hosts: str) -> Iterator[None]:
-    """Connect to hosts ahead, for what is asked of them inside the block.
+    """Connect to hosts in advance, for commands inside the block.
 
-    Nothing is said of one that cannot be reached: whoever asks it connects anew, and is told.
+    A host that cannot be reached is not reported here: the first command connects again and fails.
     """
     with ExitStack() as stack:
         for machine in machines:
             if options := stack.enter_context(shared(machine)):
-                # What reads our standard input ends with us, even if we are killed.
+                # `cat` ends with us, even if we are killed, because it reads our pipe.
                 argv = [*ssh_argv(machine, known_hosts, *options), "exec cat > /dev/null"]
                 stack.callback(process.Child(argv).stop)
         yield
 
 
 def _through(machine: Machine) -> list[str]:
-    """Return the options by which a host is reached: anew, where no connection is shared.
+    """Return the options that use a host's shared connection, if any.
 
-    ssh connects by itself where the socket is not there, or its connection has ended.
+    ssh opens its own connection if the socket is missing or the connection has ended.
     """
     socket = _shared.get(machine)
     return ["-o", "ControlMaster=no", "-o", f"ControlPath={socket}"] if socket else []
 
 
 def ssh_argv(machine: Machine, known_hosts: str, *options: str) -> list[str]:
-    """Return the operator's SSH command for a host; the person's own ssh_config counts too."""
+    """Return the operator's SSH command for a host; the user's ssh_config applies, too."""
     argv = [
         "ssh", *options, "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_SECONDS}",
         *ALIVE, "-o", "LogLevel=ERROR", "-p", str(machine.ssh_port), "-l", machine.ssh_user,
@@ -151,9 +151,9 @@ def as_root(machine: Machine, command: str) -> str:
 
 
 def instead(command: str) -> str:
-    """Return a command that takes the login shell's place, so that its EXIT traps do not run.
+    """Return a command that replaces the login shell, so that its EXIT traps do not run.
 
-    sudo says in English why it refuses: it is told apart by its words.
+    sudo runs in the C locale, because its errors are recognized by their English text.
     """
     return f"exec {'env LC_ALL=C ' if command.startswith('sudo ') else ''}{command}"
 
@@ -163,10 +163,10 @@ def on(
 ) -> Completed:
     """Run a shell command as root on a host of the fleet, over the operator's SSH.
 
-    What its login shell printed before is `Completed.noise`.
+    What the login shell printed before it is in `Completed.noise`.
 
     Raises:
-        HostError: the host cannot be reached, or does not let us become root.
+        HostError: the host cannot be reached, or we cannot become root there.
     """
     argv = [
         *ssh_argv(machine, known_hosts, *_through(machine)),
@@ -204,22 +204,22 @@ def connection_lost(name: str, stderr: str) -> UnreachableError:
 
 
 def not_begun(machine: Machine, done: Completed) -> HostError:
-    """Return the error for a host on which a command of ours did not begin, from what it said."""
+    """Return the error for a host where our command did not start, from what it printed."""
     stderr = frame.unmarked(done.stderr)
-    telling = UNRESOLVED.sub("", stderr)
-    said = Completed(done.status, frame.unmarked(done.stdout), telling or stderr)
-    if machine.ssh_user != "root" and SUDO.search(telling):
+    errors = UNRESOLVED.sub("", stderr)
+    output = Completed(done.status, frame.unmarked(done.stdout), errors or stderr)
+    if machine.ssh_user != "root" and SUDO.search(errors):
         return HostError(
-            f"{machine.ssh_user} cannot become root: {said.error_summary}",
+            f"{machine.ssh_user} cannot become root: {output.error_summary}",
             f"allow it: '{machine.ssh_user} ALL=(ALL) NOPASSWD: ALL' in /etc/sudoers.d/operator",
             host=machine.name,
         )
-    words = said.error_summary or f"it ended with {done.status} and said nothing"
-    return HostError(f"its login shell does not run commands: {words}", SHELL, host=machine.name)
+    why = output.error_summary or f"exit status {done.status} without output"
+    return HostError(f"its login shell does not run commands: {why}", SHELL, host=machine.name)
 
 
 def too_late(name: str, seconds: float) -> HostError:
-    """Return the error for a host whose login shell goes on for longer than we wait."""
+    """Return the error for a host whose login shell takes too long to start a command."""
     return HostError(
-        f"its login shell has not begun to run a command within {seconds:g} s", SHELL, host=name
+        f"its login shell did not start our command within {seconds:g} s", SHELL, host=name
     )

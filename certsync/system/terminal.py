@@ -1,4 +1,4 @@
-"""Text as a terminal may be given it: what other machines say can move no cursor there. Pure."""
+"""Make text safe for a terminal: no control characters from other machines. Pure."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 from unicodedata import category
 
 LAYOUT = "\n\t"
-"""What our own texts of several lines are laid out with."""
+"""The control characters that our own messages use."""
 
 
 def harmless(text: str) -> str:
-    """Return a text with a `?` in the place of each character that is not shown as one.
+    """Return a text with each unprintable character replaced by `?`.
 
-    Escape and other control characters are among them, and those that turn the direction of the
-    text round (Unicode's categories Cc and Cf). Another blank (Zs), as French has them, is a space.
+    These include escape and other control characters, and those that change the text's direction
+    (Unicode categories Cc and Cf). Other blanks (Zs) become spaces.
     """
     return "".join(
         each if each in LAYOUT or each.isprintable() else " " if category(each) == "Zs" else "?"
@@ -22,7 +22,7 @@ def harmless(text: str) -> str:
 
 
 def harmless_values(data: Any) -> Any:
-    """Return what `json.dumps` takes with every text in it made `harmless`; keys are our own."""
+    """Return data for `json.dumps` with every text made `harmless`; keys are our own."""
     if isinstance(data, str):
         return harmless(data)
     if isinstance(data, dict):

@@ -1,4 +1,4 @@
-"""A TLS connection to whoever answers: for what is asked behind it, not for who it is."""
+"""An unverified TLS connection, for checks where the peer's identity does not matter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from certsync.system.deadline import Deadline
 
 
 def context() -> ssl.SSLContext:
-    """Return what takes any certificate."""
+    """Return a client context that accepts any certificate."""
     found = ssl.create_default_context()
     found.check_hostname = False
     found.verify_mode = ssl.CERT_NONE
@@ -23,7 +23,7 @@ def opened(address: str, port: int, name: str, deadline: Deadline) -> Iterator[s
     """Open a connection for a server name, and close it after the block.
 
     Raises:
-        OSError: nobody answers in time, or no handshake comes about.
+        OSError: nothing answers in time, or the handshake fails.
     """
     with socket.create_connection((address, port), timeout=deadline.left()) as plain:
         plain.settimeout(deadline.left())

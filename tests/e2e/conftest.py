@@ -61,7 +61,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @contextmanager
 def _brought_up(lab: Lab, *, prepared: bool = False) -> Iterator[Lab]:
     if any(machine.running() for machine in lab.machines):
-        raise LabError(f"lab {lab.name} is up already", "do other tests run at the same time?")
+        raise LabError(f"lab {lab.name} is already up", "do other tests run at the same time?")
     if prepared:
         lab.disks = disks(lab)
     with lab:

@@ -121,9 +121,9 @@ def test_what_would_have_to_be_ordered_anew_is_refused_before_any_change(
     ended = road.certsync("adopt", "--adopt-nginx")
     road.edit('[certificate]\nkey_type = "rsa-2048"\n\n', "")
     assert ended.status == 1
-    told = "has a key of type ecdsa-p256, and the fleet file says rsa-2048"
+    told = "has a key of type ecdsa-p256, but the fleet file says rsa-2048"
     assert f"error: certbot's {NAME} {told}" in ended.stderr
-    assert 'hint: write key_type = "ecdsa-p256" under [certificate], adopt, and' in ended.stderr
+    assert 'hint: set key_type = "ecdsa-p256" under [certificate], adopt, then' in ended.stderr
     road.edit(f'"{NAME}", "www.{NAME}"', f'"{OTHER}.cc", "www.{NAME}"')
     ended = road.certsync("adopt", "--adopt-nginx")
     road.edit(f'"{OTHER}.cc", "www.{NAME}"', f'"{NAME}", "www.{NAME}"')
@@ -157,7 +157,7 @@ def test_while_a_backend_is_not_proven_certbot_goes_on_renewing(
     finally:
         road.replicas[1].join()
     assert ended.status == 1
-    assert "backend-03: not reached over SSH" in ended.stderr
+    assert "backend-03: unreachable over SSH" in ended.stderr
     assert certbot.renewal() == renewal
     assert road.lab.ca.orders() == orders
 
@@ -182,17 +182,17 @@ def test_the_fleet_serves_certbots_certificate_and_nothing_was_ordered(
     assert [line for line in diff if not line.startswith("  ")] == ["+ autorenew = False\n"]
     assert road.issuer.sh(f"stat -c '%a %U %G' {RENEWAL}") == facts
     assert f"{RENEWAL}: autorenew = False, so that certbot no longer renews {NAME}" in ended.stderr
-    assert "to undo it, take that line out of [renewalparams]" in ended.stderr
+    assert "to undo this, remove that line from [renewalparams]" in ended.stderr
     assert "autorenew" not in certbot.renewal(OTHER)
     told = "  backend-01: /etc/nginx/snippets/mine.conf:1: ssl_trusted_certificate"
     assert told in ended.stderr
-    assert f"hint: write `include snippets/ssl-{NAME}.conf;` instead of them" in ended.stderr
+    assert f"hint: replace them with `include snippets/ssl-{NAME}.conf;`" in ended.stderr
     snippet.unlink()
 
 
 def test_nothing_is_due_and_a_second_adoption_changes_nothing(road: Road, certbot: Certbot) -> None:
     orders, renewal = road.lab.ca.orders(), certbot.renewal()
-    assert "an order would be made" not in road.on_issuer("renew", "--dry-run").stdout
+    assert "an order would be placed" not in road.on_issuer("renew", "--dry-run").stdout
     ended = road.certsync("adopt")
     assert ended.status == 0, ended.everything
     assert "\n0 changes\n" in ended.stderr

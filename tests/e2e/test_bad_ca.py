@@ -64,7 +64,7 @@ def suggest(road: Road, start: timedelta) -> None:
 def test_a_ca_that_wants_its_customers_known_is_told_of_with_what_to_set(road: Road) -> None:
     ended = road.deploy()
     assert ended.status == 1
-    assert "this CA wants an external account binding" in ended.stderr
+    assert "this CA requires an external account binding" in ended.stderr
     assert "hint: get a key identifier and an HMAC key from the CA and set ca.eab_key_id" in (
         ended.stderr
     )
@@ -74,14 +74,14 @@ def test_the_secret_has_to_be_on_the_issuer_and_roots_alone(road: Road) -> None:
     road.edit("[ca]\n", '[certificate]\nprofile = "shortlived"\n\n[ca]\neab_key_id = "kid-1"\n')
     ended = road.deploy()
     assert ended.status == 1
-    assert f"{BINDING_KEY} is not there: the CA's HMAC key for kid-1" in ended.stderr
+    assert f"{BINDING_KEY}, the CA's HMAC key for kid-1, is missing" in ended.stderr
     assert "hint: on backend-01: sudo install -m 600 /dev/stdin" in ended.stderr
     road.issuer.sh(f"cat > {BINDING_KEY}; chmod 644 {BINDING_KEY}", input=KEY)
     ended = road.on_issuer("issue")
     assert ended.status == 1
-    assert f"error: {BINDING_KEY} can be read by others than root" in ended.stderr
+    assert f"error: {BINDING_KEY} is readable by users other than root" in ended.stderr
     road.issuer.sh(f"chmod 600 {BINDING_KEY}; echo '!' > {BINDING_KEY}")
-    assert "holds no HMAC key" in road.on_issuer("issue").stderr
+    assert "does not contain an HMAC key" in road.on_issuer("issue").stderr
 
 
 def test_with_its_secret_the_account_is_bound_and_the_fleet_deployed(road: Road) -> None:
@@ -115,10 +115,10 @@ def test_twenty_of_twenty_renewals_succeed_with_a_difficult_ca(road: Road) -> No
 @pytest.mark.parametrize(
     ("name", "status", "told", "again"),
     [
-        ("429", 75, "the CA says not now (HTTP 429, too busy); come back after ", "+31m"),
-        ("503", 75, "the CA says not now (HTTP 503, too busy); come back after ", "+31m"),
-        ("json", 1, "the CA answered something that is no ACME, placing the order: ", "+2m"),
-        ("close", 1, "the CA cannot be reached, placing the order: ", "+2m"),
+        ("429", 75, "the CA is busy (HTTP 429, too busy); retry after ", "+31m"),
+        ("503", 75, "the CA is busy (HTTP 503, too busy); retry after ", "+31m"),
+        ("json", 1, "the CA's answer is not valid ACME, while placing the order: ", "+2m"),
+        ("close", 1, "the CA cannot be reached while placing the order: ", "+2m"),
     ],
 )
 def test_a_ca_in_trouble_is_told_of_and_asked_again_when_it_is_time(
@@ -137,7 +137,7 @@ def test_a_ca_in_trouble_is_told_of_and_asked_again_when_it_is_time(
         fault(road, "")
     ended = road.renew()
     assert ended.status == status
-    assert "it is tried again after " in ended.stderr
+    assert "the next attempt is after " in ended.stderr
     assert (road.generations(), road.lab.ca.orders()) == (before, orders)
     assert len(road.pages()) == 3
     ended = road.renew(offset=again)
@@ -155,12 +155,12 @@ def test_an_order_that_comes_to_nothing_is_not_followed_by_another_for_a_day(roa
     finally:
         fault(road, "")
     assert ended.status == 1
-    assert "error: the CA refused, signing the certificate: came to nothing" in ended.stderr
+    assert "error: the CA refused while signing the certificate: came to nothing" in ended.stderr
     orders = road.lab.ca.orders()
     for offset in ("+2m", "+15m", "+55m"):
         ended = road.renew(offset=offset)
         assert ended.status == 1
-        assert "it is tried again after " in ended.stderr
+        assert "the next attempt is after " in ended.stderr
     assert (road.generations(), road.lab.ca.orders()) == (before, orders)
 
 
@@ -191,15 +191,15 @@ def test_a_renewal_waits_for_a_lost_challenge_and_is_made_all_the_same_before_ex
     ended = road.renew()
     assert ended.status == 1
     assert (
-        "error: a challenge would be lost, so nothing was ordered: backend-03 (203.0.113.13): "
-        "answers HTTP 404; it is ordered all the same after "
+        "error: nothing was ordered, because a challenge would not reach the issuer: backend-03 "
+        "(203.0.113.13): answers HTTP 404; it is ordered anyway after "
     ) in ended.stderr
     assert (road.generations(), road.lab.ca.orders()) == (before, orders)
     # Due for so long that half of the time from then to expiry is gone.
     suggest(road, timedelta(days=-7))
     ended = road.renew()
     assert ended.status == 0, ended.everything
-    assert "warning: a challenge may be lost: backend-03" in ended.stderr
+    assert "warning: a challenge may not reach the issuer: backend-03" in ended.stderr
     assert road.lab.ca.orders() == orders + 1
     assert len(set(road.generations().values())) == 1
     assert road.generations() != before
@@ -211,7 +211,7 @@ def test_a_renewal_waits_for_a_lost_challenge_and_is_made_all_the_same_before_ex
 @pytest.mark.parametrize(
     ("offset", "told"),
     [
-        ("+365d", "error: the issuer's clock is 365 days ahead of the CA's, so nothing is ordered"),
+        ("+365d", "error: the issuer's clock is 365 days ahead of the CA's, so nothing was "),
         ("-1d", "error: the issuer's clock says "),
     ],
 )

@@ -28,7 +28,7 @@ def test_a_dry_run_on_an_empty_fleet_changes_nothing(road: Road) -> None:
     ended = road.deploy("--dry-run")
     assert ended.status == 0, ended.everything
     assert "    Order the certificate, depending on whether one is due" in ended.stdout
-    assert "    Passthrough, depending on what is proven then: balancer" in ended.stdout
+    assert "    Passthrough, depending on what is proven by then: balancer" in ended.stdout
     assert state(road.lab) == before
     assert road.lab.ca.orders() == 0
 
@@ -66,9 +66,9 @@ def test_servers_of_somebody_else_are_refused_by_name_before_any_change(road: Ro
     ended = road.deploy()
     assert ended.status == 1
     assert "error: nothing was changed on any host:" in ended.stderr
-    assert "backend-02: port 80 is held by apache2 (process " in ended.stderr
-    assert "backend-02: port 8443 is held by python3 (process " in ended.stderr
-    assert "write another number as proxy_port under [balancing]" in ended.stderr
+    assert "backend-02: port 80 is in use by apache2 (process " in ended.stderr
+    assert "backend-02: port 8443 is in use by python3 (process " in ended.stderr
+    assert "set another proxy_port under [balancing]" in ended.stderr
     assert (
         "backend-03: /etc/nginx/sites-enabled/theirs is an nginx site that certsync did not write"
         in ended.stderr
@@ -80,8 +80,8 @@ def test_servers_of_somebody_else_are_refused_by_name_before_any_change(road: Ro
     assert state(road.lab) == before
     checked = road.certsync("check", "--online")
     assert checked.status == 3
-    assert "backend-02: port 80 is held by apache2" in checked.stdout
-    assert "backend-02: port 8443 is held by python3" in checked.stdout
+    assert "backend-02: port 80 is in use by apache2" in checked.stdout
+    assert "backend-02: port 8443 is in use by python3" in checked.stdout
 
 
 def test_names_that_do_not_lead_to_the_balancer_stop_before_the_order(road: Road) -> None:
@@ -90,7 +90,7 @@ def test_names_that_do_not_lead_to_the_balancer_stop_before_the_order(road: Road
     road.lab.ca.set_address(NAME, ipv4=[second.address], ipv6=[])
     ended = road.deploy("--adopt-nginx", "--adopt-haproxy")
     assert ended.status == 75, ended.everything
-    assert "leads to 203.0.113.12, which is backend-02: it must lead to the balancer" in (
+    assert "resolves to 203.0.113.12, which is backend-02: it must point to the balancer" in (
         ended.stderr
     )
     for record in ("A 203.0.113.10", "AAAA 2001:db8:113::10"):
@@ -121,9 +121,11 @@ def test_a_replica_that_loses_challenges_stops_the_first_order_before_it_is_made
     )
     status, output = road.issuer.attempt("certsync issue")
     assert status == 1
-    assert "error: a challenge would be lost, so nothing was ordered: backend-02 " in output
+    assert (
+        "error: nothing was ordered, because a challenge would not reach the issuer: backend-02 "
+    ) in output
     assert "answers something else ('lost')" in output
-    assert "hint: /.well-known/acme-challenge/ on port 80 of each backend" in output
+    assert "hint: port 80 of each backend must forward /.well-known/acme-challenge/" in output
     assert road.lab.ca.orders() == 0
     repair = "sed -i 's,return 200 lost;,proxy_pass http://203.0.113.11:80;,'"
     broken.sh(
@@ -141,7 +143,7 @@ def test_a_balancer_that_refuses_connections_stops_the_first_order_before_it_is_
     finally:
         balancer.sh("systemctl start haproxy && sleep 3")
     assert status == 1
-    assert "error: a challenge would be lost, so nothing was ordered: " in output
+    assert "error: nothing was ordered, because a challenge would not reach the issuer: " in output
     for address in (balancer.address, balancer.address6):
         assert f"{address}: not reached: it refuses connections on port 80" in output
     assert not (road.issuer.root / f"etc/certsync/pending/{NAME}/order.json").exists()
@@ -156,7 +158,7 @@ def test_a_look_up_that_fails_stops_the_first_order_and_asks_for_no_records(road
     finally:
         issuer.sh(f"cat /run/resolver > {resolver}")
     assert status == 75
-    assert f"error: DNS cannot be asked, so nothing was ordered: {NAME} could not be " in output
+    assert f"error: nothing was ordered: the DNS lookup of {NAME} failed: " in output
     assert "set these records" not in output
     assert road.lab.ca.orders() == 0
 
@@ -232,7 +234,7 @@ def test_a_fleet_file_that_lacks_a_machine_is_refused(road: Road) -> None:
     ended = road.deploy()
     road.fleet_file.write_text(whole)
     assert ended.status == 1
-    assert "backend-01: the issuer knows backend-03, and the fleet file does not" in ended.stderr
+    assert "backend-01: the issuer knows backend-03, but the fleet file does not" in ended.stderr
 
 
 def test_a_fleet_file_that_names_another_issuer_is_refused(road: Road) -> None:
@@ -240,7 +242,7 @@ def test_a_fleet_file_that_names_another_issuer_is_refused(road: Road) -> None:
     ended = road.deploy()
     road.edit('issuer = "backend-02"', 'issuer = "backend-01"')
     assert ended.status == 1
-    assert "backend-01: it is this fleet's issuer, and the fleet file names backend-02" in (
+    assert "backend-01: it is this fleet's issuer, but the fleet file names backend-02" in (
         ended.stderr
     )
 

@@ -182,10 +182,10 @@ def test_a_stranger_is_not_called_compromised_and_those_who_have_left_are_named(
     ended = road.certsync("remove-backend", "backend-09", "--gone", "--compromised")
     assert ended.status == 1
     assert (
-        f"error: {road.fleet_file} has no backend backend-09, and none of that name has left it; "
-        "nothing was changed"
+        f"error: {road.fleet_file} has no backend backend-09, and none of that name was "
+        "removed; nothing was changed"
     ) in ended.stderr
-    assert "; those have left: backend-04, backend-05; " in ended.stderr
+    assert "; removed earlier: backend-04, backend-05; " in ended.stderr
     assert road.lab.ca.orders() == orders
 
 

@@ -343,12 +343,12 @@ TICKETS = {
     "a link to the live key": (
         "ln -s /run/certsync-tickets/live/next.key next.key", "inbox: next.key: "
     ),
-    "a FIFO": ("mkfifo next.key", "inbox: next.key is no plain file"),
-    "a folder": ("mkdir -p next.key/in", "inbox: next.key is no plain file"),
+    "a FIFO": ("mkfifo next.key", "inbox: next.key is not a regular file"),
+    "a folder": ("mkdir -p next.key/in", "inbox: next.key is not a regular file"),
     "a short key": ("head -c 79 /dev/zero > next.key", "next.key has 79 bytes, a key has 80"),
     "a long key": ("head -c 81 /dev/zero > next.key", "next.key has 81 bytes, a key has 80"),
     "a huge one": ("head -c 70000 /dev/zero > next.key", "inbox: next.key is larger than"),
-    "two of three": ("true", "no whole set of session ticket keys has been received"),
+    "two of three": ("true", "no complete set of session ticket keys has been received"),
 }  # fmt: skip
 
 
@@ -457,7 +457,7 @@ def foreign_chain(folder: Path) -> None:
 OPTIONS = b"-inform DER\n-engine /tmp/evil.so\nengine:evil:key\npkcs11:token=x\n@/etc/shadow\n"
 NO_MANIFEST = "no readable manifest"
 UNREADABLE = "key and certificate cannot be read"
-NOT_ITS_SUM = "is not what the manifest says"
+NOT_ITS_SUM = "does not match the manifest"
 GENERATIONS: dict[str, tuple[Callable[[Path], object], str]] = {
     "another key": (other_key, "the private key does not belong to the certificate"),
     "a truncated file": (shortened, f"fullchain.pem {NOT_ITS_SUM}"),
@@ -472,15 +472,15 @@ GENERATIONS: dict[str, tuple[Callable[[Path], object], str]] = {
                                f"the certificate is for {NAME}"),
     "an expired certificate": (pair(begin=-60, end=-1), "the certificate has expired"),
     "a certificate to come": (pair(begin=2), "not valid yet"),
-    "a chain that did not sign it": (foreign_chain, "no client would take it: "),
-    "another number": (manifest(number="0009"), f"the manifest is not that of {NAME} 0002"),
-    "another lineage": (manifest(lineage="evil.example.com"), "the manifest is not that of"),
-    "a path for a lineage": (manifest(lineage="../../live"), "the manifest is not that of"),
+    "a chain that did not sign it": (foreign_chain, "clients would reject it: "),
+    "another number": (manifest(number="0009"), f"the manifest does not belong to {NAME} 0002"),
+    "another lineage": (manifest(lineage="evil.example.com"), "the manifest does not belong to"),
+    "a path for a lineage": (manifest(lineage="../../live"), "the manifest does not belong to"),
     "a later schema": (manifest(schema=99), "the manifest has schema 99"),
     "a text for a schema": (manifest(schema="1"), NO_MANIFEST),
     "a list of files": (manifest(files=[]), NO_MANIFEST),
     "sums of other files": (manifest(files={"../../shadow": "0" * 64}), NOT_ITS_SUM),
-    "names that are none": (manifest(names=[1, None]), "unforeseen: TypeError"),
+    "names that are none": (manifest(names=[1, None]), "unexpected error: TypeError"),
     "a manifest that is no text": (replaced(receiver.MANIFEST, b"\xff\xfe\0", sealed=False),
                                    NO_MANIFEST),
     "a manifest of brackets": (replaced(receiver.MANIFEST, b"[" * 65000, sealed=False),
@@ -518,7 +518,10 @@ def test_a_generation_that_is_not_good_is_refused(
 
 @pytest.mark.parametrize(
     ("number", "why"),
-    [("0001", "another generation 0001 is kept here"), ("0000", "is each backend's own")],
+    [
+        ("0001", "a different generation 0001 is already kept here"),
+        ("0000", "is each backend's own"),
+    ],
 )
 def test_a_number_that_is_taken_is_never_written_again(
     siege: Siege, generation: Path, number: str, why: str
@@ -537,7 +540,7 @@ def test_a_lineage_that_is_not_served_here_is_refused(siege: Siege, generation: 
     siege.forge(contents(seal(generation, "0001", lineage=name, names=[name])))
     assert siege.push()[0] == 0
     why = siege.ask(f"check {name} 0001")["why"]
-    assert why == f"/etc/certsync/live/{name} is not there: deploy again"
+    assert why == f"/etc/certsync/live/{name} does not exist: deploy again"
     assert why in siege.log()
 
 
@@ -632,10 +635,10 @@ INBOXES = {
     "a link to another's file": ("ln -sf /etc/shadow privkey.pem", "symbolic link"),
     "a link to the live key": (f"ln -sf {LIVE}/privkey.pem privkey.pem", "symbolic link"),
     "a link for a manifest": (f"ln -sf {LIVE}/manifest.json manifest.json", "symbolic link"),
-    "a second hard link": ("ln cert.pem .other", "cert.pem is no plain file"),
-    "a FIFO": ("rm privkey.pem; mkfifo privkey.pem", "privkey.pem is no plain file"),
-    "a FIFO for a manifest": ("rm manifest.json; mkfifo manifest.json", "is no plain file"),
-    "a folder": ("rm cert.pem; mkdir -p cert.pem/in/it", "cert.pem is no plain file"),
+    "a second hard link": ("ln cert.pem .other", "cert.pem is not a regular file"),
+    "a FIFO": ("rm privkey.pem; mkfifo privkey.pem", "privkey.pem is not a regular file"),
+    "a FIFO for a manifest": ("rm manifest.json; mkfifo manifest.json", "is not a regular file"),
+    "a folder": ("rm cert.pem; mkdir -p cert.pem/in/it", "cert.pem is not a regular file"),
     "a closed folder": ("rm cert.pem; mkdir cert.pem; chmod 0 cert.pem", "Permission denied"),
     "a socket": (
         "rm cert.pem; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"cert.pem\")'",
@@ -650,7 +653,7 @@ INBOXES = {
 
 
 NOTHING_THERE = {"check": "generation 0002 has not been received",
-                 "try": "nothing has been received to be tried"}  # fmt: skip
+                 "try": "nothing has been received to test"}  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", NOTHING_THERE)
@@ -727,7 +730,7 @@ def test_files_swapped_during_the_check_get_nothing_but_a_whole_generation_in(
         siege.replica.sh(f"rm -r {swap}")
     print(answers)
     assert kept == sum(answer["ok"] for answer in answers) < len(answers)
-    assert not any("unforeseen" in answer.get("why", "") for answer in answers)
+    assert not any("unexpected error" in answer.get("why", "") for answer in answers)
     assert f"'check {NAME} 0002': " in siege.log()
 
 
@@ -774,7 +777,7 @@ def test_a_good_generation_that_is_only_tried_is_not_kept(
         f"/etc/certsync/staging:\n\n{INBOX}:\n"
     )
     again = siege.ask(f"try {NAME} {number}")
-    assert again == {"ok": False, "code": "host", "why": "nothing has been received to be tried"}
+    assert again == {"ok": False, "code": "host", "why": "nothing has been received to test"}
 
 
 def test_the_placeholder_cannot_be_tried(siege: Siege, generation: Path) -> None:
@@ -895,7 +898,8 @@ STAND = f"""
 from certsync.issuer.replicas import receivers
 from certsync.issuer.store import Store
 receivers.RECEIVE_SECONDS = 3
-with receivers.connected(Store().fleet()) as among:
+fleet = Store().fleet()
+with receivers.connected(fleet, fleet.backends) as among:
     for _, each in receivers.each(lambda one: one.standing("{NAME}"), among):
         print(each.name, each.reached, each.why)
 """
@@ -920,14 +924,14 @@ def impostor(siege: Siege) -> Iterator[Callable[[str], None]]:
 @pytest.mark.parametrize(
     ("script", "why"),
     [
-        ("exec cat /dev/zero", "ssh said more than 262144 bytes"),
-        ("exec cat /dev/zero >&2", "ssh said more than 262144 bytes"),
+        ("exec cat /dev/zero", "ssh printed more than 262144 bytes"),
+        ("exec cat /dev/zero >&2", "ssh printed more than 262144 bytes"),
         ("exec sleep 6", "ssh has not answered for 3 s"),
         ("while printf x; do sleep 0.1; done", "ssh has not answered for 3 s"),
         ("yes '{}'", "no receiver answers: {}"),
-        ("head -c 1000000 /dev/zero | tr '\\0' '['; echo", "ssh said more than 262144 bytes"),
+        ("head -c 1000000 /dev/zero | tr '\\0' '['; echo", "ssh printed more than 262144 bytes"),
         ("printf '\\033]0;owned\\007\\n'", "no receiver answers: ?]0;owned?"),
-        ("exit 255", "SSH failed without a word"),
+        ("exit 255", "ssh failed without an error message"),
     ],
 )
 def test_a_replica_that_answers_without_an_end_or_never_is_one_that_is_not_reached(
@@ -953,7 +957,9 @@ def test_who_stops_a_rollout_does_not_wait_for_a_replica_that_never_answers(
     siege.issuer.sh("kill -TERM $(pgrep -f 'bin/certsync replicate$' | tail -n 1)")
     siege.issuer.sh(f"until grep -qx 130 {told}; do sleep 0.1; done", timeout=50)
     assert time.monotonic() - begin < 30
-    assert "interrupted: the same command continues" in siege.issuer.sh(f"cat {told}; rm {told}")
+    assert "interrupted; run the same command again to continue" in siege.issuer.sh(
+        f"cat {told}; rm {told}"
+    )
     assert siege.issuer.sh(LEFT) == ""
 
 

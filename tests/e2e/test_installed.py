@@ -125,9 +125,9 @@ def test_a_template_of_the_fleets_own_that_overrides_nothing_stops_a_deploy(
     for verb in ("check", "deploy"):
         ended = installed.certsync(verb, "fleet.toml")
         assert ended.status == 2
-        told = "templates/nginx/sites.conf.j2: overrides nothing"
+        told = "templates/nginx/sites.conf.j2: replaces no template"
         assert told in ended.stderr
-        hint = ended.stderr.partition("hint: the templates are: ")[2]
+        hint = ended.stderr.partition("hint: certsync has: ")[2]
         assert {"haproxy/haproxy.cfg.j2", "nginx/site.conf.j2"} <= set(hint.strip().split(", "))
 
 
@@ -145,7 +145,7 @@ def test_the_whole_road_with_a_template_of_ones_own(installed: Installed) -> Non
     own = text.replace("location = /lb.html {", "location = /lb.html {\n add_header X-Own yes;")
     (installed.folder / "templates/nginx/site.conf.j2").write_text(own)
     checked = installed.certsync("check", "fleet.toml")
-    assert "templates/nginx/site.conf.j2 takes the place of certsync's" in checked.stdout
+    assert "templates/nginx/site.conf.j2 replaces certsync's own" in checked.stdout
     ended = installed.certsync("deploy", "fleet.toml")
     assert ended.status == 0, ended.everything
     assert f"open https://{NAME}/lb.html" in ended.stdout

@@ -98,9 +98,9 @@ def within(path: str, before: str, after: str) -> Change:
 
 
 CASES: dict[str, tuple[Change, Change, str]] = {
-    "it is down": (off, on, "is it switched on"),
+    "it is down": (off, on, "is it up"),
     "it has another host key": (
-        another_host_key, its_own_host_key, f"{NEW}: its SSH host key is not the pinned one"
+        another_host_key, its_own_host_key, f"{NEW}: its SSH host key has changed"
     ),
     "there is no sudo": (
         within("etc/sudoers.d/admin", "NOPASSWD: ALL", "/bin/false"),
@@ -110,12 +110,12 @@ CASES: dict[str, tuple[Change, Change, str]] = {
     "its system is not known": (
         shell("sed -i.was 's/^ID=debian/ID=gentoo/' /etc/os-release"),
         shell("sed -i 's/^ID=gentoo/ID=debian/' /etc/os-release"),
-        f"{NEW}: it runs gentoo 13, which certsync does not know",
+        f"{NEW}: it runs gentoo 13, which certsync does not support",
     ),
     "port 443 is taken": (
         shell("systemd-run -q --collect --unit squatter python3 -m http.server 443"),
         shell("systemctl stop squatter"),
-        f"{NEW}: port 443 is held by python3 (process ",
+        f"{NEW}: port 443 is in use by python3 (process ",
     ),
 }  # fmt: skip
 
@@ -132,7 +132,7 @@ def test_a_host_that_is_not_fit_is_told_and_nothing_is_changed(
         finally:
             mend_it(road, new)
     assert ended.status == 1
-    told = f"error: nothing was changed, neither on a host nor in {road.fleet_file}:\n{NEW}: "
+    told = f"error: nothing was changed on any host or in {road.fleet_file}:\n{NEW}: "
     assert told in ended.stderr
     assert words in ended.stderr
     assert "hint: " in ended.stderr
@@ -145,7 +145,7 @@ def test_a_dry_run_tells_the_same(road: Road, new: Machine) -> None:
     finally:
         new.sh("systemctl stop squatter")
     assert ended.status == 1
-    assert f"{NEW}: port 443 is held by python3" in ended.stderr
+    assert f"{NEW}: port 443 is in use by python3" in ended.stderr
 
 
 def test_what_was_edited_and_not_deployed_is_not_carried_out_half(road: Road) -> None:
@@ -156,8 +156,8 @@ def test_what_was_edited_and_not_deployed_is_not_carried_out_half(road: Road) ->
     road.fleet_file.write_text(text)
     assert ended.status == 1
     assert (
-        "error: the fleet file says something else than what is deployed: certificate; nothing "
-        "was changed\nhint: pull the newer fleet file, or carry this one out first: "
+        "error: the fleet file differs from what is deployed: certificate; nothing "
+        "was changed\nhint: pull the newer fleet file, or deploy this one first: "
         "certsync deploy FLEET\n"
     ) in ended.stderr
 
@@ -166,10 +166,10 @@ def test_a_name_or_an_address_of_the_fleet_is_not_added_again(road: Road) -> Non
     with everything_stays(road):
         ended = road.certsync("add-backend", "backend-02", "203.0.113.99")
         assert ended.status == 1
-        assert f"error: backend-02 is in {road.fleet_file} already, at 203.0.113.12" in ended.stderr
+        assert f"error: backend-02 is already in {road.fleet_file}, at 203.0.113.12" in ended.stderr
         ended = road.certsync("add-backend", NEW, "203.0.113.12")
         assert ended.status == 2
-        assert '"203.0.113.12" is backends.backend-02.address too' in ended.stderr
+        assert '"203.0.113.12" is also backends.backend-02.address' in ended.stderr
 
 
 def test_two_operators_at_once_do_not_meet(road: Road) -> None:
@@ -191,7 +191,7 @@ def test_two_operators_at_once_do_not_meet(road: Road) -> None:
     assert first.returncode == 0
     assert ended.status == 75
     assert "error: certsync deploy by " in ended.stderr
-    assert " holds the fleet lock, for " in ended.stderr
+    assert " has held the fleet lock for " in ended.stderr
 
 
 def test_a_renewal_that_runs_is_waited_out_by_nobody_and_mixes_nothing(road: Road) -> None:

@@ -125,7 +125,7 @@ def test_the_ca_answers_and_its_two_roots_differ(lab: Lab) -> None:
 def test_up_twice_changes_nothing(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     before = {machine.name: machine.sh("cut -d ' ' -f 22 /proc/1/stat") for machine in lab.machines}
     Lab(lab.name, backends=2, suite=lab.suite).up()
-    assert capsys.readouterr().err == f"lab: lab {lab.name} is up already\n"
+    assert capsys.readouterr().err == f"lab: lab {lab.name} is already up\n"
     after = {machine.name: machine.sh("cut -d ' ' -f 22 /proc/1/stat") for machine in lab.machines}
     assert after == before
 
@@ -289,7 +289,7 @@ def test_the_command_names_the_hosts_there_are(lab: Lab) -> None:
     assert done.returncode == 1
     assert done.stderr == (
         "error: no host 'backend-09' in this lab\n"
-        "hint: operator, ca, balancer, backend-01, backend-02\n"
+        "hint: its hosts are: operator, ca, balancer, backend-01, backend-02\n"
     )
 
 

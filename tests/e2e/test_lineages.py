@@ -181,10 +181,12 @@ def test_a_second_deploy_changes_nothing(road: Road) -> None:
 def test_the_last_backend_of_a_lineage_is_not_removed(road: Road) -> None:
     ended = road.certsync("remove-backend", "backend-03")
     assert ended.status == 1
-    assert f"error: backend-03 is the only one that serves {SHOP}; nothing was changed\n" in (
+    assert f"error: backend-03 is the only backend that serves {SHOP}; nothing was changed\n" in (
         ended.stderr
     )
-    assert "hint: name another one in its served_by first, and then certsync deploy" in ended.stderr
+    assert (
+        "hint: add another backend to its served_by first, then run certsync deploy" in ended.stderr
+    )
 
 
 def test_who_serves_which_is_changed_without_a_failed_connection(road: Road) -> None:
@@ -221,8 +223,10 @@ def test_all_who_serve_a_lineage_are_not_exchanged_in_one_deploy(road: Road) -> 
     road.edit('["backend-01", "backend-03"]', '["backend-01", "backend-02"]')
     ended = road.deploy()
     assert ended.status == 1
-    assert f"balancer: nobody who serves {SHOP} now is to serve it any more" in ended.stderr
-    assert "name them in served_by beside those that are there, deploy, and" in ended.stderr
+    assert f"balancer: none of the backends that serve {SHOP} now would still serve it" in (
+        ended.stderr
+    )
+    assert "add them to served_by, deploy, then remove the old ones" in ended.stderr
     assert state(road.lab) == before
     road.edit('served_by = ["backend-03"]', 'served_by = ["backend-02"]')
     road.edit('["backend-01", "backend-02"]', '["backend-01", "backend-03"]')
@@ -238,11 +242,11 @@ def test_another_first_name_is_refused_before_anybody_is_left_without_a_certific
         ended = road.deploy(*options)
         assert ended.status == 1
         assert (
-            f"balancer: www.{SHOP}, {SHOP} would be without a certificate until www.{SHOP} has one "
-            "for it: a lineage is known by its first name"
+            f"balancer: www.{SHOP}, {SHOP} would have no certificate until www.{SHOP} gets a new "
+            "one: a lineage is identified by its first name"
         ) in ended.stderr
         assert (
-            "hint: keep each name in its lineage, and the first one first; or, if nobody may come"
+            "hint: keep each name in its lineage, and the first one first; or, if an outage is "
             in ended.stderr
         )
     assert state(road.lab) == before
@@ -259,7 +263,7 @@ def test_a_name_of_one_lineage_that_leads_elsewhere_is_told_and_all_else_goes_on
     ended = road.deploy()
     assert ended.status == 75, ended.everything
     assert f"error: {SHOP}: " in ended.stderr
-    assert f"{elsewhere} leads to 203.0.113.12, which is backend-02" in ended.stderr
+    assert f"{elsewhere} resolves to 203.0.113.12, which is backend-02" in ended.stderr
     assert f"{elsewhere}. A 203.0.113.10" in ended.stderr
     assert road.shown_by(road.lab.balancer.address, SHOP) == shown
     assert road.pages()

@@ -77,10 +77,8 @@ def test_who_comes_has_to_be_told_what_it_is_to_serve(road: Road) -> None:
     address = road.lab.machine("backend-02").address
     ended = road.certsync("add-backend", "backend-02", address)
     assert ended.status == 1
-    assert "error: backend-02 would serve nothing: every served_by in " in ended.stderr
-    assert f"hint: say what it is to serve with --serves LINEAGE, one or more of: {NAME}" in (
-        ended.stderr
-    )
+    assert "error: backend-02 would serve nothing: no served_by in " in ended.stderr
+    assert f"hint: add --serves LINEAGE, one or more of: {NAME}" in (ended.stderr)
     ended = road.as_announced("add-backend", "backend-02", address, "--serves", NAME)
     assert ended.status == 0, ended.everything
     assert road.pages() == {"backend-01", "backend-02"}

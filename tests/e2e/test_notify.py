@@ -107,7 +107,7 @@ def test_a_fleet_with_events_has_what_sends_them_and_is_another_release(road: Ro
 def test_while_no_url_is_set_a_warning_names_the_command_that_sets_one(road: Road) -> None:
     told = a_run(road)
     assert (
-        "the fleet has events to tell of, and nobody to tell: "
+        "the fleet file asks for notifications, but no URL is set: "
         "on the issuer, run `sudo certsync notify --set`\ntold []\n"
     ) in told
     tried = on_issuer(road, "certsync notify --test")
@@ -119,14 +119,14 @@ def test_while_no_url_is_set_a_warning_names_the_command_that_sets_one(road: Roa
 def test_urls_that_are_refused_change_nothing(road: Road) -> None:
     ended = on_issuer(road, "certsync notify --set", f"json://ok/\njsn://203.0.113.3/{SECRET}")
     assert ended.status == 1
-    assert ended.stdout.startswith("error: apprise cannot send to line 2 (jsn), and nothing was")
+    assert ended.stdout.startswith("error: apprise cannot send to line 2 (jsn); nothing was")
     assert not (road.issuer.root / URLS.lstrip("/")).exists()
 
 
 def test_a_url_is_kept_where_only_root_can_read_it(road: Road) -> None:
     url = f"json://{road.lab.ca.machine.address}:{PORT}/{SECRET}"
     ended = on_issuer(road, "certsync notify --set", url)
-    assert ended.stdout == f"1 service in {URLS}; try it: certsync notify --test\n"
+    assert ended.stdout == f"1 service in {URLS}; test it: certsync notify --test\n"
     assert on_issuer(road, f"stat -c '%a %U' {URLS}").stdout == "600 root\n"
     assert (road.issuer.root / URLS.lstrip("/")).read_text() == f"{url}\n"
 
@@ -207,4 +207,4 @@ def test_without_events_nothing_that_sends_is_installed(road: Road) -> None:
     assert not on_issuer(road, "readlink /opt/certsync/current").stdout.strip().endswith("-notify")
     assert on_issuer(road, "/opt/certsync/current/bin/python -c 'import apprise'").status == 1
     tried = on_issuer(road, "certsync notify --test")
-    assert tried.stdout.startswith("error: nothing is installed here that sends messages\n")
+    assert tried.stdout.startswith("error: apprise, which sends the messages, is not installed ")

@@ -131,9 +131,9 @@ def test_with_the_issuer_out_of_reach_status_tells_what_is_seen_from_here(road: 
     finally:
         road.issuer.join()
     assert ended.status == 3
-    assert "seen from this machine alone: the issuer cannot be asked" in ended.stdout
+    assert "seen from this machine only: the issuer cannot be asked" in ended.stdout
     assert "error: backend-01: it does not answer" in ended.stderr
-    assert "backend-02: clients trust it; which generation it is, only the issuer can tell" in (
+    assert "backend-02: clients trust it; only the issuer knows which generation it is" in (
         ended.stderr
     )
 
@@ -151,5 +151,5 @@ def test_a_second_operator_is_told_who_holds_the_lock(road: Road) -> None:
     finally:
         road.issuer.sh(f"kill {holder}")
     assert ended.status == 75
-    assert "error: somebody else holds the fleet lock, for " in ended.stderr
-    assert "hint: wait for it, then run the same command again" in ended.stderr
+    assert "error: somebody else has held the fleet lock for " in ended.stderr
+    assert "hint: wait for it to end, then run the same command again" in ended.stderr

@@ -69,8 +69,8 @@ def test_a_ca_that_is_not_named_is_not_asked(road: Road) -> None:
     orders = road.lab.ca.orders()
     ended = road.certsync("rehearse")
     assert ended.status == 1
-    assert "an order for trying there may count against its limits" in ended.stderr
-    assert "hint: name the CA's directory for tries with --directory URL" in ended.stderr
+    assert "a test order there may count against its limits" in ended.stderr
+    assert "hint: name the CA's test directory with --directory URL" in ended.stderr
     assert road.lab.ca.orders() == orders
 
 
@@ -80,8 +80,8 @@ def test_the_whole_road_is_walked_and_every_host_is_named(road: Road) -> None:
     assert ended.status == 0, ended.everything
     assert road.lab.ca.orders() == orders + 1
     expected = {
-        ("203.0.113.10", "a challenge file, asked for through the balancer over IPv4: ok"),
-        ("2001:db8:113::10", "a challenge file, asked for through the balancer over IPv6: ok"),
+        ("203.0.113.10", "a challenge file, fetched through the balancer over IPv4: ok"),
+        ("2001:db8:113::10", "a challenge file, fetched through the balancer over IPv6: ok"),
         ("backend-01", f"an order at {road.lab.ca.directory}: ok"),
         ("backend-01", "checked by nginx: ok"),
         ("backend-02", f"{RECEIVED}: ok"),
@@ -136,7 +136,7 @@ def test_a_replica_out_of_reach_is_told_and_the_others_are_checked(road: Road) -
         replica.join()
         balancer_sees(road, "UP")
     assert ended.status == 1
-    assert "backend-03: a challenge file, asked for at its own address: not reached" in ended.stderr
+    assert "backend-03: a challenge file, fetched from its own address: not reached" in ended.stderr
     assert re.search(f"backend-03: {RECEIVED}: (it does not answer|there is no)", ended.stderr)
     assert "backend-02: " not in ended.stderr
     findings = json.loads(ended.stdout)["findings"]

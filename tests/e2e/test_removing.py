@@ -33,8 +33,8 @@ def test_the_issuer_the_last_one_and_a_stranger_are_not_removed(road: Road) -> N
     ended = road.certsync("remove-backend", "backend-01")
     assert ended.status == 1
     assert ended.stderr == (
-        "error: backend-01 is the issuer: nobody would renew the certificate; nothing was "
-        f"changed\nhint: promote another one first: certsync promote {road.fleet_file} "
+        "error: backend-01 is the issuer: nothing would renew the certificate; nothing was "
+        f"changed\nhint: promote another backend first: certsync promote {road.fleet_file} "
         "backend-02\n"
     )
     ended = road.certsync("remove-backend", "backend-09")
@@ -60,8 +60,8 @@ def test_an_older_certsync_on_the_issuer_is_not_asked_to_replace_keys(road: Road
         road.issuer.sh(f"cd /opt/certsync && ln -sfn {current} current && rm 0.0.1-old")
     assert ended.status == 1
     assert ended.stderr == (
-        f"error: backend-01 has certsync 0.0.1-old, and this machine {current}; nothing was "
-        "changed\nhint: bring this one there first: certsync deploy FLEET\n"
+        f"error: backend-01 has certsync 0.0.1-old, this machine has {current}; nothing was "
+        "changed\nhint: install this one there first: certsync deploy FLEET\n"
     )
 
 
@@ -74,7 +74,8 @@ def test_while_a_balancer_is_out_of_reach_nobody_is_removed(road: Road) -> None:
         balancer.sh("systemctl start ssh")
     assert ended.status == 1
     assert ended.stderr.startswith(
-        "error: balancer: nothing listens for SSH; it would send backend-03 connections still, so "
+        "error: balancer: nothing listens for SSH; it would keep sending connections to "
+        "backend-03, so "
         "nothing was changed\n"
     )
 
@@ -93,11 +94,11 @@ def test_a_removal_that_failed_at_the_balancer_takes_nothing_and_a_deploy_takes_
         road.lab.balancer.sh(f"umount {haproxy}")
     assert ended.status == 1
     assert (
-        "backend-01: The balancers have let it go: balancer did not let it go: nothing is changed "
-        "here"
+        "backend-01: The balancers have finished: balancer may still use this host: nothing is "
+        "changed here"
     ) in ended.stderr
     assert state(road.lab)[leaving.name] == before
-    assert "drained: `certsync deploy` takes it back" in road.certsync("status").stdout
+    assert "drained: `certsync deploy` readmits it" in road.certsync("status").stdout
     ended = road.as_announced("deploy")
     assert ended.status == 0, ended.everything
     assert '"what": "Members take connections"' in ended.stdout
@@ -112,20 +113,20 @@ def test_an_older_fleet_file_is_refused_with_what_to_do(road: Road) -> None:
         ended = road.deploy()
         assert ended.status == 1
         assert (
-            "backend-01: the issuer knows backend-03, and the fleet file does not\n"
-            "  hint: pull the newer fleet file, or take it out with `certsync remove-backend`"
+            "backend-01: the issuer knows backend-03, but the fleet file does not\n"
+            "  hint: pull the newer fleet file, or remove it with `certsync remove-backend`"
         ) in ended.stderr
         ended = road.certsync("promote", "backend-02")
         assert (
-            "error: the fleet file says something else than what is deployed: "
+            "error: the fleet file differs from what is deployed: "
             "backends.backend-03; nothing was changed"
         ) in ended.stderr
         road.fleet_file.write_text(text.replace('issuer = "backend-01"', 'issuer = "backend-02"'))
         ended = road.deploy()
         assert ended.status == 1
         assert (
-            "backend-01: it is this fleet's issuer, and the fleet file names backend-02\n"
-            "  hint: pull the newer fleet file, or have the other one take over: "
+            "backend-01: it is this fleet's issuer, but the fleet file names backend-02\n"
+            "  hint: pull the newer fleet file, or promote backend-02: "
             "certsync promote FLEET backend-02"
         ) in ended.stderr
     finally:
@@ -138,12 +139,12 @@ def test_a_backend_is_gone_for_good_and_the_person_is_told_of_its_key(road: Road
     gone.power_off()
     ended = road.certsync("remove-backend", gone.name)
     assert ended.status == 1
-    assert "If it is gone for good, add --gone: its key then stays on it" in ended.stderr
+    assert "If it will not come back, add --gone: its key then stays on it" in ended.stderr
     ended = road.certsync("remove-backend", gone.name, "--gone")
     assert ended.status == 0, ended.everything
     assert (
-        f"warning: the certificate's private key is still on {gone.name}; if somebody else may get "
-        "at it, replace the key and have the certificate revoked: certsync remove-backend "
+        f"warning: the certificate's private key is still on {gone.name}; if anybody else could "
+        "get it, replace the key and revoke the certificate: certsync remove-backend "
         f"{road.fleet_file} {gone.name} --gone --compromised"
     ) in ended.stderr
     assert gone.name not in names(road)
@@ -154,10 +155,10 @@ def test_what_an_issuer_restored_from_a_backup_still_knows_is_taken_out_again(ro
     road.issuer.sh(f"cp {BACKUP}/* /etc/certsync/")
     ended = road.deploy()
     assert ended.status == 1
-    assert "backend-01: the issuer knows backend-03, and the fleet file does not" in ended.stderr
+    assert "backend-01: the issuer knows backend-03, but the fleet file does not" in ended.stderr
     ended = road.certsync("remove-backend", gone.name)
     assert ended.status == 1
-    assert "If it is gone for good, add --gone: its key then stays on it" in ended.stderr
+    assert "If it will not come back, add --gone: its key then stays on it" in ended.stderr
     assert road.as_announced("remove-backend", gone.name, "--gone").status == 0
     assert road.fleet_file.read_text() == text
     assert gone.name not in road.issuer.sh("cat /etc/certsync/machines")
@@ -227,16 +228,14 @@ def test_until_its_keys_are_replaced_who_has_left_gets_no_key_though_it_is_named
     finally:
         road.lab.ca.machine.join()
     assert ended.status == 1
-    assert "error: backend-04 has left; its keys are not all replaced yet: " in ended.stderr
+    assert "error: backend-04 is removed, but its keys are not all replaced yet: " in ended.stderr
     assert stolen.name not in names(road)
     compromise = json.loads(road.on_issuer("prove", "--json").stdout)["compromise"]
-    assert compromise.startswith("keys that backend-04 may hold are not all replaced yet")
+    assert compromise.startswith("not all keys that backend-04 may hold have been replaced")
     road.fleet_file.write_text(text)
     ended = road.deploy()
     assert ended.status == 1
-    assert "backend-04: it is in the fleet again, and keys that it may hold are not all" in (
-        ended.stderr
-    )
+    assert "backend-04: it is back in the fleet, but not all keys that it may hold" in ended.stderr
     assert stolen.sh(f"ls /etc/certsync/archive/{NAME}") == "0000\n"
     assert stolen.name not in road.pages(12)
     ended = road.certsync("remove-backend", stolen.name, "--compromised")

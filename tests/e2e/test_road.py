@@ -210,7 +210,7 @@ def test_a_damaged_generation_is_found_at_boot_and_healed_by_the_next_deploy(roa
     assert replica.sh("systemctl is-active nginx") == "active\n"
     status = road.certsync("status")
     assert status.status == 3
-    assert f"{replica.name}: it serves a certificate not made here" in status.stderr
+    assert f"{replica.name}: it serves a certificate not issued here" in status.stderr
     assert road.deploy().status == 0
     assert road.current(replica) == "0001"
     assert road.certsync("status").status == 0

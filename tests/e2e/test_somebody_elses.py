@@ -94,12 +94,10 @@ def test_before_the_deploy_the_rules_are_told_and_none_may_be_on(road: Road) -> 
     assert (
         "ProxyProtocolPolicyType with ProxyProtocol true, set for backend port 8443" in shown.stdout
     )
-    assert (
-        "may not be switched on yet: backend-01: this fleet has not been deployed" in shown.stdout
-    )
+    assert "must stay off for now: backend-01: this fleet has not been deployed" in shown.stdout
     offline = road.certsync("rules", "--offline")
     assert offline.status == 3
-    assert "may not be switched on yet: the issuer was not asked" in offline.stdout
+    assert "must stay off for now: the issuer was not asked" in offline.stdout
 
 
 def test_the_whole_road_ends_by_saying_that_the_rule_may_be_on(road: Road) -> None:
@@ -109,7 +107,7 @@ def test_the_whole_road_ends_by_saying_that_the_rule_may_be_on(road: Road) -> No
     before = road.haproxy_cfg()
     ended = road.deploy()
     assert ended.status == 0, ended.everything
-    assert "may be switched on now, for backend-01, backend-02\n" in ended.stdout
+    assert "may be on now, for backend-01, backend-02\n" in ended.stdout
     assert "nothing answers on port 443" in ended.stdout
     assert road.haproxy_cfg() == before
     assert road.certsync("rules").status == 0
@@ -134,7 +132,7 @@ def test_a_balancer_that_the_backends_do_not_know_is_told_of_and_does_not_pass_f
     assert road.page() == ""
     shown = road.certsync("status")
     assert shown.status == 3
-    assert "TLS comes through, and no request is answered: write the addresses" in shown.everything
+    assert "TLS works, but no request is answered: set balancer.networks" in shown.everything
     road.edit('networks = ["203.0.113.98"]', networks)
     ended = road.deploy()
     assert ended.status == 0, ended.everything
@@ -170,12 +168,12 @@ def test_a_backend_that_joins_is_told_to_be_ready_and_one_that_leaves_to_be_take
     third = road.lab.backends[2]
     ended = road.certsync("add-backend", third.name, third.address)
     assert ended.status == 0, ended.everything
-    assert "may be switched on now, for backend-01, backend-02, backend-03\n" in ended.stdout
+    assert "may be on now, for backend-01, backend-02, backend-03\n" in ended.stdout
     set_by_hand(road, tls=True)
     assert road.pages(9) == {"backend-01", "backend-02", "backend-03"}
     left = road.certsync("remove-backend", third.name, "--drain-seconds", "1")
     assert left.status == 0, left.everything
-    assert "take backend-03 out of your provider's pools now" in left.stderr
+    assert "remove backend-03 from your provider's pools now" in left.stderr
 
 
 def test_a_fleet_with_balancers_of_ours_has_nothing_to_be_set_by_hand(road: Road) -> None:
@@ -188,4 +186,4 @@ def test_a_fleet_with_balancers_of_ours_has_nothing_to_be_set_by_hand(road: Road
     shown = road.certsync("rules")
     road.fleet_file.write_text(theirs)
     assert shown.status == 1
-    assert "error: certsync sets the rules of this fleet itself, on balancer\n" in shown.stderr
+    assert "error: certsync sets this fleet's rules itself, on balancer\n" in shown.stderr

@@ -231,7 +231,7 @@ def test_another_address_of_the_balancers_own_cuts_off_nobody(road: Road) -> Non
         road.edit(own, elsewhere)
         ended = road.deploy()
         assert ended.status == 1, ended.everything
-        assert "balancer: it tells no backend the client's address" in ended.stderr
+        assert "balancer: it sends no backend the client's address" in ended.stderr
         assert "send-proxy" not in road.haproxy_cfg()
         road.edit(elsewhere, own)
         ended = road.deploy()
@@ -259,7 +259,7 @@ def test_who_does_not_answer_the_balancer_there_is_named_and_reached_on_443(road
         assert f"server {machine.name} {machine.address}:443\n" in road.haproxy_cfg()
         assert (
             f"{machine.name}: balancer sends it connections without the client's address, because "
-            "its port 9443 did not answer balancer (let the firewall pass it, or write "
+            "its port 9443 did not answer balancer (allow it in the firewall, or set "
             "proxy_protocol = false under [balancing])"
         ) in ended.stderr
     assert f"server {road.issuer.name} {road.issuer.address}:9443 send-pro" in road.haproxy_cfg()
@@ -280,7 +280,7 @@ def test_who_does_not_answer_the_balancer_there_is_named_and_reached_on_443(road
 def test_a_site_that_promises_http_3_is_told_that_it_cannot_be_kept(road: Road) -> None:
     told = road.certsync("status")
     assert told.status == 0
-    assert f'{NAME} promises HTTP/3 (Alt-Svc: h3=":443"), and UDP is not passed' in told.stdout
+    assert f'{NAME} advertises HTTP/3 (Alt-Svc: h3=":443"), but UDP is not passed' in told.stdout
 
 
 def test_http_2_is_agreed_on_with_the_backend(road: Road) -> None:

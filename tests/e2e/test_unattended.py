@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from certsync.issuer.store import STATE_SCHEMA
 from lab import Lab
 from tests.e2e.conftest import BringUp
 from tests.e2e.road import NAME, Road
@@ -156,10 +157,10 @@ def test_the_first_run_after_a_failure_of_certsyncs_own_is_told_of_too(road: Roa
     finally:
         road.issuer.sh("mv /etc/certsync/fleet.json.kept /etc/certsync/fleet.json")
     assert ended.status == 1
-    assert "fleet.json is not there: this host is no issuer" in ended.stderr
+    assert "fleet.json does not exist: this host is not an issuer" in ended.stderr
     status = road.certsync("status")
     assert status.status == 3
-    assert "fleet.json is not there" in status.stderr
+    assert "fleet.json does not exist" in status.stderr
     assert road.renew().status == 0
     assert road.certsync("status").status == 0
 
@@ -182,7 +183,7 @@ def test_a_run_that_finds_the_lock_held_names_the_holder_and_is_no_failure(road:
     finally:
         road.issuer.sh(f"kill {holder}")
     assert ended.status == 75
-    assert "error: certsync deploy by operator@laptop holds the fleet lock, for " in ended.stderr
+    assert "error: certsync deploy by operator@laptop has held the fleet lock for " in ended.stderr
     assert road.renew().status == 0
 
 
@@ -225,8 +226,8 @@ def test_another_version_understands_the_state_or_refuses_it_and_leaves_it_alone
     before = issuer.sh(f"sha256sum {STATE}")
     ended = road.renew()
     assert ended.status == 1
-    assert f"error: {STATE} has schema 9, and this certsync reads 1" in ended.stderr
-    assert "hint: a newer certsync has been here: deploy that one again" in ended.stderr
+    assert f"{STATE} has schema 9, but this certsync reads up to {STATE_SCHEMA}" in ended.stderr
+    assert "hint: a newer certsync wrote it: deploy again with that version" in ended.stderr
     assert issuer.sh(f"sha256sum {STATE}") == before
     issuer.sh(f"rm -r {newer} && rm {STATE}")
     assert road.renew().status == 0

@@ -136,7 +136,7 @@ def test_what_login_shells_print_is_no_part_of_any_answer(road: Road) -> None:
         checked = road.certsync("check", "--online")
         assert checked.status == 0, checked.everything
         for machine in (issuer, replica):
-            prints = "its login shell prints something when a command is run ('Welcome')"
+            prints = "its login shell prints text when it runs a command ('Welcome')"
             assert f"note: {machine.name}: {prints}" in checked.stdout
         assert checked.stdout.count("/root/.bashrc") == 2
         # Files are written there, read there, and found as they should be.

@@ -31,16 +31,16 @@ def ended(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int
     ("error", "status", "text"),
     [
         pytest.param(
-            LockHeldError("x holds the fleet lock, for 3 s", "wait for it"),
+            LockHeldError("x has held the fleet lock for 3 s", "wait for it"),
             75,
-            "error: x holds the fleet lock, for 3 s\nhint: wait for it\n",
+            "error: x has held the fleet lock for 3 s\nhint: wait for it\n",
             id="ours",
         ),
         pytest.param(
             PermissionError(13, "Permission denied", "/etc/fleet.toml"),
             1,
             "error: /etc/fleet.toml: Permission denied\n"
-            "hint: is the disk full or read-only, and is the file yours?\n",
+            "hint: is the disk full or read-only, and do you own the file?\n",
             id="the file system's",
         ),
         pytest.param(
@@ -51,7 +51,10 @@ def ended(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int
             id="the issuer's small set on an operator's machine",
         ),
         pytest.param(
-            KeyboardInterrupt(), 130, "interrupted: the same command continues\n", id="Ctrl-C"
+            KeyboardInterrupt(),
+            130,
+            "interrupted; run the same command again to continue\n",
+            id="Ctrl-C",
         ),
     ],
 )
@@ -87,17 +90,17 @@ def test_passthrough_is_edited_with_comments_kept(tmp_path: Path) -> None:
     path = tmp_path / "fleet.toml"
     text = (checkout / "inventory/example.toml").read_text()
     path.write_text(text.replace("agree_to_terms = false", "agree_to_terms = true"))
-    assert passthrough(path, on=True, done=done) == f"passthrough is on in {path} already"
+    assert passthrough(path, on=True, done=done) == f"passthrough is already on in {path}"
     assert done == []
     planned = plan(path, on=False).steps
     assert "\npassthrough = false\n" not in path.read_text()
     told = passthrough(path, on=False, done=done)
     assert tuple(done) == planned
-    assert told == f"passthrough is off in {path}; carry it out with: certsync deploy {path}"
+    assert told == f"passthrough is off in {path}; apply it with: certsync deploy {path}"
     after = path.read_text()
     assert "\npassthrough = false\n" in after
-    assert "# A fleet: the servers behind one address that share one certificate." in after
-    assert passthrough(path, on=False, done=done) == f"passthrough is off in {path} already"
+    assert "# A fleet: servers behind one address that share one certificate." in after
+    assert passthrough(path, on=False, done=done) == f"passthrough is already off in {path}"
 
 
 def section(text: str, heading: str) -> str:

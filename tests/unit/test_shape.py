@@ -10,7 +10,6 @@ ROOT = Path(__file__).parent.parent.parent
 LONGEST_FILE, LONGEST_FUNCTION = 300, 40
 LONGER = {
     "certsync/programs/receiver.py": "one program, brought to each replica as one file",
-    "certsync/operator/fleet_file/whole.py": "one list of what has to fit together in a fleet file",
     "certsync/system/process.py": "the one door to other programs: run, converse, hold open",
 }
 """Files that are longer, and why."""

@@ -1,1 +1,1 @@
-"""What is asked of the CA."""
+"""Dealing with the CA."""

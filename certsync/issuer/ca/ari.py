@@ -1,6 +1,6 @@
-"""Ask a CA when it suggests to renew a certificate (RFC 9773): two plain GETs, no account.
+"""Ask a CA when it suggests renewing a certificate (RFC 9773): two plain GETs, no account.
 
-The standard library does it, so that an hourly run loads no ACME library only for this.
+Standard library only, so that the hourly run does not load an ACME library just for this.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LARGEST = 64 * 1024
 
 @dataclass(frozen=True)
 class Answer:
-    """What a GET brought."""
+    """The answer to a GET."""
 
     data: dict[str, Any]
     retry_after: timedelta
@@ -37,7 +37,7 @@ def ask(
     ``bundle`` is the PEM file that verifies the CA's HTTPS.
 
     Raises:
-        CaSilentError: it cannot be asked, or does not answer as RFC 9773 says.
+        CaSilentError: it cannot be reached, or its answer violates RFC 9773.
     """
     directory = _get(directory_url, bundle, now)
     base = directory.data.get("renewalInfo")
@@ -48,7 +48,7 @@ def ask(
 
 
 def renewal_info_of(info: Answer, fingerprint: str, now: datetime) -> RenewalInfo:
-    """Return the suggestion in an answer.
+    """Parse the suggestion in an answer.
 
     Raises:
         CaSilentError: there is none, or its window ends before it begins (RFC 9773 section 4.2).
@@ -65,7 +65,7 @@ def renewal_info_of(info: Answer, fingerprint: str, now: datetime) -> RenewalInf
 
 
 def _moment(text: str) -> datetime:
-    # `fromisoformat` takes a Z, and fractions of any length, from Python 3.11 on only.
+    # `fromisoformat` accepts Z, and fractions of any length, only since Python 3.11.
     whole, _, rest = text.replace("Z", "+00:00").partition(".")
     zone = rest.lstrip("0123456789")
     moment = datetime.fromisoformat(whole + zone)
@@ -81,29 +81,29 @@ def _get(url: str, bundle: str, now: datetime) -> Answer:
     from certsync.system import http_get
 
     if not url.startswith("https://"):
-        # The address comes from the CA: what it says is to come from nobody else.
+        # The answer must come from the CA and nobody else.
         raise CaSilentError(
-            f"the CA names an address for renewals that is not https: {printable(url)}"
+            f"the CA's address for renewal information is not https: {printable(url)}"
         )
     try:
         context = ssl.create_default_context(cafile=bundle)
         limits = http_get.Limits(SECONDS, LARGEST, REDIRECTS)
         answer = http_get.get(url, limits, context=context)
         if not 200 <= answer.status < 300:
-            raise CaSilentError(f"the CA answers HTTP {answer.status} about renewals")
+            raise CaSilentError(f"the CA's renewal information: HTTP {answer.status}")
         data = json.loads(answer.body)
     except (OSError, ValueError, RecursionError, HTTPException) as error:
         why = getattr(error, "verify_message", "") or error
-        raise CaSilentError(f"the CA cannot be asked about renewals: {why}") from None
+        raise CaSilentError(f"the CA's renewal information cannot be fetched: {why}") from None
     if not isinstance(data, dict):
-        raise CaSilentError("the CA answers something that is no renewal information")
+        raise CaSilentError("the CA's renewal information is invalid")
     wait = _seconds(answer.headers.get("Retry-After", ""), now)
     return Answer(data, wait, _date(answer.headers.get("Date", "")))
 
 
 def _seconds(text: str, now: datetime) -> timedelta:
     if text.isdecimal():
-        # However many digits it has.
+        # int() would accept any number of digits.
         return timedelta(seconds=int(text)) if len(text) < 6 else LONGEST
     date = _date(text)
     return date - now if date else timedelta(hours=6)

@@ -1,4 +1,4 @@
-"""What is looked at before an order, so that none is made that must fail."""
+"""Checks before an order, so that none is placed that must fail."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from certsync.system import dns
 
 
 def free_number(run: Run) -> int:
-    """Return the first number above the issuer's own that no backend in reach has given away.
+    """Return the first number above the issuer's own that no reachable backend has used.
 
-    An issuer that was set up anew begins with an empty archive, and its replicas do not: a number
-    of theirs for another certificate would be refused by each. A replica may claim anything, so
-    numbers are only passed over, and one that claims all of them is not believed.
+    A reinstalled issuer starts with an empty archive, but its replicas do not: each would refuse a
+    different certificate under a number it already has. A replica may claim anything, so numbers
+    are only skipped, and a replica that claims all of them is not believed.
 
     Raises:
         FencedError: a replica refuses the push key, so this may no longer be the issuer.
@@ -42,21 +42,21 @@ def free_number(run: Run) -> int:
 
 
 def claims(standing: Standing) -> set[int]:
-    """Return the numbers that a backend says it has given to a generation."""
+    """Return the generation numbers that a backend says it has used."""
     return {int(each) for each in standing.generations if receiver.NUMBER.fullmatch(str(each))}
 
 
 def look_before_buying(seen: Situation, look: Outlook, now: datetime, tell: Tell) -> Lineage:
-    """Check the disk, the names and the challenge's way, and return what an order is spent on.
+    """Check disk, names and the challenge's path, and return what to order.
 
-    A miss stops a first order; a renewal it only delays, until half of the time from due to expiry
-    is gone. Then it is reported, and the order is tried all the same; so it is where the key
-    served is compromised.
+    A problem with the path stops a first order, but only delays a renewal until half of the time
+    from due to expiry has passed. After that, or if the served key is compromised, it is reported
+    and the order is placed anyway.
 
     Raises:
-        StoreError: the disk refuses.
-        DnsError: a name does not lead to the fleet, and this is the first order for it.
-        CanaryError: a challenge would be lost, and there is time.
+        StoreError: the disk cannot be written.
+        DnsError: a name does not resolve to the fleet, and this is the first order for it.
+        CanaryError: a challenge would not reach the issuer, and there is time.
     """
     seen.store.prove_writable()
     lineage = _with_names_that_lead_here(seen, look, tell)
@@ -66,24 +66,24 @@ def look_before_buying(seen: Situation, look: Outlook, now: datetime, tell: Tell
     end = patience_ends(look.due, look.newest) if look.due else None
     has_time = not look.compromised and (end is None or now < end)
     if judgement.misses and has_time:
-        until = f"; it is ordered all the same after {end:%Y-%m-%d %H:%M} UTC" if end else ""
+        until = f"; it is ordered anyway after {end:%Y-%m-%d %H:%M} UTC" if end else ""
         raise CanaryError(
-            "a challenge would be lost, so nothing was ordered: "
+            "nothing was ordered, because a challenge would not reach the issuer: "
             f"{'; '.join(judgement.misses)}{until}",
-            "/.well-known/acme-challenge/ on port 80 of each backend has to lead to the issuer: "
-            "run `certsync deploy` again, and look at what else answers there",
+            "port 80 of each backend must forward /.well-known/acme-challenge/ to the issuer: "
+            "run `certsync deploy` again, and check what else answers there",
         )
     for text in judgement.misses:
-        tell(f"warning: a challenge may be lost: {text}")
+        tell(f"warning: a challenge may not reach the issuer: {text}")
     return lineage
 
 
 def _with_names_that_lead_here(seen: Situation, look: Outlook, tell: Tell) -> Lineage:
-    """Return the lineage with the names to order; all of them, unless it would expire meanwhile.
+    """Return the lineage with the names to order: all, unless waiting would let it expire.
 
-    A name that was added to the fleet file and leads elsewhere stops the order for it, but must not
-    take the names that are served already with it. A look-up that failed says nothing of a name:
-    one that has a certificate already is ordered all the same.
+    A new name that resolves elsewhere stops an order, but must not block the renewal of names that
+    are served already. A failed lookup proves nothing: a name that has a certificate is ordered
+    anyway.
     """
     lineage, due, newest = seen.lineage, look.due, look.newest
     wrong = dns.findings(seen.fleet, lineage.names, dns.look_up_all(lineage.names))
@@ -95,21 +95,21 @@ def _with_names_that_lead_here(seen: Situation, look: Outlook, tell: Tell) -> Li
     if due is None or not due.first or not stopping:
         return lineage
     served = newest.names if newest and due.since else ()
-    # What a resolver does not know may be there for everybody else.
+    # What our resolver cannot find may exist for everybody else.
     lost = [each.name for each in blocking if each.elsewhere or each.name not in known]
     kept = tuple(name for name in lineage.names if name in served and name not in lost)
     if lineage.name in kept:
         if lost:
-            tell(f"warning: it is renewed without {', '.join(lost)}")
+            tell(f"warning: renewing without {', '.join(lost)}")
         return replace(lineage, names=kept)
     if all(each.unknown for each in blocking):
         raise DnsError(
-            f"DNS cannot be asked, so nothing was ordered: {'; '.join(stopping.values())}",
-            "run the same command again; if it says so again, look at the resolver of "
-            f"{seen.fleet.issuer_name} (/etc/resolv.conf), and at the names' DNSSEC",
+            f"nothing was ordered: {'; '.join(stopping.values())}",
+            "run the same command again; if it keeps failing, check the resolver of "
+            f"{seen.fleet.issuer_name} (/etc/resolv.conf) and the names' DNSSEC",
         )
     raise DnsError(
-        f"DNS does not lead to the balancer yet: {'; '.join(stopping.values())}",
+        f"DNS does not point to the balancer yet: {'; '.join(stopping.values())}",
         "set these records, then run the same command again:\n  "
         + "\n  ".join(dns.records(seen.fleet, lineage.names)),
     )

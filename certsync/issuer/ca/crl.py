@@ -1,4 +1,4 @@
-"""Has a certificate been revoked? By the CA's revocation list, and by its renewal information."""
+"""Check whether a certificate is revoked: the CA's revocation list and its renewal information."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from certsync.model.generation import Manifest
 SECONDS = 30
 REDIRECTS = 5
 LARGEST = 32 * 1024 * 1024
-"""Bytes of a revocation list. Let's Encrypt's are far smaller; this only bounds what is read."""
+"""Bytes of a revocation list. Let's Encrypt's are far smaller; this only limits what is read."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found out about one certificate."""
+    """What is known about one certificate."""
 
     revoked: str = ""
-    """Since when or by which sign it is; empty: it is not, as far as is known."""
+    """How it is known to be revoked; empty: it is not known to be."""
 
     unknown: str = ""
-    """Why nothing is known; empty: it is."""
+    """Why that cannot be determined; empty: it was."""
 
 
 def look(seen: Situation, number: int, now: datetime) -> Finding:
-    """Return whether a generation's certificate was revoked, as far as can be found out."""
+    """Return whether a generation's certificate was revoked, as far as can be determined."""
     generation = seen.kept[number].manifest
     listed = by_list(seen.kept[number].fullchain, now)
     if listed.revoked:
@@ -45,10 +45,10 @@ def look(seen: Situation, number: int, now: datetime) -> Finding:
 
 
 def wants_it_replaced(generation: Manifest, info: RenewalInfo, now: datetime) -> str:
-    """Return that the CA wants a certificate replaced long before it is due; empty: it does not.
+    """Return a text if the CA wants a certificate replaced long before it is due; else nothing.
 
-    RFC 9773 section 4.2: a window in the past says that it is to be renewed at once. One that is
-    further away than a whole lifetime means nothing.
+    RFC 9773 section 4.2: a window in the past means renew at once. A window more than a lifetime
+    away is ignored.
     """
     if now >= renewal_moment(generation.not_before, generation.not_after) or info.window is None:
         return ""
@@ -57,12 +57,12 @@ def wants_it_replaced(generation: Manifest, info: RenewalInfo, now: datetime) ->
     earliest = generation.not_before - (generation.not_after - generation.not_before)
     if not earliest < info.window[1] <= now:
         return ""
-    why = f", and explains it at {info.explanation}" if info.explanation else ""
+    why = f" (explanation: {info.explanation})" if info.explanation else ""
     return f"the CA wants it replaced at once{why}"
 
 
 def by_list(fullchain: bytes, now: datetime) -> Finding:
-    """Return what the CA's revocation list (RFC 5280) says of the leaf of a full chain, PEM."""
+    """Look up a full chain's leaf, PEM, in the CA's revocation list (RFC 5280)."""
     from http.client import HTTPException
 
     from cryptography import x509
@@ -73,11 +73,11 @@ def by_list(fullchain: bytes, now: datetime) -> Finding:
     if not urls:
         return Finding(unknown="the certificate names no revocation list")
     if not chain:
-        return Finding(unknown="the chain holds nothing to verify a revocation list with")
+        return Finding(unknown="the chain has no certificate to verify a revocation list with")
     try:
         return read_list(_get(urls[0]), leaf, chain[0], now)
     except (OSError, ValueError, TypeError, HTTPException, UnsupportedAlgorithm) as error:
-        # Fetched over plain HTTP: anybody may have answered anything.
+        # Fetched over plain HTTP: the answer may be anything.
         return Finding(unknown=f"{urls[0]}: {error}")
 
 
@@ -96,10 +96,10 @@ def list_addresses(leaf: object) -> list[str]:
 
 
 def read_list(der: bytes, leaf: object, issuer: object, now: datetime) -> Finding:
-    """Return what a revocation list, signed by ``issuer``, says of a leaf.
+    """Look up a leaf in a revocation list signed by ``issuer``.
 
     Raises:
-        ValueError: it is no revocation list.
+        ValueError: it is not a revocation list.
     """
     from cryptography import x509
 
@@ -123,5 +123,5 @@ def _get(url: str) -> bytes:
     # Lists are signed, and served over plain HTTP (RFC 5280 section 8).
     answer = http_get.get(url, http_get.Limits(SECONDS, LARGEST, REDIRECTS))
     if answer.status != 200:
-        raise OSError(f"it answers HTTP {answer.status}")
+        raise OSError(f"HTTP {answer.status}")
     return answer.body

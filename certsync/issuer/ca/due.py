@@ -1,4 +1,4 @@
-"""Whether an order is due, and why: what the issuer's disk and the fleet say."""
+"""Whether an order is due, and why, from the issuer's disk and the fleet."""
 
 from __future__ import annotations
 
@@ -22,55 +22,55 @@ from certsync.model.generation import Manifest, number_text
 
 @dataclass(frozen=True)
 class Outlook:
-    """What issuing would do now."""
+    """What `issue` would do now."""
 
     newest: Manifest | None
-    """The generation that is or will be live."""
+    """The generation that is live or should be."""
 
     due: Due | None
     coming: NextRenewal | None
-    """When the newest generation is to be renewed; None: there is none."""
+    """When the newest generation should be renewed; None: there is none."""
 
     tries: Tries
-    """The failures at what the fleet file asks for now."""
+    """The failures of the current request."""
 
     last_error: str = ""
-    """What the last try failed at, whatever it asked for."""
+    """Why the last attempt failed, whatever its request."""
 
     compromised: str = ""
-    """Why the newest one must not be served any longer: its key, or a revocation; empty: it may."""
+    """Why the newest one must no longer be served: its key or a revocation; empty: it may."""
 
     account: str = ""
-    """Why the account could not order, whether an order is due or not; empty: it could."""
+    """Why the account could not order, even if no order is due; empty: it could."""
 
     @property
     def reasons(self) -> list[str]:
-        """What would be done and why, in words; empty: nothing."""
+        """What would be done, and why, in words; empty: nothing."""
         if self.due:
             return [self.due.why]
-        return [f"no order, but {self.account}: registering at the CA"] if self.account else []
+        return [f"no order is due, but {self.account}: register it again"] if self.account else []
 
     def next(self, now: datetime) -> NextRenewal | None:
-        """Return when an unattended run orders next, after failures no sooner than they allow."""
+        """Return when an unattended run orders next; after failures, not before the back-off."""
         again = self.tries.next(now)
         if self.coming is None or again <= max(self.coming.moment, now):
             return self.coming
-        return NextRenewal(again, f"the last try failed: {self.last_error}")
+        return NextRenewal(again, f"the last attempt failed: {self.last_error}")
 
 
 def outlook(seen: Situation, known: LineageState, now: datetime, *, force: bool = False) -> Outlook:
     """Return whether an order is needed and why, without talking to the CA.
 
-    ``known`` is what is remembered of the lineage.
+    ``known`` is the lineage's remembered state.
     """
     number = seen.target
     if number is None and seen.current in seen.kept:
-        # It must not go live again, and nothing better is there yet: the next one follows it.
+        # It must not be activated again, but nothing better exists yet: the next one replaces it.
         number = seen.current
     newest = seen.kept[number].manifest if number else None
     compromised = seen.marks.why(number) if number else ""
     if newest is not None and known.revoked == newest.fingerprint and now >= young_until(newest):
-        # A CA that revokes every new one at once would get an order every hour.
+        # Otherwise a CA that revokes every new one at once would get an order every hour.
         compromised = compromised or f"the CA has revoked generation {number_text(newest.number)}"
     withdrawal = _withdrawal(seen, number or 0, now)
     fleet, early = seen.fleet, known.renewed_early_at
@@ -78,7 +78,7 @@ def outlook(seen: Situation, known: LineageState, now: datetime, *, force: bool 
         newest, fleet, seen.lineage, now, known.renewal_info, withdrawal, early, compromised
     )
     if due is None and force:
-        due = Due("it was asked for", first=False)
+        due = Due("it was requested", first=False)
     every = timedelta(hours=fleet.renewal.every_hours)
     coming = renewal(newest, known.renewal_info, every, now, withdrawal, early) if newest else None
     if compromised:
@@ -92,17 +92,17 @@ def outlook(seen: Situation, known: LineageState, now: datetime, *, force: bool 
 def _account(seen: Situation, newest: Manifest | None) -> str:
     directory = seen.fleet.authority.directory
     had_one = newest is not None and newest.directory == directory and bool(newest.account)
-    # Where there never was one, an order registers it.
+    # If there never was one, the first order registers it.
     return seen.account if had_one or seen.store.account(directory).exists() else ""
 
 
 def has_something(looks: Sequence[Situation]) -> bool:
-    """Return whether one of several lineages has a certificate, whatever the others lack."""
+    """Return whether any of several lineages has a certificate."""
     return len(looks) > 1 and any(one.target is not None for one in looks)
 
 
 def _withdrawal(seen: Situation, number: int, now: datetime) -> Withdrawal | None:
-    """Return the rollback that led to a generation, or None if none did."""
+    """Return the rollback that led to a generation; None: none did."""
     newer = {each: at for each, at in seen.withdrawn.items() if each > number}
     if not newer:
         return None
@@ -110,7 +110,7 @@ def _withdrawal(seen: Situation, number: int, now: datetime) -> Withdrawal | Non
 
 
 def request_key(seen: Situation) -> str:
-    """Return what the fleet file asks the CA for: a failure counts for the same request only."""
+    """Return what the fleet file requests: failures only count for the same request."""
     lineage = seen.lineage
     asked = (
         seen.fleet.authority.directory, *lineage.names, lineage.key_type.value, lineage.profile,

@@ -1,4 +1,4 @@
-"""`certsync issue`, on the issuer: have a certificate for what the fleet asks for."""
+"""`certsync issue`, on the issuer: order a certificate that matches the fleet file."""
 
 from __future__ import annotations
 
@@ -35,31 +35,30 @@ from certsync.model.fleet import Lineage
 from certsync.model.generation import Manifest, number_text
 
 if TYPE_CHECKING:
-    # Its libraries are loaded when an order is made, not at every hourly run.
+    # Its libraries are loaded for an order, not in every hourly run.
     from certsync.issuer.ca.issuance import Issued, Request
 
 
 DROP_REPLACES_AFTER = 2
-"""Failures after which an order no longer says which certificate it replaces: that alone may be
-what the CA stumbles over."""
+"""Failures after which an order no longer names the certificate it replaces, in case the CA rejects
+it because of that."""
 
 ABANDONING = 3
-"""Failures after which an order that is still open is given up: its certificate may be one that
-nobody can fetch."""
+"""Failures after which an open order is abandoned: perhaps its certificate can never be fetched."""
 
 
 def issue(run: Run, *, interactive: bool = True, force: bool = False) -> int | None:
     """Order a certificate if one is due, and return its number; it is not live yet.
 
-    ``interactive`` says that somebody is there to read the answer: only the CA's limits make them
-    wait, and not the longer pauses of unattended runs. How it ended is remembered.
+    ``interactive``: somebody is at the keyboard, so only the CA's limits apply, not the longer
+    back-off of unattended runs. The outcome is recorded.
 
     Raises:
-        DnsError: the names do not lead to the fleet.
-        CanaryError: a challenge would be lost on its way.
+        DnsError: the names do not resolve to the fleet.
+        CanaryError: a challenge would not reach the issuer.
         FencedError: a replica refuses the push key.
         CaError, CaBusyError, TooSoonError, ClockError: from the CA, or before asking it again.
-        StoreError: the disk refuses.
+        StoreError: the disk cannot be written.
     """
     look = outlook(run.seen, run.known, run.now, force=force)
     _tidy(run.seen)
@@ -86,7 +85,7 @@ def issue(run: Run, *, interactive: bool = True, force: bool = False) -> int | N
 
 
 def _register(run: Run, look: Outlook, *, interactive: bool) -> None:
-    """Register at the CA though nothing is due: when something is, it may be too late."""
+    """Register at the CA although no order is due: when one is, it may be too late."""
     from certsync.issuer.ca import issuance
 
     tries = look.tries
@@ -101,18 +100,18 @@ def _register(run: Run, look: Outlook, *, interactive: bool) -> None:
 
 @contextlib.contextmanager
 def _noting_a_failure(run: Run, tries: Tries) -> Iterator[None]:
-    """Remember a failure: one that is not remembered would be repeated every hour."""
+    """Record a failure; otherwise it would be repeated every hour."""
     try:
         yield
     except Exception as error:
-        # Where the disk does not take it, the failure itself is still what people are told.
+        # If that fails, people should still see the original failure.
         with contextlib.suppress(OSError):
             run.note(tries=_after(tries, as_certsync_error(error), run.now))
         raise
 
 
 def _request(seen: Situation, look: Outlook, now: datetime) -> Request:
-    """Return how to order after these failures."""
+    """Return how to order, given the failures so far."""
     from certsync.issuer.ca import issuance
 
     tries, end = look.tries, last_chance(look.newest)
@@ -127,13 +126,13 @@ def _request(seen: Situation, look: Outlook, now: datetime) -> Request:
 
 
 def _is_early(look: Outlook, now: datetime) -> bool:
-    """Return whether only the CA's suggestion has had so young a certificate renewed."""
+    """Return whether a very young certificate was renewed only because the CA suggested it."""
     by_time = look.due is not None and look.due.since is not None
     return by_time and look.newest is not None and now < young_until(look.newest)
 
 
 def _tidy(seen: Situation) -> None:
-    """Remove what a killed run left behind, keys above all: the next order may be months away."""
+    """Remove what a killed run left behind, especially keys: the next order may be months away."""
     outgoing.remove_outbox()
     seen.challenge.clear()
     if seen.store.pending(seen.name).exists():
@@ -146,10 +145,11 @@ def _wait_after_failures(tries: Tries, now: datetime, *, interactive: bool) -> N
     moment = tries.next_interactive(now) if interactive else tries.next(now)
     if moment <= now:
         return
-    again = f"it is tried again after {moment:%Y-%m-%d %H:%M:%S} UTC"
+    again = f"the next attempt is after {moment:%Y-%m-%d %H:%M:%S} UTC"
     if interactive or tries.exit_status == LaterError.exit_status:
-        raise TooSoonError(f"{tries.error}; {again}", "nothing is lost: the same command continues")
-    raise CaError(f"{tries.error}; {again}", tries.hint or "`certsync renew --force` does not wait")
+        hint = "nothing is lost: run the same command again later"
+        raise TooSoonError(f"{tries.error}; {again}", hint)
+    raise CaError(f"{tries.error}; {again}", tries.hint or "retry now: `certsync renew --force`")
 
 
 def _after(tries: Tries, error: CertsyncError, now: datetime) -> Tries:
@@ -161,21 +161,21 @@ def _after(tries: Tries, error: CertsyncError, now: datetime) -> Tries:
         order=isinstance(error, OrderFailedError),
         ca_said=error.until if isinstance(error, CaBusyError) else None,
     )
-    # Kept until a certificate is there: the refused key would be refused again.
+    # Kept until a certificate is issued: a rejected key would be rejected again.
     problem = error.problem if isinstance(error, CaError) else ""
     is_kept = tries.problem in KEY_PROBLEMS
     return replace(found, problem=tries.problem if is_kept else problem)
 
 
 def _looked(run: Run, look: Outlook) -> tuple[Lineage, int]:
-    """Return what an order is spent on, and the number for what comes of it."""
-    # First who is asked may say that another backend is the issuer: then challenges go there too.
+    """Return what to order, and the number for the new generation."""
+    # First, because it may show that another backend is the issuer, which gets the challenges then.
     number = free_number(run)
     return look_before_buying(run.seen, look, run.now, run.tell), number
 
 
 def _keep(run: Run, manifest: Manifest, issued: Issued) -> None:
-    """Keep what the CA has signed as a new generation."""
+    """Keep the issued certificate as a new generation."""
     from certsync.issuer.ca import issuance
 
     store = run.seen.store
@@ -189,11 +189,11 @@ def _keep(run: Run, manifest: Manifest, issued: Issued) -> None:
 
 
 def _refused_here(run: Run, number: int) -> OrderFailedError | None:
-    """Return the error for what this host's own receiver refuses; None: it does not refuse it.
+    """Return an error if this host's own receiver refuses the generation; None: it does not.
 
-    It would go live nowhere, and must not look as if a valid certificate were there. What else its
-    receiver says, or that it says nothing, the rollout tells. Where the live certificate is about
-    to expire, the replicas may take it all the same.
+    A refused generation would be activated nowhere and must not count as a valid certificate. The
+    rollout reports other failures of the receiver. If the live certificate is about to expire, the
+    replicas may still accept it.
     """
     seen = run.seen
     end = last_chance(seen.live)
@@ -210,13 +210,13 @@ def _refused_here(run: Run, number: int) -> OrderFailedError | None:
     return OrderFailedError(
         f"{issuer}, the issuer, refuses generation {number_text(number)}, which was just ordered: "
         f"{why}",
-        "another one is ordered in a day, or with `certsync renew --force`; what was served before "
-        "goes on being served",
+        "another one is ordered in a day, or now with `certsync renew --force`; what was served "
+        "before is still served",
     )
 
 
 def manifest_of(seen: Situation, number: int, issued: Issued) -> Manifest:
-    """Return what the generation of this number says of itself, from what the CA has issued."""
+    """Return a new generation's manifest, from what the CA issued."""
     certificate = issued.certificate
     return Manifest(
         lineage=seen.name,

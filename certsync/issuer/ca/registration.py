@@ -1,6 +1,6 @@
-"""Our account at a CA as the issuer's disk has it: a key, and the registration that goes with it.
+"""Our CA account on the issuer's disk: a key, and the registration that belongs to it.
 
-Only the standard library, so that an hourly run can look without loading what talks to the CA.
+Standard library only, so that the hourly run can check it without loading an ACME library.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 KEY = "key.pem"
 REGISTRATION = "account.json"
 KEY_SUM = "key"
-"""In the registration: SHA-256, in hex, of the key's file that it belongs to."""
+"""In the registration: the SHA-256, in hex, of its key's file."""
 
 
 def read(folder: Path) -> dict[str, Any]:
     """Return the registration in an account's folder (RFC 8555 section 7.1.2); empty: none.
 
-    One that cannot be read, or does not belong to the key beside it, is none.
+    A registration that is unreadable or does not belong to the key beside it is ignored.
     """
     try:
         found = json.loads((folder / REGISTRATION).read_bytes())
@@ -40,7 +40,7 @@ def key_sum(folder: Path) -> str:
 
 
 def put_broken_aside(folder: Path) -> None:
-    """Keep a registration that is no JSON under another name: it was cut off, or edited by hand."""
+    """Rename a registration that is not valid JSON: it was truncated or edited by hand."""
     path = folder / REGISTRATION
     try:
         json.loads(path.read_bytes())
@@ -56,9 +56,9 @@ def forget(folder: Path) -> None:
 
 
 def finding(folder: Path) -> str:
-    """Return why the account could not order; empty: as far as the disk says, it could."""
+    """Return why the account could not order, judging by the disk; empty: it could."""
     if read(folder):
         return ""
     if not key_sum(folder):
-        return f"the key of the account at the CA is lost ({folder / KEY})"
+        return f"the CA account's key is missing ({folder / KEY})"
     return f"{folder / REGISTRATION} does not match {KEY} beside it"

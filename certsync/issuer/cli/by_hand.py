@@ -1,4 +1,4 @@
-"""What a person or cron runs on the issuer."""
+"""The commands that people and cron run on the issuer."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from certsync.system.command_line import AS_JSON, DRY, TOKEN, cli, now
 @cli.command()
 @DRY
 @AS_JSON
-@click.option("--force", is_flag=True, help="Order a certificate though none is due.")
+@click.option("--force", is_flag=True, help="Order a certificate even if none is due.")
 def renew(dry_run: bool, as_json: bool, force: bool) -> None:
-    """Finish, heal, prove, and renew what is due: every hour, by cron or a timer."""
+    """Finish interrupted work, heal, prove, and renew what is due; runs hourly."""
     from certsync.issuer import next_run
     from certsync.issuer.commands import renew as verb
     from certsync.issuer.memory import Memory
@@ -41,9 +41,9 @@ def renew(dry_run: bool, as_json: bool, force: bool) -> None:
 @cli.command()
 @DRY
 @AS_JSON
-@click.option("--lineage", default="", metavar="NAME", help="Which one, where there are several.")
+@click.option("--lineage", default="", metavar="NAME", help="Which lineage, if there are several.")
 def rollback(dry_run: bool, as_json: bool, lineage: str) -> None:
-    """Let every backend serve the generation before, and withdraw this one."""
+    """Make every backend serve the previous generation, and withdraw the current one."""
     from certsync.issuer.commands import rollback as verb
     from certsync.issuer.session import on_issuer, reading
 
@@ -82,7 +82,7 @@ def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
     def work(run: Run) -> None:
         number = verb.issue(run)
         if number is None:
-            run.tell("a valid certificate for these names is there: nothing to order")
+            run.tell("nothing to order: a valid certificate for these names exists")
         else:
             run.did(f"ordered generation {number:04}")
 
@@ -94,7 +94,7 @@ def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
     except CertsyncError as error:
         if not (lock_token and due.has_something(look_at_all(store))):
             raise
-        # A deploy goes on with what is there, and ends with what is not: that is noted by now.
+        # A deploy continues with the certificates that exist; the failure is recorded by now.
         console.warn(f"{error.message}; {error.hint}" if error.hint else error.message)
 
 
@@ -104,7 +104,7 @@ def issue(dry_run: bool, as_json: bool, lock_token: str) -> None:
 @TOKEN
 @click.option("--missed", multiple=True, hidden=True)
 def replicate(dry_run: bool, as_json: bool, lock_token: str, missed: tuple[str, ...]) -> None:
-    """Bring the newest generation to every backend, and prove it."""
+    """Activate the newest generation on every backend, and prove that each serves it."""
     from certsync.issuer.replicas import replicate as verb
     from certsync.issuer.session import on_issuer, require_root
     from certsync.issuer.situation import look_at_all, named
@@ -124,14 +124,14 @@ def replicate(dry_run: bool, as_json: bool, lock_token: str, missed: tuple[str, 
 @DRY
 @AS_JSON
 @TOKEN
-@click.option("--rotate", is_flag=True, help="Make a new key now, though none is due.")
+@click.option("--rotate", is_flag=True, help="Rotate the keys now, even if not due.")
 @click.option("--missed", multiple=True, hidden=True)
 def tickets(
     dry_run: bool, as_json: bool, lock_token: str, rotate: bool, missed: tuple[str, ...]
 ) -> None:
-    """Have all backends share the keys of TLS session tickets.
+    """Share TLS session ticket keys among all backends.
 
-    They are rotated once a day by the hourly run.
+    The hourly run rotates them once a day.
     """
     from certsync.issuer.session import on_issuer, require_root
     from certsync.issuer.situation import look_at_all
@@ -170,19 +170,19 @@ def prove(as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("--set", "setting", is_flag=True, help="Read the URLs to send to, one a line.")
-@click.option("--test", "testing", is_flag=True, help="Send a test message to each of them.")
+@click.option("--set", "setting", is_flag=True, help="Read the URLs to notify, one per line.")
+@click.option("--test", "testing", is_flag=True, help="Send a test message to each URL.")
 def notify(setting: bool, testing: bool) -> None:
-    """Say where messages go, or try whether they arrive."""
+    """Set where notifications go, or send a test message."""
     from certsync.issuer.commands import notify as verb
     from certsync.issuer.session import require_root
 
     if setting is testing:
-        raise click.UsageError("name one of --set and --test")
+        raise click.UsageError("give either --set or --test")
     require_root()
     if setting:
         if sys.stdin.isatty():
-            console.tell("type an apprise URL a line, then press Ctrl-D")
+            console.tell("type apprise URLs, one per line, then press Ctrl-D")
         console.result(verb.set_urls(the_store(), sys.stdin.buffer.read()))
         return
     shown, refused = verb.test(the_store())
@@ -190,5 +190,5 @@ def notify(setting: bool, testing: bool) -> None:
     if refused:
         raise NotifyError(
             f"not every service accepted the test message: {', '.join(refused)}",
-            "are its URL and the issuer's way out right?",
+            "is its URL right, and can the issuer connect to it?",
         )

@@ -1,4 +1,4 @@
-"""What the operator's machine has the issuer do; people need none of it."""
+"""The commands that the operator's machine runs on the issuer; people do not need them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from certsync.system.command_line import AS_JSON, DRY, TOKEN, cli, now
 @cli.command(hidden=True)
 @click.argument("verbs", nargs=-1)
 def outlook(verbs: tuple[str, ...]) -> None:
-    """Say in JSON what these verbs would do, for a deploy."""
+    """Report in JSON what these verbs would do, for a deploy."""
     from certsync.issuer.commands import outlook as verb
     from certsync.issuer.session import require_root
 
     require_root()
     if not set(verbs) <= set(verb.VERBS):
-        raise click.UsageError(f"it can tell of {', '.join(verb.VERBS)}")
+        raise click.UsageError(f"choose from {', '.join(verb.VERBS)}")
     console.result_json(verb.outlook(the_store(), now(), verbs))
 
 
@@ -27,7 +27,7 @@ def outlook(verbs: tuple[str, ...]) -> None:
 @AS_JSON
 @TOKEN
 def take_over(dry_run: bool, as_json: bool, lock_token: str) -> None:
-    """Keep the certificate that certbot has as a generation."""
+    """Keep certbot's certificate as a generation."""
     from certsync.issuer.commands import take_over as verb
     from certsync.issuer.session import on_issuer, reading
 
@@ -38,7 +38,7 @@ def take_over(dry_run: bool, as_json: bool, lock_token: str) -> None:
     with on_issuer(the_store(), "take-over", lock_token, now()) as session:
         number = verb.take_over(session.only())
         if number is None:
-            console.tell("certbot's certificate is kept already")
+            console.tell("certbot's certificate has been taken over already")
         else:
             session.done.append(f"took over certbot's certificate as generation {number:04}")
 
@@ -46,22 +46,22 @@ def take_over(dry_run: bool, as_json: bool, lock_token: str) -> None:
 @cli.command("retire-certbot", hidden=True)
 @TOKEN
 def retire_certbot(lock_token: str) -> None:
-    """Have certbot no longer renew the fleet's certificate."""
+    """Stop certbot from renewing the fleet's certificate."""
     from certsync.issuer.commands import take_over as verb
     from certsync.issuer.session import on_issuer
 
     with on_issuer(the_store(), "retire-certbot", lock_token, now()) as session:
-        told = verb.retire_certbot(session.only().seen, session.now)
-        session.done.extend(told[:1])
-        if told:
-            console.result("\n".join(told))
+        lines = verb.retire_certbot(session.only().seen, session.now)
+        session.done.extend(lines[:1])
+        if lines:
+            console.result("\n".join(lines))
 
 
 @cli.command("rehearse-here", hidden=True)
 @click.option("--directory", required=True)
 @TOKEN
 def rehearse_here(directory: str, lock_token: str) -> None:
-    """What `certsync rehearse` does there."""
+    """Run the issuer's part of `certsync rehearse`."""
     from certsync.issuer.commands import rehearse_here as verb
     from certsync.issuer.session import locked
 
@@ -71,14 +71,16 @@ def rehearse_here(directory: str, lock_token: str) -> None:
 
 
 @cli.command(hidden=True)
-@click.option("--by", "backend", required=True, metavar="BACKEND", help="Who may hold the keys.")
+@click.option(
+    "--by", "backend", required=True, metavar="BACKEND", help="The backend that may hold the keys."
+)
 @DRY
 @AS_JSON
 @TOKEN
 def compromised(backend: str, dry_run: bool, as_json: bool, lock_token: str) -> None:
     """Replace, revoke and delete every key that BACKEND may hold.
 
-    It has been taken out of the fleet, and its private keys are compromised.
+    It must have been removed from the fleet; its private keys are compromised.
     """
     from certsync.issuer import replacement as verb
     from certsync.issuer.memory import Memory
@@ -106,7 +108,7 @@ def compromised(backend: str, dry_run: bool, as_json: bool, lock_token: str) -> 
 @AS_JSON
 @TOKEN
 def register(dry_run: bool, as_json: bool, lock_token: str) -> None:
-    """On a new issuer: have an account at the CA, and withdraw what may have been rolled back."""
+    """On a new issuer: register at the CA, and withdraw what may have been rolled back."""
     from certsync.issuer.commands import register as verb
     from certsync.issuer.session import on_issuer, require_root
 
@@ -124,7 +126,7 @@ def register(dry_run: bool, as_json: bool, lock_token: str) -> None:
 @AS_JSON
 @TOKEN
 def close_account(dry_run: bool, as_json: bool, lock_token: str) -> None:
-    """On an old issuer: end its account at the CA, and remove the account's key."""
+    """On a former issuer: deactivate its account at the CA, and remove the account's key."""
     from certsync.issuer.commands import close_account as verb
     from certsync.issuer.session import on_issuer, require_root
 

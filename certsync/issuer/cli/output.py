@@ -1,4 +1,4 @@
-"""What commands on the issuer have in common."""
+"""What the issuer's commands share."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def the_store() -> Store:
-    """Return what is on this host's disk."""
+    """Return the store on this host's disk."""
     from certsync.issuer.store import Store as Found
 
     return Found()
 
 
 def tell_outlook(steps: list[str], as_json: bool, before: str) -> None:
-    """Print what would be done, for people or for programs."""
+    """Print what would be done, as text or JSON."""
     if as_json:
         console.result_json({"steps": steps})
     else:

@@ -1,4 +1,4 @@
-"""`certsync close-account`, on a host that is no longer the issuer: its account at the CA ends."""
+"""`certsync close-account`, on a host that stops being the issuer: deactivate its CA account."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from certsync.model.errors import StoreError
 
 
 def outlook(store: Store) -> list[str]:
-    """Return what is to be done, in words; nothing: there is no account.
+    """Return what to do, in words; empty: there is no account.
 
     Raises:
-        StoreError: this host is no issuer.
+        StoreError: this host is not an issuer.
     """
     from certsync.issuer.ca import issuance
 
@@ -25,11 +25,11 @@ def outlook(store: Store) -> list[str]:
 
 
 def close_account(session: Session) -> None:
-    """Deactivate our account at the CA, as far as the CA can be asked, and remove its key.
+    """Deactivate our account at the CA, if the CA can be reached, and remove its key.
 
     Raises:
-        StoreError: this host is no issuer, or keys are compromised: it alone knows which ones,
-            and its account has to ask for their revocation.
+        StoreError: this host is not an issuer, or keys are compromised: only this host knows which,
+            and its account has to revoke them.
     """
     from certsync.issuer.ca import issuance
 
@@ -38,8 +38,8 @@ def close_account(session: Session) -> None:
     marks = [store.compromised(each.name).waiting() for each in fleet.lineages]
     if waiting := "; ".join(each for each in marks if each):
         raise StoreError(
-            f"this issuer may not go yet: {waiting}",
-            "have that finished first: sudo certsync renew here says what it waits for",
+            f"this issuer cannot be retired yet: {waiting}",
+            "finish that first: `sudo certsync renew` here shows what it is waiting for",
         )
     if not issuance.has_account(fleet, store):
         return

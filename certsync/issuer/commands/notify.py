@@ -9,31 +9,29 @@ from certsync.model.errors import NotifyError
 
 
 def set_urls(store: Store, content: bytes) -> str:
-    """Keep the URLs of a text, one a line, and return what a person reads of it.
+    """Save URLs, one per line, and return a summary for people.
 
     Raises:
         NotifyError: there is none, or one that apprise does not understand; nothing is changed.
-        StoreError: this host is no issuer.
+        StoreError: this host is not an issuer.
     """
     fleet = store.fleet()
     count = notification.keep(store, content)
     kept = f"{count} service{'' if count == 1 else 's'} in {store.notify_urls}"
     if not fleet.notify.events:
-        return (
-            f"{kept}; nothing is sent before `events` are chosen under [notify] in the fleet file"
-        )
-    return f"{kept}; try it: certsync notify --test"
+        return f"{kept}; nothing is sent until `events` are set under [notify] in the fleet file"
+    return f"{kept}; test it: certsync notify --test"
 
 
 def test(store: Store) -> tuple[str, list[str]]:
     """Send a test message to every service.
 
     Returns:
-        What a person reads of each, and those that did not accept it.
+        A summary for people, and the services that did not accept it.
 
     Raises:
         NotifyError: no URL is set, or apprise is not installed.
-        StoreError: this host is no issuer.
+        StoreError: this host is not an issuer.
     """
     fleet = store.fleet()
     services = notification.read(store)

@@ -1,6 +1,6 @@
-"""`certsync outlook`, on the issuer: what is due of a deploy's part there, and what is proven now.
+"""`certsync outlook`, on the issuer: what a deploy's verbs would do there, and the current proof.
 
-One answer to a deploy instead of four: every backend is looked at once for all of it.
+One answer for a deploy instead of four: every backend is probed only once.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from certsync.model.proof import Proof
 from certsync.system import proving
 
 Proven = Callable[[], Mapping[str, Sequence[Proof]]]
-"""Gives what each backend serves now, by the lineage's name, once it has been seen."""
+"""Returns what each backend serves, by the lineage's name, once that is known."""
 
 VERBS = ("issue", "replicate", "tickets", "prove")
 
 
 def outlook(store: Store, now: datetime, verbs: Collection[str]) -> dict[str, Any]:
-    """Return what each verb would do, in words, by its name; under `prove`, see `prove.Seen`.
+    """Return what each verb would do, in words, by verb; for `prove`, see `prove.Seen`.
 
     Nothing is changed.
 
     Raises:
-        StoreError: this host is no issuer, or its store cannot be read.
+        StoreError: this host is not an issuer, or its store cannot be read.
     """
     looks, memory = look_at_all(store), Memory(store)
     ways: dict[str, Callable[[Proven], Any]] = {
@@ -45,7 +45,7 @@ def outlook(store: Store, now: datetime, verbs: Collection[str]) -> dict[str, An
         "tickets": lambda proven: share.outlook(looks, now, proven=proven),
         "prove": lambda proven: prove.prove(looks, memory, now, proven).to_json(),
     }
-    # At the same time: each of them waits for answers from other machines.
+    # In parallel: each of them waits for other machines.
     with ThreadPoolExecutor(len(VERBS) + 1) as pool:
         needs_proofs = set(verbs) - {"issue"}
         proofs = pool.submit(_proofs, looks, now) if needs_proofs else None

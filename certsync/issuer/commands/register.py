@@ -1,4 +1,4 @@
-"""`certsync register`, on a new issuer: have an account of its own at the CA, first of all."""
+"""`certsync register`, on a new issuer: first of all, register an account of its own at the CA."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from certsync.model.generation import number_text
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is to be done before this host orders anything."""
+    """What to do before this host orders anything."""
 
     looks: Sequence[Situation]
     registered: bool
-    """Whether an account is there."""
+    """Whether it has an account."""
 
     def steps(self) -> list[str]:
-        """Return what is to be done, in words; nothing: all of it was done."""
+        """Return what to do, in words; empty: nothing."""
         first = [] if self.registered else [f"{Step.LOG_IN.value}, with a new account"]
         several = len(self.looks) > 1
         return [
             *first,
             *(
                 f"withdraw generation {number_text(number)}{f' of {one.name}' if several else ''}: "
-                "the issuer before may have rolled back"
+                "the previous issuer may have rolled it back"
                 for one in self.looks
                 for number in newer(one)
             ),
@@ -36,10 +36,10 @@ class Outlook:
 
 
 def outlook(store: Store) -> Outlook:
-    """Return what is to be done, without talking to the CA.
+    """Return what to do, without talking to the CA.
 
     Raises:
-        StoreError: this host is no issuer, or its store cannot be read.
+        StoreError: this host is not an issuer, or its store cannot be read.
     """
     from certsync.issuer.ca import issuance
 
@@ -54,14 +54,14 @@ def newer(seen: Situation) -> list[int]:
 
 
 def register(session: Session) -> str:
-    """Withdraw what the last issuer may have rolled back, and return our account's URL.
+    """Withdraw what the previous issuer may have rolled back, and return our account's URL.
 
-    What this host keeps above its live generation it got as a replica, and why that is not live it
-    was never told.
+    Generations above the live one were received while this host was a replica; why they are not
+    live was not recorded here.
 
     Raises:
         CaError, CaBusyError, ClockError: from the CA.
-        StoreError: this host is no issuer, or its store cannot be read.
+        StoreError: this host is not an issuer, or its store cannot be read.
     """
     from certsync.issuer.ca import issuance
 

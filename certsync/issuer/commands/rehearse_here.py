@@ -1,7 +1,7 @@
-"""`certsync rehearse-here`, on the issuer: a certificate from order to check, and none of it kept.
+"""`certsync rehearse-here`, on the issuer: order and check a certificate without keeping it.
 
-What has to be on a disk for it lies in memory below /run, and is gone afterwards; what a killed
-rehearsal has left goes away at the next one's start.
+Files are kept in memory below /run and removed afterwards; what a killed rehearsal left behind is
+removed when the next one starts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CHECKED = "checked by nginx"
 
 @dataclass(frozen=True)
 class Scratch(Store):
-    """A store that is thrown away, with the real one's way for challenges and to the CA."""
+    """A temporary store with the real one's webroot, CA bundle and binding key."""
 
     real: Store = field(default_factory=Store)
 
@@ -55,10 +55,10 @@ class Scratch(Store):
 
 
 def rehearse_here(store: Store, directory: str, now: datetime, tell: Tell) -> list[Finding]:
-    """Return what went well and what did not, from the canary to nginx on every backend.
+    """Return what succeeded and what failed, from the canary to nginx on every backend.
 
     Raises:
-        StoreError: this host is no issuer.
+        StoreError: this host is not an issuer.
     """
     looks = look_at_all(store)
     if len(looks) == 1:
@@ -73,26 +73,26 @@ def rehearse_here(store: Store, directory: str, now: datetime, tell: Tell) -> li
 def _of_lineage(seen: Situation, directory: str, now: datetime, tell: Tell) -> list[Finding]:
     fleet, issuer = seen.fleet, seen.fleet.issuer_name
     with _scratch(seen.store) as scratch:
-        tell("asking every side for a challenge file")
+        tell("fetching a test challenge file from every backend and public address")
         sightings = canary.look(fleet, seen.name, seen.store.webroot)
         findings = of_sightings(sightings)
         ordered = f"an order at {directory}"
         if misses := canary.judge(fleet, sightings).misses:
-            why = f"not tried, a challenge would be lost: {'; '.join(misses)}"
+            why = f"skipped, a challenge would not reach the issuer: {'; '.join(misses)}"
             return [*findings, Finding(issuer, ordered, why)]
         try:
             files = _ordered(_at(fleet, directory), seen.lineage, scratch, now, tell)
         except CertsyncError as error:
             return [*findings, Finding(issuer, ordered, error.message)]
         findings += [Finding(issuer, ordered)]
-        tell("having it checked by nginx here, and on every replica")
+        tell("checking it with nginx here and on every replica")
         return [*findings, _checked_here(seen, scratch, files, now), *_carried(seen, files)]
 
 
 @contextmanager
 def _scratch(store: Store) -> Iterator[Scratch]:
     _clear(store)
-    # Made by its owner alone, before anything is in it.
+    # Private to root before anything is put into it.
     REHEARSAL.mkdir(mode=0o700)
     try:
         yield Scratch(REHEARSAL / "etc", REHEARSAL / "var", real=store)
@@ -107,7 +107,7 @@ def _clear(store: Store) -> None:
 
 
 def _at(fleet: Fleet, directory: str) -> Fleet:
-    """Return the fleet as it is at the CA for tries, where only its own CA knows its binding."""
+    """Return the fleet with the test CA; only the fleet's own CA knows its account binding."""
     authority = fleet.authority
     key_id = authority.eab_key_id if directory == authority.directory else ""
     return replace(fleet, authority=replace(authority, directory=directory, eab_key_id=key_id))
@@ -116,7 +116,7 @@ def _at(fleet: Fleet, directory: str) -> Fleet:
 def _ordered(
     fleet: Fleet, lineage: Lineage, scratch: Store, now: datetime, tell: Tell
 ) -> dict[str, bytes]:
-    """Return the five files of a generation, ordered with a new account."""
+    """Order a certificate with a new account, and return a generation's five files."""
     from certsync.issuer.ca import issuance, ordering
 
     seen = look(scratch, fleet, lineage)
@@ -154,7 +154,7 @@ def _carried(seen: Situation, files: dict[str, bytes]) -> list[Finding]:
 
 
 def _tried(backend: Backend, lineage: str, outbox: Path) -> Answer:
-    # The question first: what is pushed goes through the conversation's connection.
+    # First, because the push uses the conversation's connection.
     backend.ask("current", lineage, 0)
     backend.push(outbox)
     return backend.ask("try", lineage, NUMBER)
@@ -169,9 +169,9 @@ def _refusal(answer: Answer | HostError) -> str:
 
 
 def of_sightings(sightings: Iterable[Sighting]) -> list[Finding]:
-    """Return what the canary found at each backend, and at each public address.
+    """Return the canary's result for each backend and each public address.
 
-    A public address that is hidden from the issuer alone is no failure.
+    A public address that only the issuer cannot reach is not a failure.
     """
     seen = list(sightings)
     unknown = canary.hidden(seen)
@@ -182,9 +182,9 @@ def of_sightings(sightings: Iterable[Sighting]) -> list[Finding]:
 
 def _canary(sighting: Sighting) -> str:
     if not sighting.public:
-        return "a challenge file, asked for at its own address"
+        return "a challenge file, fetched from its own address"
     family = "IPv6" if ":" in sighting.address else "IPv4"
-    return f"a challenge file, asked for through the balancer over {family}"
+    return f"a challenge file, fetched through the balancer over {family}"
 
 
 def _why(sighting: Sighting) -> str:

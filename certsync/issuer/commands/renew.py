@@ -1,4 +1,4 @@
-"""`certsync renew`, on the issuer, every hour: finish, heal, prove, and renew what is due."""
+"""`certsync renew`, hourly on the issuer: finish interrupted work, heal, prove, and renew."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from certsync.programs.receiver import CLOCK_TOLERANCE
 from certsync.system import proving
 
 FUTURE = timedelta(days=1)
-"""How far a generation's begin may lie ahead of a clock that may be wrong."""
+"""How far in the future a generation's validity may begin before it is refused."""
 
 ASK_ALL = timedelta(days=1)
-"""How often every backend is asked what it holds, though it serves what it should: a damaged copy
-shows at the next boot, and that may be the worst moment."""
+"""How often every backend is asked what it holds, even if it serves the right generation: otherwise
+a damaged copy would only show at the next boot."""
 
 
 def renew(session: Session, *, force: bool = False) -> None:
-    """Do all that is to be done; what is in order costs a handshake with each backend.
+    """Do whatever is due; if nothing is, it takes one handshake with each backend.
 
-    ``force`` orders a certificate though none is due.
+    ``force`` orders a certificate even if none is due.
 
     Raises:
         RolloutError: a backend does not hold or serve the generation; each is named.
-        LaterError: the CA said when to come back, or the names do not lead here.
+        LaterError: the CA asked to come back later, or the names do not resolve to the fleet.
         CertsyncError: another failure, see `issue`; all of them in one message.
     """
     fleet = session.store.fleet()
@@ -53,7 +53,7 @@ def renew(session: Session, *, force: bool = False) -> None:
     if len(hours) == len(fleet.lineages) and all(not hour.stops_the_rest for hour in hours):
         last.part(lambda: _share_tickets(session, hours))
     trouble = together([*problems, *last.problems])
-    # On a full disk people hear of it in every run, because it cannot be noted that they did.
+    # On a full disk people are notified in every run, because that cannot be recorded.
     last.part(lambda: afterwards(session, fleet, _with(last, ended), trouble))
     if trouble := together([*problems, *last.problems]):
         raise trouble
@@ -62,7 +62,7 @@ def renew(session: Session, *, force: bool = False) -> None:
 def _hour(
     session: Session, fleet: Fleet, lineage: Lineage, prefix: str, *, force: bool
 ) -> tuple[Hourly | None, CertsyncError | None]:
-    """Return the hourly run of one lineage, and what went wrong; None: its disk cannot be read."""
+    """Run one lineage; return the run and its error. The run is None if the disk is unreadable."""
     try:
         hour = Hourly(session.run(fleet, lineage, prefix))
     except (CertsyncError, OSError) as error:
@@ -72,24 +72,24 @@ def _hour(
 
 
 def _share_tickets(session: Session, hours: Sequence[Hourly]) -> None:
-    """Give the session ticket keys to whoever was seen to lack them, and rotate them in time."""
+    """Push the session ticket keys to backends that lack them, and rotate them when due."""
     proofs = {hour.run.name: hour.proofs for hour in hours if hour.proofs}
     if proofs:
         share.share(session, [hour.run.seen for hour in hours], proofs)
 
 
 def _with(last: Parts, ended: Sequence[Ended]) -> list[Ended]:
-    """Count what went wrong with the whole fleet as the first lineage's, so that people hear it."""
+    """Add errors of the whole fleet to the first lineage's, so that people are notified."""
     problems = [each for each in (ended[0].error, last.trouble()) if each]
     return [replace(ended[0], error=together(problems)), *ended[1:]]
 
 
 def _all_of_it(hour: Hourly, *, force: bool) -> None:
     run = hour.run
-    # Before anything else: state of a newer version stops the run.
+    # First of all: state from a newer version stops the run.
     known = run.known
     for number in run.seen.damaged:
-        run.tell(f"warning: generation {number_text(number)} is damaged on this disk: not used")
+        run.tell(f"warning: ignoring generation {number_text(number)}, damaged on this disk")
     _bar_the_future(run)
     newest = run.seen.newest
     if newest:
@@ -97,28 +97,28 @@ def _all_of_it(hour: Hourly, *, force: bool) -> None:
         hour.part(lambda: _heal(hour, newest, known))
         hour.part(lambda: _ask_ca(run, newest))
     elif run.seen.current:
-        # What is live is compromised, and nothing else is there yet: who is behind is told still.
+        # The live one is compromised and there is no other yet: backends are still checked.
         hour.part(lambda: _prove(hour))
     if not hour.is_fenced:
         hour.part(lambda: _order(hour, force=force))
     if not hour.is_fenced:
-        # Revoke and delete what a compromise has left, which is nothing in nearly every run.
+        # Revoke and delete what remains of a compromise: nearly always nothing.
         hour.part(lambda: replacement.finish(run, hour.proofs))
     hour.part(lambda: _remember(hour))
 
 
 def _bar_the_future(run: Run) -> None:
-    """Have a generation that is not valid for long keep no order from being made.
+    """Do not let a generation that is not valid yet prevent an order.
 
-    An older version kept what a CA signed like that. That the live one is valid shows that the
-    clock is not the reason.
+    An older version may have kept such a certificate. If the live one is valid, the clock is not
+    the reason.
     """
     live, newest = run.seen.live, run.seen.newest
     if live is None or newest is None or not live.not_before <= run.now < live.not_after:
         return
     if newest.not_before - run.now > FUTURE:
         why = f"not valid before {newest.not_before:%Y-%m-%d %H:%M} UTC"
-        run.tell(f"warning: generation {number_text(newest.number)} is {why}: not used")
+        run.tell(f"warning: ignoring generation {number_text(newest.number)}: {why}")
         run.seen.store.refuse(run.name, newest.number, why)
         run.look_again()
 
@@ -126,25 +126,25 @@ def _bar_the_future(run: Run) -> None:
 def _refuse_the_past(newest: Manifest, now: datetime) -> None:
     if now + timedelta(seconds=CLOCK_TOLERANCE) < newest.not_before:
         raise ClockError(
-            f"the issuer's clock says {now:%Y-%m-%d %H:%M} UTC, before generation "
-            f"{number_text(newest.number)} was made ({newest.not_before:%Y-%m-%d %H:%M} UTC)",
+            f"the issuer's clock says {now:%Y-%m-%d %H:%M} UTC, which is before generation "
+            f"{number_text(newest.number)} was issued ({newest.not_before:%Y-%m-%d %H:%M} UTC)",
             "set the clock (timedatectl set-ntp true); nothing was changed",
         )
 
 
 def _heal(hour: Hourly, newest: Manifest, known: LineageState) -> None:
-    """Finish what an interrupted run left, and catch up who is behind."""
+    """Finish what an interrupted run left, and catch up backends that are behind."""
     seen, now = hour.run.seen, hour.run.now
     _prove(hour)
     lagging = [proof for proof in hour.proofs if proof.verdict is not Verdict.IN_SYNC]
     for proof in lagging:
         hour.tell(f"{proof.name}: {proof.why}")
     unfinished = seen.current != newest.number
-    # One in the future was written under a wrong clock.
+    # A moment in the future was written while the clock was wrong.
     asked = known.asked_all
     long_ago = asked is None or not timedelta(0) <= now - asked <= ASK_ALL
-    # One that has expired by our clock is refused everywhere; whether the clock is right, the CA
-    # says when the next one is ordered.
+    # If it has expired by our clock, every backend refuses it; the next order checks the clock
+    # against the CA's.
     if (lagging or unfinished or long_ago or seen.marks.open) and now < newest.not_after:
         hour.roll_out()
 
@@ -155,7 +155,7 @@ def _prove(hour: Hourly) -> None:
 
 
 def _ask_ca(run: Run, newest: Manifest) -> None:
-    """Ask the CA when it suggests renewing, if that is due; report it if it does not answer."""
+    """Ask the CA when it suggests renewing, if that is due; a failure is only reported."""
     before, directory = run.known.renewal_info, run.seen.fleet.authority.directory
     if run.now >= newest.not_after or newest.directory != directory:
         return
@@ -169,7 +169,7 @@ def _ask_ca(run: Run, newest: Manifest) -> None:
     if off := _off(answer.ca_date, run.now):
         run.tell(f"warning: {off}")
     if found.explanation and (before is None or before.window != found.window):
-        run.tell(f"the CA explains its renewal window: {found.explanation}")
+        run.tell(f"the CA's explanation of its renewal window: {found.explanation}")
     run.note(renewal_info=found)
 
 
@@ -189,7 +189,7 @@ def _order(hour: Hourly, *, force: bool) -> None:
 
 
 def _remember(hour: Hourly) -> None:
-    """Write down per lineage and backend what people and the next run want to know."""
+    """Record per lineage and backend what people and the next run need to know."""
     run = hour.run
     known = run.known
     changes = _dates(run.seen, known, run.now)
@@ -207,7 +207,7 @@ def _dates(seen: Situation, known: LineageState, now: datetime) -> dict[str, Any
     coming = look.next(now)
     if look.newest is None or coming is None:
         return {}
-    # What is live, and not what should be: it is the live one that expires.
+    # The live one, not the target: it is the live one that expires.
     live = seen.kept.get(seen.current or 0)
     shown = live.manifest if live else look.newest
     return {

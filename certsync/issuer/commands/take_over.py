@@ -1,7 +1,7 @@
-"""`certsync take-over` and `certsync retire-certbot`, on the issuer: what `certsync adopt` drives.
+"""`certsync take-over` and `certsync retire-certbot`, on the issuer, run by `certsync adopt`.
 
-The first makes certbot's certificate a generation of ours, without an order. The second, when every
-backend has been proven, tells certbot to no longer renew that lineage; its timer stays.
+The first makes certbot's certificate one of our generations, without an order. The second, once
+every backend is proven, stops certbot from renewing that lineage; its timer stays.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ PEMS = ("cert.pem", "chain.pem", "fullchain.pem")
 
 @dataclass(frozen=True)
 class Found:
-    """What certbot has for the fleet, fit to be taken over."""
+    """What certbot has for the fleet, ready to be taken over."""
 
     public: Public
     key: bytes
-    """PEM, as certsync writes one."""
+    """PEM, in certsync's format."""
 
     taken: bool
-    """Whether it is a generation already, or a newer one is there."""
+    """Whether it is a generation already, or a newer one exists."""
 
     def steps(self) -> list[str]:
-        """Return what is to be done, in words; nothing: it is done."""
+        """Return what to do, in words; empty: nothing."""
         fingerprint = self.public.certificate.fingerprint[:12]
         return [] if self.taken else [f"keep certbot's certificate {fingerprint} as a generation"]
 
 
 def look(seen: Situation, now: datetime, home: Path = Path(certbot.HOME)) -> Found:
-    """Return what certbot has for the fleet, changing nothing.
+    """Return what certbot has for the fleet, without changing anything.
 
     Raises:
-        StoreError: it has nothing that can be taken over; why, and what to do instead.
+        StoreError: it has nothing that can be taken over, with the reason and what to do instead.
     """
     lineage = seen.name
     folder = home / "live" / lineage
@@ -66,7 +66,7 @@ def look(seen: Situation, now: datetime, home: Path = Path(certbot.HOME)) -> Fou
     if not belongs(key, public.certificate):
         raise StoreError(
             f"{folder}: privkey.pem does not belong to cert.pem",
-            "certbot certificates shows what it has",
+            "`certbot certificates` lists what it has",
         )
     return Found(public, key_pem(key), taken)
 
@@ -74,10 +74,10 @@ def look(seen: Situation, now: datetime, home: Path = Path(certbot.HOME)) -> Fou
 def take_over(run: Run) -> int | None:
     """Keep certbot's certificate as the next generation, and return its number; it is not live yet.
 
-    None: it is kept already. No order follows: it is what the fleet file asks for.
+    None: it is kept already. No order follows, because it matches the fleet file.
 
     Raises:
-        StoreError: certbot has nothing that can be taken over, or the disk refuses.
+        StoreError: certbot has nothing that can be taken over, or the disk cannot be written.
     """
     found, seen = look(run.seen, run.now), run.seen
     if found.taken:
@@ -93,7 +93,7 @@ def take_over(run: Run) -> int | None:
         fingerprint=certificate.fingerprint,
         key_type=seen.lineage.key_type.value,
         directory=seen.fleet.authority.directory,
-        # Certbot's, not ours: so no order of ours says that it replaces this one.
+        # Certbot's account, not ours, so no order of ours claims to replace this one.
         account="",
         files=sums(files),
         renewal_id=certificate.renewal_id,
@@ -108,7 +108,7 @@ def take_over(run: Run) -> int | None:
 
 
 def retire_certbot(seen: Situation, now: datetime, home: Path = Path(certbot.HOME)) -> list[str]:
-    """Have certbot no longer renew the lineage, and return in words what was changed: one line.
+    """Stop certbot from renewing the lineage, and return what was changed, in words.
 
     Raises:
         RolloutError: a backend does not serve the current generation; nothing was changed.
@@ -122,14 +122,14 @@ def retire_certbot(seen: Situation, now: datetime, home: Path = Path(certbot.HOM
     proofs = proving.prove(seen.holders, seen.name, expected(seen), now)
     if behind := [f"{each.name}: {each.why}" for each in proofs if _is_not_proven(each.verdict)]:
         raise RolloutError(
-            f"certbot goes on renewing {seen.name}, because not every backend serves the "
+            f"certbot still renews {seen.name}, because not every backend serves the "
             f"current generation: {'; '.join(behind)}",
             "run `certsync adopt FLEET` again when this is fixed",
         )
     _write(path, after)
     return [
         f"{path}: {certbot.OFF}, so that certbot no longer renews {seen.name}",
-        "to undo it, take that line out of [renewalparams]; other lineages are as they were",
+        "to undo this, remove that line from [renewalparams]; other lineages are unchanged",
     ]
 
 
@@ -141,14 +141,14 @@ def _text(path: Path) -> str:
     try:
         return path.read_bytes().decode()
     except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}", "certbot certificates shows it") from None
+        raise StoreError(f"{path}: {error.strerror}", "see `certbot certificates`") from None
     except UnicodeDecodeError:
-        raise StoreError(f"{path} is no text", "certbot certificates shows it") from None
+        raise StoreError(f"{path} is not a text file", "see `certbot certificates`") from None
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a file of somebody else's, whole, with its mode and owner."""
-    # Where it is a link, what it leads to.
+    """Replace somebody else's file completely, keeping its mode and owner."""
+    # If it is a link, replace its target.
     target = path.resolve()
     facts = target.stat()
     write_whole(target, text.encode(), mode=stat.S_IMODE(facts.st_mode))

@@ -1,1 +1,1 @@
-"""Who is told what: messages, metrics, the heartbeat."""
+"""Messages, metrics and the heartbeat."""

@@ -1,4 +1,4 @@
-"""After a renewal run: people, monitoring and whoever waits for a sign of life are told."""
+"""After a renewal run: send messages, write metrics, ping the heartbeat."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Ended:
 def afterwards(
     session: Session, fleet: Fleet, runs: Sequence[Ended], error: CertsyncError | None
 ) -> None:
-    """Tell of a run that has ended, with ``error`` or well. What cannot be told ends no run."""
+    """Report a run's end, with ``error`` or without. Failures to report do not fail the run."""
     now, tell = session.now, session.tell
     state = session.memory.state_or_nothing
     if lacking := notification.lacking(fleet, session.store):
@@ -46,17 +46,17 @@ def afterwards(
 
 
 def _alert(session: Session, fleet: Fleet, run: Ended) -> None:
-    # What a newer version remembers cannot be read or written: people hear of it in every run.
+    # State from a newer version cannot be read or written: people are notified in every run.
     state = session.memory.state_or_nothing
     seen = observed(run, state.lineage(run.lineage), session.now)
     own, others = list[Any](), list[Any]()
-    # Of one that was taken out of the fleet no run would ever see that it is over.
-    there = {each.name for each in fleet.lineages}
+    # Alerts of lineages that left the fleet are dropped: no run would ever close them.
+    existing = {each.name for each in fleet.lineages}
     for each in state.alerts:
         lineage = each.get("lineage", run.lineage) if isinstance(each, dict) else run.lineage
         if lineage == run.lineage:
             own.append(each)
-        elif lineage in there:
+        elif lineage in existing:
             others.append(each)
     news = alerts.judge(alerts.read(own), seen, fleet.notify.events)
     warn = session.tell
@@ -68,7 +68,7 @@ def _alert(session: Session, fleet: Fleet, run: Ended) -> None:
 
 
 def observed(run: Ended, known: LineageState, now: datetime) -> alerts.Observed:
-    """Return what people may have to be told of."""
+    """Return what people may have to be notified of."""
     behind = {name: each.behind_since for name, each in known.backends.items()}
     return alerts.Observed(
         lineage=run.lineage,
@@ -85,7 +85,7 @@ def observed(run: Ended, known: LineageState, now: datetime) -> alerts.Observed:
 def readings(
     run: Ended, state: State, now: datetime, error: CertsyncError | None
 ) -> prometheus.Readings:
-    """Return what monitoring reads."""
+    """Return the values for monitoring."""
     known = state.lineage(run.lineage)
     return prometheus.Readings(
         lineage=run.lineage,

@@ -1,7 +1,7 @@
-"""What people are told: once when something begins, and once when it is over. Pure.
+"""Alerts for people: one message when a problem begins, one when it is over. Pure.
 
-An alert is open from the run that first sees its cause to the run that sees it gone. It may be open
-for a while before anybody is told, because what passes by itself within a day is no news.
+An alert is open from the run that first sees its cause to the run that no longer does. It may be
+open for a while before a message is sent: a problem that resolves itself within a day is not news.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from certsync.model.codec import Moment
 from certsync.model.options import Event
 
 PATIENCE = timedelta(days=1)
-"""How long a backend may be behind, and a run be put off, before anybody is told."""
+"""How long a backend may be behind, or runs be postponed, before a message is sent."""
 
 LEFT = 4
-"""People are told when less than this part of the lifetime is left: a renewal is due long before,
-whatever the lifetime is."""
+"""A message is sent when less than this fraction of the lifetime is left: renewal is due long
+before, whatever the lifetime."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What a run has seen. What it could not look at stays None, and its alerts as they are."""
+    """What a run observed. What it could not check stays None, and its alerts unchanged."""
 
     lineage: str
     at: datetime
     error: str = ""
-    """What ended the run; empty: it ended well."""
+    """Why the run failed; empty: it succeeded."""
 
     hint: str = ""
     later: bool = False
     """Whether the error was "not now", exit status 75."""
 
     backends: Mapping[str, datetime | None] | None = None
-    """Every backend of the fleet, and since when it is behind; None: it is not."""
+    """Every backend of the fleet, and since when it has been behind; None: it is not."""
 
     not_before: datetime | None = None
     """The validity of the current generation."""
@@ -47,10 +47,10 @@ class Observed:
 
 @dataclass(frozen=True)
 class Alert:
-    """One thing that is not over."""
+    """One ongoing problem."""
 
     key: str
-    """Which one: the event, and the backend if it is one backend's."""
+    """Identifies it: the event, and the backend if it concerns one."""
 
     event: Event
     since: Moment
@@ -59,26 +59,26 @@ class Alert:
 
 @dataclass(frozen=True)
 class Message:
-    """What one message says."""
+    """One message."""
 
     title: str
     body: str
     good: bool
-    """Whether it says that something is over."""
+    """Whether it says that a problem is over."""
 
     key: str = ""
-    """The alert that it is about; empty: none."""
+    """The key of its alert; empty: none."""
 
 
 @dataclass(frozen=True)
 class News:
-    """What to send now, and what is open until it is sent."""
+    """The messages to send, and the alerts that are open until they are sent."""
 
     messages: tuple[Message, ...]
     alerts: tuple[Alert, ...]
 
     def after(self, sent: Collection[Message]) -> tuple[Alert, ...]:
-        """Return what is open once these messages have arrived; the next run sends the others."""
+        """Return the alerts open after these messages were sent; the next run sends the others."""
         begun = {message.key for message in sent if not message.good}
         over = {message.key for message in sent if message.good}
         return tuple(
@@ -90,30 +90,30 @@ class News:
 
 @dataclass(frozen=True)
 class _Cause:
-    """Something that holds now."""
+    """A problem that exists now."""
 
     key: str
     event: Event
     since: datetime
     ripe: bool
-    """Whether it is time to tell."""
+    """Whether it is time to send a message."""
 
     title: str
     body: str
 
 
 def read(kept: Iterable[Any]) -> tuple[Alert, ...]:
-    """Return the alerts that were kept. What is none is left out: it is told anew."""
+    """Return the saved alerts. Invalid ones are dropped, and so reported again."""
     return tuple(alert for each in kept if (alert := _alert(each)))
 
 
 def judge(alerts: Iterable[Alert], seen: Observed, chosen: Collection[Event]) -> News:
-    """Return what people are to be told now, of the events they chose.
+    """Return the messages to send now, for the chosen events.
 
     Args:
-        alerts: what is open after the last run.
-        seen: what this run has observed.
-        chosen: the events; alerts of others are forgotten.
+        alerts: those open after the last run.
+        seen: what this run observed.
+        chosen: the events to report; alerts for others are dropped.
     """
     before = {alert.key: alert for alert in alerts if alert.event in chosen}
     causes = {cause.key: cause for cause in _causes(seen, before) if cause.event in chosen}
@@ -142,7 +142,7 @@ def _failed_run(seen: Observed, before: Mapping[str, Alert]) -> Iterator[_Cause]
         return
     key = Event.RUN_FAILED.value
     since = _earliest(seen.at, before.get(key))
-    what = "runs have been put off for over a day" if seen.later else "a run has failed"
+    what = "runs have been postponed for over a day" if seen.later else "a run has failed"
     hint = f"hint: {seen.hint}\n" if seen.hint else ""
     yield _Cause(
         key,
@@ -150,7 +150,7 @@ def _failed_run(seen: Observed, before: Mapping[str, Alert]) -> Iterator[_Cause]
         since,
         not seen.later or seen.at - since > PATIENCE,
         f"{seen.lineage}: {what}",
-        f"error: {seen.error}\n{hint}No run has ended well since {_moment(since)}. "
+        f"error: {seen.error}\n{hint}No run has succeeded since {_moment(since)}. "
         "`certsync status FLEET` shows what every backend serves.",
     )
 
@@ -168,7 +168,7 @@ def _backends_behind(seen: Observed, before: Mapping[str, Alert]) -> Iterator[_C
             seen.at - since > PATIENCE,
             f"{seen.lineage}: {name} is behind",
             f"{name} has not been proven to serve the current generation since {_moment(since)}. "
-            "`certsync status FLEET` says why, and `certsync deploy FLEET` heals what it reaches.",
+            "`certsync status FLEET` shows why; `certsync deploy FLEET` fixes what it can reach.",
         )
 
 
@@ -186,8 +186,8 @@ def _little_left(seen: Observed) -> Iterator[_Cause]:
         since,
         ripe=True,
         title=f"{seen.lineage}: the certificate {what}",
-        body=f"It is valid until {_moment(seen.not_after)}, and its renewal has been due for "
-        "long. `certsync deploy FLEET` renews what is due, or says why it cannot.",
+        body=f"It is valid until {_moment(seen.not_after)}, and its renewal is long overdue. "
+        "`certsync deploy FLEET` renews what is due, or says why it cannot.",
     )
 
 
@@ -202,13 +202,13 @@ def _looked_at(event: Event, seen: Observed) -> bool:
 def _over(alert: Alert, seen: Observed) -> Message:
     name = alert.key.partition(" ")[2]
     what = {
-        Event.RUN_FAILED: "runs end well again",
+        Event.RUN_FAILED: "runs succeed again",
         Event.BEHIND: f"{name} serves the current generation again",
         Event.EXPIRING: "the certificate has been renewed",
     }[alert.event]
     if alert.event is Event.BEHIND and name not in (seen.backends or {}):
-        what = f"{name} is not in the fleet any more"
-    body = f"It is over since {_moment(seen.at)}, and had begun on {_moment(alert.since)}."
+        what = f"{name} is no longer in the fleet"
+    body = f"The problem began on {_moment(alert.since)} and ended on {_moment(seen.at)}."
     return Message(f"{seen.lineage}: {what}", body, good=True, key=alert.key)
 
 

@@ -1,7 +1,6 @@
-"""Tells a monitor elsewhere that a run has ended well, by asking for a URL.
+"""Tell an external monitor that a run succeeded, by requesting a URL.
 
-The URL is half a secret, since whoever knows it can stand in for a run: only its scheme and host
-are ever told.
+Whoever knows the URL can fake a run, so messages only contain its scheme and host.
 """
 
 from __future__ import annotations
@@ -13,20 +12,20 @@ REDIRECTS = 5
 
 
 def ping(url: str) -> str:
-    """Ask for the URL, and return why it did not work; empty: it did. Nothing is ever raised."""
+    """Request the URL, and return why it failed; empty: it did not. Nothing is ever raised."""
     try:
         parts = urlsplit(url)
         shown = f"{parts.scheme}://{parts.hostname}"
     except ValueError:
-        return "the heartbeat's URL is none"
+        return "the heartbeat's URL is invalid"
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        return "the heartbeat's URL is no http:// or https:// one"
+        return "the heartbeat's URL is not an http:// or https:// one"
     why = _ask(url)
-    return f"the heartbeat was not heard by {shown}: {why}" if why else ""
+    return f"the heartbeat to {shown} failed: {why}" if why else ""
 
 
 def _ask(url: str) -> str:
-    # Some tenths of a second, that only a fleet with a heartbeat has to wait for.
+    # Takes tenths of a second to load: only fleets with a heartbeat should pay for it.
     from http.client import HTTPException
 
     from certsync.system import http_get
@@ -35,12 +34,12 @@ def _ask(url: str) -> str:
         answer = http_get.get(url, http_get.Limits(SECONDS, 0, REDIRECTS))
     except (OSError, HTTPException, ValueError) as error:
         return _reason(error)
-    # What it says beyond the number can repeat where it was redirected to.
+    # Nothing but the number: the rest may contain the redirect's target.
     return "" if 200 <= answer.status < 300 else f"it answers {answer.status}"
 
 
 def _reason(reason: object) -> str:
     if isinstance(reason, TimeoutError):
         return f"no answer within {SECONDS} seconds"
-    # Only the system's own words: others' texts may repeat the URL.
+    # Only the system's own errors: other texts may contain the URL.
     return (isinstance(reason, OSError) and reason.strerror) or type(reason).__name__

@@ -1,8 +1,8 @@
-"""Sends messages through apprise, to the URLs in a file that is root's on the issuer.
+"""Send messages through apprise, to the URLs in a root-only file on the issuer.
 
-Whoever knows such a URL can send in the fleet's name, so none is ever printed, logged or told in an
-error: a service goes by the number of its line and the scheme of its URL. Apprise and the libraries
-below it log what they do, URLs and all, so nothing of theirs is let out.
+Whoever knows such a URL can send in the fleet's name, so none is ever printed or logged, not even
+in errors: a service is identified by its line number and its URL's scheme. Apprise and its
+libraries log URLs, so their output is suppressed.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from certsync.system.terminal import harmless
 
 SET = "certsync notify --set"
 SCHEME = re.compile(r"([a-z][a-z0-9+-]{0,15})://")
-"""Nothing longer, which might be part of a secret."""
+"""Limited in length: a longer match might be part of a secret."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """Where messages go."""
+    """A service that receives messages."""
 
     line: int
-    """The line of its URL, from 1."""
+    """The line number of its URL, from 1."""
 
     url: str = field(repr=False)
 
@@ -46,10 +46,10 @@ class Service:
 def send(
     messages: Sequence[Message], store: Store, warn: Callable[[str], None]
 ) -> tuple[Message, ...]:
-    """Send messages, and return those that at least one service has accepted.
+    """Send messages, and return those that at least one service accepted.
 
-    Nothing is raised and nothing is read or loaded where there is nothing to send. What did not
-    work goes to ``warn``, a line for each service.
+    Nothing is raised, and without messages nothing is read or loaded. Failures go to ``warn``, one
+    line per service.
     """
     if not messages:
         return ()
@@ -69,7 +69,7 @@ def send(
 
 
 def lacking(fleet: Fleet, store: Store) -> str:
-    """Return what a person should do where the fleet has events and no URL is set; else nothing."""
+    """Return what to do if the fleet has events but no URL is set; else nothing."""
     try:
         if fleet.notify.events and not read(store):
             raise _nowhere()
@@ -79,7 +79,7 @@ def lacking(fleet: Fleet, store: Store) -> str:
 
 
 def read(store: Store) -> tuple[Service, ...]:
-    """Return where messages go; none if nothing is set.
+    """Return the services that receive messages.
 
     Raises:
         NotifyError: the file cannot be read.
@@ -90,41 +90,42 @@ def read(store: Store) -> tuple[Service, ...]:
     except FileNotFoundError:
         return ()
     except OSError as error:
-        raise NotifyError(f"{path} cannot be read: {error.strerror}", "it is root's") from None
+        why = f"{path} cannot be read: {error.strerror}"
+        raise NotifyError(why, "only root can read it") from None
     except NotifyError as error:
-        raise NotifyError(f"{path}: {error.message}", f"write it anew: `{SET}`") from None
+        raise NotifyError(f"{path}: {error.message}", f"set the URLs again: `{SET}`") from None
 
 
 def parse(content: bytes) -> tuple[Service, ...]:
-    """Return the services of a text with a URL a line; empty lines count and are none.
+    """Parse one URL per line; empty lines count for the numbering, but are skipped.
 
     Raises:
-        NotifyError: it is no text.
+        NotifyError: it is not text.
     """
     try:
         lines = content.decode().split("\n")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise NotifyError(f"line {line} is not UTF-8 text", "write a URL a line") from None
+        raise NotifyError(f"line {line} is not UTF-8 text", "write one URL per line") from None
     numbered = enumerate((line.strip() for line in lines), start=1)
     return tuple(Service(number, line) for number, line in numbered if line)
 
 
 def keep(store: Store, content: bytes) -> int:
-    """Write the URLs of a text, one a line, as where messages go, and return how many there are.
+    """Save the URLs in a text, one per line, and return how many there are.
 
     Raises:
-        NotifyError: there is none in it, or one that apprise does not understand.
+        NotifyError: there are none, or apprise does not understand one.
     """
     services = parse(content)
     if not services:
-        raise NotifyError("no URL was given, and nothing was changed", "write a URL a line")
+        raise NotifyError("no URL was given; nothing was changed", "write one URL per line")
     wrong = [each for each in services if _apprise_of(each) is None]
     if wrong:
         raise NotifyError(
-            f"apprise cannot send to {', '.join(map(str, wrong))}, and nothing was changed",
-            "apprise's documentation lists the forms of URLs for each service; some services need "
-            "a Python package that is not installed here",
+            f"apprise cannot send to {', '.join(map(str, wrong))}; nothing was changed",
+            "apprise's documentation lists the URL format of each service; some services need a "
+            "Python package that is not installed here",
         )
     text = "".join(f"{each.url}\n" for each in services)
     write_whole(store.notify_urls, text.encode(), mode=0o600)
@@ -141,20 +142,20 @@ def accepts(service: Service, message: Message) -> bool:
     if sender is None:
         return False
     kind = "success" if message.good else "failure"
-    # Other machines' words are in it, and a mail may be read in a terminal.
+    # It contains text from other machines, and may be read in a terminal.
     title, body = harmless(message.title), harmless(message.body)
-    with _nothing_let_out():
+    with _silenced():
         try:
             return bool(sender.notify(body, title=title, notify_type=kind))
-        except Exception:  # noqa: BLE001  # whatever a service's code raises may tell its URL
+        except Exception:  # noqa: BLE001  # whatever a service's code raises may contain its URL
             return False
 
 
 def _apprise_of(service: Service) -> Any:
-    """Return what sends to a service; None: apprise does not understand its URL."""
-    with _nothing_let_out():
+    """Return an apprise sender for a service; None: apprise does not understand its URL."""
+    with _silenced():
         apprise = _library()
-        # In this thread and without files of its own: nothing is left running or lying around.
+        # In this thread and without files: nothing is left behind.
         asset = apprise.AppriseAsset(
             app_id="certsync", app_desc="certsync", app_url="", async_mode=False,
             service_timeout=0, storage_mode="memory", secure_logging=True,
@@ -172,22 +173,22 @@ def _library() -> ModuleType:
         import apprise
     except ModuleNotFoundError:
         raise NotifyError(
-            "nothing is installed here that sends messages",
-            "choose `events` under [notify] in the fleet file, and run `certsync deploy FLEET`",
+            "apprise, which sends the messages, is not installed here",
+            "set `events` under [notify] in the fleet file, then run `certsync deploy FLEET`",
         ) from None
     return apprise
 
 
 def _nowhere() -> NotifyError:
     return NotifyError(
-        "the fleet has events to tell of, and nobody to tell",
+        "the fleet file asks for notifications, but no URL is set",
         f"on the issuer, run `sudo {SET}`",
     )
 
 
 @contextmanager
-def _nothing_let_out() -> Iterator[None]:
-    """Silence logging, warnings and both standard streams while other people's code has a URL."""
+def _silenced() -> Iterator[None]:
+    """Suppress logging, warnings and both standard streams while foreign code handles a URL."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

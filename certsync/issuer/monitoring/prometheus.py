@@ -1,4 +1,4 @@
-"""What node_exporter reads of a fleet, in Prometheus' text format. Pure."""
+"""A fleet's metrics for node_exporter, in Prometheus' text format. Pure."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ LABEL_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 """https://prometheus.io/docs/instrumenting/exposition_formats/#comments-help-text-and-type-information"""
 
 HELP = {
-    "certificate_not_after_seconds": "End of validity of what a backend serves, as Unix time.",
-    "certificate_days_left": "Days until that, when this was written.",
+    "certificate_not_after_seconds": "When the certificate a backend serves expires, Unix time.",
+    "certificate_days_left": "Days until then, when this was written.",
     "backend_in_sync": "1 if the backend was proven to serve the current generation, else 0.",
     "generation": "The number of the current generation.",
-    "last_run_timestamp_seconds": "When the last renewal run was made.",
-    "last_success_timestamp_seconds": "When the last one was made that ended well.",
-    "last_run_exit_status": "How the last one ended: 0 well, 75 to be tried later.",
-    "failed_tries": "Orders in a row that came to nothing.",
+    "last_run_timestamp_seconds": "When the last renewal run started.",
+    "last_success_timestamp_seconds": "When the last successful renewal run started.",
+    "last_run_exit_status": "Exit status of the last run: 0 success, 75 retry later.",
+    "failed_tries": "Failed attempts to order since the last success.",
     "next_renewal_timestamp_seconds": "When the next order is due.",
 }
-"""Every metric, in the order in which they are written, by its name without `certsync_`."""
+"""Every metric, in the order of output, by its name without `certsync_`."""
 
 
 @dataclass(frozen=True)
 class Readings:
-    """What is known at the end of a run."""
+    """The values at the end of a run."""
 
     lineage: str
     at: datetime
-    """When the days left are counted."""
+    """The time from which days left are counted."""
 
     proofs: tuple[Proof, ...] = ()
     """Each backend, as it was last seen."""
@@ -49,9 +49,9 @@ class Readings:
 
 
 def text(*lineages: Readings) -> str:
-    """Return a text file's content; what is not known is not in it.
+    """Return a text file's content; unknown values are left out.
 
-    What is said of a run, and of no lineage, is the first one's.
+    Values about the run, not a lineage, come from the first one.
     """
     samples: dict[str, list[Sample]] = {name: [] for name in HELP}
     for readings in lineages:
@@ -103,5 +103,5 @@ def _family(full_name: str, name: str, samples: dict[str, list[Sample]]) -> Iter
 
 
 def _number(value: float) -> str:
-    # Neither `1e+09` nor fourteen digits of a day.
+    # Avoids both `1e+09` and fourteen decimal places.
     return f"{round(value, 3):.3f}".rstrip("0").rstrip(".")

@@ -1,4 +1,4 @@
-"""Writes what node_exporter reads. It never ends a run: what went wrong is only told."""
+"""Write metrics for node_exporter. Failures are only reported and never fail a run."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ MODE = 0o644
 
 
 def write(folder: str, text: str) -> str:
-    """Replace ``certsync.prom`` in node_exporter's folder, whole, and return why not if it fails.
+    """Replace ``certsync.prom`` in node_exporter's folder; return why if it fails.
 
-    The folder is not made: one that nothing reads would hide that node_exporter is not there.
+    The folder is not created: that would hide that node_exporter is not installed.
     """
     path = Path(folder) / NAME
-    hint = "install prometheus-node-exporter, or name the folder that it reads in [metrics]"
+    hint = "install prometheus-node-exporter, or set the folder that it reads under [metrics]"
     try:
         if not path.parent.is_dir():
-            return f"{folder} is not there, so no metrics are written: {hint}"
+            return f"{folder} does not exist, so no metrics are written: {hint}"
         write_whole(path, text.encode(), mode=MODE)
     except OSError as error:
         return f"{path} cannot be written: {error.strerror or error}"

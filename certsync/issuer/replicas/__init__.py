@@ -1,1 +1,1 @@
-"""How a generation gets to every backend, and when it may go live."""
+"""Rolling out a generation to every backend, and whether it may go live."""

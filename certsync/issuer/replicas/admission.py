@@ -1,4 +1,4 @@
-"""The fence: an issuer whose push key is refused may no longer be the issuer, and does nothing."""
+"""The fence: an issuer whose push key is refused may no longer be the issuer and does nothing."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from certsync.issuer.situation import Situation
 
 
 def check_not_fenced(run: Run, standings: Sequence[Standing]) -> dict[str, str]:
-    """Go on only if this host is still the issuer, as far as its replicas know.
+    """Continue only if this host is still the issuer, as far as its replicas know.
 
-    Return the replicas that refuse its push key and are left out, and why: they are the exception.
+    Return the replicas that refuse its push key but are only left out, and why.
 
     Raises:
-        FencedError: replicas refuse the push key that have accepted it before; all are named.
-        BrokenStateError: what is remembered of that cannot be read.
+        FencedError: replicas refuse the push key although they accepted it before; all are named.
+        BrokenStateError: the record of that cannot be read.
     """
     store, name = run.seen.store, run.name
     replicas = [each for each in standings if each.name != run.seen.fleet.issuer_name]

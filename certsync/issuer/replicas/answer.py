@@ -1,4 +1,4 @@
-"""What a backend's receiver answers, as a value. A replica may send us anything."""
+"""A receiver's answer, as a value. A replica may send anything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from certsync.programs import receiver
 from certsync.system import process
 
 NO_SUCH_VERB = "no such verb"
-"""How a receiver of before its refusals had a code for it refuses what it does not know."""
+"""How an older receiver, without a code for it, refuses an unknown verb."""
 
 
 @dataclass(frozen=True)
@@ -19,26 +19,26 @@ class Answer:
 
     ok: bool
     why: str = ""
-    """Why it refuses, printable."""
+    """Why it refuses, made printable."""
 
     of_content: bool = False
-    """Whether it refuses because of the generation, and not because of the host."""
+    """Whether it refuses because of the generation, not because of the host."""
 
     is_older: bool = False
-    """Whether it refuses because its receiver knows no such verb."""
+    """Whether it refuses because its receiver does not know the verb."""
 
     current: str = ""
-    """The number of the live generation; empty: there is none, or nothing was said of it."""
+    """The number of the live generation; empty: none, or not reported."""
 
     before: str = ""
-    """What was live before."""
+    """The number that was live before."""
 
     generations: Mapping[str, str] = field(default_factory=dict)
-    """Number to the leaf's SHA-256 in hex, of what it holds."""
+    """The generations it holds: number to the manifest's SHA-256 in hex."""
 
 
 def parsed(text: str) -> Answer | None:
-    """Return a receiver's answer; None: it is none."""
+    """Parse a receiver's answer; None: it is not one."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
@@ -52,7 +52,7 @@ def parsed(text: str) -> Answer | None:
     return Answer(
         data["ok"],
         why,
-        # A receiver of an older version has no code.
+        # An older receiver sends no code.
         code == receiver.Unfit.code,
         code == receiver.Unknown.code or why == NO_SUCH_VERB,
         _number(data.get("current")),
@@ -61,10 +61,10 @@ def parsed(text: str) -> Answer | None:
     )
 
 
-def _number(said: object) -> str:
-    return next(iter(_numbers([said])), "")
+def _number(word: object) -> str:
+    return next(iter(_numbers([word])), "")
 
 
-def _numbers(said: Iterable[object]) -> list[str]:
-    """Return those of a receiver's words that are a generation's number."""
-    return [each for each in said if isinstance(each, str) and receiver.NUMBER.fullmatch(each)]
+def _numbers(words: Iterable[object]) -> list[str]:
+    """Return those of a receiver's words that are generation numbers."""
+    return [each for each in words if isinstance(each, str) and receiver.NUMBER.fullmatch(each)]

@@ -1,4 +1,4 @@
-"""What every backend should serve, from what the issuer has made live."""
+"""What every backend should serve: the issuer's live generation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PEM_BLOCK = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----"
 
 
 def expected(seen: Situation) -> Expected:
-    """Return what every backend should serve, from what the issuer's live link points to."""
+    """Return what every backend should serve, from the issuer's live link."""
     current = seen.kept.get(seen.current or 0)
     if current is None:
         return Expected(None, (), tuple(seen.manifests.values()), seen.roots)

@@ -1,7 +1,7 @@
-"""May this machine still act as the issuer? The replicas tell, by taking its push key or not. Pure.
+"""Decide whether this machine may still act as the issuer: do replicas accept its push key? Pure.
 
-A promotion puts another issuer's key in the place of ours. An issuer that was taken out of the role
-while it was off does not know of it.
+A promotion replaces our key with another issuer's. An issuer that was demoted while it was off does
+not know about it.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from certsync.model.codec import Moment
 from certsync.model.errors import FencedError
 
 REMEMBERED = timedelta(days=7)
-"""For how long a refusal counts of a replica that is out of reach since."""
+"""How long a refusal counts if its replica has been unreachable since."""
 
 LEFT_OUT = (
-    "refuses the push key, and nothing says that another backend was promoted, so it is left out: "
-    "look at AllowUsers, AllowGroups, AuthenticationMethods and AuthorizedKeysFile in `sshd -T` "
-    "there, then run `certsync deploy FLEET`"
+    "refuses the push key, but nothing indicates that another backend was promoted, so it is "
+    "skipped: check AllowUsers, AllowGroups, AuthenticationMethods and AuthorizedKeysFile in "
+    "`sshd -T` there, then run `certsync deploy FLEET`"
 )
 
 
 @dataclass(frozen=True)
 class Fence:
-    """What is remembered of how the replicas took the push key."""
+    """What is remembered about replicas accepting or refusing the push key."""
 
     refused: Mapping[str, Moment] = field(default_factory=dict)
-    """Replicas that refused it when they were last reached, though they had accepted it before,
-    and when that was."""
+    """Replicas that refused it when last reached, although they had accepted it before, and when
+    that was."""
 
     accepted: tuple[str, ...] = ()
-    """Replicas that have accepted it, at any time."""
+    """Replicas that have ever accepted it."""
 
     def seeing(self, replicas: Sequence[Standing], now: datetime) -> Fence:
-        """Return this with what the replicas said just now; one that has left the fleet is dropped.
+        """Return this with the replicas' current answers; those that left the fleet are dropped.
 
-        One that never accepted the key is one whose deploy was cut off, or that a promotion to this
-        issuer missed: it counts as out of reach. A refusal is kept while its replica is out of
-        reach, because sshd does not answer at all for a while after some refusals; but for a week.
+        A replica that never accepted the key counts as unreachable: its deploy was interrupted, or
+        a promotion to this issuer missed it. A refusal is kept for up to a week while its replica
+        is unreachable, because sshd stops answering for a while after several refusals.
         """
         accepted = {each.name for each in replicas if each.reached or each.name in self.accepted}
         refused = {
@@ -55,7 +55,7 @@ class Fence:
     ) -> datetime | None:
         if replica.refuses_key:
             return now if replica.name in accepted else None
-        # One from the future was written under a wrong clock.
+        # A moment in the future was written while the clock was wrong.
         at = min(self.refused.get(replica.name, now - REMEMBERED), now)
         return at if now - at < REMEMBERED else None
 
@@ -63,12 +63,11 @@ class Fence:
 def is_exception(
     refusing: Collection[str], accepting: Collection[str], leads_here: bool | None, *, late: bool
 ) -> bool:
-    """Return whether replicas that refuse the key are the exception, and not this issuer.
+    """Return whether the replicas that refuse the key are at fault, and not this issuer.
 
-    There are two witnesses: other replicas that accept the key, at least as many; and where
-    challenges lead, None if nobody could be asked. Both have to speak for this issuer. ``late``
-    says that the live certificate is about to expire: then one of them is enough, unless
-    challenges lead elsewhere.
+    There are two witnesses: at least as many replicas that accept the key, and where challenges
+    arrive (None: unknown). Both have to speak for this issuer. If the live certificate is about to
+    expire (``late``), one is enough, unless challenges arrive elsewhere.
     """
     others = len(accepting) >= max(1, len(refusing))
     if not late:
@@ -80,12 +79,12 @@ def refusal(refusing: Collection[str], leads_here: bool | None) -> FencedError:
     """Return the error that names the replicas that refuse this issuer's push key."""
     verb = "refuse" if len(refusing) > 1 else "refuses"
     seen = {
-        True: "challenges still come here", False: "challenges no longer come here",
-        None: "where challenges go could not be seen from here",
+        True: "challenges still arrive here", False: "challenges no longer arrive here",
+        None: "it is unknown where challenges arrive",
     }  # fmt: skip
     return FencedError(
         f"{', '.join(sorted(refusing))} {verb} this issuer's push key: "
         "nothing was ordered or activated",
-        "was another backend promoted? then take this one's role away: `certsync promote FLEET "
-        f"NAME` again; if not: `certsync deploy FLEET` ({seen[leads_here]})",
+        "if another backend was promoted, run `certsync promote FLEET NAME` again to demote this "
+        f"one; if not, run `certsync deploy FLEET` ({seen[leads_here]})",
     )

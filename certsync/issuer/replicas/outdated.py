@@ -1,4 +1,4 @@
-"""Nothing old goes live over something newer: an issuer may have been restored from a backup."""
+"""Do not replace something newer with something older: the issuer may be a restored backup."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from certsync.model.generation import Manifest, number_text
 from certsync.system import proving
 
 YOUNG = timedelta(days=1)
-"""The CA is asked about a certificate that is older than this, or that is live already."""
+"""The CA is asked about certificates that are older than this or live already."""
 
 ASK_AGAIN = timedelta(hours=6)
-"""A replica that lags for long must not have the CA asked in every run."""
+"""So that a replica that lags for long does not make every run ask the CA."""
 
 NEWER = (
-    "was {} restored from a backup, or reverted to a snapshot? Then `certsync renew --force` there "
-    "orders a certificate that replaces all of them; until then each backend serves what it has"
+    "if {} was restored from a backup or snapshot, run `certsync renew --force` there to replace "
+    "all of them; until then each backend serves what it has"
 )
-ORDERED = "another one is ordered by the hourly run, or now with `certsync renew --force`"
+ORDERED = "the hourly run orders another one; `certsync renew --force` orders it now"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Why a generation should not be activated on any backend; each empty: no reason."""
+    """Why a generation should not be activated anywhere; all empty: no reason."""
 
     newer: str = ""
     """Which backends serve a newer one."""
 
     revoked: str = ""
-    """That it is on the CA's revocation list."""
+    """Says that it is on the CA's revocation list."""
 
     unwanted: str = ""
-    """That the CA wants it replaced at once, and no order has failed at that."""
+    """Says that the CA wants it replaced at once, and no order for that has failed."""
 
     @property
     def why(self) -> str:
@@ -53,7 +53,7 @@ class Finding:
 
 
 def look(seen: Situation, plan: Plan, now: datetime) -> Finding:
-    """Return why a plan's generation is outdated, as far as the backends know it.
+    """Return why a plan's generation is outdated, judging only by the backends.
 
     The CA is not asked.
 
@@ -71,7 +71,7 @@ def look(seen: Situation, plan: Plan, now: datetime) -> Finding:
 
 
 def _serving_newer(seen: Situation, plan: Plan, now: datetime) -> dict[str, str]:
-    """Return the backends that serve something newer, and its number by their word."""
+    """Return the backends that serve something newer, and its number according to them."""
     claiming = rollout.claiming_newer(plan)
     machines = [each for each in seen.holders if each.name in claiming]
     if not machines:
@@ -83,11 +83,11 @@ def _serving_newer(seen: Situation, plan: Plan, now: datetime) -> dict[str, str]
 
 
 def refuse(run: Run, plan: Plan) -> None:
-    """Refuse to activate what is older than what a backend serves, or what the CA has revoked.
+    """Refuse to activate something older than what a backend serves, or something revoked.
 
-    The CA is asked about what is live already, or over a day old: its revocation list and its
-    renewal information. A revoked one is noted, so that another one is ordered. An outdated one
-    is better than none where the live certificate is about to expire.
+    For a generation that is live or over a day old, the CA's revocation list and renewal
+    information are checked. A revocation is recorded, so that another one is ordered. If the live
+    certificate is about to expire, an outdated one is better than none.
 
     Raises:
         OutdatedError: it is outdated; nothing was changed.
@@ -96,7 +96,7 @@ def refuse(run: Run, plan: Plan) -> None:
     seen = run.seen
     found = look(seen, plan, run.now)
     if plan.activate:
-        found = _with_the_cas_word(found, run, plan)
+        found = _with_ca_status(found, run, plan)
     if not found.why:
         return
     end = last_chance(seen.live)
@@ -104,17 +104,17 @@ def refuse(run: Run, plan: Plan) -> None:
         run.tell(f"warning: {found.why}")
         return
     hint = NEWER.format(seen.fleet.issuer_name) if found.newer else ORDERED
-    raise OutdatedError(f"nothing is activated: {found.why}", hint)
+    raise OutdatedError(f"nothing was activated: {found.why}", hint)
 
 
-def _with_the_cas_word(found: Finding, run: Run, plan: Plan) -> Finding:
+def _with_ca_status(found: Finding, run: Run, plan: Plan) -> Finding:
     """Return a finding with what the CA says, which is remembered between runs."""
     generation, now = run.seen.kept[plan.number], run.now
     manifest = generation.manifest
     if plan.number != run.seen.current and now - manifest.not_before <= YOUNG:
         return found
     asked = run.known.revocation_asked
-    # What a restored issuer remembers of it was restored with it.
+    # On a restored issuer, this memory is from the backup, too.
     if found.newer or asked is None or not timedelta(0) <= now - asked < ASK_AGAIN:
         _ask(run, generation)
     number, known = number_text(plan.number), run.known
@@ -128,7 +128,7 @@ def _with_the_cas_word(found: Finding, run: Run, plan: Plan) -> Finding:
 
 
 def _ask(run: Run, generation: Kept) -> None:
-    """Remember what the CA says of a generation now."""
+    """Ask the CA about a generation now, and record the answer."""
     seen, manifest, now = run.seen, generation.manifest, run.now
     found: dict[str, Any] = {"revocation_asked": now}
     if crl.by_list(generation.fullchain, now).revoked:
@@ -141,10 +141,10 @@ def _ask(run: Run, generation: Kept) -> None:
 
 
 def _unwanted(known: LineageState, generation: Manifest, now: datetime) -> str:
-    """Return that the CA wants a generation replaced, where an order is likely to do that.
+    """Return a text if the CA wants a generation replaced and an order is likely to succeed.
 
-    A CA that refuses orders, or wants every new certificate replaced, keeps nobody from the one
-    that there is.
+    A CA that refuses orders, or wants every new certificate replaced, must not keep the existing
+    one from being used.
     """
     early = known.renewed_early_at
     is_recent = early is not None and timedelta(0) <= now - early < EARLY

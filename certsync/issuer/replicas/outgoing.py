@@ -1,4 +1,4 @@
-"""What is pushed, where only root and the pushing user can read it."""
+"""The outbox for pushes, which only root and the pushing user can read."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from certsync.model.paths import PUSH_RUNTIME, PUSHING_USER
 
 
 def open_runtime() -> None:
-    """Have the folder, in memory, where the pushing user keeps its open connections."""
+    """Create the folder, in memory, for the pushing user's connection sockets."""
     PUSH_RUNTIME.mkdir(mode=0o755, exist_ok=True)
     PUSH_RUNTIME.chmod(0o755)
     sockets = PUSH_RUNTIME / "ssh"
     sockets.mkdir(mode=0o700, exist_ok=True)
     shutil.chown(sockets, PUSHING_USER, PUSHING_USER)
     for left in sockets.iterdir():
-        # Named after the run that made it; one that was killed leaves it behind.
+        # Named after the process that made it; a killed one leaves it behind.
         if not Path("/proc", left.name.partition("-")[0]).exists():
             left.unlink(missing_ok=True)
 
 
 @contextmanager
 def outbox(files: dict[str, bytes], name: str) -> Iterator[Path]:
-    """Have files, called by ``name``, where only root and the pushing user can read them.
+    """Put files into the outbox, in a folder called ``name``, inside the block.
 
-    In memory, root's, read-only for the pushing user, and gone after the block.
+    It is in memory, owned by root, and readable by the pushing user.
     """
     remove_outbox()
     open_runtime()
@@ -53,5 +53,5 @@ def outbox(files: dict[str, bytes], name: str) -> Iterator[Path]:
 
 
 def remove_outbox() -> None:
-    """Remove the copies that a run pushes from, a killed one's too."""
+    """Remove the copies that a run pushes from, including those of a killed run."""
     shutil.rmtree(PUSH_RUNTIME / "outbox", ignore_errors=True)

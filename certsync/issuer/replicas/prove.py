@@ -1,4 +1,4 @@
-"""`certsync prove`, on the issuer: probe every backend now, and say what each one serves."""
+"""`certsync prove`, on the issuer: probe every backend now, and report what each one serves."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from certsync.system import parallel, proving
 
 @dataclass(frozen=True)
 class OfLineage:
-    """What was seen of one lineage."""
+    """The proof of one lineage."""
 
     name: str
     current: str
-    """The number of the current generation; empty before the first issue."""
+    """The current generation's number; empty: nothing has been issued."""
 
     proofs: list[Proof]
     through: list[Proof]
-    """What each balancer's own address shows, where passthrough is to be on."""
+    """What is served at each balancer's own address, if passthrough is on."""
 
     coming: NextRenewal | None
     compromise: str = ""
-    """What is still to be done about compromised keys, in words; empty: nothing."""
+    """What remains to be done about compromised keys, in words; empty: nothing."""
 
     @property
     def renewal(self) -> tuple[str, str]:
-        """When it is renewed next, ISO 8601, and why then; empty: it is not known."""
+        """When it will be renewed, ISO 8601, and why; empty: unknown."""
         return (self.coming.moment.isoformat(), self.coming.why) if self.coming else ("", "")
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the issuer saw."""
+    """The result of `prove`."""
 
     lineages: list[OfLineage]
     state: State
-    """What the issuer remembers of its runs."""
+    """What the issuer remembers about its runs."""
 
     origin: dict[str, Any]
     """The fleet file that was deployed: its SHA-256, when and by whom."""
@@ -58,13 +58,13 @@ class Seen:
 
     @property
     def all_in_sync(self) -> bool:
-        """Whether every backend serves the current generation, of each lineage."""
+        """Whether every backend serves each lineage's current generation."""
         proofs = [proof for each in self.lineages for proof in each.proofs]
         return all(proof.verdict is Verdict.IN_SYNC for proof in proofs)
 
     @property
     def rows(self) -> list[Proof]:
-        """Everything that was seen, with the name of each lineage but the first."""
+        """All proofs; those of later lineages include the lineage's name."""
         first, *others = self.lineages
         named = [
             replace(proof, name=f"{proof.name} {each.name}")
@@ -74,7 +74,7 @@ class Seen:
         return [*first.proofs, *first.through, *named]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what `json.dumps` takes."""
+        """Return it as data for `json.dumps`."""
         state = self.state.to_json()
         first, *others = self.lineages
         next_renewal, why = first.renewal
@@ -97,7 +97,7 @@ class Seen:
 
 
 Proofs = Mapping[str, Sequence[Proof]]
-"""What each backend was seen to serve, by the lineage's name."""
+"""What each backend serves, by the lineage's name."""
 
 
 def prove(
@@ -106,11 +106,11 @@ def prove(
 ) -> Seen:  # fmt: skip
     """Return what every backend serves, and what is remembered.
 
-    ``proven`` gives what backends have been seen to serve just now; None: they are looked at.
+    ``proven`` returns fresh proofs; None: probe the backends now.
 
     Raises:
-        StoreError: the roots to verify against cannot be read.
-        NewerSchemaError: a newer version has written what is remembered.
+        StoreError: the roots cannot be read.
+        NewerSchemaError: a newer version wrote the state.
     """
     state, store = memory.state, looks[0].store
     found = parallel.each(lambda one: _of_lineage(one, state, now, proven), looks)
@@ -122,7 +122,7 @@ def _of_lineage(
 ) -> OfLineage:
     wanted, fleet = expected(seen), seen.fleet
     shown = fleet.balancers if fleet.passthrough else ()
-    # Through a balancer a handshake takes twice as long as to a backend.
+    # In parallel: a handshake through a balancer takes twice as long as one with a backend.
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(proving.prove, shown, seen.name, wanted, now)
         if proven:
@@ -138,5 +138,5 @@ def _of_lineage(
 
 
 def _barred(proof: Proof) -> Proof:
-    """Return the proof of one that gets no key: the balancers are not to send it connections."""
+    """Return the proof of a backend that must not get keys: keep it out of the pools."""
     return replace(proof, verdict=Verdict.WRONG, why=RETURNED.format(proof.name))

@@ -1,7 +1,7 @@
-"""Carry a generation to the replicas and speak with their receivers, over one SSH connection each.
+"""Push generations to replicas and talk to their receivers, over one SSH connection each.
 
-ssh and rsync run as an unprivileged user that can read the generation in the outbox and the push
-key, and write nothing: a server can try to read its rsync client's files (CVE-2024-12086).
+ssh and rsync run as an unprivileged user that can read the outbox and the push key, but write
+nothing: a server can try to read its rsync client's files (CVE-2024-12086).
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from certsync.programs import receiver
 from certsync.system import parallel, process, ssh
 
 RECEIVE_SECONDS = 90
-"""How long a push or an answer may take; less than a receiver waits for the next question."""
+"""How long a push or an answer may take; less than a receiver waits for the next line."""
 
 TICKETS = "tickets"
-"""What the module for session ticket keys is called, and the verb that has them used."""
+"""The rsync module for session ticket keys, and the verb that activates them."""
 
-OLDER = "its receiver is of an older certsync"
-BRING_NEWER = "bring the newer receiver there: certsync deploy FLEET"
+OLDER = "its receiver is from an older certsync"
+BRING_NEWER = "update its receiver: certsync deploy FLEET"
 UNKNOWN_MODULE = f"Unknown module '{TICKETS}'"
-"""What rsync says of an inbox that its configuration there does not have (clientserver.c)."""
+"""rsync's error for a module missing from the replica's configuration (clientserver.c)."""
 
 SSH_FAILED = 255
 RSYNC_LOST_CONNECTION = (12, 30, SSH_FAILED)
-"""rsync(1)'s exit values for a connection that ended or fell silent, and ssh(1)'s own."""
+"""rsync(1)'s exit values for a lost or timed-out connection, and ssh(1)'s own."""
 
 Result = TypeVar("Result")
 
 
 @dataclass
 class Backend:
-    """A backend's receiver, as the issuer reaches it: its own as a process, a replica's by SSH.
+    """A backend's receiver: the issuer's own as a local process, a replica's over SSH.
 
-    The first question starts it, and the connection with it; `close` ends both.
+    The first question starts it and its connection; `close` ends both.
     """
 
     machine: Machine
@@ -64,29 +64,29 @@ class Backend:
         """Return the receiver's answer; a refusal is an answer with `ok` false.
 
         Raises:
-            HostError: the backend cannot be reached, or does not speak as a receiver.
+            HostError: the backend cannot be reached, or its answer is not a receiver's.
         """
         return self._answer(f"{verb} {lineage} {number_text(number)}")
 
     def _answer(self, line: str) -> Answer:
-        told = self._told(line)
-        if not told and self._has_answered:
-            # The others took so long that its patience ended: it is started again.
+        reply = self._reply(line)
+        if not reply and self._has_answered:
+            # It timed out while the other backends were busy: start it again.
             self.close()
-            told = self._told(line)
-        answer = parsed(told)
+            reply = self._reply(line)
+        answer = parsed(reply)
         if answer is None:
-            raise self._nonsense(told)
+            raise self._nonsense(reply)
         self._has_answered = True
         return answer
 
-    def _told(self, line: str) -> str:
+    def _reply(self, line: str) -> str:
         try:
             conversation = self._conversation
             if conversation is None:
                 self._conversation = conversation = self._start()
             if self._is_over:
-                # The run was interrupted while the connection came about, and waits for nobody.
+                # The run was interrupted while connecting: do not wait.
                 self.close()
                 return ""
             return conversation.ask(line, RECEIVE_SECONDS)
@@ -99,17 +99,17 @@ class Backend:
         argv = [*self._ssh(), "-o", "ControlMaster=yes", self.machine.private_address]
         return process.Conversation([*argv, "certsync-receiver"], user=PUSHING_USER)
 
-    def _nonsense(self, told: str) -> HostError:
+    def _nonsense(self, reply: str) -> HostError:
         done = self.close()
-        if not self.local and not told and done.status == SSH_FAILED:
+        if not self.local and not reply and done.status == SSH_FAILED:
             return self._unreached(done.stderr)
-        words = process.printable(told) or done.error_summary or str(done.status)
+        words = process.printable(reply) or done.error_summary or str(done.status)
         return HostError(
             f"no receiver answers: {words}", "run `certsync deploy` again", host=self.name
         )
 
     def standing(self, lineage: str) -> Standing:
-        """Return what the backend says it has, or why it cannot be asked."""
+        """Return what the backend says it has, or why it could not be asked."""
         try:
             answer = self.ask("current", lineage, 0)
         except HostError as error:
@@ -124,8 +124,8 @@ class Backend:
         error = ssh.ssh_reason(self.name, stderr)
         if "SSH host key" not in error.message:
             return error
-        # Here it was pinned by a deploy, and not by somebody who connected by hand.
-        why = f"{error.why}: if it was reinstalled, `certsync deploy` again"
+        # Here the key was pinned by a deploy, not by connecting once by hand.
+        why = f"{error.why}: run `certsync deploy` again if it was reinstalled"
         return UnreachableError(why, host=self.name)
 
     def unheard(self, error: HostError) -> Standing:
@@ -141,15 +141,15 @@ class Backend:
         """Send the outbox's files to a replica's inbox with rsync.
 
         Raises:
-            HostError: it did not arrive.
+            HostError: the transfer failed.
         """
         self._rsync([outbox / name for name in receiver.FILES], "inbox")
 
     def give_tickets(self, outbox: Path) -> None:
-        """Have a replica use the session ticket keys in the outbox.
+        """Push the session ticket keys in the outbox to a replica, and activate them.
 
         Raises:
-            HostError: they did not arrive, or it does not take them.
+            HostError: the transfer failed, or the replica refuses them.
         """
         self._rsync([outbox / name for name in receiver.TICKET_KEYS], TICKETS)
         answer = self._answer(TICKETS)
@@ -160,7 +160,7 @@ class Backend:
 
     def _rsync(self, files: Sequence[Path], module: str) -> None:
         argv = [
-            # The modification time says nothing about a key's content, so it is always sent.
+            # Always sent: equal size and modification time do not mean equal content.
             "rsync", "--ignore-times", "--no-s", "-e", " ".join(self._ssh()),
             *map(str, files),
             f"{_bracketed(self.machine.private_address)}::{module}/",
@@ -174,18 +174,18 @@ class Backend:
             raise HostError(f"rsync failed ({done.status}): {done.error_summary}", host=self.name)
 
     def finish(self) -> None:
-        """Say that nobody is talked to any more, not in a conversation that begins just now."""
+        """Start no more conversations, including one that is just connecting."""
         self._is_over = True
 
     def close_stdin(self) -> None:
-        """Say that nothing more will be asked, and do not wait for the connection's end."""
+        """Signal that no more questions follow, without waiting for the connection to end."""
         if self._conversation is not None:
             self._conversation.close_stdin()
 
     def close(self, seconds: float = 5) -> process.Completed:
         """End the conversation and the connection; return how they ended.
 
-        They are ended where that takes longer than ``seconds``.
+        They are terminated if that takes longer than ``seconds``.
         """
         conversation, self._conversation = self._conversation, None
         self._has_answered = False
@@ -194,7 +194,7 @@ class Backend:
         )
 
     def _ssh(self) -> list[str]:
-        # What rsync starts finds the conversation's connection by the same path.
+        # rsync's ssh uses the conversation's connection, because the ControlPath is the same.
         return [
             "ssh", "-F", "none", "-i", str(PUSH_HOME / "id_ed25519"),
             "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
@@ -209,7 +209,7 @@ class Backend:
 
 
 def backends(fleet: Fleet, hosts: Iterable[Machine]) -> list[Backend]:
-    """Return the receivers of the issuer, which comes first, and of these hosts."""
+    """Return the receivers of the issuer, first, and of these hosts."""
     issuer = Backend(fleet.issuer, local=True)
     replicas = [machine for machine in hosts if machine != fleet.issuer]
     return [issuer, *(Backend(machine, local=False) for machine in replicas)]
@@ -219,9 +219,9 @@ def backends(fleet: Fleet, hosts: Iterable[Machine]) -> list[Backend]:
 def connected(
     fleet: Fleet, hosts: Iterable[Machine], *, end_seconds: float = 5
 ) -> Iterator[list[Backend]]:
-    """Have these hosts' receivers to talk to; no conversation outlives the block.
+    """Yield these hosts' receivers; no conversation outlives the block.
 
-    ``end_seconds``: how long each may take to end by itself; 0 where none was asked to do anything.
+    ``end_seconds``: how long each may take to end by itself; 0 if none was asked for a change.
     """
     open_runtime()
     among = backends(fleet, hosts)
@@ -238,7 +238,7 @@ def connected(
 def each(
     work: Callable[[Backend], Result], among: Sequence[Backend]
 ) -> list[tuple[Backend, Result | HostError]]:
-    """Return what ``work`` gives for each backend, many at once; one's failure is its own."""
+    """Return the result of ``work`` or its error for each backend, many at once."""
 
     def guarded(backend: Backend) -> Result | HostError:
         try:
@@ -250,12 +250,12 @@ def each(
     try:
         return list(zip(among, pool.map(guarded, among), strict=True))
     finally:
-        # Who interrupts a run does not wait for answers: `connected` ends those who owe them.
+        # An interrupted run does not wait for answers: `connected` ends the conversations.
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 def standings(lineage: str, among: Sequence[Backend]) -> list[Standing]:
-    """Return what each backend says it has, many asked at once."""
+    """Return what each backend says it has; many are asked at once."""
     found = each(lambda one: one.standing(lineage), among)
     return [
         answer if isinstance(answer, Standing) else backend.unheard(answer)

@@ -25,7 +25,7 @@ from certsync.model.generation import number_text
 from certsync.model.proof import Proof, Verdict
 from certsync.system import proving
 
-GOES_ON = "what was served before goes on being served"
+STILL_SERVED = "what was served before is still served"
 
 
 @dataclass(frozen=True)
@@ -38,24 +38,24 @@ class Outcome:
     """Backends that the generation was sent to."""
 
     changed: tuple[str, ...]
-    """Backends that made it live."""
+    """Backends that activated it."""
 
     failures: Mapping[str, str]
     """Backends that do not serve it, and why."""
 
     mixed_seconds: float | None
-    """From the first activation asked for to the last proof, if more than one backend changed.
+    """The time from the first activation to the last proof, if more than one backend changed.
 
     For that long two generations were served side by side; None: they were not.
     """
 
     def error(self) -> RolloutError:
         """Return the error that names every failure."""
-        told = "; ".join(f"{name}: {why}" for name, why in self.failures.items())
+        reasons = "; ".join(f"{name}: {why}" for name, why in self.failures.items())
         serving = any(each.verdict is Verdict.IN_SYNC for each in self.proofs)
         others = "the others serve it; " if serving else ""
         return RolloutError(
-            f"generation {number_text(self.number)} is not served by all backends: {told}",
+            f"generation {number_text(self.number)} is not served by all backends: {reasons}",
             f"{others}run the same command again when this is fixed",
         )
 
@@ -63,12 +63,12 @@ class Outcome:
 def outlook(
     seen: Situation, now: datetime, proven: Callable[[], Sequence[Proof]] | None = None
 ) -> list[str]:
-    """Return what is to be done, in words, asking every backend and changing nothing.
+    """Return what to do, in words; every backend is asked, nothing is changed.
 
-    ``proven`` gives what backends have been seen to serve just now; None: they are looked at.
+    ``proven`` returns fresh proofs; None: probe the backends now.
 
     Raises:
-        StoreError: the roots to verify against cannot be read.
+        StoreError: the roots cannot be read.
     """
     seen, returned = seen.without_returned()
     number = seen.target
@@ -87,17 +87,17 @@ def outlook(
 
 
 def replicate_all(session: Session, missed: Collection[str] = ()) -> None:
-    """Bring each lineage's newest generation to every backend, proven.
+    """Roll out each lineage's newest generation to every backend, and prove it.
 
-    A lineage without any is left out where another one has something.
+    A lineage without a generation is skipped if another one has one.
 
     Raises:
-        CertsyncError: as `replicate`, of several lineages all of it in one message.
+        CertsyncError: as `replicate`; for several lineages all in one message.
     """
 
     def work(run: Run) -> None:
         if not run.seen.has_any and any(one.target for one in look_at_all(session.store)):
-            run.tell("nothing has been issued yet, so there is nothing to replicate")
+            run.tell("nothing to replicate: no generation has been issued yet")
         else:
             replicate(run, missed)
 
@@ -105,9 +105,9 @@ def replicate_all(session: Session, missed: Collection[str] = ()) -> None:
 
 
 def replicate(run: Run, missed: Collection[str] = ()) -> None:
-    """Bring the newest generation to every backend, proven.
+    """Roll out the newest generation to every backend, and prove it.
 
-    ``missed`` are backends that the run which has started this does not reach, and knows of.
+    ``missed`` are backends that the calling run could not reach; their failures are tolerated.
 
     Raises:
         RolloutError: it may not go live, or a backend does not serve it; each is named.
@@ -116,16 +116,16 @@ def replicate(run: Run, missed: Collection[str] = ()) -> None:
     outcome = roll_out(run)
     if not set(outcome.failures) <= set(missed):
         raise outcome.error()
-    others = f" but {', '.join(outcome.failures)}" if outcome.failures else ""
+    others = f" except {', '.join(outcome.failures)}" if outcome.failures else ""
     number, count = number_text(outcome.number), len(outcome.proofs)
     run.tell(f"generation {number} is served by all {count} backends{others}")
 
 
 def roll_out(run: Run) -> Outcome:
-    """Bring the newest generation to every backend, and return what each one serves then.
+    """Roll out the newest generation to every backend, and return what each one serves then.
 
-    One that may hold compromised keys, and is in the fleet again before these are replaced, gets
-    nothing, and holds back no other.
+    A backend that may hold compromised keys and came back to the fleet before they were replaced
+    gets nothing, but does not hold back the others.
 
     Raises:
         FencedError: a replica refuses the push key; nothing was sent to any other.
@@ -162,7 +162,7 @@ def roll_out(run: Run) -> Outcome:
 
 
 def _activated(run: Run, way: Rollout, seen: Situation, outbox: Path) -> dict[str, str]:
-    """Activate a plan's generation; return who refuses the push key, and why they are left out."""
+    """Carry out a plan; return the replicas left out because they refuse the push key."""
     left_out = admission.check_not_fenced(run, way.plan.standings)
     outdated.refuse(run, way.plan)
     try:
@@ -174,9 +174,9 @@ def _activated(run: Run, way: Rollout, seen: Situation, outbox: Path) -> dict[st
 
 
 def _forget_done_marks(run: Run) -> None:
-    """Forget a compromise that is over once a backend of that name is in the fleet again.
+    """Forget a finished compromise once a backend of that name is back in the fleet.
 
-    It may hold a key from here on, and be taken out for a second time.
+    It may hold keys from here on, and be removed a second time.
     """
     marks = run.seen.marks
     left = marks.without([each.name for each in run.seen.fleet.backends])
@@ -194,9 +194,9 @@ def _why_none(seen: Situation) -> str:
 
 
 def _carry_out(way: Rollout, seen: Situation, outbox: Path, now: datetime) -> dict[str, str]:
-    """Stage on all and check on all; then, unless there is a veto, activate on all.
+    """Stage on all, check on all; then, unless vetoed, activate on all.
 
-    Return the replicas that have refused the push key meanwhile, and why they are left out.
+    Return the replicas that refused the push key meanwhile, and why they are left out.
     """
     issuer, number = seen.fleet.issuer_name, way.plan.number
     end = last_chance(seen.live)
@@ -208,8 +208,9 @@ def _carry_out(way: Rollout, seen: Situation, outbox: Path, now: datetime) -> di
     left_out = admission.leave_out(seen, way.refusing, accepting, now)
     reached = len(way.backends) - len(way.plan.unreached) - len(way.unreached)
     if why := rollout.veto(issuer, reached, way.refused.values(), now, end):
-        raise VetoError(f"generation {number_text(number)} is activated nowhere: {why}", GOES_ON)
-    # The issuer first: what its link points to is what all others are measured by.
+        text = f"generation {number_text(number)} was not activated anywhere: {why}"
+        raise VetoError(text, STILL_SERVED)
+    # The issuer first: the others are compared with its live link.
     ready = way.among(way.plan.activate)
     here, there = [[each for each in ready if each.local is local] for local in (True, False)]
     steps.take(Step.ACTIVATE_ISSUER, lambda: way.activate(here))
@@ -217,14 +218,14 @@ def _carry_out(way: Rollout, seen: Situation, outbox: Path, now: datetime) -> di
         raise VetoError(
             f"{issuer}, the issuer, cannot activate generation {number_text(number)}: "
             f"{way.refused[issuer].why}",
-            GOES_ON,
+            STILL_SERVED,
         )
     steps.take(Step.ACTIVATE_REPLICAS, lambda: way.activate(there))
     return left_out
 
 
 def _bar_what_the_issuer_refuses(way: Rollout, seen: Situation) -> None:
-    """Have a generation that can never go live keep no order from being made."""
+    """Do not let a generation that can never go live prevent an order."""
     own = way.refused.get(seen.fleet.issuer_name)
     if own is not None and own.of_content:
         seen.store.refuse(seen.name, way.plan.number, own.why)
@@ -233,7 +234,7 @@ def _bar_what_the_issuer_refuses(way: Rollout, seen: Situation) -> None:
 def _plan(
     seen: Situation, number: int, standings: Sequence[Standing], served: Sequence[Proof]
 ) -> Plan:
-    """Return the plan for a generation; ``served`` is what the backends serve."""
+    """Return the plan for a generation; ``served`` are the backends' proofs."""
     not_serving: list[str] = []
     if seen.current == number:
         passing = (Verdict.BEHIND, Verdict.WRONG)
@@ -248,7 +249,7 @@ def _proofs(seen: Situation, now: datetime, *, patiently: bool) -> list[Proof]:
 
 
 def _failures(proofs: Sequence[Proof], reasons: Mapping[str, str]) -> dict[str, str]:
-    """Return the backends that do not serve the generation, or could not be given it, and why."""
+    """Return the backends that do not serve the generation or did not get it, and why."""
     found = dict(reasons)
     for proof in proofs:
         if proof.verdict is not Verdict.IN_SYNC:

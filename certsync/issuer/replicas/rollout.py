@@ -1,4 +1,4 @@
-"""Who gets what, and whether a generation may go live: pure decisions of a rollout."""
+"""Decisions of a rollout: which backend gets what, and whether a generation may go live. Pure."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ class Standing:
     name: str
     reached: bool
     current: str = ""
-    """The number its live link points to, four digits; empty: it says none."""
+    """The number its live link points to, four digits; empty: none reported."""
 
     generations: Mapping[str, str] = field(default_factory=dict)
-    """Number, four digits, to SHA-256 of the manifest, of each generation that is whole."""
+    """Its intact generations: number, four digits, to the manifest's SHA-256."""
 
     why: str = ""
     """Why it was not reached."""
 
     refuses_key: bool = False
-    """Whether it is there, and does not let the issuer's push key in."""
+    """Whether it answers, but refuses the issuer's push key."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """That a backend does not take a generation."""
+    """A backend's refusal of a generation."""
 
     backend: str
     why: str
     of_content: bool = False
-    """Whether its receiver says that the generation is the reason, and not the host."""
+    """Whether its receiver says that the generation is the reason, not the host."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to be done so that one generation is live everywhere."""
+    """What to do so that one generation is live everywhere."""
 
     number: int
     push: tuple[str, ...]
-    """Backends that lack it, or whose copy is damaged."""
+    """Backends that lack it or have a damaged copy."""
 
     activate: tuple[str, ...]
-    """Backends that do not use it, or do not serve it though their link says so."""
+    """Backends whose live link does not point to it, or that do not serve it although it does."""
 
     unreached: Mapping[str, str]
     """Backends that cannot be asked, and why."""
 
     standings: tuple[Standing, ...] = ()
-    """What it was made from."""
+    """What the plan is based on."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ class Plan:
         return tuple(each.name for each in self.standings if each.reached)
 
     def steps(self) -> list[str]:
-        """Return what is to be done, in words; nothing: all is well."""
+        """Return what to do, in words; empty: nothing."""
         generation = number_text(self.number)
         steps = [f"{name}: not reached: {why}" for name, why in self.unreached.items()]
         steps += [f"{name}: push generation {generation}" for name in self.push]
@@ -76,10 +76,10 @@ def plan(
     issuer: str,
     not_serving: Collection[str],
 ) -> Plan:
-    """Return what is to be done.
+    """Return what to do.
 
     ``manifest_sum`` is the SHA-256 of the generation's manifest on the issuer; ``not_serving`` are
-    the backends that were seen to serve something else.
+    the backends that serve something else.
     """
     generation = number_text(number)
     reached = [each for each in standings if each.reached]
@@ -98,7 +98,7 @@ def plan(
 
 
 def claiming_newer(plan: Plan) -> tuple[str, ...]:
-    """Return the backends that say they have a newer generation live than the plan's."""
+    """Return the backends that claim a newer live generation than the plan's."""
     return tuple(
         each.name
         for each in plan.standings
@@ -107,11 +107,10 @@ def claiming_newer(plan: Plan) -> tuple[str, ...]:
 
 
 def serving_newer(generation: Manifest, proofs: Iterable[Proof]) -> tuple[str, ...]:
-    """Return the backends that are seen to serve something newer than a generation.
+    """Return the backends that serve something newer than a generation.
 
-    A number alone is no evidence, because a replica may claim any. A certificate is: one that
-    clients trust, that is none of the issuer's, and that was issued later. So the next order
-    ends this.
+    A number alone is no evidence, because a replica may claim any. A certificate is, if clients
+    trust it, the issuer does not have it, and it was issued later. So the next order resolves this.
     """
     return tuple(
         each.name
@@ -126,16 +125,16 @@ def serving_newer(generation: Manifest, proofs: Iterable[Proof]) -> tuple[str, .
 def veto(
     issuer: str, reached: int, refusals: Collection[Refusal], now: datetime, end: datetime | None
 ) -> str:
-    """Return why nothing may be activated; empty: go on.
+    """Return why nothing may be activated; empty: it may.
 
-    ``reached`` counts the backends that could be asked. ``end`` is when a veto ends, before what is
-    live expires; None: nothing is live.
+    ``reached`` counts the backends that could be asked. ``end`` is when vetoes end, before the live
+    certificate expires; None: nothing is live.
 
-    Only the issuer's own refusal, or that of more than half of three or more backends reached,
-    stops a generation, and the latter for what the generation is: a full disk or a wrong clock says
-    nothing about a certificate. A backend that cannot be reached has no vote. After ``end`` the
-    replicas go on without the issuer if one of them takes it; if none does, it is refused still,
-    so that it is barred and another one is ordered.
+    A generation is stopped only by the issuer's own refusal, or by more than half of at least three
+    reached backends, and the latter only because of its content: a full disk or a wrong clock says
+    nothing about a certificate. Unreachable backends have no vote. After ``end`` the replicas
+    continue without the issuer if one of them accepts it; if none does, it is still refused, so
+    that it is barred and another one is ordered.
     """
     own = next((each for each in refusals if each.backend == issuer), None)
     taken = reached > len(refusals)
@@ -143,6 +142,6 @@ def veto(
         return f"{issuer}, the issuer, refuses it: {own.why}"
     unfit = sorted((each.backend, each.why) for each in refusals if each.of_content)
     if reached >= 3 and len(unfit) * 2 > reached and end is not None and now < end:
-        told = "; ".join(f"{name}: {why}" for name, why in unfit)
-        return f"{len(unfit)} of {reached} backends refuse it: {told}"
+        reasons = "; ".join(f"{name}: {why}" for name, why in unfit)
+        return f"{len(unfit)} of {reached} backends refuse it: {reasons}"
     return ""

@@ -1,4 +1,4 @@
-"""How a generation gets from the issuer to the other backends: one port, and a push behind it."""
+"""How a generation gets from the issuer to the other backends: an interface with one push."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from certsync.model.proof import Proof
 
 
 class Transport(Protocol):
-    """A way for the newest generation to every backend that holds the lineage."""
+    """A way to bring the newest generation to every backend that holds the lineage."""
 
     def outlook(
         self, seen: Situation, now: datetime, proven: Callable[[], Sequence[Proof]] | None = None
     ) -> list[str]:
-        """Return what is to be done, in words, changing nothing.
+        """Return what to do, in words, without changing anything.
 
-        ``proven`` gives what backends have been seen to serve just now; None: they are looked at.
+        ``proven`` returns fresh proofs; None: probe the backends now.
 
         Raises:
-            StoreError: the roots to verify against cannot be read.
+            StoreError: the roots cannot be read.
         """
         ...
 
     def roll_out(self, run: Run) -> Outcome:
-        """Bring it there, and return what each backend serves then.
+        """Roll it out, and return what each backend serves then.
 
         Raises:
             FencedError: this machine may no longer be the issuer.

@@ -1,4 +1,4 @@
-"""One run's way through a plan, and who fell behind on it."""
+"""Carrying out a rollout plan, and which backends failed on the way."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Tell = Callable[[str], None]
 
 @dataclass
 class Rollout:
-    """One run's way through a plan, with the backends that fell behind on it."""
+    """One run's execution of a plan, with the backends that failed on the way."""
 
     lineage: str
     plan: Plan
@@ -32,42 +32,42 @@ class Rollout:
     unreached: dict[str, str] = field(default_factory=dict)
     refused: dict[str, Refusal] = field(default_factory=dict)
     refusing: set[str] = field(default_factory=set)
-    """Who refused the push key though it was let in before."""
+    """Backends that refused the push key during the run."""
 
     pushed: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
-    """Who has made it live in this run."""
+    """Backends that activated it in this run."""
 
     switched: int = 0
-    """How many of these had another one live before."""
+    """How many of these had a different one live before."""
 
     began: float | None = None
-    """When the first was asked to, by a clock that nobody sets."""
+    """When the first was asked to activate, by the monotonic clock."""
 
     def activate(self, among: Sequence[Backend]) -> None:
-        """Have them make the generation live, and note when the first was asked to."""
+        """Activate the generation on these backends; note when the first was asked to."""
         if among and self.began is None:
             self.began = time.monotonic()
         for backend, answer in self.ask("activate", among):
             if not isinstance(answer, HostError) and answer.ok:
                 self.changed.append(backend.name)
                 self.switched += answer.before != number_text(self.plan.number)
-            # Nothing more is asked: its connection ends while the others are proven.
+            # No more questions: its connection ends while the others are proven.
             backend.close_stdin()
 
     def mixed_seconds(self) -> float | None:
-        """Return how long ago the first backend was asked to activate, where others were too."""
+        """Return how long ago the first backend was asked to activate, if several switched."""
         if self.began is None or self.switched < 2:
             return None
         return time.monotonic() - self.began
 
     def among(self, names: Sequence[str]) -> list[Backend]:
-        """Return those of the backends that are still on the way."""
+        """Return those of the named backends that have not failed."""
         lost = {**self.unreached, **self.refused}
         return [each for each in self.backends if each.name in names and each.name not in lost]
 
     def ask(self, verb: str, among: Sequence[Backend]) -> list[tuple[Backend, Answer | HostError]]:
-        """Ask the receivers to do something, note who could not, and return all answers."""
+        """Ask the receivers to do something, record failures, and return all answers."""
         lineage, number = self.lineage, self.plan.number
         answers = receivers.each(lambda one: one.ask(verb, lineage, number), among)
         for backend, answer in answers:
@@ -86,7 +86,7 @@ class Rollout:
                 self.note(backend, error)
 
     def note(self, backend: Backend, answer: Answer | HostError) -> None:
-        """Note a backend that cannot be reached, which has no vote, or that refuses."""
+        """Record a backend that is unreachable, and so has no vote, or that refuses."""
         if isinstance(answer, HostError):
             why = answer.why
             if isinstance(answer, UnreachableError):

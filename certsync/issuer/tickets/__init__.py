@@ -1,1 +1,1 @@
-"""TLS session ticket keys that all backends share (RFC 5077)."""
+"""TLS session ticket keys shared by all backends (RFC 5077)."""

@@ -1,7 +1,7 @@
-"""Session ticket keys: when a set is replaced, and who is to be given it. Pure decisions.
+"""Session ticket keys: when to replace a set, and which replicas get it. Pure.
 
-A set has three keys. nginx encrypts with `current` and decrypts with all, so a key is known
-everywhere before anybody uses it, and for as long after.
+A set has three keys. nginx encrypts with `current` and decrypts with all of them, so a key is known
+everywhere before it is used, and just as long afterwards.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LIFETIME = timedelta(days=1)
 """How long a set is used."""
 
 LONGEST = 2 * LIFETIME
-"""How long, though somebody lacks it: one broken backend must not keep a key in use for ever."""
+"""The limit if a backend lacks the set: one broken backend must not keep a key in use forever."""
 
 
 @dataclass(frozen=True)
@@ -34,79 +34,79 @@ class Keys:
         return Keys(self.next, fresh, self.current)
 
     def files(self) -> dict[str, bytes]:
-        """Return the set as nginx reads it, by the names of its files."""
+        """Return the set as nginx reads it, by file name."""
         return {f"{name}.key": content for name, content in vars(self).items()}
 
     @classmethod
     def of(cls, files: Mapping[str, bytes]) -> Keys:
-        """Return what `files` gave."""
+        """Return the set from its files, see `files`."""
         return cls(files["current.key"], files["next.key"], files["previous.key"])
 
 
 @dataclass(frozen=True)
 class Note:
-    """What the issuer knows of the set it has."""
+    """What the issuer knows about its set."""
 
     made: Moment
-    """When it was made, or first called the fleet's own."""
+    """When it was made, or first adopted as the fleet's."""
 
     reached: tuple[str, ...] = ()
-    """Who has been given it."""
+    """The replicas that have it."""
 
     against: tuple[str, ...] = ()
-    """The compromises that were known then: it has none of the keys that were lost in them."""
+    """The compromises known at the time: their keys are not in the set."""
 
     schema: int = SCHEMA
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The fleet, as it is known before anything is done."""
+    """The fleet's state before anything is done."""
 
     replicas: Sequence[str]
-    """All that may have the keys."""
+    """All replicas that may have the keys."""
 
     serving: Collection[str] = ()
-    """Those that serve what they should. All others are not given keys: that has its own cure."""
+    """Those that serve the right generation. The others get no keys until that is fixed."""
 
     not_resuming: Collection[str] = ()
-    """Those that do not take a ticket of the issuer's, though they serve the same certificate."""
+    """Those that do not accept the issuer's tickets, although they serve the same certificate."""
 
     compromises: Collection[str] = ()
-    """Who has taken keys along, and when."""
+    """Which backends have taken keys away, and when."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done: the steps in this order."""
+    """What to do, in this order."""
 
     push: tuple[str, ...] = ()
-    """Who is given the set that is there."""
+    """The replicas that get the existing set."""
 
     replace: bool = False
-    """Whether all three keys are made anew, and given to every replica."""
+    """Whether to replace all three keys and push them to every replica."""
 
     rotate: bool = False
-    """Whether a new key is made, and the set given to everybody who serves."""
+    """Whether to make a new key and push the set to all replicas that serve."""
 
     despite_unreachable: bool = False
-    """Whether that is done although somebody could not be given the set before."""
+    """Whether to do that even if a replica could not get the existing set first."""
 
     def steps(self) -> list[str]:
-        """Return what is to be done, in words; nothing: all share the keys."""
+        """Return what to do, in words; empty: all share the keys."""
         steps = [f"{name}: push the session ticket keys" for name in self.push]
         if self.replace:
-            steps.append("make all session ticket keys anew and push them to every replica")
+            steps.append("replace all session ticket keys and push them to every replica")
         if self.rotate:
             steps.append("rotate the session ticket keys and push them to every replica")
         return steps
 
 
 def plan(note: Note | None, seen: Seen, now: datetime, *, interactive: bool = False) -> Plan:
-    """Return what is to be done.
+    """Return what to do.
 
-    ``note`` is of the set that the issuer has; None: nobody has been given it yet, and it becomes
-    the fleet's now. ``interactive``: somebody wants a rotation.
+    ``note`` is about the issuer's set; None: no replica has it yet, and it becomes the fleet's now.
+    ``interactive``: a person asked for a rotation.
     """
     if not set(seen.compromises) <= set(note.against if note else ()):
         return Plan(replace=True)
@@ -117,7 +117,7 @@ def plan(note: Note | None, seen: Seen, now: datetime, *, interactive: bool = Fa
         if name in seen.serving and (name not in known or name in seen.not_resuming)
     )
     age = now - note.made if note else timedelta(0)
-    # A set from the future was made under a wrong clock, and nobody knows how long it has served.
+    # A set from the future was made while the clock was wrong: its age is unknown.
     too_old = age >= LONGEST or age < -timedelta(seconds=CLOCK_TOLERANCE)
     return Plan(
         push,

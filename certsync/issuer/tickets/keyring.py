@@ -1,7 +1,7 @@
-"""The issuer's set of session ticket keys, and the note on it. In memory, and gone at a reboot.
+"""The issuer's set of session ticket keys, and its note. In memory, and gone after a reboot.
 
-The set is where every backend has its own; the note lies beside the keys, so that a set which
-another issuer has pushed here has none.
+The set is in the same place as on every backend. The note is beside the keys, so that a set pushed
+here by another issuer has none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from certsync.model.errors import TicketsError
 from certsync.programs import receiver
 
 NOTE = "note.json"
-HINT = "look at `systemctl status nginx` on the issuer; the keys before stay in use"
+HINT = "check `systemctl status nginx` on the issuer; the previous keys stay in use"
 
 
 def fresh() -> bytes:
@@ -27,13 +27,13 @@ def fresh() -> bytes:
 
 
 def read() -> tuple[Keys, Note | None]:
-    """Return the set that nginx has, and its note; a set is made where there is none."""
+    """Return nginx's set and its note; make a set if there is none."""
     receiver.own_tickets()
     return Keys.of(receiver.ticket_keys()), note()
 
 
 def note() -> Note | None:
-    """Return the note on the set; None: there is none, or it is none that we wrote."""
+    """Return the set's note; None: there is none, or it is not ours."""
     try:
         found = codec.typed(json.loads((receiver.TICKETS / "live" / NOTE).read_bytes()), Note)
     except (OSError, *codec.NOT_THESE):
@@ -42,24 +42,24 @@ def note() -> Note | None:
 
 
 def write(note: Note) -> None:
-    """Put a note beside the keys, in the place of the one before."""
+    """Write a note beside the keys, replacing the previous one."""
     folder = receiver.TICKETS / "live"
     (folder / f".{NOTE}").write_bytes(_text(note))
     (folder / f".{NOTE}").replace(folder / NOTE)
 
 
 def use(keys: Keys, note: Note) -> None:
-    """Let nginx use other keys.
+    """Make nginx use other keys.
 
     Raises:
-        TicketsError: nginx will not; it goes on with those before.
+        TicketsError: nginx refuses them and keeps the previous ones.
     """
     with _lock():
         try:
             receiver.use_tickets({**keys.files(), NOTE: _text(note)})
         except receiver.Refused as refused:
             raise TicketsError(
-                f"nginx on the issuer does not take new session ticket keys: {refused}", HINT
+                f"nginx on the issuer does not accept new session ticket keys: {refused}", HINT
             ) from None
 
 

@@ -1,7 +1,7 @@
-"""Look whether backends go on with each other's TLS sessions: one offers the ticket of another.
+"""Check whether backends resume each other's TLS sessions: offer one's ticket to another.
 
-Only the standard library, so that the hourly run stays cheap. Nothing is verified here: who serves
-what is `probe`'s to see, and nothing is said but a greeting.
+Standard library only, so that the hourly run stays cheap. Certificates are not verified here, that
+is `probe`'s job, and no data is sent after the handshake.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ SECONDS = 5.0
 def not_resuming(
     source: str, others: Sequence[str], port: int, server_name: str, seconds: float = SECONDS
 ) -> list[str] | None:
-    """Return the addresses among ``others`` that do not take a ticket of ``source``.
+    """Return the addresses among ``others`` that do not accept a ticket of ``source``.
 
-    Who gives no answer is not among them. None: the source gives no ticket, so nothing was seen.
+    Hosts that do not answer are left out. None: the source issues no ticket, so nothing is known.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -49,7 +49,7 @@ def not_resuming(
 def _ticket(
     context: ssl.SSLContext, address: str, port: int, server_name: str, seconds: float
 ) -> ssl.SSLSession | None:
-    """Return a session with a ticket; None: there is no answer, or none comes."""
+    """Return a session with a ticket; None: no answer or no ticket."""
     with (
         contextlib.suppress(OSError),
         socket.create_connection((address, port), timeout=seconds) as plain,
@@ -58,7 +58,7 @@ def _ticket(
         session = tls.session
         if session is not None and session.has_ticket:
             return session
-        # With TLS 1.3 it comes after the handshake, and is read like data. No request is needed.
+        # With TLS 1.3 it follows the handshake, and is read like data. No request is needed.
         tls.setblocking(False)
         if tls.version() == "TLSv1.3" and select.select([tls], [], [], seconds)[0]:
             with contextlib.suppress(ssl.SSLWantReadError):

@@ -1,7 +1,7 @@
-"""`certsync tickets`, on the issuer: have all backends share session ticket keys, and rotate them.
+"""`certsync tickets`, on the issuer: share session ticket keys among all backends, rotate them.
 
-What the hourly run does of it is this too. A replica is known to share by what is seen from
-outside, which costs a handshake; a connection of its own it gets only when keys are pushed.
+The hourly run uses this, too. Whether a replica shares the keys is checked from outside with a
+handshake; an SSH connection is only made to push keys.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from certsync.model.proof import Proof, Verdict
 from certsync.system import proving
 
 Proofs = Mapping[str, Sequence[Proof]]
-"""What each backend was seen to serve, by the lineage's name."""
+"""What each backend serves, by the lineage's name."""
 
-NO_TICKET = "warning: nginx on the issuer gives no session tickets: who shares them is not seen"
-PUT_OFF = "the session ticket keys are rotated once all backends have those that are there"
-HINT = "the site is served there all the same, new TLS sessions only; every hourly run tries again"
+NO_TICKET = "warning: nginx on the issuer issues no session tickets: sharing cannot be verified"
+PUT_OFF = "the session ticket keys are rotated once all backends have the current set"
+HINT = "the site is still served there, but without resuming TLS sessions; hourly runs retry"
 
 
 @dataclass
 class Sharing:
-    """One run's way through a plan."""
+    """One run's execution of a plan."""
 
     seen: Seen
     now: datetime
     tell: Tell
     did: Tell
     replicas: Sequence[Backend] = ()
-    """The receivers, once they are talked to."""
+    """The receivers, once connected."""
 
     unreached: Mapping[str, str] = field(default_factory=dict)
-    """Who cannot be asked over SSH, and why."""
+    """Replicas that cannot be reached over SSH, and why."""
 
     failures: dict[str, str] = field(default_factory=dict)
-    """Who could not be given the keys, and why."""
+    """Replicas that could not get the keys, and why."""
 
     def carry_out(self, wanted: Plan) -> None:
-        """Push what is there to whom it lacks, and then make what is to follow it."""
+        """Push the existing set to replicas that lack it, then replace or rotate it."""
         keys, note = keyring.read()
         if wanted.replace:
             fresh = Keys(keyring.fresh(), keyring.fresh(), keyring.fresh())
@@ -69,14 +69,14 @@ class Sharing:
         self.follow(keys.rotated(keyring.fresh()), serving, "rotated the session ticket keys")
 
     def follow(self, keys: Keys, names: Sequence[str], what: str) -> None:
-        """Have the issuer use another set, and push it."""
+        """Make the issuer use another set, and push it."""
         note = Note(self.now, (), tuple(self.seen.compromises))
         keyring.use(keys, note)
         self.did(what)
         self.give(keys, note, [name for name in names if name not in self.failures])
 
     def give(self, keys: Keys, note: Note, names: Sequence[str]) -> None:
-        """Push a set, and write down who has got it."""
+        """Push a set, and record which replicas got it."""
         for name in names:
             if name in self.unreached:
                 self.miss(name, self.unreached[name])
@@ -94,7 +94,7 @@ class Sharing:
             keyring.write(replace(note, reached=tuple(sorted({*note.reached, *given}))))
 
     def miss(self, name: str, why: str) -> None:
-        """Note who cannot be given the keys."""
+        """Record a replica that cannot get the keys."""
         self.failures[name] = why
         self.tell(f"{name}: session ticket keys: {why}")
 
@@ -103,12 +103,12 @@ def outlook(
     looks: Sequence[Situation], now: datetime,
     *, rotate: bool = False, proven: Callable[[], Proofs] | None = None,
 ) -> list[str]:  # fmt: skip
-    """Return what is to be done, in words, looking at every backend and changing nothing.
+    """Return what to do, in words; every backend is probed, nothing is changed.
 
-    ``proven`` gives what backends have been seen to serve just now; None: they are looked at.
+    ``proven`` returns fresh proofs; None: probe the backends now.
 
     Raises:
-        StoreError: the roots to verify against cannot be read.
+        StoreError: the roots cannot be read.
     """
     if not looks[0].fleet.share_tickets:
         return []
@@ -118,16 +118,16 @@ def outlook(
 
 
 def tickets(session: Session, *, rotate: bool = False, missed: Collection[str] = ()) -> None:
-    """Have all backends share the keys; ``rotate``: a new one is made now, though none is due.
+    """Share the keys among all backends; ``rotate``: rotate them now, even if not due.
 
-    ``missed`` are backends that the run which has started this does not reach, and knows of.
+    ``missed`` are backends that the calling run could not reach; their failures are tolerated.
 
     Raises:
         TicketsError, FencedError, StoreError: see `share`.
     """
     looks = look_at_all(session.store)
     if not looks[0].fleet.share_tickets:
-        session.tell("share_tickets is false in the fleet file: there is nothing to share")
+        session.tell("nothing to share: share_tickets is false in the fleet file")
         return
     seen = _seen(looks, _proofs(looks, session.now), session.tell)
     wanted = plan(keyring.note(), seen, session.now, interactive=rotate)
@@ -135,14 +135,14 @@ def tickets(session: Session, *, rotate: bool = False, missed: Collection[str] =
 
 
 def share(session: Session, looks: Sequence[Situation], proofs: Proofs) -> None:
-    """Do what is due of it, for backends that are proven already.
+    """Do what is due for backends that are proven already.
 
-    Who does not serve what it should is left out: it is told already, and given the keys once it
-    does. ``looks`` are all lineages.
+    A backend that does not serve the right generation is skipped: that is reported already, and it
+    gets the keys once it does. ``looks`` are all lineages.
 
     Raises:
         FencedError: a replica refuses the push key; nothing was changed.
-        TicketsError: a backend that serves could not be given the keys, or nginx refuses them.
+        TicketsError: a backend that serves could not get the keys, or nginx refuses them.
         StoreError: the store cannot be read.
     """
     if not looks[0].fleet.share_tickets:
@@ -168,19 +168,19 @@ def _carry_out(
         left_out = admission.check_not_fenced(run, standings)
         way.unreached = {each.name: each.why for each in standings if not each.reached} | left_out
         way.carry_out(wanted)
-    told = {name: why for name, why in way.failures.items() if name in seen.serving}
-    if set(told) - set(missed):
-        raise trouble(told)
+    failed = {name: why for name, why in way.failures.items() if name in seen.serving}
+    if set(failed) - set(missed):
+        raise trouble(failed)
 
 
 def trouble(failures: Mapping[str, str]) -> TicketsError:
-    """Return the error that names who does not share the keys."""
-    told = "; ".join(f"{name}: {why}" for name, why in sorted(failures.items()))
+    """Return the error that names the backends that do not share the keys."""
+    reasons = "; ".join(f"{name}: {why}" for name, why in sorted(failures.items()))
     hint = receivers.BRING_NEWER if receivers.OLDER in failures.values() else HINT
-    return TicketsError(f"not all backends have the session ticket keys: {told}", hint)
+    return TicketsError(f"not all backends have the session ticket keys: {reasons}", hint)
 
 
-# Looking
+# Observing the fleet
 
 
 def _proofs(looks: Sequence[Situation], now: datetime) -> Proofs:
@@ -198,11 +198,11 @@ def _seen(looks: Sequence[Situation], proofs: Proofs, tell: Tell) -> Seen:
     serving, not_resuming = set[str](), set[str]()
     for lineage, found in proofs.items():
         names = {each.name for each in found if each.verdict is Verdict.IN_SYNC}
-        # Who was looked at by another certificate before needs no second look.
+        # Backends checked with another lineage's certificate need no second check.
         others = [each for each in fleet.replicas if each.name in names - serving - returned]
-        # nginx takes a ticket only where its first server for TLS is the same as where the session
-        # began, and with sites of people's own that is not ours to say: there a backend that boots
-        # shares again from the next rotation on.
+        # nginx accepts a ticket only if its first TLS server is the same as where the session
+        # began. With unmanaged sites we cannot ensure that: there, a rebooted backend shares again
+        # only from the next rotation on.
         comparable = fleet.is_managed
         if fleet.issuer_name in names and comparable:
             not_resuming |= _not_resuming(fleet.issuer, others, lineage, tell)
@@ -212,7 +212,7 @@ def _seen(looks: Sequence[Situation], proofs: Proofs, tell: Tell) -> Seen:
 
 
 def _not_resuming(issuer: Machine, others: Sequence[Machine], lineage: str, tell: Tell) -> set[str]:
-    """Return who does not take a ticket of the issuer's."""
+    """Return the backends that do not accept the issuer's tickets."""
     if not others:
         return set()
     addresses = [each.private_address for each in others]

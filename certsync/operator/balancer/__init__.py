@@ -1,1 +1,1 @@
-"""What a balancer is to do: its pools, its addresses, its limits."""
+"""What a balancer should do: its pools, its addresses, its limits."""

@@ -1,4 +1,4 @@
-"""How a balancer's pools and its rule would change, in words. Pure."""
+"""How a balancer's pools and its rule would change, as text. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from certsync.operator.balancer.gate import Gate, proxy_port
 
 
 def pools(balancer: str, before: Gate, now: Gate, fleet: Fleet) -> tuple[str, ...]:
-    """Return what a balancer's pools and rule are and would be, in words.
+    """Return a balancer's pools and rule, before and after, as text.
 
-    ``now`` is what could be decided without the run: who is not proven yet may be by then.
+    ``now`` is what can be decided without the run: an unproven backend may be proven by then.
     """
     lines = [f"{balancer}: passthrough rule: {_rule(before, now, fleet)}"]
     has, gets = before.pools_of(fleet), now.pools_of(fleet)
@@ -21,13 +21,13 @@ def pools(balancer: str, before: Gate, now: Gate, fleet: Fleet) -> tuple[str, ..
     }  # fmt: skip
     for pool, (was, will) in {**changes, "port 80": (before.web, now.web)}.items():
         names = [*was, *(each for each in will if each not in was)]
-        told = ", ".join(f"{name} {_place(was.get(name), will.get(name))}" for name in names)
-        lines.append(f"{balancer}: {pool}: {told}")
+        members = ", ".join(f"{name} {_place(was.get(name), will.get(name))}" for name in names)
+        lines.append(f"{balancer}: {pool}: {members}")
     return (*lines, *_addresses(balancer, before, now, fleet))
 
 
 def _addresses(balancer: str, before: Gate, now: Gate, fleet: Fleet) -> tuple[str, ...]:
-    """Return how it changes who is told the clients' addresses, in words; nothing: it does not."""
+    """Return which backends start or stop getting the clients' addresses, as text."""
     proxy = proxy_port(fleet)
     names = [
         name
@@ -36,8 +36,8 @@ def _addresses(balancer: str, before: Gate, now: Gate, fleet: Fleet) -> tuple[st
     ]
     if not names:
         return ()
-    told = "yes, once its port for it answers the balancer" if proxy else "no longer"
-    return (f"{balancer}: told the clients' addresses: {', '.join(names)}: {told}",)
+    change = "sent once its proxy_port answers the balancer" if proxy else "no longer sent"
+    return (f"{balancer}: clients' addresses: {', '.join(names)}: {change}",)
 
 
 def _rule(before: Gate, now: Gate, fleet: Fleet) -> str:

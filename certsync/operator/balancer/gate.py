@@ -1,4 +1,4 @@
-"""The gate: which backends the balancer may send TLS to, and whether it does at all. Pure."""
+"""The gate: which backends a balancer may send TLS to, and whether it passes TLS at all. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from certsync.model.fleet import Fleet
 from certsync.model.proof import Proof, Verdict
 
 FIRST, WEB, OTHERS, UNVERIFIED = "tls", "http", "tls-of-", "tls-unverified"
-"""The pools' names in haproxy.cfg. The third begins those of the lineages besides the first; the
-fourth stands for `tls` in those that are used while every check fails."""
+"""The pools' names in haproxy.cfg. The third is the prefix for lineages after the first; the fourth
+replaces `tls` in the pools that are used while every check fails."""
 
 PROXY, CHECKED = "send-proxy-v2", "check-sni"
 
 
 Members = Mapping[str, bool]
-"""Backend to whether it takes traffic; a member never proven is written as disabled."""
+"""Whether each backend takes traffic; a member that was never proven is disabled."""
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,18 @@ class Gate:
     """Whether port 443 is passed through."""
 
     pools: Mapping[str, Members] = field(default_factory=dict)
-    """The pool of each lineage; of one whose name is not known, under the empty name."""
+    """The pool of each lineage; one of unknown name is under the empty name."""
 
     web: Members = field(default_factory=dict)
-    """The same for port 80, where a first deploy lets all in: the CA's challenges come there."""
+    """The same for port 80. A first deploy admits all backends: CA challenges arrive there."""
 
     ports: Mapping[str, int] = field(default_factory=dict)
-    """Backend to the port on which it is told the client's address; 0: it is not told."""
+    """The port on which each backend gets the client's address; 0: it does not get it."""
 
     def pools_of(self, fleet: Fleet) -> dict[str, Members]:
-        """Return the pools by lineage, as a fleet calls them, which may have others by now.
+        """Return the pools under the fleet's current lineage names.
 
-        A fleet's only lineage may get another name, and its backends serve it still.
+        A fleet's only lineage may be renamed: its backends still serve it.
         """
         if not fleet.has_several and len(self.pools) == 1:
             return dict.fromkeys([fleet.name], *self.pools.values())
@@ -46,12 +46,12 @@ class Gate:
 
     @property
     def taking(self) -> tuple[str, ...]:
-        """The members that take traffic for one lineage or more."""
+        """The members that take traffic for at least one lineage."""
         pools = self.pools.values() if self.rule else ()
         return tuple(sorted({name for pool in pools for name, inside in pool.items() if inside}))
 
     def leaving(self, fleet: Fleet) -> dict[str, list[str]]:
-        """Return who takes a lineage's traffic here, and is no longer to serve it."""
+        """Return the members that take a lineage's traffic but should no longer serve it."""
         serving = _members(fleet)
         found = {
             lineage: [
@@ -66,23 +66,23 @@ class Gate:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the gate is decided from, besides what the balancer has now."""
+    """What the gate is decided from, besides the balancer's present configuration."""
 
     proofs: Mapping[str, Mapping[str, Proof]] = field(default_factory=dict)
-    """Lineage to backend to proof. A backend may be missing, or all of them when the issuer could
+    """Proofs by lineage and backend. A backend may be missing, or all of them if the issuer could
     not be asked."""
 
     listening: Collection[str] = ()
-    """The backends whose port for the PROXY protocol answers the balancer."""
+    """The backends whose PROXY protocol port answers the balancer."""
 
 
 def decide(fleet: Fleet, before: Gate, seen: Seen) -> Gate:
     """Return what the gate should be; ``before`` is what the balancer has now.
 
-    A probe's silence never takes out a member and never turns the rule off; a member that a client
-    would refuse is taken out, unless all of them are to be. Where the client's address is to be
-    told, a member is sent to the port for that once it has been seen to listen there, and not
-    before: an older configuration, or a firewall, would cost the fleet this member.
+    A failed probe never removes a member and never turns the rule off. A member that clients would
+    reject is removed, unless that applies to all of them. With the PROXY protocol, a member moves
+    to that port only once it answers there: otherwise an older configuration or a firewall would
+    take this member out of service.
     """
     was = before.pools_of(fleet)
     pools = {
@@ -97,20 +97,20 @@ def decide(fleet: Fleet, before: Gate, seen: Seen) -> Gate:
     }
     names = [host.name for host in fleet.backends]
     port = proxy_port(fleet)
-    told = [name for name in names if any(name in pool for pool in pools.values())]
+    members = [name for name in names if any(name in pool for pool in pools.values())]
     is_open = before.rule or any(any(pool.values()) for pool in pools.values())
     return Gate(
         fleet.passthrough and is_open,
         pools,
         {name: name in proven or not before.web or before.web.get(name, False) for name in names},
-        {n: port if before.ports.get(n) == port or n in seen.listening else 0 for n in told},
+        {n: port if before.ports.get(n) == port or n in seen.listening else 0 for n in members},
     )
 
 
 def abandoned(fleet: Fleet, before: Gate) -> list[str]:
-    """Return the lineages that all who serve them now are to leave, so that nobody would be left.
+    """Return the lineages that would lose all their present members at once.
 
-    Who comes instead is proven at the end of a deploy, and its site is there from its begin.
+    Their replacements are proven only at the end of a deploy.
     """
     if not (before.rule and fleet.passthrough):
         return []
@@ -125,11 +125,11 @@ def abandoned(fleet: Fleet, before: Gate) -> list[str]:
 
 
 def uncovered(fleet: Fleet, deployed: Fleet, before: Gate) -> dict[str, list[str]]:
-    """Return the names, by lineage, that are served now and would be without a certificate.
+    """Return the names, by lineage, that are served now and would lose their certificate.
 
-    ``deployed`` is the fleet as it is. A lineage is known by its first name: one with another is a
-    new one, without a certificate until the end of a deploy, or for longer if the CA has none. And
-    a name that comes from another lineage is not in the certificate that there is.
+    ``deployed`` is the deployed fleet. A lineage is identified by its first name: with another one
+    it is a new lineage, without a certificate until the end of a deploy, or longer if the order
+    fails. A name moved from another lineage is not in this lineage's certificate.
     """
     if not (before.rule and fleet.passthrough):
         return {}
@@ -148,7 +148,7 @@ def uncovered(fleet: Fleet, deployed: Fleet, before: Gate) -> dict[str, list[str
 def takes_away(fleet: Fleet, deployed: Fleet) -> bool:
     """Return whether backends are about to lose a port or a site that balancers send to.
 
-    ``deployed`` is the fleet as it is.
+    ``deployed`` is the deployed fleet.
     """
     will, staying = _members(fleet), {host.name for host in fleet.backends}
     lost = any(
@@ -160,10 +160,10 @@ def takes_away(fleet: Fleet, deployed: Fleet) -> bool:
 
 
 def no_longer_trusted(fleet: Fleet, deployed: Fleet) -> list[str]:
-    """Return the balancers whose address the backends are about to stop trusting.
+    """Return the balancers whose present address the backends are about to stop trusting.
 
-    A balancer comes from the old one until the kernel takes another: on the port for the PROXY
-    protocol it would be sent away. ``deployed`` is the fleet as it is.
+    A balancer keeps connecting from its old address until the kernel changes it, and the PROXY
+    protocol port would reject it meanwhile. ``deployed`` is the deployed fleet.
     """
     was = {host.name: host.private_address for host in deployed.balancers}
     return [
@@ -174,12 +174,12 @@ def no_longer_trusted(fleet: Fleet, deployed: Fleet) -> list[str]:
 
 
 def proxy_port(fleet: Fleet) -> int:
-    """Return the port on which backends are to be told the client's address; 0: they are not."""
+    """Return the port for the PROXY protocol; 0: it is off."""
     return fleet.balancing.proxy_port if fleet.balancing.proxy_protocol else 0
 
 
 def proxy_port_questions(fleet: Fleet) -> list[tuple[str, str, int, str, str]]:
-    """Return what `proxy_port_check` asks: backend, address, port, a name it serves, a path."""
+    """Return the input of `proxy_port_check`: backend, address, port, a name it serves, a path."""
     balancing = fleet.balancing
     names = {host: each.name for each in reversed(fleet.lineages) for host in fleet.members(each)}
     return [
@@ -190,15 +190,15 @@ def proxy_port_questions(fleet: Fleet) -> list[tuple[str, str, int, str, str]]:
 
 
 def _members(fleet: Fleet) -> dict[str, list[str]]:
-    """Return the names of those that are to be in each lineage's pool."""
+    """Return the names of the backends that belong in each lineage's pool."""
     return {each.name: [host.name for host in fleet.members(each)] for each in fleet.lineages}
 
 
 def _pool(backends: Sequence[str], before: Members, proofs: Mapping[str, Proof]) -> Members:
     inside = {name: _member(before.get(name, False), proofs.get(name)) for name in backends}
     if not any(inside.values()):
-        # Rather a certificate that clients may refuse than nobody at all, and rather all of them
-        # than one: what they have in common is the certificate, and the balancer's check decides.
+        # A certificate that clients may reject is better than no service. Keep all members, not
+        # one: the certificate they share is at fault, and the balancer's check decides.
         inside.update({name: True for name in backends if before.get(name, False)})
     return inside
 
@@ -212,7 +212,7 @@ def _member(before: bool, proof: Proof | None) -> bool:
 
 
 def read(configuration: str) -> Gate:
-    """Return what a haproxy.cfg that we wrote says; anything else says nothing."""
+    """Parse a haproxy.cfg that we wrote; any other file gives an empty gate."""
     rule, section, first = False, "", ""
     pools: dict[str, dict[str, bool]] = {}
     ports: dict[str, int] = {}
@@ -240,5 +240,5 @@ def read(configuration: str) -> Gate:
 
 
 def pool_name(fleet: Fleet, lineage: str) -> str:
-    """Return what haproxy.cfg calls a lineage's pool."""
+    """Return the name of a lineage's pool in haproxy.cfg."""
     return FIRST if lineage == fleet.name else f"{OTHERS}{lineage}"

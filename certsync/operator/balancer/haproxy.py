@@ -1,4 +1,4 @@
-"""What the balancers say: of their members, through HAProxy's runtime socket, and of themselves."""
+"""The balancers' state: members, from HAProxy's runtime socket, addresses and configuration."""
 
 from __future__ import annotations
 
@@ -15,65 +15,65 @@ from certsync.programs import command
 from certsync.system import parallel, ssh
 
 ADDRESS, CONFIGURATION = "# address ", "# configuration "
-DRAINED = "drained: `certsync deploy` takes it back, or finish `certsync remove-backend`"
+DRAINED = "drained: `certsync deploy` readmits it, or finish `certsync remove-backend`"
 
 
-WAY_OUT = "let the firewall pass it, or write proxy_protocol = false under [balancing]"
+WAY_OUT = "allow it in the firewall, or set proxy_protocol = false under [balancing]"
 
 Pools = Mapping[str, Mapping[str, str]]
-"""Pool, as haproxy.cfg calls it, to member to its word."""
+"""Each member's state, by pool (its name in haproxy.cfg) and member."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one balancer says."""
+    """One balancer's answer."""
 
     members: dict[str, str]
-    """Each member's word, see `members`."""
+    """Each member's state, see `members`."""
 
     pools: Pools
-    """The same for each pool by itself."""
+    """The same for each pool separately."""
 
     addresses: tuple[str, ...]
-    """All addresses that the machine has at the moment."""
+    """All addresses that the machine has now."""
 
     gate: Gate
-    """What its configuration says."""
+    """The gate in its configuration."""
 
 
 def ask(fleet: Fleet) -> dict[str, Answer | HostError]:
-    """Return, for each balancer, what it says, or why it could not be asked."""
+    """Return each balancer's answer, or why it could not be asked."""
 
     def ask(machine: Machine) -> Answer | HostError:
         try:
-            told = ssh.on(machine, fleet.known_hosts, command("balancer_state.sh")).stdout
+            output = ssh.on(machine, fleet.known_hosts, command("balancer_state.sh")).stdout
         except HostError as error:
             return error
-        return Answer(members(told), in_pools(told), addresses(told), configured(told))
+        return Answer(members(output), in_pools(output), addresses(output), configured(output))
 
     names = [machine.name for machine in fleet.balancers]
     return dict(zip(names, parallel.each(ask, fleet.balancers), strict=True))
 
 
 def pools(fleet: Fleet) -> dict[str, Pools | HostError]:
-    """Return, for each balancer, what it says of each pool, or why it could not be asked."""
+    """Return each balancer's pools, or why it could not be asked."""
     return {
         name: each.pools if isinstance(each, Answer) else each for name, each in ask(fleet).items()
     }
 
 
 def addresses(output: str) -> tuple[str, ...]:
-    """Return the addresses of a machine, from the lines of them."""
+    """Return a machine's addresses from the script's output."""
     return tuple(line.partition("/")[0] for line in _of(output, ADDRESS))
 
 
 def configured(output: str) -> Gate:
-    """Return what haproxy.cfg says, from the lines of it."""
+    """Return the gate in haproxy.cfg from the script's output."""
     return gate.read("\n".join(_of(output, CONFIGURATION)))
 
 
 def without_client_address(fleet: Fleet, answers: Mapping[str, Answer]) -> list[Finding]:
-    """Return who takes a balancer's traffic and is not told the client's address."""
+    """Return the backends that take a balancer's traffic without the client's address."""
     port = gate.proxy_port(fleet)
     if not port:
         return []
@@ -83,8 +83,8 @@ def without_client_address(fleet: Fleet, answers: Mapping[str, Answer]) -> list[
         missing = [name for name in taking if answer.gate.ports.get(name) != port]
         if missing and missing == taking:
             text = (
-                "it tells no backend the client's address: no deploy has turned that on yet, or "
-                f"none of them answers it on port {port} ({WAY_OUT})"
+                "it sends no backend the client's address: no deploy has turned that on yet, or "
+                f"no backend answers it on port {port} ({WAY_OUT})"
             )
             found.append(Finding(balancer, text))
             continue
@@ -97,7 +97,7 @@ def without_client_address(fleet: Fleet, answers: Mapping[str, Answer]) -> list[
 
 
 def members(output: str) -> dict[str, str]:
-    """Return each member's word, of all pools together: see `in_pools`."""
+    """Return each member's state over all pools: see `in_pools`."""
     found: dict[str, dict[str, str]] = {}
     for pool, words in in_pools(output).items():
         for name, word in words.items():
@@ -106,11 +106,10 @@ def members(output: str) -> dict[str, str]:
 
 
 def in_pools(output: str) -> dict[str, dict[str, str]]:
-    """Return each member's word in each pool, from HAProxy's statistics and its configuration.
+    """Return each member's state in each pool, from HAProxy's statistics and its configuration.
 
-    `yes` takes traffic; `disabled` has never been proven; `drained: …` was about to leave;
-    `down: …` fails its check, with the
-    reason; `rule off` where the rule itself is.
+    `yes` takes traffic; `disabled` was never proven; `drained: …` was being removed; `down: …`
+    fails its check for this reason; `rule off`: the passthrough rule is off.
     """
     lines = [
         line
@@ -129,14 +128,14 @@ def in_pools(output: str) -> dict[str, dict[str, str]]:
 
 
 def _together(words: dict[str, str]) -> str:
-    """Return one word for a member's standing in the pools of several lineages."""
+    """Return one text for a member's state in the pools of several lineages."""
     if len(set(words.values())) == 1:
         return next(iter(words.values()))
     return "; ".join(f"{word} ({pool})" for pool, word in words.items() if word != "yes")
 
 
 def _word(entry: dict[str, str]) -> str:
-    # "UP 1/2" is on its way down, "DOWN 1/2" on its way up: the first word says what it does.
+    # "UP 1/2" is going down, "DOWN 1/2" is coming up: the first word is the present state.
     status = entry["status"].split()[0]
     if status == "UP":
         return "yes"

@@ -1,7 +1,7 @@
-"""What is asked of a balancer for proof to drive it: one port, with our HAProxy behind it.
+"""What certsync needs of a balancer in order to drive it: one port, implemented by our HAProxy.
 
-`gate.decide` is the judge for each of them: from what a balancer has and from what was proven it
-says what the balancer should have.
+`gate.decide` is the same for all: from a balancer's present gate and the proofs it decides what the
+balancer should have.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ Change_co = TypeVar("Change_co", covariant=True)
 
 
 class Balancer(Protocol[Change_co]):
-    """A balancer. What a change is depends on how it is made: a step on a host, a call."""
+    """A balancer. A change may be a step on a host, or an API call."""
 
     def read(self) -> Gate:
-        """Return its pools and its rule as they are now; after a change too, to see it there."""
+        """Return its pools and its rule as they are now; also used to verify a change."""
         ...
 
     def change(self, wanted: Gate) -> Change_co:
-        """Return what gives it these pools and this rule; nothing, where it has them."""
+        """Return the change to these pools and this rule; empty if it has them."""
         ...
 
     def drain(self, member: str) -> Change_co:
-        """Return what sends a member no new connections, and leaves it those that it has."""
+        """Return the change that gives a member no new connections and keeps its open ones."""
         ...

@@ -1,6 +1,6 @@
-"""What to set at a provider's own load balancer, and whether its TLS rule may be on. Pure.
+"""The settings for a provider's load balancer, and whether its TLS rule may be on. Pure.
 
-What each product can do is from its documentation, see
+What each product can do is taken from its documentation, see
 docs/decisions/0016-somebody-elses-balancer.md.
 """
 
@@ -21,29 +21,29 @@ class Rule:
     """One forwarding rule, in the words of a provider's console."""
 
     listener: str
-    """Protocol and port on which the balancer takes connections."""
+    """Protocol and port on which the balancer accepts connections."""
 
     backend: str
     """Protocol and port of the nodes."""
 
     proxy: str
-    """Whether the balancer tells who the client is by the PROXY protocol, in its own words."""
+    """The PROXY protocol setting, as the console calls it."""
 
     check: str
-    """The health check, where each rule has one of its own; empty: see `Rules.check`."""
+    """The rule's own health check; empty: see `Rules.check`."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What to set at one provider."""
+    """The settings at one provider."""
 
     provider: str
     product: str
     rules: tuple[Rule, ...]
-    """That of port 80, and that of port 443."""
+    """The rule for port 80, and that for port 443."""
 
     check: str
-    """The one health check of all rules; empty: each has its own."""
+    """The health check of all rules; empty: each has its own."""
 
     algorithm: str
     stickiness: str
@@ -60,40 +60,40 @@ class Node:
 
 @dataclass(frozen=True)
 class Standing:
-    """Whether the TLS rule may be switched on now, and with whom."""
+    """Whether the TLS rule may be on now, and for which backends."""
 
     ready: tuple[str, ...]
     """The backends that are proven."""
 
     waiting: Mapping[str, str]
-    """The others, with the reason: they must not be in the pool yet."""
+    """The others, with the reason: they must stay out of the pool for now."""
 
     why_not: str = ""
-    """Why the rule may not be on; empty: it may."""
+    """Why the rule must stay off; empty: it may be on."""
 
     @property
     def may(self) -> bool:
-        """Whether the rule may be switched on."""
+        """Whether the rule may be on."""
         return not self.why_not
 
     def text(self) -> str:
-        """Return it as a person reads it."""
-        lines = [f"the rule of port 443 may not be switched on yet: {self.why_not}"]
+        """Return it as text for people."""
+        lines = [f"the rule for port 443 must stay off for now: {self.why_not}"]
         if self.may:
-            lines = [f"the rule of port 443 may be switched on now, for {', '.join(self.ready)}"]
-        lines += [f"not in its pool yet: {name}: {why}" for name, why in self.waiting.items()]
+            lines = [f"the rule for port 443 may be on now, for {', '.join(self.ready)}"]
+        lines += [f"keep out of its pool: {name}: {why}" for name, why in self.waiting.items()]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what `json.dumps` takes."""
+        """Return it as data for `json.dumps`."""
         return {"may_be_on": self.may, "why_not": self.why_not, "ready": list(self.ready),
                 "waiting": dict(self.waiting)}  # fmt: skip
 
 
 def nodes(fleet: Fleet) -> tuple[Node, ...]:
-    """Return the pool's nodes once all are proven: those that serve every name.
+    """Return the pool's nodes once all are proven: the backends that serve every name.
 
-    Somebody else's balancer does not look at the server name, so any node may get any of them.
+    A provider's balancer does not read server names, so any node may get any name.
     """
     return tuple(Node(each.name, each.private_address) for each in _serving_all(fleet))
 
@@ -108,8 +108,8 @@ def stand(
 ) -> Standing:
     """Return whether the rule may be on.
 
-    ``proofs`` are the issuer's, by lineage and backend. ``differing`` is what the fleet file says
-    and is not deployed: the backends are not as the rules assume.
+    ``proofs`` are the issuer's, by lineage and backend. ``differing`` are the fleet file's edits
+    that are not deployed: the rules may not fit the backends.
     """
     ready, waiting = [], {}
     for host in _serving_all(fleet):
@@ -120,11 +120,11 @@ def stand(
             ready.append(host.name)
     why_not = ""
     if differing:
-        why_not = f"the fleet file says what is not deployed yet: {', '.join(differing)}"
+        why_not = f"the fleet file has edits that are not deployed: {', '.join(differing)}"
     elif not fleet.passthrough:
-        why_not = "passthrough is off by the fleet file"
+        why_not = "passthrough is off in the fleet file"
     elif not _serving_all(fleet):
-        why_not = "no backend serves all names, and such a balancer does not tell them apart"
+        why_not = "no backend serves all names, and this balancer cannot route by name"
     elif not ready:
         why_not = "no backend is proven"
     return Standing(tuple(ready), waiting, why_not)
@@ -138,13 +138,13 @@ def _unproven(proofs: Mapping[str, Mapping[str, Proof]], lineage: Lineage, host:
 
 
 def unasked(fleet: Fleet, why: str) -> Standing:
-    """Return how it stands where the issuer could not be asked, or was not to be."""
+    """Return the standing when the issuer was not asked; ``why`` says why."""
     names = [each.name for each in _serving_all(fleet)]
     return Standing((), dict.fromkeys(names, "not proven"), why)
 
 
 def rules(fleet: Fleet) -> tuple[Rules, ...]:
-    """Return what to set at each provider that we know."""
+    """Return the settings for each known provider."""
     return (_digitalocean(fleet), _linode(fleet), _outscale(fleet))
 
 
@@ -157,12 +157,12 @@ def _digitalocean(fleet: Fleet) -> Rules:
     if fleet.balancing.proxy_protocol:
         remarks.append(
             "its PROXY protocol is one switch for all rules of a balancer, and port 80 of a "
-            "backend takes none: over HTTPS the backends see the balancer's address, not the "
-            "client's"
+            "backend does not accept it: over HTTPS the backends see the balancer's address, not "
+            "the client's"
         )
     check = f"HTTPS, port {TLS}, path {fleet.balancing.health_path}"
     if fleet.has_several:
-        # Its HTTPS check names no server, and of several certificates none is for no name.
+        # Its HTTPS check sends no server name, which backends with several certificates refuse.
         check = f"TCP, port {TLS}"
     return Rules(
         "DigitalOcean", "regional load balancer, HTTP",
@@ -193,8 +193,8 @@ def _outscale(fleet: Fleet) -> Rules:
     proxy = "off: no policy"
     if fleet.balancing.proxy_protocol:
         proxy = (
-            f"on: a policy of the type ProxyProtocolPolicyType with ProxyProtocol true, set for "
-            f"backend port {port} and for no other"
+            f"on: a policy of type ProxyProtocolPolicyType with ProxyProtocol true, set for "
+            f"backend port {port} only"
         )
     return Rules(
         "Outscale", "Load Balancer Unit, Internet-facing",
@@ -203,15 +203,15 @@ def _outscale(fleet: Fleet) -> Rules:
             Rule("TCP 443", f"TCP {port}", proxy, ""),
         ),
         f"TCP, port {TLS}, every 10 s, timeout 5 s, unhealthy after 3, healthy after 2",
-        "round robin, it has no other", "no sticky cookie policy",
-        ("the health check asks port 443, where no PROXY header is needed",)
+        "round robin (the only one)", "no sticky cookie policy",
+        ("the health check uses port 443, where no PROXY header is needed",)
         if fleet.balancing.proxy_protocol else (),
     )  # fmt: skip
 
 
 def text(fleet: Fleet, standing: Standing) -> str:
-    """Return all of it as a person reads it."""
-    lines = ["nodes, each by its address:"]
+    """Return the rules as text for people."""
+    lines = ["nodes, by address:"]
     lines += [f"    {node.name}  {node.address}" for node in nodes(fleet)]
     for each in rules(fleet):
         lines += ["", f"{each.provider}: {each.product}"]
@@ -225,18 +225,18 @@ def text(fleet: Fleet, standing: Standing) -> str:
         lines += [f"    algorithm: {each.algorithm}", f"    {each.stickiness}"]
         lines += [f"    {remark}" for remark in each.remarks]
     networks = ", ".join(fleet.balancer.networks)
-    trusted = f"only connections from {networks} may" if networks else "nobody may"
+    trusted = f"{networks} only" if networks else "nowhere"
     lines += [
         "",
-        f"who the client is, {trusted} say: balancer.networks in the fleet file",
-        "the rule of port 80 has to be on before the first deploy: the CA asks there",
+        f"the client's address is accepted from {trusted}: balancer.networks in the fleet file",
+        "the rule for port 80 must be on before the first deploy: the CA validates there",
         standing.text(),
     ]
     return "\n".join(lines)
 
 
 def to_json(fleet: Fleet, standing: Standing) -> dict[str, Any]:
-    """Return all of it as what `json.dumps` takes."""
+    """Return the rules as data for `json.dumps`."""
     return {
         "nodes": [asdict(node) for node in nodes(fleet)],
         "providers": [asdict(each) for each in rules(fleet)],

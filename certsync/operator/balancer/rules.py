@@ -1,4 +1,4 @@
-"""`certsync rules`: what to set at somebody else's balancer, and whether it may be on."""
+"""`certsync rules`: the settings for a provider's balancer, and whether its rule may be on."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from certsync.operator.hosts import issuer_side
 
 @dataclass(frozen=True)
 class Shown:
-    """The rules of a fleet, and how they stand."""
+    """The rules of a fleet, and whether they may be on."""
 
     fleet: Fleet
     standing: Standing
 
     def text(self) -> str:
-        """Return what a person reads."""
+        """Return it as text for people."""
         return provider_rules.text(self.fleet, self.standing)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what `json.dumps` takes."""
+        """Return it as data for `json.dumps`."""
         return provider_rules.to_json(self.fleet, self.standing)
 
 
 def rules(path: Path, *, offline: bool) -> Shown:
-    """Return what to set by hand; ``offline`` asks nobody whether it may be on.
+    """Return what to set by hand; with ``offline`` the issuer is not asked.
 
     Raises:
         FleetFileError: the fleet file has mistakes.
@@ -44,8 +44,8 @@ def rules(path: Path, *, offline: bool) -> Shown:
     if fleet.balancer.provider is not Provider.NONE:
         names = ", ".join(machine.name for machine in fleet.balancers)
         raise CertsyncError(
-            f"certsync sets the rules of this fleet itself, on {names}",
-            'for somebody else\'s balancer write provider = "none" under [balancer], and remove '
+            f"certsync sets this fleet's rules itself, on {names}",
+            'for a provider\'s balancer set provider = "none" under [balancer] and remove '
             "[balancers]",
         )
     if offline:
@@ -54,7 +54,7 @@ def rules(path: Path, *, offline: bool) -> Shown:
 
 
 def standing(fleet: Fleet) -> Standing:
-    """Return whether the rule may be on, as the issuer proves it now."""
+    """Return whether the rule may be on, by what the issuer proves now."""
     try:
         differing = undeployed(fleet, issuer_side.rendered(fleet, fleet.issuer), ())
         seen = issuer_side.proven(fleet, fleet.issuer)
@@ -64,8 +64,8 @@ def standing(fleet: Fleet) -> Standing:
 
 
 def conclusion(fleet: Fleet, path: Path) -> str:
-    """Return what a deploy ends by saying where the balancer is somebody else's; else nothing."""
+    """Return a deploy's closing message for a provider's balancer; else nothing."""
     if fleet.balancer.provider is not Provider.NONE:
         return ""
-    told = standing(fleet).text()
-    return f"{told}\nwhat to set there: certsync rules {shlex.quote(str(path))}"
+    text = standing(fleet).text()
+    return f"{text}\nits settings: certsync rules {shlex.quote(str(path))}"

@@ -1,4 +1,4 @@
-"""What HAProxy says of its members' administrative states: who is drained, and where. Pure."""
+"""The administrative states of HAProxy's members: which are drained, in which pool. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from certsync.model.fleet import Fleet
 from certsync.operator.balancer.gate import FIRST, UNVERIFIED, Gate, pool_name
 
 FORCED_DRAIN = 0x08
-"""In a server's administrative state (HAProxy's management guide, `show servers state`)."""
+"""A bit of a server's administrative state (HAProxy's management guide, `show servers state`)."""
 
 
 def pools_with(member: str, states: Iterable[str]) -> list[str]:
-    """Return what HAProxy calls the pools that have a member of this name.
+    """Return the HAProxy names of the pools that have this member.
 
     ``states`` are the lines of HAProxy's `show servers state`.
     """
@@ -20,10 +20,10 @@ def pools_with(member: str, states: Iterable[str]) -> list[str]:
 
 
 def drained(fleet: Fleet, has: Gate, states: Iterable[str]) -> list[str]:
-    """Return the admitted members, as POOL/NAME, that a removal which was given up has drained.
+    """Return the admitted members, as POOL/NAME, left drained by an abandoned removal.
 
-    ``has`` is what the balancer's configuration says, ``states`` are as above. Nothing sets them
-    ready again by itself: the state is kept over a reload.
+    ``has`` is the gate in the balancer's configuration, ``states`` are as above. HAProxy keeps the
+    state over a reload, so a deploy has to set them ready again.
     """
     pools = {pool_name(fleet, lineage): pool for lineage, pool in has.pools_of(fleet).items()}
     return [
@@ -35,9 +35,9 @@ def drained(fleet: Fleet, has: Gate, states: Iterable[str]) -> list[str]:
 
 
 def _states(lines: Iterable[str]) -> Iterator[tuple[str, str, int]]:
-    """Give the pool, the name and the administrative state of each member."""
+    """Yield pool, name and administrative state of each member."""
     for line in lines:
-        # Pool's number and name, member's number and name, its address, what it does, what it may.
+        # Pool id and name, server id and name, address, operational state, administrative state.
         words = line.split()
         if len(words) > 6 and words[6].isdigit():
             yield words[1], words[3], int(words[6])

@@ -1,4 +1,4 @@
-"""The operator's commands. A command's libraries are loaded only when it is called."""
+"""The operator's commands. A command's libraries are imported only when it runs."""
 
 from certsync.operator.cli import building, changing, looking
 

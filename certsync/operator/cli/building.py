@@ -1,4 +1,4 @@
-"""Commands that build a fleet: from its file to passthrough."""
+"""Commands that set up a fleet, from its fleet file to passthrough."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def init(path: Path) -> None:
 
 @cli.command()
 @FLEET
-@click.option("--online", is_flag=True, help="Look at the hosts and at DNS too.")
+@click.option("--online", is_flag=True, help="Also check the hosts and DNS.")
 def check(fleet: Path, online: bool) -> None:
-    """Look for mistakes in FLEET, and with --online on its hosts."""
+    """Check FLEET for mistakes, and with --online its hosts and DNS."""
     from certsync.operator.commands import check as verb
 
     console.result(verb.check(fleet))
@@ -36,7 +36,7 @@ def check(fleet: Path, online: bool) -> None:
         for finding in findings:
             console.result(finding.full())
         if any(finding.stops for finding in findings):
-            raise WrongError("the fleet is not ready to be deployed")
+            raise WrongError("the fleet is not ready for a deploy")
         console.result("every host is ready")
 
 
@@ -49,7 +49,7 @@ def check(fleet: Path, online: bool) -> None:
 def deploy(
     fleet: Path, dry_run: bool, as_json: bool, adopt_nginx: bool, adopt_haproxy: bool
 ) -> None:
-    """Set up FLEET end to end: nginx, balancer, certificate, replicas, proof, passthrough."""
+    """Set up FLEET end to end: nginx, balancer, certificate, replicas, probes, passthrough."""
     from certsync.operator.commands import deploy as verb
     from certsync.operator.deployment.request import Options
 
@@ -72,8 +72,8 @@ def adopt(
 ) -> None:
     """Set up FLEET end to end with the certificate that certbot has on the issuer.
 
-    Nothing is ordered. When every backend is proven, certbot no longer renews that certificate; its
-    other ones, and its timer, stay as they are.
+    Nothing is ordered. Once every backend is proven, certbot no longer renews that certificate. Its
+    other certificates and its timer are left alone.
     """
     from certsync.operator.commands import adopt as verb
     from certsync.operator.deployment.request import Options
@@ -88,12 +88,12 @@ def adopt(
 
 @cli.command()
 @FLEET
-@click.option("--directory", default="", help="The URL of the CA's directory for tries.")
+@click.option("--directory", default="", help="URL of the CA's staging directory.")
 @AS_JSON
 def rehearse(fleet: Path, directory: str, as_json: bool) -> None:
-    """Try every step for FLEET with a CA's test directory; nothing live is touched.
+    """Try every step for FLEET against a CA's staging directory; nothing live is touched.
 
-    The certificate that it gives is carried to every backend, checked there, and thrown away.
+    The test certificate is pushed to every backend, checked there, and discarded.
     """
     from certsync.model import rehearsal
     from certsync.operator.commands import rehearse as verb
@@ -105,7 +105,7 @@ def rehearse(fleet: Path, directory: str, as_json: bool) -> None:
         console.result(rehearsal.table(findings))
     if error := rehearsal.error(findings):
         raise error
-    console.tell("every step works; nothing that is live was touched")
+    console.tell("every step works; nothing live was touched")
 
 
 @cli.command()
@@ -114,7 +114,7 @@ def rehearse(fleet: Path, directory: str, as_json: bool) -> None:
 @DRY
 @AS_JSON
 def passthrough(setting: str, fleet: Path, dry_run: bool, as_json: bool) -> None:
-    """Set passthrough on or off in FLEET; the next deploy applies it."""
+    """Turn passthrough on or off in FLEET; the next deploy applies it."""
     from certsync.operator.commands import passthrough as verb
 
     if dry_run:

@@ -1,4 +1,4 @@
-"""Commands that change which machines a fleet has."""
+"""Commands that change a fleet's machines and their roles."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from certsync.system.command_line import AS_JSON, DRY, FLEET, cli, now
 @cli.command("add-backend")
 @FLEET
 @click.argument("backends", nargs=-1, required=True, metavar="NAME ADDRESS | NAME=ADDRESS...")
-@click.option("--private-address", default="", help="By which the fleet's hosts reach it.")
+@click.option(
+    "--private-address", default="", help="IP address at which the fleet's hosts reach it."
+)
 @click.option(
     "--serves", multiple=True, metavar="LINEAGE",
-    help="Name it in the served_by of this one; more than once for several.",
+    help="Add it to this lineage's served_by; may be repeated.",
 )  # fmt: skip
 @ADOPT_NGINX
 @ADOPT_HAPROXY
@@ -34,7 +36,7 @@ def add_backend(
 ) -> None:
     """Add backends to FLEET: they get the current certificate, are proven, and then take traffic.
 
-    Nothing is ordered from the CA. Several at once are named as NAME=ADDRESS.
+    Nothing is ordered from the CA. To add several at once, write NAME=ADDRESS for each.
     """
     from certsync.operator.change import named
     from certsync.operator.commands import add_backend as verb
@@ -55,35 +57,37 @@ def add_backend(
 @cli.command("remove-backend")
 @FLEET
 @click.argument("name")
-@click.option("--gone", is_flag=True, help="It cannot be reached, and will not be.")
-@click.option("--compromised", is_flag=True, help="Replace the key, and revoke the certificate.")
+@click.option("--gone", is_flag=True, help="It cannot be reached and will not come back.")
+@click.option("--compromised", is_flag=True, help="Replace the key and revoke the certificate.")
 @click.option(
     "--drain-seconds", type=click.IntRange(0, 3600), default=60, show_default=True,
-    help="How long its last connections may take to end.",
+    help="How long to wait for open connections to end.",
 )  # fmt: skip
 @DRY
 @AS_JSON
 def remove_backend(fleet: Path, name: str, dry_run: bool, as_json: bool, **options: Any) -> None:
-    """Take the backend NAME out of FLEET: drained, its access cut, its key and certificate gone."""
+    """Remove backend NAME from FLEET: drain it, revoke access, delete its certificate and key."""
     from certsync.operator.commands import remove_backend as verb
     from certsync.operator.deployment.leaving import Options
 
-    said = Options(**options)
+    chosen = Options(**options)
     if dry_run:
-        tell_plan(verb.plan(fleet, name, said), as_json)
+        tell_plan(verb.plan(fleet, name, chosen), as_json)
         return
     with done_as_json(as_json) as done:
-        verb.remove_backend(fleet, name, said, now, done)
+        verb.remove_backend(fleet, name, chosen, now, done)
 
 
 @cli.command()
 @FLEET
 @click.argument("name")
-@click.option("--old-is-dead", is_flag=True, help="The issuer cannot be reached, and will not be.")
+@click.option(
+    "--old-is-dead", is_flag=True, help="The old issuer is unreachable and will not come back."
+)
 @DRY
 @AS_JSON
 def promote(fleet: Path, name: str, old_is_dead: bool, dry_run: bool, as_json: bool) -> None:
-    """Have the backend NAME of FLEET become the issuer; nothing secret moves."""
+    """Make backend NAME the issuer of FLEET; no private key is moved."""
     from certsync.operator.commands import promote as verb
 
     if dry_run:
@@ -99,7 +103,7 @@ def promote(fleet: Path, name: str, old_is_dead: bool, dry_run: bool, as_json: b
 @DRY
 @AS_JSON
 def leave(fleet: Path, dry_run: bool, as_json: bool) -> None:
-    """Take certsync off all hosts of FLEET; nginx, HAProxy and the certificates stay."""
+    """Uninstall certsync from all hosts of FLEET; nginx, HAProxy and the certificates stay."""
     from certsync.operator.commands import leave as verb
 
     if dry_run:

@@ -1,4 +1,4 @@
-"""Commands that look, and change nothing; and what a shell or a deploy needs besides."""
+"""Commands that change nothing, shell completion, and the download of an issuer's wheels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from certsync.system.command_line import AS_JSON, FLEET, cli, now
 @FLEET
 @AS_JSON
 def status(fleet: Path, as_json: bool) -> None:
-    """Probe every backend of FLEET now, and show what each one serves."""
+    """Probe every backend of FLEET now and show what each one serves."""
     from certsync.operator.fleet_file import opened
     from certsync.operator.watching import status as verb
 
@@ -30,12 +30,12 @@ def status(fleet: Path, as_json: bool) -> None:
 
 @cli.command()
 @FLEET
-@click.option("--offline", is_flag=True, help="Ask nobody whether the rule may be on.")
+@click.option("--offline", is_flag=True, help="Do not ask the issuer whether the rule may be on.")
 @AS_JSON
 def rules(fleet: Path, offline: bool, as_json: bool) -> None:
-    """Print what to set by hand at a provider's load balancer, for a FLEET with none of ours.
+    """Print the settings for your provider's load balancer, when FLEET has none of its own.
 
-    Exits 3 where the rule of port 443 may not be switched on yet.
+    Exits 3 while the rule for port 443 must stay off.
     """
     from certsync.operator.balancer import rules as verb
 
@@ -45,7 +45,7 @@ def rules(fleet: Path, offline: bool, as_json: bool) -> None:
     else:
         console.result(shown.text())
     if not shown.standing.may:
-        raise WrongError("the rule of port 443 may not be switched on yet", "certsync deploy FLEET")
+        raise WrongError("the rule for port 443 must stay off for now", "certsync deploy FLEET")
 
 
 @cli.command()
@@ -70,15 +70,15 @@ def completion(shell: str) -> None:
 @click.argument("machine")
 @click.argument("libc")
 def fetch_wheels(python: str, machine: str, libc: str) -> None:
-    """Fetch what installs certsync on an issuer, for a deploy that will have no route out.
+    """Download the wheels for an issuer ahead of a deploy without Internet access.
 
-    With and without what sends notifications.
+    Both sets are fetched: with and without notifications.
     PYTHON (3.13), MACHINE (x86_64) and LIBC (2.41) are the issuer's.
     """
     from certsync.operator.hosts import wheels
 
     targets = [wheels.Target(python, machine, libc, notify) for notify in (False, True)]
     if not all(wheels.fetched(target) for target in targets):
-        console.tell(f"fetching the issuer's packages for Python {python} on {machine}")
+        console.tell(f"downloading the issuer's packages for Python {python} on {machine}")
     brought = {wheel.name for target in targets for wheel in wheels.bring(target)}
-    console.result(f"{len(brought)} wheels for Python {python} on {machine} are at hand")
+    console.result(f"{len(brought)} wheels for Python {python} on {machine} are in the cache")

@@ -1,4 +1,4 @@
-"""What commands that change something share: options, and what they print."""
+"""Options and output shared by the commands that change something."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from certsync.operator.deployment.plan import Plan, Step
 
 ADOPT_NGINX = click.option(
-    "--adopt-nginx", is_flag=True, help="Take over nginx sites that are not ours."
+    "--adopt-nginx", is_flag=True, help="Take over nginx sites that certsync did not write."
 )
 ADOPT_HAPROXY = click.option(
-    "--adopt-haproxy", is_flag=True, help="Take over a haproxy.cfg that is not ours."
+    "--adopt-haproxy", is_flag=True, help="Take over a haproxy.cfg that certsync did not write."
 )
 
 
@@ -33,7 +33,7 @@ def tell_plan(plan: Plan, as_json: bool) -> None:
 
 @contextmanager
 def done_as_json(as_json: bool) -> Iterator[list[Step]]:
-    """Give a list to note what was done, and print it for programs at the end, if asked for."""
+    """Yield a list for the steps that were taken; print it as JSON at the end if asked to."""
     done: list[Step] = []
     try:
         with console.narrating() if as_json else nullcontext():

@@ -1,1 +1,1 @@
-"""The operator's verbs, one file each."""
+"""The operator's commands, one file each."""

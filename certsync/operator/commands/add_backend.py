@@ -1,4 +1,4 @@
-"""`certsync add-backend`: a new backend serves the current generation, and only then traffic."""
+"""`certsync add-backend`: a new backend gets the certificate, is proven, then takes traffic."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Joining:
     """Backends that join a fleet."""
 
     file: FleetFile
-    """With them."""
+    """The fleet file with them added."""
 
     fleet: Fleet
 
     adopt: Adopt
-    """Whose files on them may be taken over."""
+    """Whose files on them may be replaced."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -43,31 +43,31 @@ class Joining:
 
     @property
     def request(self) -> DeployRequest:
-        """What pyinfra is asked for: no other replica is touched."""
+        """The pyinfra run; it touches no other replica."""
         fleet = self.fleet
         only = (*self.names, fleet.issuer_name, *(each.name for each in fleet.balancers))
         options = Options(KEPT, adopt_nginx=self.adopt.nginx, adopt_haproxy=self.adopt.haproxy)
         return DeployRequest(self.file, options, only)
 
     def written(self) -> tuple[Step, FileChange] | None:
-        """Return the step that writes the fleet file; None: it is written."""
+        """Return the step that writes the fleet file; None: already written."""
         before, after = self.file.before.text, self.file.text
         if before == after:
             return None
-        what = f"write {', '.join(self.names)} into {self.file}"
+        what = f"add {', '.join(self.names)} to {self.file}"
         return Step(FILE_PHASE, HERE, what), FileChange(HERE, str(self.file), before, after)
 
 
 def joining(path: Path, additions: tuple[Addition, ...], adopt: Adopt) -> Joining:
-    """Return what is to be done, from the fleet file alone.
+    """Return the change, worked out from the fleet file alone.
 
     Raises:
-        FleetFileError: it has mistakes, or would have with them.
-        CertsyncError: one of them is a host of the fleet by another address, or serves nothing.
+        FleetFileError: the file has mistakes, or would have with the change.
+        CertsyncError: a name is already in the fleet at another address, or would serve nothing.
     """
     file = opened(path)
     before = file.fleet
-    refuse_who_serves_nothing(before, additions, path)
+    refuse_without_lineage(before, additions, path)
     known = {machine.name: machine for machine in before.machines}
     for each in additions:
         there = known.get(each.name)
@@ -75,38 +75,38 @@ def joining(path: Path, additions: tuple[Addition, ...], adopt: Adopt) -> Joinin
         if there is not None and (there.address, there.private_address) != (each.address, private):
             at = " and ".join(dict.fromkeys((there.address, there.private_address)))
             raise CertsyncError(
-                f"{each.name} is in {path} already, at {at}",
-                f"give the new one another name, or take that out: certsync remove-backend "
-                f"{path} {each.name}",
+                f"{each.name} is already in {path}, at {at}",
+                f"give the new backend another name, or remove the old one: "
+                f"certsync remove-backend {path} {each.name}",
             )
     with_them = file.changing(Change(add=additions))
     return Joining(with_them, with_them.fleet, adopt)
 
 
-def refuse_who_serves_nothing(fleet: Fleet, additions: tuple[Addition, ...], path: Path) -> None:
-    """Refuse a backend of which it is not known what it is to serve.
+def refuse_without_lineage(fleet: Fleet, additions: tuple[Addition, ...], path: Path) -> None:
+    """Refuse a backend that would serve no lineage, or one that does not exist.
 
     Raises:
-        CertsyncError: it is to serve a lineage that is not there; or every lineage names who serves
-            it, and no lineage names the new one.
+        CertsyncError: `--serves` names an unknown lineage; or every lineage has a `served_by`, and
+            none lists the new backend.
     """
     lineages = {each.name: each.serving for each in fleet.lineages}
     known = ", ".join(lineages)
     for each in additions:
-        if strange := [name for name in each.serves if name not in lineages]:
+        if unknown := [name for name in each.serves if name not in lineages]:
             raise CertsyncError(
-                f"{path} has no lineage {strange[0]}", f"its lineages are, by first names: {known}"
+                f"{path} has no lineage {unknown[0]}", f"its lineages, by first name: {known}"
             )
         named = any(each.name in serving for serving in lineages.values())
         if all(lineages.values()) and not named and not each.serves:
             raise CertsyncError(
-                f"{each.name} would serve nothing: every served_by in {path} leaves it out",
-                f"say what it is to serve with --serves LINEAGE, one or more of: {known}",
+                f"{each.name} would serve nothing: no served_by in {path} lists it",
+                f"add --serves LINEAGE, one or more of: {known}",
             )
 
 
 def plan(path: Path, additions: tuple[Addition, ...], adopt: Adopt, now: datetime) -> Plan:
-    """Return what adding them would do; nothing is changed, not the fleet file either.
+    """Return what adding them would do; nothing is changed, not even the fleet file.
 
     Raises:
         CertsyncError: see `add_backend`.
@@ -127,39 +127,40 @@ def add_backend(
     now: Callable[[], datetime],
     done: list[Step],
 ) -> None:
-    """Add them, printing as it goes and the table at its end; ``done`` gets what was changed.
+    """Add them; print progress and the final table. ``done`` gets what was changed.
 
     Raises:
-        FleetFileError: the file has mistakes, or would have with them.
-        RefusedError: a host is not fit, or something else waits to be deployed; as it was before.
-        LockHeldError: another run changes the fleet.
-        RolloutError: a step failed; who is not proven is in no pool, and the same command goes on.
+        FleetFileError: the file has mistakes, or would have with the change.
+        RefusedError: a host is unfit, or other edits are not deployed yet; nothing was changed.
+        LockHeldError: another run is changing the fleet.
+        RolloutError: a step failed; an unproven backend is in no pool, and the same command
+            continues.
     """
     wanted = joining(path, additions, adopt)
     with fleet_lock.held(wanted.fleet, "add-backend") as token:
         _look(wanted, now())
         if written := wanted.written():
             wanted.file.save()
-            console.tell(f"wrote {', '.join(wanted.names)} into {path}")
+            console.tell(f"added {', '.join(wanted.names)} to {path}")
             done.append(written[0])
         executed = execute.run(wanted.request, wanted.fleet, token, done)
         shown = execute.wait_until_settled(wanted.file, now)
     execute.report_outcome(wanted.fleet, executed, shown)
-    if told := rules.conclusion(wanted.fleet, path):
-        console.result(told)
+    if text := rules.conclusion(wanted.fleet, path):
+        console.result(text)
 
 
 def _look(wanted: Joining, now: datetime) -> None:
-    """Refuse hosts that are not fit, and a fleet that is not as its file says: before a change."""
+    """Before any change, refuse unfit hosts and a fleet file with edits not deployed yet."""
     fleet = wanted.fleet
     issuer_side.refuse_what_is_not_deployed(fleet, fleet.issuer, wanted.names)
     if not issuer_side.proven(fleet, fleet.issuer).current:
         raise RefusedError(
-            f"{fleet.issuer_name} has no certificate yet, so there is none to bring to others",
+            f"{fleet.issuer_name} has no certificate yet, so there is nothing to copy to others",
             f"finish the first deploy: certsync deploy {wanted.file}",
         )
     new = [machine for machine in fleet.backends if machine.name in wanted.names]
     looks = parallel.each(lambda one: look_at(fleet, one, now, wanted.adopt), new)
     if stopping := [each for found in looks for each in found if each.stops]:
-        told = "\n".join(each.full() for each in stopping)
-        raise RefusedError(f"nothing was changed, neither on a host nor in {wanted.file}:\n{told}")
+        problems = "\n".join(each.full() for each in stopping)
+        raise RefusedError(f"nothing was changed on any host or in {wanted.file}:\n{problems}")

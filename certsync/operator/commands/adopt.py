@@ -1,7 +1,7 @@
 """`certsync adopt`: certbot's certificate becomes the fleet's first generation, without an order.
 
-It is a deploy whose fourth phase takes over instead of ordering. When every backend is proven, one
-line of certbot's own renewal file has it no longer renew that lineage.
+A deploy whose fourth phase takes over the certificate instead of ordering one. Once every backend
+is proven, one line in certbot's renewal file stops certbot from renewing that lineage.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ LAST_PHASE = "last: certbot's own renewal"
 
 @dataclass(frozen=True)
 class Seen:
-    """What is on the issuer, read over the operator's SSH; no key is among it."""
+    """What is on the issuer, read over the operator's SSH; no keys."""
 
     files: dict[str, str]
-    """Path below certbot's folder to text."""
+    """File contents by path below certbot's folder."""
 
     kept: tuple[Manifest, ...]
 
@@ -45,9 +45,9 @@ def plan(path: Path, options: Options, now: datetime) -> Plan:
     """Return what adopting would do; nothing is changed.
 
     Raises:
-        StoreError: there is nothing to take over; why, and what to do instead.
-        RefusedError: the fleet has several lineages; or as a deploy.
-        FleetFileError, HostError: as a deploy.
+        StoreError: there is nothing to take over; the message says why and what to do.
+        RefusedError: the fleet has several lineages, or see `deploy`.
+        FleetFileError, HostError: see `deploy`.
     """
     file = opened(path)
     fleet = file.fleet
@@ -57,19 +57,19 @@ def plan(path: Path, options: Options, now: datetime) -> Plan:
     renewal = seen.files[_renewal(lineage)]
     if certbot.not_renewed(renewal) != renewal:
         what = f"write {certbot.OFF} into {certbot.renewal_file(lineage.name)}"
-        step = Step(LAST_PHASE, fleet.issuer_name, what, "that every backend is proven")
+        step = Step(LAST_PHASE, fleet.issuer_name, what, "every backend being proven")
         found += Plan((step,))
-    _tell_mentions(fleet, lineage)
+    _warn_of_mentions(fleet, lineage)
     return found
 
 
 def adopt(path: Path, options: Options, now: Callable[[], datetime], done: list[Step]) -> None:
-    """Take over, deploy, and have certbot no longer renew that lineage.
+    """Take over the certificate, deploy, and stop certbot from renewing that lineage.
 
     Raises:
         StoreError: there is nothing to take over; nothing was changed.
-        RefusedError: the fleet has several lineages; or as a deploy.
-        FleetFileError, LockHeldError, RolloutError: as a deploy.
+        RefusedError: the fleet has several lineages, or see `deploy`.
+        FleetFileError, LockHeldError, RolloutError: see `deploy`.
     """
     file = opened(path)
     fleet = file.fleet
@@ -77,32 +77,32 @@ def adopt(path: Path, options: Options, now: Callable[[], datetime], done: list[
     with fleet_lock.held(fleet, "adopt") as token:
         _look(fleet, lineage, now())
         executed = execute.run(_request(file, options), fleet, token, done)
-        # It looks at every backend itself before it changes anything.
+        # retire-certbot probes every backend itself before it changes anything.
         retired = None if executed.failures else _retire(fleet, token)
     if retired is not None and retired.stdout:
         console.result(retired.stdout.rstrip("\n"))
         what = f"write {certbot.OFF} into {certbot.renewal_file(lineage.name)}"
         done.append(Step(LAST_PHASE, fleet.issuer_name, what))
-    _tell_mentions(fleet, lineage)
+    _warn_of_mentions(fleet, lineage)
     execute.report_outcome(fleet, executed, execute.wait_until_settled(file, now))
     if retired is not None and retired.status != 0:
-        told = retired.error_summary.removeprefix("error: ").partition("; hint: ")
-        raise RolloutError(f"{fleet.issuer_name}: {told[0]}", told[2])
+        why, _, hint = retired.error_summary.removeprefix("error: ").partition("; hint: ")
+        raise RolloutError(f"{fleet.issuer_name}: {why}", hint)
 
 
 def only_lineage(fleet: Fleet, path: Path) -> Lineage:
-    """Return the lineage of a fleet that has no other, so that all of it gets its certificate.
+    """Return a fleet's only lineage.
 
     Raises:
-        RefusedError: it has several lineages; nothing was changed.
+        RefusedError: there are several; nothing was changed.
     """
     if not fleet.has_several:
         return fleet.lineages[0]
     raise RefusedError(
-        f"{path} has more lineages than {fleet.name}, and adopt takes over one certificate, "
-        "without an order for the others; nothing was changed",
-        "adopt first, without the tables [lineages.NAME]; then write them, and certsync deploy "
-        f"{shlex.quote(str(path))} orders what is missing",
+        f"{path} has lineages besides {fleet.name}, and adopt takes over one certificate only; "
+        "nothing was changed",
+        "adopt first without the [lineages.NAME] tables; then add them and run certsync deploy "
+        f"{shlex.quote(str(path))}, which orders the missing certificates",
     )
 
 
@@ -111,7 +111,7 @@ def _request(file: FleetFile, options: Options) -> DeployRequest:
 
 
 def _look(fleet: Fleet, lineage: Lineage, now: datetime) -> Seen:
-    """Refuse what cannot be taken over before anything is changed anywhere."""
+    """Before any change, refuse a certificate that cannot be taken over."""
     script = command("certbot_files.sh", certbot.HOME, lineage.name)
     done = ssh.on(fleet.issuer, fleet.known_hosts, script)
     seen = read(done.stdout)
@@ -121,9 +121,9 @@ def _look(fleet: Fleet, lineage: Lineage, now: datetime) -> Seen:
         raise certbot.missing(lineage.name, there)
     if _renewal(lineage) not in seen.files:
         raise StoreError(
-            f"{fleet.issuer_name}: {certbot.renewal_file(lineage.name)} is not there, so "
-            "which CA the certificate is from is not known",
-            "certbot certificates shows what it has",
+            f"{fleet.issuer_name}: {certbot.renewal_file(lineage.name)} does not exist, so the "
+            "certificate's CA is unknown",
+            "`certbot certificates` lists what certbot has",
         )
     pems = {name.removeprefix(place): text for name, text in seen.files.items()}
     public = certbot.read(lineage.name, pems, seen.files[_renewal(lineage)])
@@ -133,7 +133,7 @@ def _look(fleet: Fleet, lineage: Lineage, now: datetime) -> Seen:
 
 
 def read(output: str) -> Seen:
-    """Return what `certbot_files.sh` printed; a damaged manifest, or a placeholder's, is none."""
+    """Parse the output of `certbot_files.sh`; damaged and placeholder manifests are ignored."""
     files, kept = {}, []
     for line in output.splitlines():
         name, _, encoded = line.partition(" ")
@@ -160,8 +160,8 @@ def _retire(fleet: Fleet, token: str) -> Completed:
     return ssh.on(fleet.issuer, fleet.known_hosts, command)
 
 
-def _tell_mentions(fleet: Fleet, lineage: Lineage) -> None:
-    """Tell where nginx still reads certbot's files: those lines are not ours to edit."""
+def _warn_of_mentions(fleet: Fleet, lineage: Lineage) -> None:
+    """Report where nginx still reads certbot's files: we do not edit those lines."""
 
     def ask(machine: Machine) -> list[Mention]:
         try:
@@ -174,7 +174,7 @@ def _tell_mentions(fleet: Fleet, lineage: Lineage) -> None:
     found = [each for one in parallel.each(ask, fleet.backends) for each in one]
     if not found:
         return
-    console.warn("nginx reads files of certbot's, which go stale:")
+    console.warn("nginx still reads certbot's files, which are no longer renewed:")
     for each in found:
         console.tell(f"  {each.host}: {each.place}: {each.text}")
-    console.tell(f"hint: write `include snippets/ssl-{lineage.name}.conf;` instead of them")
+    console.tell(f"hint: replace them with `include snippets/ssl-{lineage.name}.conf;`")

@@ -1,4 +1,4 @@
-"""`certsync check`: says what a fleet file means, or all that is wrong with it."""
+"""`certsync check`: summarize a fleet file, or list every mistake in it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ SIGNERS = {LETSENCRYPT: "Let's Encrypt", LETSENCRYPT_STAGING: "Let's Encrypt's s
 
 
 def check(path: Path) -> str:
-    """Return what the fleet file says, in a few words.
+    """Return a summary of the fleet file.
 
     Raises:
-        FleetFileError: it cannot be read, or has mistakes, as may its own templates.
+        FleetFileError: it cannot be read, or it or its templates have mistakes.
     """
     fleet = read_fleet(path)
     replaced = overrides.check(fleet, str(path))
     lines = [f"{path} is fine: {_summary(fleet)}"]
-    lines += [f"{overrides.PLACE}/{name} takes the place of certsync's" for name in replaced]
+    lines += [f"{overrides.PLACE}/{name} replaces certsync's own" for name in replaced]
     if not fleet.authority.publicly_trusted:
-        lines.append("its certificate will not be publicly trusted: browsers refuse it")
+        lines.append("its certificate will not be publicly trusted: browsers reject it")
     return "\n".join(lines)
 
 
@@ -43,7 +43,7 @@ def _summary(fleet: Fleet) -> str:
 
 def _balancers(fleet: Fleet) -> str:
     if fleet.balancer.provider is Provider.NONE:
-        return "somebody else's balancer"
+        return "provider's balancer"
     return _count(len(fleet.balancers), "balancer")
 
 

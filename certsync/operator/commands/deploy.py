@@ -1,4 +1,4 @@
-"""`certsync deploy`: set up the fleet end to end, with progress and a table at the end."""
+"""`certsync deploy`: set up the fleet end to end, with progress and a final table."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from certsync.system import console, ssh
 
 
 def plan(path: Path, options: Options) -> Plan:
-    """Return what a deploy would do; nothing is changed, and nothing asked of the CA.
+    """Return what a deploy would do; nothing is changed and the CA is not asked.
 
     Raises:
-        FleetFileError: it has mistakes.
-        RefusedError: a host is somebody else's.
-        HostError: a host is not reached.
+        FleetFileError: the fleet file has mistakes.
+        RefusedError: a host is not ours to change.
+        HostError: a host cannot be reached.
     """
     file = opened(path)
     return execute.dry_run(DeployRequest(file, options), file.fleet)
 
 
 def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list[Step]) -> None:
-    """Run the deploy for a fleet file, printing as it goes and the table at its end.
+    """Deploy a fleet file; print progress and the final table.
 
     ``done`` gets what was changed.
 
     Raises:
-        FleetFileError: it has mistakes.
-        RefusedError: a host is somebody else's; nothing was changed.
-        LockHeldError: another run changes the fleet.
-        LaterError: all is done up to the certificate; the same command continues.
+        FleetFileError: the fleet file has mistakes.
+        RefusedError: a host is not ours to change; nothing was changed.
+        LockHeldError: another run is changing the fleet.
+        LaterError: everything before the certificate is done; the same command continues.
         RolloutError: a host could not be deployed, or does not serve the certificate.
     """
     file = opened(path)
     fleet = file.fleet
-    # pyinfra connects while the lock is asked for, and looks at no host before it is held. Of the
-    # balancers the status wants to know at the end.
+    # pyinfra connects while the lock is being acquired, and surveys hosts only once it is held.
+    # The balancers' connections are for the status at the end.
     with (
         execute.started(DeployRequest(file, options)) as run,
         ssh.opened(fleet.balancers, fleet.known_hosts),
@@ -56,11 +56,13 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list
 
 
 def _say_where(fleet: Fleet, path: Path) -> None:
-    if told := rules.conclusion(fleet, path):
-        console.result(told)
+    if text := rules.conclusion(fleet, path):
+        console.result(text)
     if fleet.passthrough:
         first = fleet.lineages[0]
         page = "lb.html" if first.site.test_page else ""
         console.result(f"open https://{first.name}/{page}")
     else:
-        console.result("passthrough is off by the fleet file: certsync passthrough on FLEET")
+        console.result(
+            "passthrough is off in the fleet file; to turn it on: certsync passthrough on FLEET"
+        )

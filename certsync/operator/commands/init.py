@@ -1,4 +1,4 @@
-"""`certsync init`: writes a fleet file to start from, and pyinfra's door to it."""
+"""`certsync init`: write a fleet file to start from, and a pyinfra inventory for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from certsync.operator.fleet_file.paths import reason
 MODULES = sys.stdlib_module_names | {"certsync", "pyinfra"}
 
 INVENTORY = '''\
-"""The fleet of the TOML file beside this one, as pyinfra's inventory."""
+"""pyinfra inventory: the fleet of the TOML file beside this one."""
 
 from pathlib import Path
 
@@ -28,10 +28,10 @@ def init(path: Path) -> str:
     """Write a fleet file with every option in it, and the inventory file beside it.
 
     Returns:
-        What to edit in it, and the command after that.
+        What to edit in it, and the next command.
 
     Raises:
-        CertsyncError: something of this name is there already, or it cannot be written.
+        CertsyncError: the path already exists, or cannot be written.
     """
     _require_good_name(path)
     inventory = path.with_suffix(".py")
@@ -42,38 +42,38 @@ def init(path: Path) -> str:
         if not path.parent.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
         if not _create(path, template):
-            raise CertsyncError(f"{path} is there already", "edit it, or name another path")
+            raise CertsyncError(f"{path} already exists", "edit it, or choose another path")
         wrote = _create(inventory, INVENTORY)
     except OSError as error:
         raise CertsyncError(
-            f"{path} cannot be written: {reason(error)}", "name a path that you can write to"
+            f"{path} cannot be written: {reason(error)}", "choose a path that you can write to"
         ) from None
-    second = f"wrote {inventory}" if wrote else f"{inventory} was there, and is as it was"
+    second = f"wrote {inventory}" if wrote else f"{inventory} already exists; left unchanged"
     return f"wrote {path}\n{second}\n\n{_next_steps(path)}"
 
 
 def _require_good_name(path: Path) -> None:
-    # The inventory file has the same name with .py, and finds the fleet file by it.
+    # The inventory file has the same name with .py, and finds the fleet file that way.
     if path.suffix != ".toml":
         better = path / "fleet.toml" if path.is_dir() else path.with_suffix(".toml")
         raise CertsyncError(f"{path} does not end in .toml", f"`certsync init {_shell(better)}`")
-    # Python looks for modules in the folder where it is started.
+    # Python searches the folder it is started in for modules.
     if path.stem in MODULES:
         raise CertsyncError(
-            f"{path} would get a {path.stem}.py beside it, which hides a module of Python's",
+            f"the inventory beside {path} would be {path.stem}.py, which hides a Python module",
             f"`certsync init {_shell(path.with_name('fleet.toml'))}`",
         )
 
 
 def _create(path: Path, text: str) -> bool:
-    """Write a new file, whole or not at all. Return False if one is there: it stays."""
+    """Write a new file atomically. Return False if it exists: it is left unchanged."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        # Unlike a rename, a link never replaces what is there.
+        # Unlike a rename, a link never replaces an existing file.
         try:
             path.hardlink_to(unfinished)
         except FileExistsError:
@@ -86,11 +86,11 @@ def _create(path: Path, text: str) -> bool:
 def _next_steps(path: Path) -> str:
     return f"""\
 Edit {path}:
-  names, public_addresses   what clients ask for, and where DNS sends them
+  names, public_addresses   the names on the certificate, and the addresses DNS gives for them
   agree_to_terms            in [ca], after reading the CA's terms of service
   address                   of each machine, under [balancers.NAME] and [backends.NAME]
 
-Then look for mistakes:
+Then check it for mistakes:
   certsync check {_shell(path)}"""
 
 

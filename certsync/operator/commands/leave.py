@@ -1,4 +1,4 @@
-"""`certsync leave`: take the tool off all hosts; what serves goes on serving."""
+"""`certsync leave`: uninstall certsync from all hosts; they keep serving."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from certsync.operator.hosts import fleet_lock
 from certsync.system import console
 
 STAYS = """\
-nginx, HAProxy, their configuration and the certificates stay, and go on serving; nothing renews
-the certificate any more, it is yours to do. The account at the CA is
-deactivated, as far as the CA could be asked, and its key removed"""
+certsync is uninstalled. nginx, HAProxy, their configuration and the certificates stay and keep
+serving. Nothing renews the certificate from now on: that is up to you. The account at the CA is
+deactivated if the CA could be reached, and its key is removed"""
 
 
 def _request(file: FleetFile) -> DeployRequest:
@@ -27,19 +27,19 @@ def plan(path: Path) -> Plan:
 
     Raises:
         FleetFileError: the fleet file has mistakes.
-        HostError: a host is not reached.
+        HostError: a host cannot be reached.
     """
     file = opened(path)
     return execute.dry_run(_request(file), file.fleet, execute.NOTHING_ELSE)
 
 
 def leave(path: Path, done: list[Step]) -> None:
-    """Take certsync off every host of a fleet; ``done`` gets what was changed.
+    """Uninstall certsync from every host of a fleet; ``done`` gets what was changed.
 
     Raises:
         FleetFileError: the fleet file has mistakes.
-        LockHeldError: another run changes the fleet.
-        RolloutError: a host was not reached, or a step failed there; the same command goes on.
+        LockHeldError: another run is changing the fleet.
+        RolloutError: a host was unreachable, or a step failed there; the same command continues.
     """
     file = opened(path)
     fleet = file.fleet
@@ -47,7 +47,7 @@ def leave(path: Path, done: list[Step]) -> None:
         executed = execute.run(_request(file), fleet, token, done)
     if executed.failures:
         raise RolloutError(
-            f"certsync has not left every host: {executed.why}",
-            "run the same command again when this is fixed",
+            f"certsync is not uninstalled everywhere yet: {executed.why}",
+            "fix this, then run the same command again",
         )
     console.result(STAYS)

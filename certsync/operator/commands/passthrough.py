@@ -1,4 +1,4 @@
-"""`certsync passthrough on|off`: write it into the fleet file; the next deploy applies it."""
+"""`certsync passthrough on|off`: set it in the fleet file; the next deploy applies it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from certsync.operator.fleet_file.editing import write
 
 
 def plan(path: Path, *, on: bool) -> Plan:
-    """Return what setting it would do; nothing is changed.
+    """Return what the command would do; nothing is changed.
 
     Raises:
         FleetFileError: the file has mistakes.
@@ -25,22 +25,22 @@ def plan(path: Path, *, on: bool) -> Plan:
     document["passthrough"] = on
     after = tomlkit.dumps(document)
     parse_fleet(after, str(path), path.parent)
-    step = Step("the fleet file", HERE, f"write passthrough = {str(on).lower()} into {path}")
+    step = Step("the fleet file", HERE, f"set passthrough = {str(on).lower()} in {path}")
     return Plan((step,), (FileChange(HERE, str(path), before, after),))
 
 
 def passthrough(path: Path, *, on: bool, done: list[Step]) -> str:
-    """Set it in a fleet file, its comments kept, and return what to do next.
+    """Set it in a fleet file, keep its comments, and return what to do next.
 
     ``done`` gets what was changed.
 
     Raises:
-        FleetFileError: the file has mistakes; it is left as it is.
+        FleetFileError: the file has mistakes; it is left unchanged.
     """
     word = "on" if on else "off"
     wanted = plan(path, on=on)
     if not wanted.files:
-        return f"passthrough is {word} in {path} already"
+        return f"passthrough is already {word} in {path}"
     write(path, wanted.files[0].after)
     done += wanted.steps
-    return f"passthrough is {word} in {path}; carry it out with: certsync deploy {path}"
+    return f"passthrough is {word} in {path}; apply it with: certsync deploy {path}"

@@ -1,4 +1,4 @@
-"""`certsync promote`: another backend becomes the issuer. Nothing secret moves."""
+"""`certsync promote`: another backend becomes the issuer. No private key is moved."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ NO_ORDER = (operations.ORDER,)
 
 
 def plan(path: Path, name: str, *, old_is_dead: bool) -> Plan:
-    """Return what promoting it would do; nothing is changed, and the CA is not asked.
+    """Return what promoting it would do; nothing is changed and the CA is not asked.
 
     Raises:
         CertsyncError: see `promote`.
     """
     wanted = succession(path, name, old_is_dead=old_is_dead)
     _look(wanted)
-    _tell_of_pins(wanted.fleet)
-    _tell_of_orders(wanted.fleet)
+    _warn_of_pins(wanted.fleet)
+    _warn_of_orders(wanted.fleet)
     found = execute.dry_run(wanted.request, wanted.fleet, NO_ORDER)
     if written := wanted.written():
         step, file = written
@@ -48,18 +48,18 @@ def plan(path: Path, name: str, *, old_is_dead: bool) -> Plan:
 def promote(
     path: Path, name: str, now: Callable[[], datetime], done: list[Step], *, old_is_dead: bool
 ) -> None:
-    """Have it take over, printing as it goes and the table at its end.
+    """Make it the issuer; print progress and the final table.
 
-    ``done`` gets what was changed. The fleet file is written last, so that the same command goes on
-    where one was cut off.
+    ``done`` gets what was changed. The fleet file is written last, so that the same command
+    continues an interrupted one.
 
     Raises:
         FleetFileError: the file has mistakes.
-        RefusedError: it does not hold and serve the current generation of a lineage that it is to
-            serve; nothing was changed.
-        HostError: it, or the issuer, cannot be reached.
-        LockHeldError: another run changes the fleet.
-        RolloutError: a step failed; the same command goes on.
+        RefusedError: it does not hold and serve the current generation of one of its lineages;
+            nothing was changed.
+        HostError: it or the issuer cannot be reached.
+        LockHeldError: another run is changing the fleet.
+        RolloutError: a step failed; the same command continues.
     """
     wanted = succession(path, name, old_is_dead=old_is_dead)
     with ExitStack() as stack:
@@ -68,15 +68,15 @@ def promote(
         if wanted.old and not old_is_dead:
             others[wanted.old.name] = _lock_old(stack, wanted)
         _look(wanted)
-        pinned = _tell_of_pins(wanted.fleet)
-        anew = _tell_of_orders(wanted.fleet)
+        pinned = _warn_of_pins(wanted.fleet)
+        anew = _warn_of_orders(wanted.fleet)
         executed = execute.run(wanted.request, wanted.fleet, token, done, others)
         _refuse_half(wanted, executed)
         if written := wanted.written():
             wanted.file.save()
-            console.tell(f'wrote issuer = "{name}" into {path}')
+            console.tell(f'set issuer = "{name}" in {path}')
             done.append(written[0])
-    _tell_what_is_left(wanted, pinned=pinned)
+    _warn_of_remaining_work(wanted, pinned=pinned)
     dead = wanted.old.name if wanted.old and old_is_dead else ""
     known = expected(wanted.fleet, dead, anew)
     execute.report_outcome(
@@ -92,10 +92,10 @@ def _lock_old(stack: ExitStack, wanted: Succession) -> str:
 
 
 def _refuse_half(wanted: Succession, executed: execute.Executed) -> None:
-    """Write no new issuer into the fleet file that is not one, or beside an old one that still is.
+    """Refuse to write the new issuer into the fleet file while the takeover is incomplete.
 
-    A replica that was missed is told with the table: it is out of the way of challenges until it
-    is deployed to.
+    A replica that was missed is reported with the table: it gets no challenges until the next
+    deploy reaches it.
     """
     outcome = executed.outcome
     broken = {*outcome.unreached, *outcome.failed}
@@ -105,30 +105,27 @@ def _refuse_half(wanted: Succession, executed: execute.Executed) -> None:
     if broken & needed:
         raise RolloutError(
             f"{wanted.fleet.issuer_name} has not taken over yet: {executed.why}",
-            "run the same command again when this is fixed",
+            "fix this, then run the same command again",
         )
 
 
-# Looking
+# Warnings
 
 
-# Telling
-
-
-def _tell_of_pins(fleet: Fleet) -> bool:
-    """Tell of CAA records that let only one account order, which will be another one."""
+def _warn_of_pins(fleet: Fleet) -> bool:
+    """Warn of CAA records that permit only the old account; the new issuer has another."""
     names = [name for each in fleet.lineages for name in each.names]
     pins = caa.look_up(names, console.tell)
     for pin in pins:
         console.warn(
-            f"a CAA record at {pin.name} lets only the account {pin.account} order at {pin.ca}, "
-            f"and {fleet.issuer_name} will have an account of its own"
+            f"a CAA record at {pin.name} permits orders at {pin.ca} only by account {pin.account}, "
+            f"but {fleet.issuer_name} will have its own account"
         )
     return bool(pins)
 
 
-def _tell_of_orders(fleet: Fleet) -> list[str]:
-    """Tell which lineages the new issuer has to order anew, and return them."""
+def _warn_of_orders(fleet: Fleet) -> list[str]:
+    """Return the lineages that the new issuer has to order again, with a warning for each."""
     name, anew = fleet.issuer_name, list[str]()
     for each in fleet.lineages:
         if fleet.issuer in fleet.members(each):
@@ -144,16 +141,16 @@ def _tell_of_orders(fleet: Fleet) -> list[str]:
 def of_order(name: str, lineage: str) -> str:
     """Return the warning about a lineage that the new issuer has to order again."""
     return (
-        f"{name} does not serve {lineage}, so it has no certificate for it, and this command "
-        "orders none: its next hourly run does; until then those who serve it go on with the one "
-        f"that they have. At once: sudo certsync renew on {name}"
+        f"{name} does not serve {lineage}, so it has no certificate for it; its next hourly run "
+        "orders one, and until then the backends that serve it keep theirs. To order it now: "
+        f"sudo certsync renew on {name}"
     )
 
 
 def expected(fleet: Fleet, dead: str, anew: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the hosts whose findings at the end are known, with a lineage besides the first.
+    """Return host and lineage of the findings to expect; an empty lineage is the first.
 
-    They are those of an issuer that is dead, and of lineages that are to be ordered anew.
+    They concern a dead issuer, and lineages that have to be ordered again.
     """
     found = []
     for each in fleet.lineages:
@@ -172,21 +169,21 @@ def _account(text: str) -> str:
         return ""
 
 
-def _tell_what_is_left(wanted: Succession, *, pinned: bool) -> None:
+def _warn_of_remaining_work(wanted: Succession, *, pinned: bool) -> None:
     fleet, name = wanted.fleet, wanted.fleet.issuer_name
     if pinned:
         place = paths.IssuerPaths().account(fleet.authority.directory)
-        told = ssh.on(fleet.issuer, fleet.known_hosts, f"cat {place}/account.json").stdout
-        account = _account(told)
-        console.warn(f"put this account into the CAA record: accounturi={account}")
+        output = ssh.on(fleet.issuer, fleet.known_hosts, f"cat {place}/account.json").stdout
+        console.warn(f"put this account into the CAA record: accounturi={_account(output)}")
     if fleet.notify.events:
         console.warn(
-            f"where messages go is a secret and was not moved: certsync notify --set on {name}"
+            "the notification URLs are secret and were not copied; set them with: "
+            f"certsync notify --set on {name}"
         )
     if wanted.old and wanted.old_is_dead:
         old, path = wanted.old.name, shlex.quote(str(wanted.file))
         console.warn(
-            f"{old} is still in the fleet; if it comes back, make a replica of it: "
+            f"{old} is still in the fleet; if it comes back, make it a replica: "
             f"certsync promote {path} {name}; if it does not: "
             f"certsync remove-backend {path} {old} --gone"
         )

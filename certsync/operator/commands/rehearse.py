@@ -1,4 +1,4 @@
-"""`certsync rehearse`: every step for real, with a test CA, and nothing live is touched."""
+"""`certsync rehearse`: every step for real, against a test CA; nothing live is touched."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from certsync.system import ssh
 Tell = Callable[[str], None]
 
 SECONDS = 1200
-"""How long the issuer's part may take: the CA has five minutes to validate, and again to sign."""
+"""Limit for the issuer's part: the CA has five minutes to validate, and five to sign."""
 
 CONFIGURATION = "haproxy -c of what the next deploy would write"
 
 
 def rehearse(path: Path, asked: str, tell: Tell) -> list[Finding]:
-    """Return what went well and what did not, host by host; ``asked`` names the CA for tries.
+    """Return the results by host; ``asked`` is the staging CA's directory URL.
 
     Raises:
         FleetFileError: the fleet file has mistakes.
-        CertsyncError: the CA would be one whose orders count.
+        CertsyncError: the CA is a production CA.
         HostError: the issuer cannot be reached, or the fleet has not been deployed.
-        LockHeldError: another run changes the fleet.
+        LockHeldError: another run is changing the fleet.
     """
     fleet = read_fleet(path)
     overrides.check(fleet, str(path))
@@ -45,14 +45,16 @@ def rehearse(path: Path, asked: str, tell: Tell) -> list[Finding]:
     deployed = issuer_side.rendered(fleet, fleet.issuer)
     if differing := undeployed(fleet, deployed, ()):
         tell(
-            "note: on the backends what is deployed is rehearsed; the fleet file says something "
-            f"else: {', '.join(differing)}"
+            "note: the backends rehearse what is deployed; the fleet file differs in: "
+            f"{', '.join(differing)}"
         )
     with fleet_lock.held(fleet, "rehearse") as token:
         tell(f"rehearsing on {fleet.issuer_name}, with an order at {directory}")
         findings = _on_issuer(fleet, directory, token)
         names = ", ".join(each.name for each in fleet.balancers)
-        tell(f"testing what would be written on {names}" if names else "no balancer of ours here")
+        tell(
+            f"testing what would be written on {names}" if names else "no balancer of ours to test"
+        )
         proofs = _proofs(fleet)
         findings += [_on_balancer(fleet, machine, proofs) for machine in fleet.balancers]
     return findings
@@ -67,7 +69,7 @@ def _on_issuer(fleet: Fleet, directory: str, token: str) -> list[Finding]:
     except (ValueError, KeyError, TypeError, RecursionError):
         raise HostError(
             f"the rehearsal ended early: {done.error_summary}",
-            "is the certsync there of this version? `certsync deploy FLEET` brings it",
+            "does the issuer have this version of certsync? `certsync deploy FLEET` installs it",
             host=fleet.issuer_name,
         ) from None
 
@@ -88,7 +90,7 @@ def _on_balancer(
         done = ssh.on(machine, fleet.known_hosts, command("try_haproxy.sh"), input=text)
     except HostError as error:
         return Finding(machine.name, CONFIGURATION, error.why)
-    why = (done.error_summary or f"haproxy ended with {done.status}") if done.status else ""
+    why = (done.error_summary or f"haproxy exited with {done.status}") if done.status else ""
     return Finding(machine.name, CONFIGURATION, why)
 
 

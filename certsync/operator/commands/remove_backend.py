@@ -1,4 +1,4 @@
-"""`certsync remove-backend`: a backend leaves, and takes neither connections nor a key with it."""
+"""`certsync remove-backend`: drain a backend, remove it, and delete its certificate and key."""
 
 from __future__ import annotations
 
@@ -39,21 +39,22 @@ def plan(path: Path, name: str, options: Options) -> Plan:
 def remove_backend(
     path: Path, name: str, options: Options, now: Callable[[], datetime], done: list[Step]
 ) -> None:
-    """Remove it, printing as it goes and the table at its end; ``done`` gets what was changed.
+    """Remove it; print progress and the final table. ``done`` gets what was changed.
 
-    The fleet file is written last, so that the same command goes on where one was cut off.
+    The fleet file is written last, so that the same command continues an interrupted one.
 
     Raises:
         FleetFileError: the file has mistakes.
-        RefusedError: it may not leave; nothing was changed.
+        RefusedError: it must stay; nothing was changed.
         HostError: it cannot be reached.
-        LockHeldError: another run changes the fleet.
-        RolloutError: a step failed; the same command goes on. Or only the keys are left to replace.
+        LockHeldError: another run is changing the fleet.
+        RolloutError: a step failed; the same command continues. Or it is removed, and its keys are
+            not all replaced yet.
     """
     wanted = leaving(path, name, options)
     with fleet_lock.held(wanted.fleet, "remove-backend") as token:
         wanted = _looked(wanted)
-        _tell_of_the_pool(wanted)
+        _warn_of_the_pool(wanted)
         executed = execute.run(wanted.request, wanted.fleet, token, done)
         has_left = not executed.failures or _are_only_keys_left(wanted.fleet, executed.outcome)
         if not has_left:
@@ -61,23 +62,22 @@ def remove_backend(
         if wanted.machine and wanted.named:
             step, _ = wanted.written()
             wanted.after.save()
-            console.tell(f"took {name} out of {path}")
+            console.tell(f"removed {name} from {path}")
             done.append(step)
         if executed.failures:
             raise RolloutError(*_of_keys_left(wanted, executed.why))
-    _tell_of_the_key(wanted)
+    _warn_of_the_key(wanted)
     execute.report_outcome(wanted.fleet, executed, execute.wait_until_settled(wanted.after, now))
 
 
 def _how_to_go_on(wanted: Leaving) -> str:
-    again = "run the same command again when this is fixed"
     if wanted.machine and not wanted.named:
-        # The issuer may have forgotten it already.
+        # The issuer may no longer know it.
         return (
-            f"write {wanted.name} with its address {wanted.machine.address} into {wanted.file} "
-            f"again, and {again}"
+            f"add {wanted.name} with its address {wanted.machine.address} to {wanted.file} "
+            "again, fix this, then run the same command again"
         )
-    return again
+    return "fix this, then run the same command again"
 
 
 def _are_only_keys_left(fleet: Fleet, outcome: Outcome) -> bool:
@@ -85,30 +85,30 @@ def _are_only_keys_left(fleet: Fleet, outcome: Outcome) -> bool:
 
 
 def _of_keys_left(wanted: Leaving, why: str) -> tuple[str, str]:
-    """Return what to tell when it is out of the fleet, and its keys are not replaced.
+    """Return error and hint for a backend that is removed while its keys are not all replaced.
 
-    Were it in the fleet file still, the next deploy would bring it back.
+    It is out of the fleet file by then, or the next deploy would bring it back.
     """
     path = shlex.quote(str(wanted.file))
     again = f"certsync remove-backend {path} {wanted.name} --gone --compromised"
     return (
-        f"{wanted.name} has left; its keys are not all replaced yet: {why}",
-        f"the hourly run goes on by itself once it can, and so does {again}",
+        f"{wanted.name} is removed, but its keys are not all replaced yet: {why}",
+        f"the hourly run retries this by itself; to retry now: {again}",
     )
 
 
-def _tell_of_the_pool(wanted: Leaving) -> None:
+def _warn_of_the_pool(wanted: Leaving) -> None:
     if wanted.machine and wanted.fleet.balancer.provider is Provider.NONE:
         console.warn(
-            f"take {wanted.name} out of your provider's pools now: it goes on getting connections, "
-            f"and is asked to serve none in {wanted.options.drain_seconds} s"
+            f"remove {wanted.name} from your provider's pools now: it still gets connections, and "
+            f"stops serving in {wanted.options.drain_seconds} s"
         )
 
 
-def _tell_of_the_key(wanted: Leaving) -> None:
+def _warn_of_the_key(wanted: Leaving) -> None:
     if wanted.options.gone and not wanted.options.compromised:
         command = f"certsync remove-backend {shlex.quote(str(wanted.file))} {wanted.name}"
         console.warn(
-            f"the certificate's private key is still on {wanted.name}; if somebody else may get at "
-            f"it, replace the key and have the certificate revoked: {command} --gone --compromised"
+            f"the certificate's private key is still on {wanted.name}; if anybody else could get "
+            f"it, replace the key and revoke the certificate: {command} --gone --compromised"
         )

@@ -1,1 +1,1 @@
-"""Runs of pyinfra over a fleet: planned, carried out, and reported."""
+"""Runs of pyinfra over a fleet: planned, executed, and reported."""

@@ -1,4 +1,4 @@
-"""pyinfra's inventory of a fleet file that has none of its own beside it."""
+"""pyinfra's inventory for a fleet file that has no inventory file of its own."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a run would do only because of what it does before: listed as depending on it. Pure."""
+"""Steps that a run takes only because of earlier steps; a dry run lists them as depending. Pure."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from certsync.operator.deployment.plan import Step
 
 @dataclass(frozen=True)
 class Dependent:
-    """An operation of deploy/ for which there may be work that only others of the run make."""
+    """An operation of deploy/ that may get work from earlier operations of the run."""
 
     phase: Phase
     what: str
     role: str
-    """Whose it is: `issuer`, `replicas`, `backends` or `balancers`."""
+    """The hosts it runs on: `issuer`, `replicas`, `backends` or `balancers`."""
 
     upstream: frozenset[str]
-    """Operations that make such work; of each lineage's own, what is before ` of `."""
+    """Operations that give it work; for those named per lineage, the part before ` of `."""
 
     why: str
 
     def follows(self, what: str) -> bool:
-        """Return whether an operation makes work for this one."""
+        """Return whether an operation gives work to this one."""
         return any(what == each or what.startswith(f"{each} of ") for each in self.upstream)
 
 
 DEPENDENTS = (
     Dependent(
         operations.CONFIGURATION, operations.HAPROXY, "balancers",
-        frozenset({operations.DROP_OUTGOING}), "what has been written already by then",
+        frozenset({operations.DROP_OUTGOING}), "what has been written by then",
     ),
     Dependent(
         operations.ADMISSION, operations.ACCEPTED_KEY, "replicas",
-        frozenset({operations.PUSH_KEY}), "the push key that is made",
+        frozenset({operations.PUSH_KEY}), "the new push key",
     ),
     Dependent(
         operations.CERTIFICATE, operations.ORDER, "issuer",
         frozenset({operations.INSTALLED, operations.RENDERED_FLEET}),
-        "whether one is due for what the fleet file says then",
+        "whether one is due for the new fleet file",
     ),
     Dependent(
         operations.REPLICATION, operations.REPLICATE, "issuer",
@@ -50,7 +50,7 @@ DEPENDENTS = (
             operations.ORDER, operations.RENDERED_FLEET, operations.ACCEPTED_KEY, operations.NGINX,
             operations.PLACEHOLDER, operations.TAKE_OVER,
         }),
-        "which backends lack the generation then",
+        "which backends lack the generation by then",
     ),
     Dependent(
         operations.REPLICATION, operations.SHARE_TICKETS, "issuer",
@@ -58,21 +58,21 @@ DEPENDENTS = (
             operations.REPLICATE, operations.RENDERED_FLEET, operations.ACCEPTED_KEY,
             operations.NGINX, operations.TICKET_KEYS, operations.TICKETS_INBOX,
         }),
-        "which backends lack the keys then",
+        "which backends lack the keys by then",
     ),
     Dependent(
         operations.PASSING, operations.PASSTHROUGH, "balancers",
         frozenset({operations.REPLICATE, operations.HAPROXY, operations.NGINX}),
-        "what is proven then",
+        "what is proven by then",
     ),
 )  # fmt: skip
 
 
 def completed(steps: Sequence[Step], fleet: Fleet, absent: Iterable[str] = ()) -> tuple[Step, ...]:
-    """Return a deploy's steps, with those that depend on the outcome of others in the same run.
+    """Return a deploy's steps, plus those that depend on the outcome of others in the same run.
 
-    ``absent`` are operations that this run does not have. What pyinfra foresees of the others is
-    what they would do now, before what comes before them.
+    ``absent`` are operations that this run does not have. pyinfra's forecast of a dependent
+    operation describes the present, so it is replaced.
     """
     found = list(steps)
     for each in DEPENDENTS:

@@ -1,4 +1,4 @@
-"""Run pyinfra over the fleet, or say what a run would do, and report how it ended."""
+"""Run pyinfra over the fleet, or report what a run would do, and report how it ended."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from certsync.operator.watching import status
 from certsync.operator.watching.status import Status
 from certsync.system import console
 
-AGAIN = "when this is fixed, run the same command again"
+AGAIN = "fix this, then run the same command again"
 IN_SERVICE = f"the rest of the fleet is in service; {AGAIN}"
-"""What to try where nothing has said anything better."""
+"""The hint if no step printed a better one."""
 
-NOT_YET = "one, if there is none: the issuer has no certsync yet that could say"
+NOT_YET = "one, if none exists: certsync is not installed on the issuer yet, so it cannot tell"
 NOTHING_ELSE = (
     operations.ORDER, operations.REPLICATE, operations.SHARE_TICKETS, operations.PASSTHROUGH,
 )  # fmt: skip
@@ -38,7 +38,7 @@ NOTHING_ELSE = (
 
 NOBODY: Mapping[str, str] = {}
 SETTLING_SECONDS = 10.0
-"""A member that was down has to pass two checks; the balancer looks every second."""
+"""A member that was down has to pass two checks, one per second."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Executed:
 
     @property
     def failures(self) -> list[Finding]:
-        """Return what failed where."""
+        """Return what failed on which host."""
         failed = [Finding(name, _why(self.run, name)) for name in self.outcome.unreached]
         return failed + [
             Finding(name, f"{what}: {_why(self.run, name)}")
@@ -59,17 +59,19 @@ class Executed:
 
     @property
     def why(self) -> str:
-        """What failed where, in words."""
+        """The failures as text."""
         return "; ".join(map(str, self.failures))
 
     @property
     def hints(self) -> list[str]:
-        """Return what was printed of what to try, where something failed.
+        """Return the hints that failed hosts printed.
 
-        Where that is not the same on all hosts, each hint says of which one it is.
+        If they differ between hosts, each is prefixed with its host.
         """
         names = dict.fromkeys((*self.outcome.unreached, *self.outcome.failed))
-        found = {name: dict.fromkeys(_of_kind("hint: ", self.run.said_of(name))) for name in names}
+        found = {
+            name: dict.fromkeys(_of_kind("hint: ", self.run.output_of(name))) for name in names
+        }
         kinds = [hints for hints in found.values() if hints]
         if all(hints == kinds[0] for hints in kinds):
             return [hint for hints in kinds[:1] for hint in hints]
@@ -80,9 +82,9 @@ def dry_run(asked: DeployRequest, fleet: Fleet, absent: Sequence[str] = ()) -> P
     """Return what pyinfra would do; ``absent`` are operations that this run does not have.
 
     Raises:
-        FleetFileError: a template of the fleet's own has mistakes.
-        RefusedError: a host is somebody else's.
-        HostError: a host is not reached, so what would be done there is not known.
+        FleetFileError: one of the fleet's own templates has mistakes.
+        RefusedError: a host is not ours to change.
+        HostError: a host cannot be reached, so its steps are unknown.
     """
     run = Run(asked, dry=True)
     outcome = progress.follow(fleet, run)
@@ -103,7 +105,7 @@ def dry_run(asked: DeployRequest, fleet: Fleet, absent: Sequence[str] = ()) -> P
     if outcome.unreached or outcome.failed:
         console.result(found.text())
     if outcome.unreached:
-        raise HostError(f"not reached over SSH: {', '.join(outcome.unreached)}")
+        raise HostError(f"unreachable over SSH: {', '.join(outcome.unreached)}")
     if outcome.failed:
         executed = Executed(run, outcome)
         raise HostError(executed.why, "; ".join(dict.fromkeys(executed.hints)))
@@ -121,10 +123,10 @@ def _order(outcome: Outcome, absent: Sequence[str]) -> str:
 
 @contextmanager
 def started(asked: DeployRequest) -> Iterator[Run]:
-    """Have pyinfra connect to the hosts inside the block; the rest waits for `resume`.
+    """Let pyinfra connect to the hosts inside the block; the rest waits for `resume`.
 
     Raises:
-        FleetFileError: the fleet file has mistakes, or a template of the fleet's own.
+        FleetFileError: the fleet file, or one of its templates, has mistakes.
     """
     run = Run(asked, dry=False)
     try:
@@ -134,13 +136,13 @@ def started(asked: DeployRequest) -> Iterator[Run]:
 
 
 def resume(run: Run, fleet: Fleet, tokens: Mapping[str, str], done: list[Step]) -> Executed:
-    """Have pyinfra do it, and show how far it is; ``done`` gets what was changed.
+    """Let pyinfra run the operations, and show progress; ``done`` gets what was changed.
 
-    ``tokens`` present the fleet locks that are held, by the host's name.
+    ``tokens`` are those of the fleet locks held, by host.
 
     Raises:
-        RefusedError: a host is somebody else's; nothing was changed.
-        CertsyncError: pyinfra itself stopped.
+        RefusedError: a host is not ours to change; nothing was changed.
+        CertsyncError: pyinfra itself failed.
     """
     run.go_on(tokens)
     try:
@@ -159,12 +161,12 @@ def run(
     done: list[Step],
     others: Mapping[str, str] = NOBODY,
 ) -> Executed:
-    """Have pyinfra do it, from its beginning: see `resume`.
+    """Run pyinfra from start to end: see `resume`.
 
-    ``token`` presents the fleet lock on the issuer, ``others`` those on more hosts by their names.
+    ``token`` is that of the fleet lock on the issuer, ``others`` those on other hosts.
 
     Raises:
-        FleetFileError: a template of the fleet's own has mistakes.
+        FleetFileError: one of the fleet's own templates has mistakes.
         RefusedError, CertsyncError: see `resume`.
     """
     with started(asked) as child:
@@ -172,7 +174,7 @@ def run(
 
 
 def wait_until_settled(file: FleetFile, now: Callable[[], datetime]) -> Status:
-    """Return the status, once no member that is healed still waits for the balancer's checks."""
+    """Return the status once no healed member is waiting for the balancer's checks."""
     end = monotonic() + SETTLING_SECONDS
     while True:
         shown = status.status(file, now())
@@ -189,14 +191,13 @@ def report_outcome(
     *,
     whole: bool = False,
 ) -> None:
-    """Show the table, and tell what failed or is not as it should be.
+    """Print the table, and report what failed or is wrong.
 
-    ``expected`` are hosts, with a lineage besides the first one, whose findings are known and no
-    failure of this run.
-    ``whole``: all that the fleet file says was to be done, and not one change of it.
+    ``expected`` are the findings, as host and lineage, that are known and no failure of this run.
+    ``whole``: the run was for the whole fleet file, not for one change.
 
     Raises:
-        LaterError: all is done up to the certificate; the same command continues.
+        LaterError: everything before the certificate is done; the same command continues.
         RolloutError: a host could not be deployed, or does not serve the certificate.
     """
     console.result(shown.text())
@@ -211,7 +212,7 @@ def report_outcome(
     wrong = [*executed.failures, *(each for each in shown.findings if each not in others)]
     lacking = _not_ordered(fleet, executed.outcome, shown)
     if lacking and lacking.exit == LaterError.exit_status:
-        # What a lineage without a certificate looks like in the table follows from that.
+        # The lineage's row in the table follows from the missing certificate.
         raise LaterError("; ".join([lacking.error, *map(str, wrong)]), lacking.hint)
     if lacking:
         wrong.append(Finding(fleet.issuer_name, lacking.error))
@@ -223,16 +224,16 @@ def report_outcome(
 
 
 def unexpected(wrong: Sequence[Finding], expected: Collection[tuple[str, str]]) -> list[Finding]:
-    """Return what is wrong with anything but what is known to be."""
+    """Return the findings that were not expected."""
     return [each for each in wrong if each.about not in expected]
 
 
 def _in_service(fleet: Fleet, shown: Status) -> bool:
-    """Return whether somebody is seen to serve, and to be reached by what is passed through."""
+    """Return whether at least one backend serves, and gets the balancer's traffic."""
     proven = [row for row in shown.rows if row.proven]
     if fleet.passthrough and fleet.balancer.provider is Provider.NONE:
         return any(row.name in fleet.public_addresses for row in proven)
-    # Of several balancers, each is named with what it says.
+    # With several balancers, each one's name precedes its answer.
     words = [f": {row.pool}," for row in proven]
     return any(not fleet.passthrough or ": yes," in each for each in words)
 
@@ -246,15 +247,15 @@ def _raise_what_stopped(run: Run, outcome: Outcome) -> None:
 
 
 def _noted(fleet: Fleet, outcome: Outcome, shown: Status) -> PastRun | None:
-    """Return how the issuer noted its own failed step, exit status, words and hint."""
+    """Return the issuer's record of its own failed step: exit status, error and hint."""
     verb = operations.ISSUER_VERBS.get(outcome.failed.get(fleet.issuer_name, ""), "")
     return shown.proven.runs.get(verb)
 
 
 def _not_ordered(fleet: Fleet, outcome: Outcome, shown: Status) -> PastRun | None:
-    """Return how the issuer noted orders that it has failed at, in a run that went on.
+    """Return the issuer's record of failed orders in a run that continued.
 
-    Of several lineages, one that lacks its certificate keeps no other from its own.
+    With several lineages, a failed order for one does not stop the others.
     """
     ordered = (fleet.issuer_name, operations.ORDER)
     if not any((each.host, each.what) == ordered for each in outcome.changed):
@@ -264,14 +265,14 @@ def _not_ordered(fleet: Fleet, outcome: Outcome, shown: Status) -> PastRun | Non
 
 
 def _why(run: Run, name: str) -> str:
-    """Return one line of why a host failed: ours, or apt's own after all that it does before."""
-    told = run.said_of(name)
-    errors = [*_of_kind("error: ", told), *_of_dpkg(told), *_of_kind("E: ", told)]
-    return (errors or told or ["no reason was given"])[0]
+    """Return one line that says why a host failed: ours, dpkg's, apt's, or the first one."""
+    output = run.output_of(name)
+    errors = [*_of_kind("error: ", output), *_of_dpkg(output), *_of_kind("E: ", output)]
+    return (errors or output or ["no reason was given"])[0]
 
 
 def _of_dpkg(lines: Sequence[str]) -> list[str]:
-    """Return what dpkg failed at, and why, which is on the line behind it."""
+    """Return dpkg's errors, each joined with its reason, which is on the following line."""
     return [
         f"{line.removesuffix(':')}: {why}" if line.endswith(":") and why else line
         for line, why in zip_longest(lines, lines[1:], fillvalue="")

@@ -1,6 +1,6 @@
-"""The fleet as pyinfra's inventory files want it: groups of host names, each with its data.
+"""The fleet in the form of a pyinfra inventory: groups of host names, each with its data.
 
-pyinfra runs `inventory/NAME.py`, which calls this; nothing of pyinfra is loaded here.
+pyinfra runs `inventory/NAME.py`, which calls this. pyinfra is not imported here.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ from certsync.operator.deployment.request import DeployRequest, Resolved, resolv
 Group = list[tuple[str, dict[str, Any]]]
 
 VARIABLE = "CERTSYNC_REQUEST"
-"""Set where what is to be done comes as the first line of standard input."""
+"""If set, the request is the first line of standard input."""
 
 
 def groups(path: Path) -> tuple[Group, Group, Group, Group]:
     """Return the groups backends, issuer, replicas and balancers of this fleet file.
 
-    A command of certsync's hands over what it has read, with the change that it is about to make.
-    Who leaves the fleet by it is among the backends, and not in the fleet that each host's data
-    holds.
+    A certsync command passes in the fleet it has read, with the change it is about to make. A
+    backend that this change removes is in the group of backends, but not in the hosts' `fleet`.
 
     Raises:
-        SystemExit: it cannot be read, or has mistakes; all of them are in the message.
+        SystemExit: the file cannot be read or has mistakes; the message lists them all.
     """
     wanted = Resolved.from_json(sys.stdin.readline()) if VARIABLE in os.environ else _read(path)
     fleet = wanted.fleet
@@ -54,7 +53,7 @@ def _read(path: Path) -> Resolved:
 
 def _data(machine: Machine, wanted: Resolved) -> dict[str, Any]:
     fleet = wanted.fleet
-    # Loaded in pyinfra's own process, which has it anyway.
+    # Imported late: it needs paramiko, which pyinfra's own process has loaded anyway.
     from certsync.operator.deployment import undelayed
 
     data: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""A backend that leaves a fleet, as a value: what is asked of pyinfra, and of the fleet file."""
+"""A backend that leaves a fleet, as a value: the pyinfra run and the fleet file's change."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from certsync.operator.deployment.plan import HERE, FileChange, Step
 from certsync.operator.deployment.request import DeployRequest
 from certsync.operator.fleet_file import FleetFile
 
-FILE_PHASE = "at last: the fleet file"
+FILE_PHASE = "last: the fleet file"
 
 
 DEPLOY = "deploy/remove.py"
-"""Of the run's operations the last one: what is left when nothing else has failed."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a person can say of the backend."""
+    """The options of `remove-backend`."""
 
     gone: bool = False
-    """It cannot be reached, and will not be."""
+    """It cannot be reached and will not come back."""
 
     compromised: bool = False
     """Somebody else may have its keys."""
 
     drain_seconds: int = 60
-    """How long its last connections may take to end."""
+    """How long to wait for open connections to end."""
 
 
 @dataclass(frozen=True)
@@ -43,29 +42,29 @@ class Leaving:
     """Without it."""
 
     machine: Machine | None
-    """None: it has left the fleet file already."""
+    """None: neither the fleet file nor the issuer has it any longer."""
 
     lineages: tuple[str, ...] = ()
     """Those that it serves."""
 
     named: bool = True
-    """Whether the fleet file names it; else the issuer alone knows the machine, if there is one."""
+    """Whether the fleet file names it; else only the issuer knows the machine, if any."""
 
     @property
     def change(self) -> Change:
-        """What becomes of the fleet file."""
+        """What changes in the fleet file."""
         if self.machine and not self.named:
             return Change(departing=(self.machine,))
         return Change(remove=(self.name,)) if self.machine else NONE
 
     @property
     def after(self) -> FleetFile:
-        """The fleet file with that."""
+        """The fleet file with that change."""
         return self.file.changing(self.change)
 
     @property
     def request(self) -> DeployRequest:
-        """What pyinfra is asked for: of the other replicas, none."""
+        """The pyinfra run; it touches no other replica."""
         fleet, options = self.fleet, self.options
         only = [fleet.issuer_name, *(each.name for each in fleet.balancers)]
         if self.machine and not options.gone:
@@ -79,7 +78,7 @@ class Leaving:
         return DeployRequest(self.after, wanted, tuple(only), DEPLOY)
 
     def written(self) -> tuple[Step, FileChange]:
-        """Return the last step, which has the fleet file forget it."""
+        """Return the last step, which removes it from the fleet file."""
         before, after = self.file.text, self.after.text
-        step = Step(FILE_PHASE, HERE, f"take {self.name} out of {self.file}")
+        step = Step(FILE_PHASE, HERE, f"remove {self.name} from {self.file}")
         return step, FileChange(HERE, str(self.file), before, after)

@@ -1,6 +1,6 @@
-"""What the phases and operations of deploy/ are called, for both sides.
+"""The names of the phases and operations in deploy/.
 
-deploy/ gives its operations these names; a run's outcome is told, and looked for, by them.
+deploy/ uses them for its operations; the operator's side reports and looks up outcomes by them.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, order=True)
 class Phase:
-    """A part of a run that begins on every host only when the one before has ended on all."""
+    """A part of a run. It starts on a host once the previous phase has ended on all hosts."""
 
     number: int
     of: int
     title: str
 
     def __str__(self) -> str:
-        """Return what a person reads, `2 of 6: packages`."""
+        """Return its title for people, `1 of 6: packages`."""
         return f"{self.number} of {self.of}: {self.title}"
 
 
@@ -53,4 +53,4 @@ ISSUER_VERBS = {
     SHARE_TICKETS: "tickets",
     TAKE_OVER: "take-over",
 }
-"""Operation to the verb that it runs on the issuer."""
+"""The issuer command that each operation runs."""

@@ -1,7 +1,7 @@
-"""What a command would do, as a dry run tells it: steps, files, pools. Pure.
+"""What a command would do, as a dry run prints it: steps, files, pools. Pure.
 
-The steps of a deploy are those that pyinfra has prepared: what a real run executes. What only shows
-on the way is listed as depending.
+The steps of a deploy are those that pyinfra has prepared and a real run executes. Steps that are
+decided during the run are listed as depending.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 HERE = "here"
-"""Where a step is taken that is not on a host of the fleet: on the operator's machine."""
+"""The place of a step on the operator's machine, not on a host of the fleet."""
 
 SHOWN_LINES, WIDEST = 60, 110
-"""Of the diff of one file: lines, and characters of each."""
+"""Limits for the diff of one file: lines, and characters per line."""
 
 SHOWN_OF_WHOLE = 12
-"""Lines of a file that comes or goes: a first deploy has many, and JSON has the whole of them."""
+"""Lines shown of a new or deleted file: a first deploy has many. The JSON has all lines."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Something that a run changes in one place."""
+    """A change that a run makes in one place."""
 
     phase: str
     host: str
     what: str
     depends: str = ""
-    """On what it depends whether it is taken, in words; empty: it is taken."""
+    """What decides whether it is taken, as text; empty: it is taken."""
 
 
 @dataclass(frozen=True)
@@ -40,29 +40,29 @@ class FileChange:
     host: str
     path: str
     before: str
-    """Its text now; empty: it is not there."""
+    """Its text now; empty: it does not exist."""
 
     after: str
-    """Its text then; empty: it is gone."""
+    """Its text afterwards; empty: it is deleted."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All of them."""
+    """The steps and files of a run, and what else a dry run shows."""
 
     steps: tuple[Step, ...] = ()
     files: tuple[FileChange, ...] = ()
     pools: tuple[str, ...] = ()
-    """Pools and the passthrough rule before and after, in words."""
+    """Pools and the passthrough rule before and after, as text."""
 
     order: str = ""
-    """Whether the CA would be asked for a certificate, in words."""
+    """Whether a certificate would be ordered, as text."""
 
     scripts: tuple[tuple[str, str], ...] = ()
-    """Host, and what root's shell there would be given, in the order in which it would be."""
+    """Host and the script that root's shell there would run, in order."""
 
     def __add__(self, other: Plan) -> Plan:
-        """Return this and what comes after it."""
+        """Return this plan followed by another."""
         return Plan(
             self.steps + other.steps,
             self.files + other.files,
@@ -72,7 +72,7 @@ class Plan:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what `json.dumps` takes."""
+        """Return it as data for `json.dumps`."""
         return {
             "steps": [asdict(each) for each in self.steps],
             "files": [
@@ -95,7 +95,7 @@ class Plan:
         if self.files:
             lines += ["files", *_of_files(self.files)]
         if self.scripts:
-            lines += ["commands, by root's shell on the hosts", *_of_scripts(self.scripts)]
+            lines += ["commands run as root on the hosts", *_of_scripts(self.scripts)]
         return "\n".join(lines)
 
 
@@ -103,7 +103,7 @@ class Plan:
 
 
 def planned(operations: Iterable[Mapping[str, Any]]) -> tuple[Step, ...]:
-    """Return the steps of a prepared run: each with its name and the hosts that it would change."""
+    """Return the steps of a prepared run, one for each host that an operation would change."""
     found: list[Step] = []
     phase = ""
     for each in operations:
@@ -118,12 +118,12 @@ def planned(operations: Iterable[Mapping[str, Any]]) -> tuple[Step, ...]:
 
 
 def masked(text: str) -> str:
-    """Return a text without what must not be shown: whoever has the heartbeat can stand in."""
+    """Mask the heartbeat URL in a text: anybody who knows it can fake a good run."""
     return re.sub(r"""(heartbeat_url"?\s*[:=]\s*["'])[^"']+""", r"\1(not shown)", text)
 
 
 def diff(change: FileChange) -> str:
-    """Return how a file changes, as diff -u shows it; a new one is all new."""
+    """Return a file's change in the form of diff -u."""
     after = masked(change.after)
     lines = difflib.unified_diff(
         masked(change.before).splitlines(), after.splitlines(), "now", "then", lineterm="", n=1
@@ -148,9 +148,9 @@ def _of_files(files: Sequence[FileChange]) -> list[str]:
 
 
 def _whole(diff: Sequence[str]) -> str:
-    """Return that a file comes or goes as a whole, in a word, from the head of its difference."""
+    """Return `new` or `deleted` if the diff's header says so; else nothing."""
     head = diff[0] if diff else ""
-    return "new" if head.startswith("@@ -0,0 ") else "gone" if head.endswith(" +0,0 @@") else ""
+    return "new" if head.startswith("@@ -0,0 ") else "deleted" if head.endswith(" +0,0 @@") else ""
 
 
 def _of_scripts(scripts: Sequence[tuple[str, str]]) -> list[str]:
@@ -164,13 +164,13 @@ def _of_scripts(scripts: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _cut(lines: Sequence[str], most: int) -> list[str]:
-    """Return the first of some lines, none of them too wide, and how many there are besides."""
+    """Return the first lines, each shortened to the width, and the number of the others."""
     shown = [line if len(line) < WIDEST else f"{line[:WIDEST]}…" for line in lines[:most]]
     more = [f"… {len(lines) - most} more lines"] if len(lines) > most else []
     return [f"        {line}" for line in (*shown, *more)]
 
 
-# Words
+# Text
 
 
 def _of_steps(steps: Sequence[Step]) -> list[str]:
@@ -189,15 +189,15 @@ def _of_steps(steps: Sequence[Step]) -> list[str]:
 
 
 def deviations(plan: Sequence[Step], taken: Collection[tuple[str, str]]) -> list[str]:
-    """Return where a run was not what was planned; ``taken`` has the place and step of each.
+    """Return where a run deviated from its plan; ``taken`` has host and step of each.
 
-    It may leave out what depends on something, and nothing else; and it does nothing more.
+    A run may skip depending steps, but no others, and must do nothing else.
     """
-    told = {(step.host, step.what): step for step in plan}
-    extra = [f"not planned: {host}: {what}" for host, what in taken if (host, what) not in told]
-    left = [
-        f"planned, and not done: {step.host}: {step.what}"
-        for place, step in told.items()
+    planned = {(step.host, step.what): step for step in plan}
+    extra = [f"not planned: {host}: {what}" for host, what in taken if (host, what) not in planned]
+    skipped = [
+        f"planned but not done: {step.host}: {step.what}"
+        for place, step in planned.items()
         if not step.depends and place not in taken
     ]
-    return extra + left
+    return extra + skipped

@@ -1,4 +1,4 @@
-"""What a person sees while pyinfra runs: numbered phases, and how far each host is."""
+"""Progress of a pyinfra run for people: numbered phases, and what each host is doing."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ if TYPE_CHECKING:
 
 @dataclass
 class Outcome:
-    """What a run of pyinfra came to."""
+    """The outcome of a pyinfra run."""
 
     unreached: tuple[str, ...] = ()
     failed: dict[str, str] = field(default_factory=dict)
-    """Host to the operation that failed there."""
+    """The operation that failed, by host."""
 
     refused: str = ""
     changed: list[Step] = field(default_factory=list)
-    """What was changed, in the order in which it was done."""
+    """What was changed, in order."""
 
     operations: list[dict[str, Any]] = field(default_factory=list)
-    """In a dry run: what pyinfra foresees of each operation."""
+    """In a dry run: pyinfra's forecast for each operation."""
 
     files: dict[tuple[str, str], FileChange] = field(default_factory=dict)
     """In a dry run: the files that would be written, by host and path."""
 
     scripts: list[tuple[str, str]] = field(default_factory=list)
-    """In a dry run: host, and what its root's shell would be given."""
+    """In a dry run: host, and the script that would run there as root."""
 
     gates: list[tuple[str, Gate, Gate]] = field(default_factory=list)
-    """In a dry run: balancer, its gate now, and what it would be."""
+    """In a dry run: balancer, its gate now and afterwards."""
 
     answers: dict[str, list[str] | None] = field(default_factory=dict)
     """In a dry run: what the issuer's own commands would do, by verb.
 
-    None: it has no certsync yet."""
+    None: certsync is not installed there yet."""
 
 
 class Watch:
-    """The state of the run, told line by line, and live where standard error is a terminal."""
+    """The state of the run, printed line by line, and live if standard error is a terminal."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.outcome = Outcome()
@@ -59,11 +59,11 @@ class Watch:
         self._phase = ""
 
     def take(self, event: Event) -> None:
-        """Note one event, and print what it means."""
+        """Record one event and print it."""
         if event.kind == "unreached":
             self.outcome.unreached = event.hosts
             for name in event.hosts:
-                console.tell(f"    {name}: not reached over SSH")
+                console.tell(f"    {name}: unreachable over SSH")
         elif event.kind == "refused":
             self.outcome.refused = event.text
         elif event.kind == "phase":
@@ -78,7 +78,7 @@ class Watch:
             self._foresee(event)
 
     def _foresee(self, event: Event) -> None:
-        """Note what a dry run tells."""
+        """Record what a dry run reports."""
         data = event.data
         if event.kind == "file":
             change = FileChange(event.host, data["path"], data["before"], data["after"])
@@ -106,24 +106,24 @@ class Watch:
             self.outcome.changed.append(Step(self._phase, event.host, what))
 
     def end_phase(self) -> None:
-        """Print what the phase that ends has done on each host."""
+        """Print what the finished phase did on each host."""
         for name in self._doing:
             changed, same = self._changed.get(name, 0), self._same.get(name, 0)
             if changed or same:
-                console.tell(f"    {name}: {changed} changed, {same} as they should be")
+                console.tell(f"    {name}: {changed} changed, {same} unchanged")
         self._changed, self._same = {}, {}
 
     def __rich__(self) -> Text:
-        """Return the lines that are drawn again and again below the rest."""
+        """Return the live lines drawn below the rest."""
         from rich.text import Text
 
         lines = [f"    {name}: {what} …" for name, what in self._doing.items() if what]
-        # As text: what is no text of ours may look like the library's markup.
+        # As Text, because text from hosts may look like the library's markup.
         return Text(harmless("\n".join(lines)))
 
 
 def follow(fleet: Fleet, run: Run) -> Outcome:
-    """Print a run as it goes, and return what it came to."""
+    """Print a run's progress, and return its outcome."""
     watch = Watch(fleet)
     with _live(watch):
         for event in run.events():

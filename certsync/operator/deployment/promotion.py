@@ -1,4 +1,4 @@
-"""A backend that becomes the issuer: what is to be done, and what stands against it."""
+"""A backend that becomes the issuer: the change, and the reasons to refuse it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from certsync.operator.rendering.templates import bracketed
 from certsync.programs import command
 from certsync.system import parallel, ssh
 
-FILE_PHASE = "at last: the fleet file"
+FILE_PHASE = "last: the fleet file"
 
 
 MARKED = "test -f /etc/certsync/issuer && echo marked || :"
@@ -48,44 +48,44 @@ PEM = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.D
 
 @dataclass(frozen=True)
 class Succession:
-    """One backend that follows another as the issuer."""
+    """One backend that replaces another as the issuer."""
 
     file: FleetFile
-    """With the new issuer."""
+    """The fleet file with the new issuer."""
 
     fleet: Fleet
     before: Fleet
-    """As the fleet file says."""
+    """The fleet as the file says now."""
 
     old_is_dead: bool
 
     @property
     def old(self) -> Machine | None:
-        """The issuer before; None: the fleet file names the new one already."""
+        """The old issuer; None: the fleet file already names the new one."""
         return None if self.before.issuer == self.fleet.issuer else self.before.issuer
 
     @property
     def request(self) -> DeployRequest:
-        """What pyinfra is asked for: every backend but one that is dead."""
+        """The pyinfra run: all machines except a dead issuer."""
         dead = self.old.name if self.old and self.old_is_dead else ""
         names = [machine.name for machine in self.fleet.machines if machine.name != dead]
         options = Options(KEPT, promoting=True)
         return DeployRequest(self.file, options, tuple(names))
 
     def written(self) -> tuple[Step, FileChange] | None:
-        """Return the last step, which writes the fleet file; None: it is written."""
+        """Return the last step, which writes the fleet file; None: already written."""
         before, after = self.file.before.text, self.file.text
         if before == after:
             return None
-        step = Step(FILE_PHASE, HERE, f'write issuer = "{self.fleet.issuer_name}" into {self.file}')
+        step = Step(FILE_PHASE, HERE, f'set issuer = "{self.fleet.issuer_name}" in {self.file}')
         return step, FileChange(HERE, str(self.file), before, after)
 
 
 def succession(path: Path, name: str, *, old_is_dead: bool) -> Succession:
-    """Return what is to be done, from the fleet file alone.
+    """Return the change, worked out from the fleet file alone.
 
     Raises:
-        FleetFileError: it has mistakes.
+        FleetFileError: the file has mistakes.
         CertsyncError: it has no such backend.
     """
     file = opened(path)
@@ -99,14 +99,14 @@ def succession(path: Path, name: str, *, old_is_dead: bool) -> Succession:
 
 def _if_dead(wanted: Succession, hint: str) -> str:
     command = f"certsync promote {shlex.quote(str(wanted.file))} {wanted.fleet.issuer_name}"
-    return f"{hint} If it is gone for good: {command} --old-is-dead"
+    return f"{hint} If it will not come back: {command} --old-is-dead"
 
 
 def _look(wanted: Succession) -> None:
-    """Refuse a backend that cannot take over, before any change."""
+    """Before any change, refuse a backend that cannot take over."""
     fleet, new = wanted.fleet, wanted.fleet.issuer
     for balancer in fleet.balancers:
-        # It has to send challenges to the new issuer, and nobody else can tell it so.
+        # It has to send challenges to the new issuer, so this run must be able to reach it.
         ssh.on(balancer, fleet.known_hosts, "true")
     _refuse_without_binding_key(fleet)
     if wanted.old and wanted.old_is_dead:
@@ -119,7 +119,7 @@ def _look(wanted: Succession) -> None:
             of = f"of {each.name}: " if fleet.has_several else ""
             raise RefusedError(
                 f"{new.name} cannot become the issuer: {of}{why}; nothing was changed",
-                "promote one that serves the current generation: certsync status shows who does",
+                "promote one that serves the current generation: see certsync status",
             )
 
 
@@ -129,9 +129,9 @@ def _refuse_without_binding_key(fleet: Fleet) -> None:
     done = ssh.on(fleet.issuer, fleet.known_hosts, "test -s /etc/certsync/eab-hmac-key")
     if done.status != 0:
         raise RefusedError(
-            f"{fleet.issuer_name} has no /etc/certsync/eab-hmac-key, and the CA wants accounts "
-            "bound; nothing was changed",
-            "put the secret that the CA gave you there, root's alone (mode 600)",
+            f"{fleet.issuer_name} has no /etc/certsync/eab-hmac-key, which this CA requires for "
+            "a new account; nothing was changed",
+            "save the CA's HMAC key there, owned by root, mode 600",
         )
 
 
@@ -142,28 +142,28 @@ def _refuse_if_it_answers(old: Machine, fleet: Fleet) -> None:
         return
     except UnreachableError as error:
         raise RefusedError(
-            f"{error.message}, so it is not known to be dead; nothing was changed",
-            f"{error.hint} Switch it off, or fix that, and then again",
+            f"{error.message}, so it may not be dead; nothing was changed",
+            f"{error.hint} Switch it off or fix that, then run the command again",
         ) from None
     raise RefusedError(
         f"{old.name} answers over SSH, so it is not dead; nothing was changed",
-        "leave out --old-is-dead, so that it hands its role over",
+        "leave out --old-is-dead: it can hand its role over",
     )
 
 
 def _proven_by_issuer(wanted: Succession) -> Proven:
-    """Return what the issuer says: the old one, or the new one where it is that far."""
+    """Return the answer of the old issuer, or of the new one if it has taken over already."""
     fleet = wanted.fleet
-    asked = _who_is_issuer(wanted)
+    asked = _acting_issuer(wanted)
     issuer_side.refuse_what_is_not_deployed(fleet, asked, ())
-    # It has to give its account back, which one of before this release cannot.
+    # It has to deactivate its account, which older releases cannot.
     issuer_side.refuse_another_release(fleet, asked)
     seen = issuer_side.proven(fleet, asked)
     if seen.compromise:
         raise RefusedError(
             f"{asked.name} has not replaced compromised keys yet: {seen.compromise}; nothing "
             "was changed",
-            "let its hourly run finish that, which says what stops it: certsync status shows it",
+            "wait for its hourly run to finish that; certsync status shows what stops it",
         )
     return seen
 
@@ -171,22 +171,22 @@ def _proven_by_issuer(wanted: Succession) -> Proven:
 def _objection_by_proofs(
     fleet: Fleet, proofs: Mapping[str, Mapping[str, Proof]], lineage: Lineage
 ) -> str:
-    """Return what the issuer's proofs, by lineage and backend, say against it, of one lineage."""
+    """Return why the issuer's proofs rule it out for a lineage; empty: they do not."""
     if fleet.issuer not in fleet.members(lineage):
         return ""
     return objection_of_proofs(fleet.issuer_name, list(proofs.get(lineage.name, {}).values()))
 
 
 def _objection_by_holdings(wanted: Succession, lineage: Lineage) -> str:
-    """Return what the backends in reach say against it, of one lineage."""
+    """Return why the reachable backends rule it out for a lineage; empty: they do not."""
     found, name = _holdings(wanted, lineage), wanted.fleet.issuer_name
     if name in found and is_ordered_anew(wanted.fleet, lineage, found[name].generation):
         return ""
     return objection_of_holdings(name, found)
 
 
-def _who_is_issuer(wanted: Succession) -> Machine:
-    """Return the one of the two that can say what is current.
+def _acting_issuer(wanted: Succession) -> Machine:
+    """Return the one of the two that knows the current generations.
 
     Raises:
         HostError: the old issuer cannot be reached.
@@ -199,7 +199,7 @@ def _who_is_issuer(wanted: Succession) -> Machine:
         working = ssh.on(old, fleet.known_hosts, f"{paths.CERTSYNC} --version").status == 0
     except UnreachableError as error:
         raise HostError(error.why, _if_dead(wanted, error.hint), host=error.host) from None
-    # One that has taken over half of the role knows the fleet as well.
+    # A new issuer that has half taken over knows the fleet as well.
     follows = not (marked and working) and _is_marked(fleet.issuer, fleet)
     return fleet.issuer if follows else old
 
@@ -209,11 +209,11 @@ def _is_marked(machine: Machine, fleet: Fleet) -> bool:
 
 
 def _holdings(wanted: Succession, lineage: Lineage) -> dict[str, Holding]:
-    """Return what each backend in reach holds and serves of a lineage."""
+    """Return what each reachable backend holds and serves for a lineage."""
     fleet = wanted.fleet
 
     def look(machine: Machine) -> Holding | None:
-        # On the host itself: a firewall may keep everybody but the balancers from its port 443.
+        # Run on the host itself: a firewall may allow only the balancers to its port 443.
         address = bracketed(machine.private_address)
         script = command("held_and_served.sh", lineage.name, address)
         try:
@@ -227,7 +227,7 @@ def _holdings(wanted: Succession, lineage: Lineage) -> dict[str, Holding]:
 
 
 def held(output: str) -> Holding:
-    """Return what a backend holds and serves, from what was printed there."""
+    """Parse the output of `held_and_served.sh`."""
     number, _, rest = output.partition("held\n")
     own, _, shown = rest.partition("served\n")
     return Holding(number.strip(), _fingerprint(own), _fingerprint(shown))

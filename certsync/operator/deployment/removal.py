@@ -1,4 +1,4 @@
-"""A backend that leaves a fleet: what is to be done, and what stands against it."""
+"""A backend that leaves a fleet: the change, and the reasons to refuse it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from certsync.operator.hosts import issuer_side
 from certsync.system import ssh
 
 GOOD = (Verdict.IN_SYNC, Verdict.BEHIND)
-"""What clients accept."""
+"""Verdicts on certificates that clients accept."""
 
 
 def leaving(path: Path, name: str, options: Options) -> Leaving:
-    """Return what is to be done, from the fleet file alone.
+    """Return the change, worked out from the fleet file alone.
+
+    A name that the file lacks may have left, or still be in the fleet: the issuer knows.
 
     Raises:
-        FleetFileError: it has mistakes.
-        CertsyncError: it is the issuer, the only backend, or a balancer. Whether one that is not
-            there has left, or is still in the fleet, the issuer knows.
+        FleetFileError: the file has mistakes.
+        CertsyncError: it is the issuer, the only backend, or a balancer.
     """
     file = opened(path)
     fleet = file.fleet
@@ -40,20 +41,20 @@ def leaving(path: Path, name: str, options: Options) -> Leaving:
         raise _no_such_backend(path, name, fleet)
     if len(fleet.backends) == 1:
         raise RefusedError(
-            f"{name} is the only backend: nobody would serve the site; nothing was changed",
-            f"add another one first: certsync add-backend {path} NAME ADDRESS",
+            f"{name} is the only backend: nothing would serve the site; nothing was changed",
+            f"add another backend first: certsync add-backend {path} NAME ADDRESS",
         )
     for each in fleet.lineages:
         if fleet.members(each) == (machine,):
             raise RefusedError(
-                f"{name} is the only one that serves {each.name}; nothing was changed",
-                f"name another one in its served_by first, and then certsync deploy {path}",
+                f"{name} is the only backend that serves {each.name}; nothing was changed",
+                f"add another backend to its served_by first, then run certsync deploy {path}",
             )
     if machine == fleet.issuer:
         other = fleet.replicas[0].name
         raise RefusedError(
-            f"{name} is the issuer: nobody would renew the certificate; nothing was changed",
-            f"promote another one first: certsync promote {path} {other}",
+            f"{name} is the issuer: nothing would renew the certificate; nothing was changed",
+            f"promote another backend first: certsync promote {path} {other}",
         )
     after = file.changing(Change(remove=(name,))).fleet
     served = tuple(each.name for each in fleet.lineages if machine in fleet.members(each))
@@ -66,9 +67,9 @@ def _no_such_backend(path: Path, name: str, fleet: Fleet) -> CertsyncError:
 
 
 def _looked(wanted: Leaving) -> Leaving:
-    """Return what is to be done by what the issuer knows as well.
+    """Return the change, completed with what the issuer knows.
 
-    Before any change, it is refused to take away who is needed, or whom nobody can reach.
+    Before any change, refuse to remove a backend that is needed or unreachable.
     """
     fleet = wanted.fleet
     if not wanted.named:
@@ -77,23 +78,23 @@ def _looked(wanted: Leaving) -> Leaving:
     if wanted.options.compromised:
         issuer_side.refuse_another_release(fleet, fleet.issuer)
     if wanted.machine is None:
-        _refuse_a_stranger(wanted, issuer_side.left(fleet, fleet.issuer))
+        _refuse_unknown_name(wanted, issuer_side.left(fleet, fleet.issuer))
         return wanted
     _refuse_the_last(wanted)
-    _refuse_what_is_said_of(wanted, wanted.machine)
+    _refuse_wrong_gone(wanted, wanted.machine)
     return wanted
 
 
 def as_the_issuer_knows_it(wanted: Leaving, rendered: Fleet) -> Leaving:
-    """Return what is to be done about a name that the fleet file lacks, by the deployed fleet.
+    """Return the change for a name that only the deployed fleet has.
 
-    So it is where the issuer was restored from a backup of before the backend left, or where
-    somebody took it out of the fleet file by hand.
+    This happens when the issuer was restored from a backup made before the backend left, or when
+    somebody removed the backend from the fleet file by hand.
 
     Raises:
-        CertsyncError: the issuer has no such backend, and its keys are not to be replaced.
-        HostError: what the issuer says of it cannot be.
-        RefusedError: there are more of its kind.
+        CertsyncError: the issuer has no such backend, and its keys need no replacement.
+        HostError: the issuer's record of it is invalid.
+        RefusedError: other backends are missing from the fleet file too.
     """
     path, name, fleet = wanted.file.path, wanted.name, wanted.fleet
     missing = issuer_side.forgotten(fleet, rendered)
@@ -105,60 +106,60 @@ def as_the_issuer_knows_it(wanted: Leaving, rendered: Fleet) -> Leaving:
     if missing:
         others = ", ".join(f"{each.name} ({each.address})" for each in missing.values())
         raise RefusedError(
-            f"the issuer knows {others} too, and {path} does not; nothing was changed",
-            f"write {', '.join(missing)} into it again, then take out one after the other",
+            f"the issuer also knows {others}, which {path} does not name; nothing was changed",
+            f"add {', '.join(missing)} to it again, then remove one backend after the other",
         )
     served = tuple(each.name for each in rendered.lineages if machine in rendered.members(each))
-    # Where its key lies is each operator's own.
+    # The SSH key's path is different for each operator.
     machine = replace(machine, ssh_key=fleet.issuer.ssh_key)
     return replace(wanted, machine=machine, lineages=served)
 
 
-def _refuse_what_is_said_of(wanted: Leaving, machine: Machine) -> None:
-    """Refuse to leave the key on a backend that is there, or to wait for one that is gone.
+def _refuse_wrong_gone(wanted: Leaving, machine: Machine) -> None:
+    """Refuse `--gone` for a backend that answers, and its absence for one that does not.
 
-    Where an issuer alone says which machine it is, the machine has to be a backend of this fleet.
+    If only the issuer names the machine, it also has to hold a certificate of this fleet.
     """
     folders = (f"/etc/certsync/archive/{each.name}" for each in wanted.fleet.lineages)
     looks = " || ".join(f"test -d {shlex.quote(folder)}" for folder in folders)
     try:
         asked = ssh.on(machine, wanted.fleet.known_hosts, "true" if wanted.named else looks)
     except HostError as error:
-        # One with a dead disk may still answer over SSH, and run nothing.
+        # A host with a dead disk may still answer over SSH but run nothing.
         if wanted.options.gone:
             return
         hint = error.hint if error.hint.endswith("?") or not error.hint else f"{error.hint}."
         raise HostError(
             error.why,
-            f"{hint} If it is gone for good, add --gone: its key then stays on it".lstrip(),
+            f"{hint} If it will not come back, add --gone: its key then stays on it".lstrip(),
             host=error.host,
         ) from None
     if asked.status != 0:
         if wanted.options.gone:
             return
         raise RefusedError(
-            f"{wanted.name} has no certificate of this fleet, and is at {machine.address} by what "
-            "the issuer says alone; nothing was changed",
+            f"{wanted.name} has no certificate of this fleet, and its address {machine.address} is "
+            "known only from the issuer; nothing was changed",
             "if another machine has that address now, add --gone",
         )
     if wanted.options.gone:
         raise RefusedError(
             f"{wanted.name} answers over SSH: nothing was changed",
-            "leave out --gone, so that the key is taken off it",
+            "leave out --gone, so that the key is deleted from it",
         )
 
 
-def _refuse_a_stranger(wanted: Leaving, left: Sequence[str]) -> None:
-    """Refuse a name that nobody had: whoever is meant would get the new key like the others."""
+def _refuse_unknown_name(wanted: Leaving, left: Sequence[str]) -> None:
+    """Refuse a mistyped name: the backend that is meant would get the new key like the others."""
     if wanted.name in left:
         return
     names = ", ".join(each.name for each in wanted.fleet.backends)
-    told = f"; those have left: {', '.join(left)}" if left else ""
+    gone = f"; removed earlier: {', '.join(left)}" if left else ""
     raise CertsyncError(
-        f"{wanted.file} has no backend {wanted.name}, and none of that name has left it; nothing "
+        f"{wanted.file} has no backend {wanted.name}, and none of that name was removed; nothing "
         "was changed",
-        f"its backends are {names}{told}; of one that left while an issuer that is dead kept the "
-        f"list, on {wanted.fleet.issuer_name}: sudo certsync compromised --by {wanted.name}",
+        f"its backends are {names}{gone}; if it was removed under an earlier, dead issuer: "
+        f"sudo certsync compromised --by {wanted.name} on {wanted.fleet.issuer_name}",
     )
 
 
@@ -169,7 +170,7 @@ def _refuse_the_last(wanted: Leaving) -> None:
     for pools in haproxy.pools(fleet).values():
         if isinstance(pools, HostError):
             raise HostError(
-                f"{pools.why}; it would send {wanted.name} connections still, so nothing was "
+                f"{pools.why}; it would keep sending connections to {wanted.name}, so nothing was "
                 "changed",
                 pools.hint,
                 host=pools.host,
@@ -181,12 +182,12 @@ def _refuse_the_last(wanted: Leaving) -> None:
 def refuse_the_last(
     wanted: Leaving, proofs: Mapping[str, Mapping[str, Proof]], asked: Sequence[Pools]
 ) -> None:
-    """Refuse to take away the last one that serves a lineage; nobody may have served it before.
+    """Refuse to remove the last backend that serves a lineage, unless none serves it anyway.
 
-    ``proofs`` are by lineage and backend, ``asked`` is what each balancer says of its pools.
+    ``proofs`` are by lineage and backend; ``asked`` is each balancer's answer about its pools.
 
     Raises:
-        RefusedError: it is the last one of a lineage.
+        RefusedError: it is a lineage's last one.
     """
     fleet = wanted.fleet
     alone = [
@@ -200,7 +201,7 @@ def refuse_the_last(
         of = f" {', '.join(alone)}" if fleet.has_several else ""
         raise RefusedError(
             f"{wanted.name} is the last backend that serves{of}; nothing was changed",
-            f"fix another one first: certsync status {wanted.file} says what is wrong",
+            f"fix another backend first: certsync status {wanted.file} shows what is wrong",
         )
 
 
@@ -211,11 +212,11 @@ def _serves(
     proofs: Mapping[str, Proof],
     asked: Sequence[Pools],
 ) -> bool:
-    """Return whether the one that leaves serves a lineage, as far as anybody can tell."""
+    """Return whether the leaving backend serves a lineage, as far as is known."""
     verdict = proofs[name].verdict if name in proofs else Verdict.UNREACHABLE
     if not fleet.passthrough or not asked:
         return verdict in GOOD
-    # A balancer may reach one that the issuer does not.
+    # A balancer may reach a backend that the issuer cannot reach.
     pool = pool_name(fleet, lineage.name)
     taking = any(pools.get(pool, {}).get(name) == "yes" for pools in asked)
     return taking and verdict in (*GOOD, Verdict.UNREACHABLE)
@@ -224,7 +225,7 @@ def _serves(
 def _serving(
     fleet: Fleet, lineage: Lineage, proofs: Mapping[str, Proof], asked: Sequence[Pools]
 ) -> set[str]:
-    """Return who serves a lineage and gets its connections, of those who stay."""
+    """Return the remaining backends that serve a lineage and get its connections."""
     members = {each.name for each in fleet.members(lineage)}
     serving = {name for name, each in proofs.items() if each.verdict in GOOD} & members
     pool = pool_name(fleet, lineage.name)

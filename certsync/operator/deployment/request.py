@@ -1,4 +1,4 @@
-"""What a run of pyinfra is asked for, handed to it as one line of JSON."""
+"""A request for a pyinfra run, passed to it as one line of JSON."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from certsync.operator.fleet_file import FleetFile
 
 ISSUE, KEPT, TAKE_OVER, NOT_YET = "issue", "kept", "take-over", "none"
-"""What becomes of the certificate: ordered if one is due; brought as it is; certbot's; nothing."""
+"""The certificate: order one if due; use the current one; take over certbot's; none yet."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a run does besides making hosts as the fleet file says.
+    """What a run does besides applying the fleet file.
 
-    Each is a value of pyinfra's host data, by the same name.
+    Each field is also in pyinfra's host data, under the same name.
     """
 
     certificate: str = ISSUE
@@ -32,7 +32,7 @@ class Options:
     leaving_address: str = ""
     drain_seconds: int = 0
     compromised: bool = False
-    """Whether the keys of the one that leaves are replaced."""
+    """Whether the leaving backend's keys are replaced."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class DeployRequest:
     """What a command asks for."""
 
     file: FleetFile
-    """With what it does not say yet, or not any more."""
+    """The fleet file with the command's change."""
 
     options: Options = Options()
     only: tuple[str, ...] = ()
@@ -51,16 +51,16 @@ class DeployRequest:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A request whose fleet file was read and checked, once."""
+    """A request whose fleet file has been read and checked."""
 
     fleet: Fleet
-    """With the change that a command is about to make."""
+    """The fleet with the change that a command is about to make."""
 
     fleet_sum: str
     """SHA-256 of the fleet file with that change."""
 
     leaving: tuple[Machine, ...] = ()
-    """Hosts of this run that are no backends of the fleet, or no longer."""
+    """Hosts of this run that are no longer backends of the fleet."""
 
     options: Options = Options()
 
@@ -76,7 +76,7 @@ class Resolved:
 
     @classmethod
     def from_json(cls, text: str) -> Resolved:
-        """Return what `to_json` wrote."""
+        """Parse the output of `to_json`."""
         data = json.loads(text)
         return cls(
             Fleet.from_json(json.dumps(data["fleet"])),
@@ -87,12 +87,12 @@ class Resolved:
 
 
 def resolved(asked: DeployRequest) -> Resolved:
-    """Return a request with what its fleet file says.
+    """Return a request with its fleet.
 
     Raises:
-        FleetFileError: it cannot be read, or has mistakes; so may a template of the fleet's own.
+        FleetFileError: the fleet file cannot be read, or it or its templates have mistakes.
     """
-    # Who is handed a resolved one loads nothing of what reads a fleet file.
+    # Imported late: the pyinfra process gets a resolved request and never reads a fleet file.
     from certsync.operator.rendering import overrides
 
     file, change = asked.file, asked.file.change

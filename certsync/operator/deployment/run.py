@@ -1,7 +1,7 @@
-"""Run pyinfra as a child process, and read what it tells as it goes.
+"""Run pyinfra as a child process, and read its events and output.
 
-As a child because pyinfra's command line patches the process it runs in; and so that both doors,
-`pyinfra -y inventory/NAME.py deploy/site.py` and `certsync deploy`, lead to the same room.
+A child process, because pyinfra's command line patches the process it runs in, and so that
+`pyinfra -y inventory/NAME.py deploy/site.py` and `certsync deploy` do the same.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened: `phase`, `start`, `success`, `error`, `unreached`, `refused`.
+    """Something that happened: `phase`, `start`, `success`, `error`, `unreached`, `refused`.
 
-    In a dry run also `file`, `gate`, `answer` and `plan`: what would be, in ``data``; and `script`.
+    In a dry run also `script`, and `file`, `gate`, `answer` and `plan` with a forecast in ``data``.
     """
 
     kind: str
@@ -51,11 +51,11 @@ class Run:
         """Start it.
 
         Raises:
-            FleetFileError: the fleet file has mistakes, or a template of the fleet's own.
+            FleetFileError: the fleet file, or one of its templates, has mistakes.
         """
         wanted = resolved(asked)
         self.output: list[str] = []
-        """All that pyinfra printed, line by line, without colours and made harmless."""
+        """pyinfra's output by line, without colours and control characters."""
         self.status = 0
         reading, writing = os.pipe()
         self._events = os.fdopen(reading)
@@ -72,22 +72,22 @@ class Run:
         os.close(writing)
         self._reader = Thread(target=self._read_output, daemon=True)
         self._reader.start()
-        self._tell(wanted.to_json())
+        self._send(wanted.to_json())
         if dry:
-            # pyinfra asks whether to go on where a host has failed: nobody answers.
+            # pyinfra asks whether to continue when a host has failed: nobody is there to answer.
             self._close_stdin()
 
     def go_on(self, tokens: Mapping[str, str]) -> None:
-        """Have it change what is to be changed.
+        """Let it make its changes.
 
-        ``tokens`` present the fleet locks that are held, by the host's name.
+        ``tokens`` are those of the fleet locks held, by host.
         """
-        self._tell(json.dumps(dict(tokens)))
+        self._send(json.dumps(dict(tokens)))
         self._close_stdin()
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
-        # One that has ended by itself says why in its events.
+        # If it has ended by itself, its events say why.
         with suppress(BrokenPipeError):
             self._process.stdin.write(f"{line}\n")
             self._process.stdin.flush()
@@ -98,7 +98,7 @@ class Run:
             self._process.stdin.close()
 
     def events(self) -> Iterator[Event]:
-        """Yield what happens until the run has ended; then `status` is its exit status."""
+        """Yield events until the run has ended; `status` is then its exit status."""
         for line in self._events:
             data: dict[str, Any] = json.loads(line)
             yield Event(
@@ -114,13 +114,13 @@ class Run:
         self._reader.join(timeout=10)
 
     def stop(self) -> None:
-        """End the child if it is still there."""
+        """End the child if it still runs."""
         self._close_stdin()
         if self._process.poll() is None:
             process.end(self._process)
 
-    def said_of(self, name: str) -> list[str]:
-        """Return the lines that pyinfra printed about a host, routine ones left out."""
+    def output_of(self, name: str) -> list[str]:
+        """Return pyinfra's output about a host, without routine lines."""
         routine = ("Success", "No changes", "Skipped", "Connected", "Ready:", "noop:")
         lines = [line.strip() for line in self.output if line.strip().startswith(f"[{name}]")]
         texts = [line.removeprefix(f"[{name}]").strip() for line in lines]

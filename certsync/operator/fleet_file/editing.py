@@ -1,4 +1,4 @@
-"""Change the text of a fleet file, with the comments that people wrote kept."""
+"""Changes the text of a fleet file and keeps people's comments."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ HEADER = re.compile(r"\s*\[")
 
 
 def changed(text: str, change: Change) -> str:
-    """Return a fleet file's text with the change made.
+    """Return a fleet file's text with the change applied.
 
-    What is asked for and there already stays as it is, so a change can be made twice.
+    Applying a change twice is harmless.
     """
     for name in change.remove:
         text = _without(text, name)
@@ -26,7 +26,7 @@ def changed(text: str, change: Change) -> str:
     for table in tables:
         serving = table.get("served_by", [])
         for name in change.remove:
-            # The last one stays: none named would mean all, and the file's check tells of it.
+            # The last one stays: an empty list would mean all. The file's check reports it.
             if name in serving and len(serving) > 1:
                 serving.remove(name)
     for each in change.add:
@@ -35,7 +35,7 @@ def changed(text: str, change: Change) -> str:
             backends[each.name] = _table(each)
         for table in tables:
             serving, names = table.get("served_by", []), table.get("names", [])
-            # Where nobody is named, all serve it.
+            # Without a served_by, all serve it.
             if serving and each.name not in serving and set(names[:1]) & set(each.serves):
                 serving.append(each.name)
     if change.issuer and document.get("issuer") != change.issuer:
@@ -52,7 +52,7 @@ def _table(each: Addition) -> Table:
 
 
 def _without(text: str, name: str) -> str:
-    """Return the text without a backend; what a comment says of the machine after it stays."""
+    """Return the text without a backend; a comment on the machine after it stays."""
     document = tomlkit.parse(text)
     if name not in document.get("backends", {}):
         return text
@@ -61,13 +61,13 @@ def _without(text: str, name: str) -> str:
     cut = _cut(text, name)
     if cut and tomlkit.parse(cut).unwrap() == wanted:
         return cut
-    # Written in a way of its own: an inline table, dotted keys.
+    # In an unusual form: an inline table, or dotted keys.
     del document["backends"][name]
     return tomlkit.dumps(document)
 
 
 def _cut(text: str, name: str) -> str:
-    """Return the text without the paragraph that the backend's header begins; empty: none does."""
+    """Return the text without the backend's section; empty: it has no header of its own."""
     lines = text.splitlines(keepends=True)
     own = re.compile(rf"\s*\[\s*backends\s*\.\s*([\"']?){re.escape(name)}\1\s*\]")
     start = next((index for index, line in enumerate(lines) if own.match(line)), None)
@@ -77,7 +77,7 @@ def _cut(text: str, name: str) -> str:
     end = min(after, default=len(lines))
     values = [i for i in range(start, end) if lines[i].strip() and lines[i].lstrip()[0] != "#"]
     stop = values[-1] + 1
-    # Comments right below its last line are about it; those after an empty line are not.
+    # Comments right below its last line belong to it; those after an empty line do not.
     while stop < end and lines[stop].strip():
         stop += 1
     rest = lines[stop:]
@@ -88,6 +88,6 @@ def _cut(text: str, name: str) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Replace a fleet file whole, its mode kept; a link that leads to it stays one."""
+    """Replace a fleet file atomically; keep its mode, and a link to it."""
     file = path.resolve()
     write_whole(file, text.encode(), mode=file.stat().st_mode & 0o777)

@@ -1,6 +1,6 @@
-"""What a name or an address in a fleet file may be, and what else has a host in it.
+"""Rules for names and addresses in a fleet file, and for values that contain a host.
 
-Rules as in `rules`: the value as written comes in, and goes out as the fleet keeps it.
+As in `rules`, each takes the value as written and returns it as the fleet stores it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from certsync.model.fleet import DIRECTORIES
 from certsync.operator.fleet_file.rules import LABEL, UnfitError, did_you_mean, quoted
 
 LONGEST_NAME = 253
-"""RFC 1123 section 2.1, less the closing dot."""
+"""RFC 1123 section 2.1, without the trailing dot."""
 
 SHORTEST_PREFIX = 8
-"""Bits: no provider has its balancers in a larger network."""
+"""Bits; no provider's balancers are in a larger network."""
 
 MAILBOX = re.compile(r"[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*")
 URL_PATH = re.compile(r"[A-Za-z0-9/._~!*+,=:@%?&-]*")
@@ -30,7 +30,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 def _is_host_name(value: str) -> bool:
     labels = value.split(".")
-    # All digits at the end is a mistyped IPv4 address (RFC 1123 section 2.1).
+    # A last label of digits is a mistyped IPv4 address (RFC 1123 section 2.1).
     return (
         len(value) <= LONGEST_NAME
         and all(LABEL.fullmatch(label) for label in labels)
@@ -44,33 +44,32 @@ def _lower_case(value: str) -> None:
 
 
 def certificate_name(value: str) -> str:
-    """Return a name that http-01 can prove to the CA."""
+    """Return a name that http-01 can validate."""
     if _address(value):
         raise UnfitError(
-            f"{quoted(value)} is an IP address, not a name", "write the DNS name that leads to it"
+            f"{quoted(value)} is an IP address, not a name",
+            "write the DNS name that resolves to it",
         )
     if "*" in value:
         raise UnfitError(
-            f"{quoted(value)} is a wildcard, and http-01 cannot prove one",
-            "list each name by itself",
+            f"{quoted(value)} is a wildcard, which http-01 cannot validate",
+            "list each name separately",
         )
     if not value.isascii():
-        raise UnfitError(
-            f"{quoted(value)} is not written in ASCII", 'write it in punycode: "xn--..."'
-        )
+        raise UnfitError(f"{quoted(value)} is not ASCII", 'write it in punycode: "xn--..."')
     _lower_case(value)
     if len(value) > LONGEST_NAME:
         raise UnfitError(
-            f"{quoted(value)} is {len(value)} characters long", f"a name has {LONGEST_NAME} at most"
+            f"{quoted(value)} is {len(value)} characters long", f"a name has at most {LONGEST_NAME}"
         )
     if not _is_host_name(value):
         raise UnfitError(
-            f"{quoted(value)} is no host name",
-            "labels of a-z, 0-9 and inner hyphens, 63 characters at most, joined by dots",
+            f"{quoted(value)} is not a host name",
+            "use labels of a-z, 0-9 and inner hyphens, at most 63 characters each, joined by dots",
         )
     if "." not in value:
         raise UnfitError(
-            f"{quoted(value)} is one label only", 'write the whole name: "www.example.com"'
+            f"{quoted(value)} has only one label", 'write the full name: "www.example.com"'
         )
     return value
 
@@ -89,7 +88,7 @@ def _address(value: str) -> Address | None:
 
 
 def _unusable(address: Address) -> str:
-    """Return why no host can have this address; empty if one can."""
+    """Return why no host can have this address; empty: a host can."""
     if address.is_unspecified:
         return "the unspecified address"
     if address.is_loopback:
@@ -108,30 +107,31 @@ def ip_address(value: str) -> str:
     address = _address(value)
     if address is None:
         raise UnfitError(
-            f"{quoted(value)} is no IP address", 'write one like "203.0.113.10" or "2001:db8::10"'
+            f"{quoted(value)} is not an IP address",
+            'write one like "203.0.113.10" or "2001:db8::10"',
         )
     if reason := _unusable(address):
         raise UnfitError(
-            f"{quoted(value)} is {reason}", "write an address by which other hosts reach it"
+            f"{quoted(value)} is {reason}", "write an address at which other hosts reach it"
         )
     return str(address)
 
 
 def network(value: str) -> str:
-    """Return an IP address, or a network of them as CIDR writes it (RFC 4632 section 3.1)."""
+    """Return an IP address, or a network in CIDR notation (RFC 4632 section 3.1)."""
     if "/" not in value:
         return ip_address(value)
     try:
         found = ipaddress.ip_network("" if "%" in value else value)
     except ValueError:
         raise UnfitError(
-            f"{quoted(value)} is no network",
-            'write its first address and the length of its prefix: "10.0.0.0/24"',
+            f"{quoted(value)} is not a network",
+            'write its first address and prefix length: "10.0.0.0/24"',
         ) from None
     if found.prefixlen < SHORTEST_PREFIX:
         raise UnfitError(
-            f"{quoted(value)} is a large part of the Internet",
-            "name only where the balancer comes from: anybody there could say who asks",
+            f"{quoted(value)} covers a large part of the Internet",
+            "list only the balancer's networks: anybody in them could fake a client's address",
         )
     return str(found)
 
@@ -154,7 +154,7 @@ def is_ip_address(value: str) -> bool:
     return _address(value) is not None
 
 
-# What has a host in it
+# Values that contain a host
 
 
 def _split(value: str) -> SplitResult | None:
@@ -172,7 +172,7 @@ def directory(value: str) -> str:
     known = ", ".join(quoted(word) for word in DIRECTORIES)
     if not value.startswith("https://"):
         raise UnfitError(
-            f"{quoted(value)} is no CA that certsync knows",
+            f"{quoted(value)} is not a CA that certsync knows",
             did_you_mean(value, list(DIRECTORIES), quote='"')
             or f"write {known} or a directory's https:// URL",
         )
@@ -182,16 +182,16 @@ def directory(value: str) -> str:
     in_ascii = URL_PATH.fullmatch(value.removeprefix("https://").replace("[", "").replace("]", ""))
     if not (plain and in_ascii and (_address(host) or _is_host_name(host))):
         raise UnfitError(
-            f"{quoted(value)} is no URL of a directory",
+            f"{quoted(value)} is not a directory URL",
             'write one like "https://ca.example.com/acme/directory"',
         )
     return value
 
 
 def heartbeat_url(value: str) -> str:
-    """Return the URL that good runs ask for, empty for none.
+    """Return the URL that good runs request; empty: none.
 
-    Whoever knows it can stand in for a run, so no message repeats it.
+    Anybody who knows it can fake a good run, so no message repeats it.
     """
     if not value:
         return value
@@ -200,23 +200,26 @@ def heartbeat_url(value: str) -> str:
     has_host = _address(host) is not None or _is_host_name(host)
     if parts is None or parts.scheme not in ("http", "https") or not has_host:
         raise UnfitError(
-            "is no http:// or https:// URL", 'write one like "https://monitor.example.com/ping/7"'
+            "is not an http:// or https:// URL",
+            'write one like "https://monitor.example.com/ping/7"',
         )
     if any(not "!" <= char <= "~" or char in UNSAFE_IN_URL for char in value):
         raise UnfitError(
-            "has characters that no URL has",
-            "leave out white space and quotes, and write what is not ASCII as %C3%BC",
+            "has characters that a URL cannot have",
+            "remove white space and quotes, and percent-encode other characters (%C3%BC)",
         )
     if "@" in parts.netloc:
-        raise UnfitError("has a user or a password in it", "name a URL that needs none")
+        raise UnfitError("contains a user or a password", "use a URL that needs none")
     return value
 
 
 def upstream(value: str) -> str:
-    """Return where an application on the backend itself listens."""
+    """Return the address of an application on the backend itself."""
     host, _, number = value.rpartition(":")
     if not (host and PORT.fullmatch(number) and int(number) <= 65535):
-        raise UnfitError(f"{quoted(value)} is no host and port", 'write one like "127.0.0.1:3000"')
+        raise UnfitError(
+            f"{quoted(value)} is not a host and port", 'write one like "127.0.0.1:3000"'
+        )
     bracketed = host.startswith("[") and host.endswith("]")
     address = _address(host[1:-1] if bracketed else host)
     loopback = address is not None and address.is_loopback and bracketed == (address.version == 6)
@@ -233,6 +236,7 @@ def email(value: str) -> str:
     mailbox, _, domain = value.rpartition("@")
     if not (MAILBOX.fullmatch(mailbox) and "." in domain and _is_host_name(domain.lower())):
         raise UnfitError(
-            f"{quoted(value)} is no e-mail address", 'write it bare: "admin@example.com"'
+            f"{quoted(value)} is not an e-mail address",
+            'write only the address: "admin@example.com"',
         )
     return value

@@ -1,6 +1,6 @@
-"""The files on the operator's machine that a fleet file names: where they lie, and what they hold.
+"""Rules for the files on the operator's machine that a fleet file names.
 
-The rules here look at the file system and change nothing.
+They read the file system and change nothing.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from cryptography import x509
 from certsync.operator.fleet_file.rules import UnfitError, quoted
 
 UNSAFE_FOR_SSH = set("\"'`;$%\\")
-"""OpenSSH expands `%` and `$` in the names of its files, and splits them at white space."""
+"""OpenSSH expands `%` and `$` in file names, and splits them at white space."""
 
 
 def absolute(value: str, folder: Path) -> Path:
-    """Return the path meant by a value, relative to the fleet file's folder, `~` expanded."""
+    """Return the absolute path for a value: relative to the fleet file's folder, `~` expanded."""
     if not value or not value.isprintable():
-        raise UnfitError(f"{quoted(value)} is no path of a file")
+        raise UnfitError(f"{quoted(value)} is not a file path")
     try:
         return (folder / Path(value).expanduser()).absolute()
     except RuntimeError:
-        raise UnfitError(f"{quoted(value)} is in the home of nobody here") from None
+        raise UnfitError(f"{quoted(value)} is in the home of an unknown user") from None
 
 
 def existing_file(value: str, folder: Path) -> str:
-    """Return the absolute path of a file that is there."""
+    """Return the absolute path of an existing file."""
     path = absolute(value, folder)
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
@@ -37,50 +37,50 @@ def existing_file(value: str, folder: Path) -> str:
     if not is_file:
         raise UnfitError(
             f"there is no file {quoted(str(path))}",
-            "a relative path starts at the fleet file's folder",
+            "relative paths start at the fleet file's folder",
         )
     return str(path)
 
 
 def ssh_file(value: str, folder: Path) -> str:
-    """Return the absolute path of a file that OpenSSH can be told about."""
+    """Return the absolute path of a file, safe to pass to OpenSSH."""
     path = existing_file(value, folder)
     if any(char.isspace() or char in UNSAFE_FOR_SSH for char in path):
         raise UnfitError(
-            f"{quoted(path)} has characters that OpenSSH reads as its own",
-            "move it to a path without white space, quotes and ; $ % \\",
+            f"{quoted(path)} has characters that are special to OpenSSH",
+            "move it to a path without white space, quotes or ; $ % \\",
         )
     return path
 
 
 def certificate_file(value: str, folder: Path) -> str:
-    """Return the absolute path of a PEM file that holds certificates and no private key."""
+    """Return the absolute path of a PEM file with certificates and no private key."""
     path = existing_file(value, folder)
     try:
         pem = Path(path).read_bytes()
     except OSError as error:
         raise UnfitError(f"{quoted(path)} cannot be read: {reason(error)}") from None
-    # Roots are copied to the balancers, where no private key may ever be.
+    # Roots are copied to the balancers, which must never have a private key.
     if b"PRIVATE KEY-----" in pem:
         raise UnfitError(
-            f"{quoted(path)} holds a private key", "name a file that holds only certificates"
+            f"{quoted(path)} contains a private key", "use a file with certificates only"
         )
     try:
         x509.load_pem_x509_certificates(pem)
     except ValueError:
         raise UnfitError(
-            f"{quoted(path)} holds no PEM certificate",
-            "it needs -----BEGIN CERTIFICATE----- and what follows",
+            f"{quoted(path)} contains no PEM certificate",
+            "it needs at least one -----BEGIN CERTIFICATE----- block",
         ) from None
     return path
 
 
 def own_templates(folder: Path) -> str:
-    """Return the folder of a fleet's own templates, absolute; empty: there is none."""
+    """Return the absolute path of a fleet's own templates; empty: there are none."""
     found = (folder / "templates").absolute()
     return str(found) if found.is_dir() else ""
 
 
 def reason(error: OSError) -> str:
-    """Return what the system says about a file, as our messages say it."""
+    """Return the system's error text in the style of our messages."""
     return (error.strerror or str(error)).lower()

@@ -1,8 +1,8 @@
-"""What each single value of a fleet file may be; names and addresses are in `hosts`.
+"""Rules for single values of a fleet file; those for names and addresses are in `hosts`.
 
-Each rule takes the value as written and returns it as the fleet keeps it. The values end up in
+Each rule takes the value as written and returns it as the fleet stores it. The values end up in
 nginx's and HAProxy's configuration, in authorized_keys and on command lines, so a rule refuses
-whatever would have to be escaped there.
+anything that would have to be escaped there.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from enum import Enum
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 GROUPS = ("backends", "issuer", "replicas", "balancers")
-"""What pyinfra's inventory calls machines together; it takes either for the other."""
+"""The groups in pyinfra's inventory; pyinfra confuses a machine with a group of the same name."""
 
 USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 KEY_IDENTIFIER = re.compile(r"[!-~]{1,256}")
 PROFILE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 YEAR = 365 * 24 * 3600
 HOURS = (1, 2, 3, 4, 6, 12)
-"""Between two runs: each divides a day, so that every day's runs are at the same hours."""
+"""Allowed intervals: each divides a day, so that runs are at the same hours every day."""
 
 UNSAFE_IN_FOLDER = set("\"'`;{}$\\")
 UNSAFE_IN_HEALTH_PATH = UNSAFE_IN_FOLDER | {"#"}
-"""HAProxy starts a comment at a `#`, also within a word."""
+"""HAProxy starts a comment at a `#`, even within a word."""
 
 
 class UnfitError(ValueError):
-    """A value that its rule refuses, with what to write instead."""
+    """A value that its rule refuses; the hint says what to write instead."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -42,9 +42,9 @@ LONGEST_SHOWN = 160
 
 
 def quoted(value: str) -> str:
-    """Return a value as messages show it: in quotes, on one line, of bearable length.
+    """Return a value for messages: in quotes, on one line, shortened.
 
-    A long one keeps its end too: there a path says which file it is.
+    A long value keeps its end, which in a path is the file's name.
     """
     shown = value if len(value) <= LONGEST_SHOWN else f"{value[:100]}…{value[-59:]}"
     plain = (char if char.isprintable() else ascii(char)[1:-1] for char in shown)
@@ -52,7 +52,7 @@ def quoted(value: str) -> str:
 
 
 def did_you_mean(word: str, known: list[str], *, quote: str) -> str:
-    """Return a hint that names the known word most like this one; empty if none is."""
+    """Return a hint with the known word most like this one; empty: none is close."""
     close = get_close_matches(word, known, n=1)
     return f"did you mean {quote}{close[0]}{quote}?" if close else ""
 
@@ -73,7 +73,7 @@ def one_of(kind: type[Enum]) -> Callable[[str], str]:
 def port(value: int) -> int:
     """Return a TCP port's number."""
     if not 1 <= value <= 65535:
-        raise UnfitError("no port has this number", "ports are 1 to 65535")
+        raise UnfitError(f"{value} is not a port number", "ports are 1 to 65535")
     return value
 
 
@@ -100,8 +100,8 @@ def machine_name(value: str) -> str:
     """Return a machine's name in the fleet."""
     if not LABEL.fullmatch(value):
         raise UnfitError(
-            f"{quoted(value)} is no machine name",
-            "use a-z, 0-9 and inner hyphens, 63 characters at most",
+            f"{quoted(value)} is not a machine name",
+            "use a-z, 0-9 and inner hyphens, at most 63 characters",
         )
     if value in GROUPS:
         raise UnfitError(
@@ -111,11 +111,11 @@ def machine_name(value: str) -> str:
 
 
 def user_name(value: str) -> str:
-    """Return a user's name (POSIX.1-2017 section 3.437, no longer than Linux takes)."""
+    """Return a user name (POSIX.1-2017 section 3.437, with Linux's limit on its length)."""
     if not USER.fullmatch(value):
         raise UnfitError(
-            f"{quoted(value)} is no user name",
-            "use letters, digits, dots, underscores and inner hyphens, 32 characters at most",
+            f"{quoted(value)} is not a user name",
+            "use letters, digits, dots, underscores and inner hyphens, at most 32 characters",
         )
     return value
 
@@ -124,8 +124,8 @@ def key_identifier(value: str) -> str:
     """Return the key identifier of an external account binding."""
     if not KEY_IDENTIFIER.fullmatch(value):
         raise UnfitError(
-            f"{quoted(value)} is no key identifier",
-            "copy it from the CA: ASCII without white space, 256 characters at most",
+            f"{quoted(value)} is not a key identifier",
+            "copy it from the CA: ASCII without white space, at most 256 characters",
         )
     return value
 
@@ -134,14 +134,14 @@ def profile(value: str) -> str:
     """Return the name of a CA's certificate profile."""
     if not PROFILE.fullmatch(value):
         raise UnfitError(
-            f"{quoted(value)} is no name of a profile",
-            "use letters, digits, dots, underscores and hyphens, 64 characters at most",
+            f"{quoted(value)} is not a profile name",
+            "use letters, digits, dots, underscores and hyphens, at most 64 characters",
         )
     return value
 
 
 def every_hours(value: int) -> int:
-    """Return how many hours lie between two runs."""
+    """Return the hours between two runs."""
     if value not in HOURS:
         raise UnfitError(f"unknown value {value}", f"write one of: {', '.join(map(str, HOURS))}")
     return value
@@ -149,12 +149,12 @@ def every_hours(value: int) -> int:
 
 def site_root(value: str) -> str:
     """Return the absolute folder of a static site."""
-    return _folder(value, "/var/www/html", "to serve", "nginx reads")
+    return _folder(value, "/var/www/html", "to serve", "nginx")
 
 
 def metrics_folder(value: str) -> str:
     """Return the absolute folder that node_exporter reads."""
-    return _folder(value, "/var/lib/prometheus/node-exporter", "to write to", "a shell reads")
+    return _folder(value, "/var/lib/prometheus/node-exporter", "to write to", "a shell")
 
 
 def _folder(value: str, like: str, purpose: str, reader: str) -> str:
@@ -162,22 +162,22 @@ def _folder(value: str, like: str, purpose: str, reader: str) -> str:
         raise UnfitError(f"{quoted(value)} is not absolute", f'start it with a slash: "{like}"')
     if any(not char.isprintable() or char.isspace() or char in UNSAFE_IN_FOLDER for char in value):
         raise UnfitError(
-            f"{quoted(value)} has characters that {reader} as its own",
-            "leave out white space, quotes and ; { } $ \\",
+            f"{quoted(value)} has characters that are special to {reader}",
+            "use a path without white space, quotes or ; { } $ \\",
         )
     folders = [part for part in value.split("/") if part]
     if not folders or {".", ".."} & set(folders):
-        raise UnfitError(f"{quoted(value)} is no folder {purpose}", f'name one outright: "{like}"')
+        raise UnfitError(f"{quoted(value)} is not a folder {purpose}", f'name one like "{like}"')
     return "/" + "/".join(folders)
 
 
 def health_path(value: str) -> str:
-    """Return the path that health checks ask for."""
+    """Return the path that health checks request."""
     if not value.startswith("/"):
-        raise UnfitError(f"{quoted(value)} is no path", 'start it with a slash: "/health"')
+        raise UnfitError(f"{quoted(value)} is not a path", 'start it with a slash: "/health"')
     if any(not "!" <= char <= "~" or char in UNSAFE_IN_HEALTH_PATH for char in value):
         raise UnfitError(
-            f"{quoted(value)} has characters that a health check cannot ask for",
-            "use ASCII and leave out white space, quotes and ; { } $ # \\",
+            f"{quoted(value)} has characters that a health check cannot send",
+            "use ASCII without white space, quotes or ; { } $ # \\",
         )
     return value

@@ -1,232 +1,131 @@
-"""The fleet file's tables and their keys, one class a table, with the rule of each value.
+"""The fleet file's tables and keys, derived from the fleet's dataclasses.
 
-Every key may be missing here, so that one mistake never hides another: what has to be there, and
-what has to fit together, is asked in `fleet_file`. Values that have rules come out as the fleet
-keeps them. The context of a validation is the fleet file's folder.
+A key's name, type and default are those of its field; only the rules for values are listed here. A
+rule returns the value as the fleet stores it. No key is required here, so that one mistake never
+hides another: `whole` checks what is required and must fit together. The validation context is the
+fleet file's folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from types import GenericAlias
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, create_model
 
 from certsync.model import fleet, options
-from certsync.operator.fleet_file import hosts, paths, rules
+from certsync.operator.fleet_file import hosts, paths, places, rules
+from certsync.operator.fleet_file.places import NAME, Keys
+
+Rule = Callable[..., str | int]
 
 
-def _in_folder(rule: Callable[[str, Path], str]) -> AfterValidator:
+def _in_folder(rule: Callable[[str, Path], str]) -> Rule:
     """Give a rule for files the folder that relative paths start from."""
 
     def validate(value: str, info: ValidationInfo[Path]) -> str:
         return rule(value, info.context)
 
-    return AfterValidator(validate)
+    return validate
 
 
-Name = Annotated[str, AfterValidator(hosts.certificate_name)]
-IpAddress = Annotated[str, AfterValidator(hosts.ip_address)]
-Network = Annotated[str, AfterValidator(hosts.network)]
-Port = Annotated[int, AfterValidator(rules.port)]
-UserName = Annotated[str, AfterValidator(rules.user_name)]
-SshFile = Annotated[str, _in_folder(paths.ssh_file)]
-CertificateFile = Annotated[str, _in_folder(paths.certificate_file)]
+SSH_FILE, CERTIFICATE_FILE = _in_folder(paths.ssh_file), _in_folder(paths.certificate_file)
+
+RULES: dict[type, dict[str, Rule]] = {
+    fleet.Fleet: {"public_addresses": hosts.ip_address, "known_hosts": SSH_FILE},
+    fleet.Authority: {
+        "directory": hosts.directory,
+        "contact": hosts.email,
+        "directory_bundle": CERTIFICATE_FILE,
+        "roots": CERTIFICATE_FILE,
+        "eab_key_id": rules.key_identifier,
+    },
+    fleet.Lineage: {"names": hosts.certificate_name, "profile": rules.profile},
+    fleet.Machine: {
+        "address": hosts.machine_address,
+        "private_address": hosts.ip_address,
+        "ssh_user": rules.user_name,
+        "ssh_port": rules.port,
+        "ssh_key": SSH_FILE,
+    },
+    options.Site: {
+        "root": rules.site_root,
+        "upstream": hosts.upstream,
+        "hsts_seconds": rules.seconds(2 * rules.YEAR),
+    },
+    options.Balancing: {
+        "health_path": rules.health_path,
+        "proxy_port": rules.port,
+        "max_connections": rules.count(1_000_000),
+        "slow_start_seconds": rules.seconds(3600),
+        "connections_per_client": rules.count(1_000_000),
+    },
+    options.Balancer: {"virtual_addresses": hosts.ip_address, "networks": hosts.network},
+    options.Renewal: {"every_hours": rules.every_hours},
+    options.Notify: {"heartbeat_url": hosts.heartbeat_url},
+    options.Metrics: {"folder": rules.metrics_folder},
+}
+"""By field; for a list, the rule for each entry. Enumerations need none."""
+
+
+def _keys(kind: Any) -> Keys:
+    hints, ruled = get_type_hints(kind), RULES.get(kind, {})
+    return {each.name: _type(hints[each.name], ruled.get(each.name)) for each in fields(kind)}
+
+
+def _type(kind: Any, rule: Rule | None) -> Any:
+    if get_origin(kind) is tuple:
+        entry = _type(get_args(kind)[0], rule)
+        return {NAME: entry} if isinstance(entry, dict) else GenericAlias(list, entry)
+    if is_dataclass(kind):
+        return _keys(kind)
+    if issubclass(kind, Enum):
+        kind, rule = str, rules.one_of(kind)
+    return Annotated[kind, AfterValidator(rule)] if rule else kind
+
+
+FILE: Keys = places.in_file(_keys(fleet.Fleet))
+"""The keys at the top of the file, and its tables with theirs."""
 
 
 class Table(BaseModel):
-    """What all tables share: no unknown keys, and no value made to fit."""
+    """The base of all tables: no unknown keys, no type conversion."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    @classmethod
-    def keys(cls) -> list[str]:
-        """Return the keys that this table knows."""
-        return list(cls.model_fields)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Top(Table):
-    """The keys above the first table, and the tables themselves, unread."""
-
-    names: list[Name] = Field(default_factory=list)
-    public_addresses: list[IpAddress] = Field(default_factory=list)
-    served_by: list[str] = Field(default_factory=list)
-    issuer: str = ""
-    passthrough: bool = True
-    ca: dict[str, Any] = Field(default_factory=dict)
-    certificate: dict[str, Any] = Field(default_factory=dict)
-    ssh: dict[str, Any] = Field(default_factory=dict)
-    site: dict[str, Any] = Field(default_factory=dict)
-    firewall: dict[str, Any] = Field(default_factory=dict)
-    balancing: dict[str, Any] = Field(default_factory=dict)
-    balancer: dict[str, Any] = Field(default_factory=dict)
-    sessions: dict[str, Any] = Field(default_factory=dict)
-    renewal: dict[str, Any] = Field(default_factory=dict)
-    notify: dict[str, Any] = Field(default_factory=dict)
-    metrics: dict[str, Any] = Field(default_factory=dict)
-    lineages: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    balancers: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    backends: dict[str, dict[str, Any]] = Field(default_factory=dict)
+def _model(keys: Any) -> Any:
+    """Return the pydantic model for a table's keys, or a key's type."""
+    if not isinstance(keys, dict):
+        return keys
+    if NAME in keys:
+        return GenericAlias(dict, (str, _model(keys[NAME])))
+    optional: dict[str, Any] = {key: (_model(keys[key]), None) for key in keys}
+    return create_model("Table", __base__=Table, **optional)
 
 
-class CaTable(Table):
-    """`[ca]`."""
-
-    directory: Annotated[str, AfterValidator(hosts.directory)] = fleet.LETSENCRYPT
-    agree_to_terms: bool = False
-    contact: Annotated[str, AfterValidator(hosts.email)] = fleet.Authority.contact
-    directory_bundle: CertificateFile = fleet.Authority.directory_bundle
-    roots: CertificateFile = fleet.Authority.roots
-    eab_key_id: Annotated[str, AfterValidator(rules.key_identifier)] = fleet.Authority.eab_key_id
+MODEL: type[Table] = _model(FILE)
 
 
-class CertificateTable(Table):
-    """`[certificate]`."""
-
-    key_type: Annotated[str, AfterValidator(rules.one_of(options.KeyType))] = (
-        fleet.Lineage.key_type.value
-    )
-    profile: Annotated[str, AfterValidator(rules.profile)] = fleet.Lineage.profile
-    reuse_key: bool = fleet.Lineage.reuse_key
-
-
-class SshTable(Table):
-    """`[ssh]`."""
-
-    user: UserName = fleet.Machine.ssh_user
-    port: Port = fleet.Machine.ssh_port
-    key: SshFile = fleet.Machine.ssh_key
-    known_hosts: SshFile = fleet.Fleet.known_hosts
-
-
-class SiteTable(Table):
-    """`[site]`."""
-
-    kind: Annotated[str, AfterValidator(rules.one_of(options.SiteKind))] = options.Site.kind.value
-    root: Annotated[str, AfterValidator(rules.site_root)] = options.Site.root
-    upstream: Annotated[str, AfterValidator(hosts.upstream)] = options.Site.upstream
-    test_page: bool = options.Site.test_page
-    redirect: bool = options.Site.redirect
-    hsts_seconds: Annotated[int, AfterValidator(rules.seconds(2 * rules.YEAR))] = (
-        options.Site.hsts_seconds
-    )
-
-
-class FirewallTable(Table):
-    """`[firewall]`."""
-
-    enable: bool = options.Firewall.enable
-    web_access: Annotated[str, AfterValidator(rules.one_of(options.WebAccess))] = (
-        options.Firewall.web_access.value
-    )
-
-
-class BalancingTable(Table):
-    """`[balancing]`."""
-
-    health_path: Annotated[str, AfterValidator(rules.health_path)] = options.Balancing.health_path
-    on_certificate_failure: Annotated[
-        str, AfterValidator(rules.one_of(options.OnCertificateFailure))
-    ] = options.Balancing.on_certificate_failure.value
-    proxy_protocol: bool = options.Balancing.proxy_protocol
-    proxy_port: Port = options.Balancing.proxy_port
-    max_connections: Annotated[int, AfterValidator(rules.count(1_000_000))] = (
-        options.Balancing.max_connections
-    )
-    slow_start_seconds: Annotated[int, AfterValidator(rules.seconds(3600))] = (
-        options.Balancing.slow_start_seconds
-    )
-    connections_per_client: Annotated[int, AfterValidator(rules.count(1_000_000))] = (
-        options.Balancing.connections_per_client
-    )
-
-
-class BalancerTable(Table):
-    """`[balancer]`."""
-
-    provider: Annotated[str, AfterValidator(rules.one_of(options.Provider))] = (
-        options.Balancer.provider.value
-    )
-    virtual_addresses: list[IpAddress] = Field(default_factory=list)
-    networks: list[Network] = Field(default_factory=list)
-
-
-class SessionsTable(Table):
-    """`[sessions]`."""
-
-    share_tickets: bool = fleet.Fleet.share_tickets
-    stickiness: Annotated[str, AfterValidator(rules.one_of(options.Stickiness))] = (
-        options.Balancing.stickiness.value
-    )
-
-
-class LineageTable(Table):
-    """`[lineages.NAME]`; what it does not say of its certificate and site, the fleet's say."""
-
-    names: list[Name] = Field(default_factory=list)
-    served_by: list[str] = Field(default_factory=list)
-    certificate: dict[str, Any] = Field(default_factory=dict)
-    site: dict[str, Any] = Field(default_factory=dict)
-
-
-class RenewalTable(Table):
-    """`[renewal]`."""
-
-    every_hours: Annotated[int, AfterValidator(rules.every_hours)] = options.Renewal.every_hours
-    scheduler: Annotated[str, AfterValidator(rules.one_of(options.Scheduler))] = (
-        options.Renewal.scheduler.value
-    )
-
-
-class NotifyTable(Table):
-    """`[notify]`."""
-
-    events: list[Annotated[str, AfterValidator(rules.one_of(options.Event))]] = Field(
-        default_factory=list
-    )
-    heartbeat_url: Annotated[str, AfterValidator(hosts.heartbeat_url)] = (
-        options.Notify.heartbeat_url
-    )
-
-
-class MetricsTable(Table):
-    """`[metrics]`."""
-
-    folder: Annotated[str, AfterValidator(rules.metrics_folder)] = options.Metrics.folder
-
-
-class MachineTable(Table):
-    """`[backends.NAME]` and `[balancers.NAME]`."""
-
-    address: Annotated[str, AfterValidator(hosts.machine_address)] = ""
-    private_address: IpAddress = ""
-    ssh_user: UserName = ""
-    ssh_port: Port = 0
-    ssh_key: SshFile = ""
-
-
-TABLES: dict[str, type[Table]] = {
-    "[ca]": CaTable,
-    "[certificate]": CertificateTable,
-    "[ssh]": SshTable,
-    "[site]": SiteTable,
-    "[firewall]": FirewallTable,
-    "[balancing]": BalancingTable,
-    "[balancer]": BalancerTable,
-    "[sessions]": SessionsTable,
-    "[renewal]": RenewalTable,
-    "[notify]": NotifyTable,
-    "[metrics]": MetricsTable,
-    "[lineages.NAME]": LineageTable,
-    "[backends.NAME]": MachineTable,
-    "[balancers.NAME]": MachineTable,
-}
-"""As messages call them. For a key in the wrong place, the first that knows it."""
+def keys_of(place: Sequence[str]) -> Keys:
+    """Return the keys of the table at a place of the file."""
+    keys = FILE
+    for part in place:
+        keys = keys[NAME if NAME in keys else part]
+    return keys
 
 
 def home_of(key: str) -> str:
-    """Return where a key belongs, in words; empty if nowhere."""
-    if key in Top.model_fields:
-        return "the top of the file, above the first [table]"
-    return next((name for name, table in TABLES.items() if key in table.model_fields), "")
+    """Return where a key belongs, as text; empty: nowhere."""
+    if key in FILE:
+        return "at the top of the file, above the first [table]"
+    homes: dict[str, str] = {}
+    for table, keys in FILE.items():
+        if isinstance(keys, dict):
+            title, inside = (f"{table}.{NAME}", keys[NAME]) if NAME in keys else (table, keys)
+            homes |= dict.fromkeys(inside, f"in [{title}]")
+    return homes.get(key, "")

@@ -1,1 +1,1 @@
-"""What the operator's machine asks hosts, and brings to them."""
+"""What the operator's machine reads from hosts and copies to them."""

@@ -1,4 +1,4 @@
-"""`certsync check --online`: look at every host and at DNS, before anything is deployed."""
+"""`certsync check --online`: check every host and DNS before anything is deployed."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ from certsync.system import dns, parallel, ssh
 from certsync.system.process import printable
 
 LEAST_DISK_MB = 100
-"""For packages, and on the issuer certsync's own environment."""
+"""For packages, and for certsync's virtual environment on the issuer."""
 
-NOBODYS = Adopt()
+ADOPT_NOTHING = Adopt()
 CLOCK_SECONDS = 300
-"""How far a host's clock may be from this machine's."""
+"""How far a host's clock may be off from this machine's."""
 
 
 def check_online(path: Path, now: datetime, tell: Callable[[str], None]) -> list[Finding]:
-    """Return what is wrong on the hosts of a fleet file, and with its names' records.
+    """Return what is wrong with a fleet's hosts and DNS records.
 
     Raises:
         FleetFileError: the file has mistakes.
     """
     fleet = read_fleet(path)
     names = [name for each in fleet.lineages for name in each.names]
-    tell(f"looking at {len(fleet.machines)} hosts and {len(names)} names")
+    tell(f"checking {len(fleet.machines)} hosts and {len(names)} names")
     of_hosts = parallel.each(lambda machine: look_at(fleet, machine, now), fleet.machines)
     found = [finding for findings in of_hosts for finding in findings]
     answers = dns.look_up_all(names)
     return found + [each for one in fleet.lineages for each in of_names(fleet, one.names, answers)]
 
 
-def look_at(fleet: Fleet, machine: Machine, now: datetime, adopt: Adopt = NOBODYS) -> list[Finding]:
-    """Return what is wrong with a host, from a look at it now."""
+def look_at(
+    fleet: Fleet, machine: Machine, now: datetime, adopt: Adopt = ADOPT_NOTHING
+) -> list[Finding]:
+    """Survey a host and return what is wrong with it."""
     try:
         done = ssh.on(machine, fleet.known_hosts, survey.script())
     except HostError as error:
@@ -52,30 +54,30 @@ def look_at(fleet: Fleet, machine: Machine, now: datetime, adopt: Adopt = NOBODY
 def _of_shell(machine: Machine, noise: str) -> list[Finding]:
     if not noise:
         return []
-    said = printable(noise.splitlines()[0])
-    message = f"its login shell prints something when a command is run ({said!r}); that is skipped"
+    first = printable(noise.splitlines()[0])
+    message = f"its login shell prints text when it runs a command ({first!r}); it is ignored"
     return [Finding(machine.name, message, ssh.SHELL, stops=False)]
 
 
 def of_host(
-    fleet: Fleet, machine: Machine, seen: HostFacts, now: datetime, adopt: Adopt = NOBODYS
+    fleet: Fleet, machine: Machine, seen: HostFacts, now: datetime, adopt: Adopt = ADOPT_NOTHING
 ) -> list[Finding]:
-    """Return what is wrong with a host, from what was seen there."""
+    """Return what is wrong with a host, by its facts."""
     found = facts.objections(fleet, machine, seen, adopt)
     if seen.os not in facts.SUPPORTED | facts.BY_READING:
         found.append(
             Finding(
                 machine.name,
-                f"it runs {' '.join(seen.os)}, which certsync does not know",
-                "Debian 12 or 13, Ubuntu 22.04, 24.04 or 26.04",
+                f"it runs {' '.join(seen.os)}, which certsync does not support",
+                "use Debian 12 or 13, or Ubuntu 22.04, 24.04 or 26.04",
             )
         )
     if seen.disk_mb is not None and seen.disk_mb < LEAST_DISK_MB:
         found.append(
             Finding(
                 machine.name,
-                f"its disk has {seen.disk_mb} MB left, and {LEAST_DISK_MB} are needed",
-                "make room: apt-get clean, journalctl --vacuum-size=100M, df -h",
+                f"its disk has {seen.disk_mb} MB free; {LEAST_DISK_MB} MB are needed",
+                "free some space: apt-get clean, journalctl --vacuum-size=100M; see df -h",
             )
         )
     off = seen.time - now.timestamp()
@@ -96,17 +98,17 @@ def _of_limit(fleet: Fleet, machine: Machine, seen: HostFacts) -> list[Finding]:
     return [
         Finding(
             machine.name,
-            "UFW has a `limit` rule on SSH: pushes that come close together would be refused",
-            f"let the issuer in before it: ufw insert 1 allow from "
+            "UFW has a `limit` rule on SSH, which would block frequent pushes",
+            f"allow the issuer ahead of it: ufw insert 1 allow from "
             f"{fleet.issuer.private_address} to any port {machine.ssh_port} proto tcp",
         )
     ]
 
 
 def of_names(fleet: Fleet, names: Sequence[str], answers: dict[str, dns.Found]) -> list[Finding]:
-    """Return what is wrong with the names' records; a missing one is only told."""
+    """Return what is wrong with the names' DNS records; a missing record is only a note."""
     records = f"set: {'; '.join(dns.records(fleet, names))}"
-    again = "run the same command again, and look at this machine's resolver if it says so again"
+    again = "run the same command again; if it fails again, check this machine's resolver"
     return [
         Finding(
             "DNS",

@@ -1,6 +1,6 @@
-"""What stands on a host before certsync touches it, and whether it is somebody else's. Pure.
+"""What is on a host before certsync touches it, and whether it is somebody else's. Pure.
 
-`parse` reads lines of the survey (certsync/programs/survey.sh): each is a word and its values.
+`parse` reads the survey's lines (certsync/programs/survey.sh): a keyword and its values.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from certsync.model.fleet import Fleet, Machine
 from certsync.model.options import Provider, Stickiness
 
 MARK = "Written by certsync"
-"""In the first line of every file we write."""
+"""Part of the first line of every file we write."""
 
 BALANCER = "balancer"
-"""Behind a balancer's name in the issuer's list of machines."""
+"""Follows a balancer's name in the issuer's list of machines."""
 
 STATISTICS_PORT = 8404
-"""Where a balancer shows what it sees, on its loopback."""
+"""The balancer's statistics page, on loopback."""
 
 PEER_PORT = 10000
-"""Where balancers tell each other what they remember of clients."""
+"""The port on which balancers share their stick tables."""
 
 SUPPORTED = {("debian", "12"), ("debian", "13")}
 BY_READING = {("ubuntu", "22.04"), ("ubuntu", "24.04"), ("ubuntu", "26.04")}
@@ -33,18 +33,18 @@ OLDEST_PYTHON = (3, 10)
 
 @dataclass(frozen=True)
 class Listener:
-    """A program that holds a port."""
+    """A program that listens on a port."""
 
     port: int
     program: str
-    """Its name; `?` where the kernel does not say."""
+    """Its name; `?` if the kernel does not tell."""
 
     process: int
 
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What a host is like."""
+    """The facts of a host."""
 
     os: tuple[str, str] = ("", "")
     arch: str = ""
@@ -52,7 +52,7 @@ class HostFacts:
     """The host's clock, in seconds since 1970."""
 
     disk_mb: int | None = None
-    """What is free, in MB, where we write: the least of the disks; None: not known."""
+    """Free MB where we write, on the fullest of the disks; None: unknown."""
 
     python: tuple[int, ...] = ()
     listeners: tuple[Listener, ...] = ()
@@ -60,27 +60,27 @@ class HostFacts:
     """`ours`, `distribution` or `foreign`; empty: no haproxy.cfg."""
 
     keepalived: str = ""
-    """The same of keepalived.conf."""
+    """The same for keepalived.conf."""
 
     nginx_sites: tuple[tuple[str, str], ...] = ()
     """Origin and path of each enabled site."""
 
     issuer: bool = False
     known_balancers: tuple[str, ...] = ()
-    """Those of the next that are balancers."""
+    """The balancers among `known_machines`."""
 
     known_machines: tuple[str, ...] = ()
-    """On an issuer: the machines of the fleet it was deployed with."""
+    """On an issuer: the machines of the deployed fleet."""
 
     ufw: str = ""
     """`active` or `inactive`; empty: not installed."""
 
     limited: tuple[str, ...] = ()
-    """What UFW has a `limit` rule on."""
+    """Services and ports with a `limit` rule in UFW."""
 
 
 def parse(lines: Sequence[str]) -> HostFacts:
-    """Return what the script's output says; a line that says nothing of that is left out."""
+    """Parse the script's output; other lines are ignored."""
     words = [word for line in lines if (word := line.split(" "))[1:] or line == "issuer"]
     first = {word[0]: word[1:] for word in reversed(words)}
     os_id, os_version = (*first.get("os", []), "", "")[:2]
@@ -111,7 +111,7 @@ def parse(lines: Sequence[str]) -> HostFacts:
 
 
 def _is_number(text: str) -> bool:
-    """Return whether it is one that any use of it can bear."""
+    """Return whether a text is a number of reasonable size."""
     return re.fullmatch("[0-9]{1,15}", text) is not None
 
 
@@ -122,7 +122,7 @@ def _first(words: dict[str, list[str]], key: str) -> str:
 
 @dataclass(frozen=True)
 class Adopt:
-    """Whose files a person has said may be taken over, a dated copy kept."""
+    """Whose files may be replaced by ours, with a dated copy kept."""
 
     nginx: bool = False
     haproxy: bool = False
@@ -131,9 +131,9 @@ class Adopt:
 def objections(
     fleet: Fleet, machine: Machine, seen: HostFacts, adopt: Adopt, *, promoting: bool = False
 ) -> list[Finding]:
-    """Return why this host is somebody else's, or not fit; empty: go on.
+    """Return why this host is somebody else's, or unfit; empty: it is fine.
 
-    ``promoting``: one that has been the issuer is about to stop being it.
+    ``promoting``: another backend is taking over the issuer's role.
     """
     backend = machine in fleet.backends
     found = _of_system(fleet, machine, seen)
@@ -145,34 +145,34 @@ def objections(
 
 
 def _of_system(fleet: Fleet, machine: Machine, seen: HostFacts) -> list[Finding]:
-    """Return what a release's own packages are too old for."""
+    """Return features that the distribution's packages are too old for."""
     if seen.os != OLDEST_UBUNTU:
         return []
-    hint = "use Ubuntu 24.04, Debian 12 or a later one"
+    hint = "use Ubuntu 24.04, Debian 12 or later"
     if machine in fleet.backends and fleet.has_several:
-        why = "its nginx (1.18) cannot refuse a name of no certificate (1.19.4): one lineage only"
-        return [Finding(machine.name, why, f"{hint}, or take [lineages] out of the fleet file")]
+        why = "its nginx 1.18 cannot refuse unknown names (1.19.4 can), so it takes one lineage"
+        return [Finding(machine.name, why, f"{hint}, or remove [lineages] from the fleet file")]
     if machine in fleet.balancers and fleet.balancer.virtual_addresses and seen.ufw:
-        why = "its UFW (0.36.1) has no rules for VRRP (0.36.2), and balancers would not hear others"
+        why = "its UFW 0.36.1 cannot allow VRRP (0.36.2 can), which the balancers need"
         return [Finding(machine.name, why, f"{hint}, or remove ufw and use another firewall")]
     return []
 
 
 def ports(fleet: Fleet, machine: Machine) -> dict[int, str]:
-    """Return the ports that our server on a machine listens on, with what to try if one is taken.
+    """Return the ports that our server on a machine needs, each with a hint if it is taken.
 
-    With one of them taken a reload keeps the configuration from before, and says nothing.
+    If one is taken, a reload silently keeps the old configuration.
     """
-    leave = f"stop and disable it, or take {machine.name} out of the fleet file"
+    leave = f"stop and disable it, or remove {machine.name} from the fleet file"
     needed = {80: leave, 443: leave}
     if machine in fleet.backends:
-        other = "stop and disable it, or write another number as proxy_port under [balancing]"
+        other = "stop and disable it, or set another proxy_port under [balancing]"
         return {fleet.balancing.proxy_port: other, **needed}
-    move = "have it listen on another port, or stop and disable it: HAProxy"
-    needed[STATISTICS_PORT] = f"{move} shows its statistics there, on 127.0.0.1"
+    move = "move it to another port, or stop and disable it: HAProxy needs this one for"
+    needed[STATISTICS_PORT] = f"{move} its statistics, on 127.0.0.1"
     balancing = fleet.balancing
     if balancing.stickiness is not Stickiness.NONE or balancing.connections_per_client:
-        needed[PEER_PORT] = f"{move} keeps there what stickiness and connections_per_client need"
+        needed[PEER_PORT] = f"{move} stickiness and connections_per_client"
     return needed
 
 
@@ -188,7 +188,7 @@ def _of_ports(fleet: Fleet, machine: Machine, seen: HostFacts) -> list[Finding]:
     return [
         Finding(
             machine.name,
-            f"port {' and '.join(str(port) for port in sorted(set(taken)))} is held by "
+            f"port {' and '.join(str(port) for port in sorted(set(taken)))} is in use by "
             f"{'an unknown program' if program == '?' else f'{program} (process {process})'}",
             hint,
         )
@@ -199,7 +199,7 @@ def _of_ports(fleet: Fleet, machine: Machine, seen: HostFacts) -> list[Finding]:
 def foreign_sites(fleet: Fleet, seen: HostFacts) -> list[str]:
     """Return the enabled nginx sites that are neither ours nor expected beside ours.
 
-    Where one lineage's site is a person's own, nothing tells that one from the others.
+    With an unmanaged site there are none: it cannot be told apart from other foreign sites.
     """
     if not fleet.is_managed:
         return []
@@ -211,7 +211,7 @@ def _of_nginx(fleet: Fleet, machine: Machine, seen: HostFacts, adopt: Adopt) -> 
         Finding(
             machine.name,
             f"{path} is an nginx site that certsync did not write",
-            'keep it with site.kind = "unmanaged", or have it put aside with --adopt-nginx',
+            'keep it with site.kind = "unmanaged", or move it aside with --adopt-nginx',
         )
         for path in foreign_sites(fleet, seen)
         if not adopt.nginx
@@ -225,7 +225,7 @@ def _of_haproxy(machine: Machine, seen: HostFacts, adopt: Adopt) -> list[Finding
         Finding(
             machine.name,
             "/etc/haproxy/haproxy.cfg is neither the distribution's nor certsync's",
-            "have it put aside, a dated copy kept, with --adopt-haproxy",
+            "replace it with --adopt-haproxy, which keeps a dated copy",
         )
     ]
 
@@ -237,8 +237,7 @@ def _of_keepalived(fleet: Fleet, machine: Machine, seen: HostFacts) -> list[Find
         Finding(
             machine.name,
             "/etc/keepalived/keepalived.conf is not certsync's",
-            "move it away, or leave it to it and take balancer.virtual_addresses out of the fleet "
-            "file",
+            "move it away, or remove balancer.virtual_addresses from the fleet file",
         )
     ]
 
@@ -251,22 +250,22 @@ def _of_issuer(
         found.append(
             Finding(
                 machine.name,
-                f"it is this fleet's issuer, and the fleet file names {fleet.issuer_name}",
-                "pull the newer fleet file, or have the other one take over: "
+                f"it is this fleet's issuer, but the fleet file names {fleet.issuer_name}",
+                f"pull the newer fleet file, or promote {fleet.issuer_name}: "
                 f"certsync promote FLEET {fleet.issuer_name}",
             )
         )
     names = {each.name for each in fleet.machines}
     gone = [name for name in seen.known_machines if name not in names]
     if fleet.balancer.provider is Provider.NONE:
-        # That the fleet has none of its own any more, its file says in so many words.
+        # The fleet file says explicitly that the fleet no longer has balancers of its own.
         gone = [name for name in gone if name not in seen.known_balancers]
-    # One that takes over may know who was there when it began to; the old one was asked.
+    # A promotion has checked this with the old issuer; the new one's list may be outdated.
     if gone and machine.name == fleet.issuer_name and not promoting:
         found.append(
             Finding(
                 machine.name,
-                f"the issuer knows {', '.join(gone)}, and the fleet file does not",
+                f"the issuer knows {', '.join(gone)}, but the fleet file does not",
                 "pull the newer fleet file, or " + _how_it_leaves(fleet, gone, seen),
             )
         )
@@ -280,16 +279,16 @@ def _of_issuer(
 
 def _how_it_leaves(fleet: Fleet, gone: Sequence[str], seen: HostFacts) -> str:
     if fleet.balancer.provider is Provider.NONE and not seen.known_balancers:
-        # A list that an older certsync wrote does not say which of them are balancers.
+        # A list written by an older certsync does not say which machines are balancers.
         return (
-            "take a backend out with `certsync remove-backend`; if these are its balancers, deploy "
-            'once with them in the fleet file, and write provider = "none" then'
+            "remove a backend with `certsync remove-backend`; if these are its balancers, first "
+            'deploy with them in the fleet file, then set provider = "none"'
         )
     if set(gone) <= set(seen.known_balancers):
-        return "once it is switched off for good, take its line out of /etc/certsync/machines there"
-    return "take it out with `certsync remove-backend`"
+        return "switch it off permanently, then remove its line from /etc/certsync/machines there"
+    return "remove it with `certsync remove-backend`"
 
 
 def describe(found: Sequence[Finding]) -> str:
-    """Return the objections as lines, each with its hint."""
+    """Return the findings as lines, each with its hint."""
     return "\n".join(each.full() for each in found)

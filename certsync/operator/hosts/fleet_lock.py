@@ -1,4 +1,4 @@
-"""The fleet lock as an operator holds it: one SSH child on the issuer, for a whole command."""
+"""The fleet lock, held by the operator for a whole command through one SSH child."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ MOST_NOISE = 1000
 
 @contextmanager
 def held(fleet: Fleet, verb: str) -> Iterator[str]:
-    """Hold the fleet lock inside the block, and give the token that its own commands present.
+    """Hold the fleet lock inside the block; yield the token that the command's runs present.
 
     Raises:
-        LockHeldError: another run has it; who and since when is told.
+        LockHeldError: another run holds it; the message says whose and since when.
         HostError: the issuer cannot be reached.
     """
     who = f"certsync {verb} by {getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
@@ -41,20 +41,20 @@ def held(fleet: Fleet, verb: str) -> Iterator[str]:
             answer = _answer(fleet.issuer, child)
             if not answer["held"]:
                 why = str(answer["why"])
-                raise LockHeldError(why, "wait for it, then run the same command again")
+                raise LockHeldError(why, "wait for it to end, then run the same command again")
             yield str(answer["token"])
         finally:
             child.end()
 
 
 def _answer(issuer: Machine, child: process.Child) -> dict[str, Any]:
-    """Return what the program says, once what a login shell prints before is read.
+    """Return the lock program's answer, after any output of a login shell.
 
     Raises:
-        HostError: it does not run there, or says something else.
+        HostError: it does not run there, or its answer is invalid.
     """
-    noise, begun, answer, late = _heard(child, Deadline(ANSWER_SECONDS))
-    if (found := _said(answer)) is not None:
+    noise, begun, answer, late = _read(child, Deadline(ANSWER_SECONDS))
+    if (found := _parse(answer)) is not None:
         return found
     ended = child.end(0 if late or len(noise) >= MOST_NOISE else 5)
     if late and not begun:
@@ -64,20 +64,20 @@ def _answer(issuer: Machine, child: process.Child) -> dict[str, Any]:
     if not begun:
         raise ssh.not_begun(issuer, replace(ended, stdout="".join(noise)))
     errors = frame.answer(ended.stderr)
-    said = replace(
+    output = replace(
         ended, stdout=answer, stderr=errors.text if errors else frame.unmarked(ended.stderr)
     )
     raise HostError(
-        f"the fleet lock cannot be taken: {said.error_summary or 'no answer'}",
-        "the issuer needs python3, and its SSH user root's rights",
+        f"the fleet lock cannot be acquired: {output.error_summary or 'no answer'}",
+        "the issuer needs python3, and its SSH user needs root rights",
         host=issuer.name,
     )
 
 
-def _heard(child: process.Child, deadline: Deadline) -> tuple[list[str], bool, str, bool]:
-    """Return what was printed before, whether the program has begun, its answer, and if too late.
+def _read(child: process.Child, deadline: Deadline) -> tuple[list[str], bool, str, bool]:
+    """Return the noise before it, whether the program has begun, its answer, and if too late.
 
-    A second mark comes where a startup file has made one of both outputs.
+    The mark comes twice if a startup file has redirected one output to the other.
     """
     noise: list[str] = []
     begun, answer = False, ""
@@ -95,8 +95,8 @@ def _heard(child: process.Child, deadline: Deadline) -> tuple[list[str], bool, s
     return noise, begun, answer, False
 
 
-def _said(answer: str) -> dict[str, Any] | None:
-    """Return what the program says of the lock; None: something else."""
+def _parse(answer: str) -> dict[str, Any] | None:
+    """Return the program's answer about the lock; None: it is invalid."""
     try:
         found = json.loads(answer)
     except (ValueError, RecursionError):

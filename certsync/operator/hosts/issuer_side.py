@@ -17,18 +17,18 @@ ISSUER = IssuerPaths()
 
 
 def proven(fleet: Fleet, issuer: Machine) -> Proven:
-    """Return what an issuer sees its backends serve now, and what it remembers.
+    """Return the issuer's probes of all backends, made now, and its state.
 
     Raises:
-        HostError: it cannot be reached, or certsync does not answer there.
+        HostError: it cannot be reached, or certsync does not work there.
     """
     done = ssh.on(issuer, fleet.known_hosts, f"{CERTSYNC} prove --json")
     try:
         return Proven.from_json(json.loads(done.stdout), fleet.name)
     except NewerProtocolError as error:
         raise HostError(
-            f"certsync there is newer than here: it speaks {error}, and this one {PROTOCOL}",
-            "bring certsync on this machine up to date",
+            f"certsync there is newer than here: it speaks {error}, this one {PROTOCOL}",
+            "upgrade certsync on this machine",
             host=issuer.name,
         ) from None
     except (ValueError, RecursionError):
@@ -40,7 +40,7 @@ def proven(fleet: Fleet, issuer: Machine) -> Proven:
 
 
 def rendered(fleet: Fleet, issuer: Machine) -> Fleet:
-    """Return the fleet that was deployed last, as the issuer has it.
+    """Return the fleet as deployed last, from the issuer.
 
     Raises:
         HostError: the issuer cannot be reached, or was never deployed to.
@@ -59,28 +59,28 @@ def rendered(fleet: Fleet, issuer: Machine) -> Fleet:
 
 
 def refuse_what_is_not_deployed(wanted: Fleet, issuer: Machine, changing: tuple[str, ...]) -> None:
-    """Refuse to change a fleet whose file says more than what is deployed.
+    """Refuse to change a fleet while its file has edits that are not deployed.
 
     Raises:
-        RefusedError: it does; what a person edited would be carried out half.
+        RefusedError: it has such edits; this run would apply them to some hosts only.
     """
     found = undeployed(wanted, rendered(wanted, issuer), changing)
     if found:
         raise RefusedError(
-            f"the fleet file says something else than what is deployed: {', '.join(found)}; "
-            "nothing was changed",
-            "pull the newer fleet file, or carry this one out first: certsync deploy FLEET",
+            f"the fleet file differs from what is deployed: {', '.join(found)}; nothing was "
+            "changed",
+            "pull the newer fleet file, or deploy this one first: certsync deploy FLEET",
         )
 
 
 def forgotten(wanted: Fleet, deployed: Fleet) -> dict[str, Machine]:
     """Return the backends of a deployed fleet that the fleet file does not name, by name.
 
-    The operator's SSH is to be led there by what an issuer says, so each is held to the fleet
+    The operator's SSH will connect to addresses given by the issuer, so each must pass the fleet
     file's own rules.
 
     Raises:
-        HostError: the issuer tells of a machine that no fleet file could name.
+        HostError: the issuer names a machine that no fleet file could contain.
     """
     names = {each.name for each in wanted.machines}
     found = [each for each in deployed.backends if each.name not in names]
@@ -93,31 +93,31 @@ def forgotten(wanted: Fleet, deployed: Fleet) -> dict[str, Machine]:
             rules.port(each.ssh_port)
     except (ValueError, TypeError, AttributeError) as error:
         raise HostError(
-            f"/etc/certsync/fleet.json has a machine that cannot be: {error}",
+            f"/etc/certsync/fleet.json has an invalid machine: {error}",
             host=wanted.issuer_name,
         ) from None
     return {each.name: each for each in found}
 
 
 def refuse_another_release(fleet: Fleet, issuer: Machine) -> None:
-    """Refuse to have the issuer do what the certsync that it has may not know of.
+    """Refuse to use features that the issuer's release may lack.
 
     Raises:
         HostError: the issuer cannot be reached.
-        RefusedError: it has another one than this machine.
+        RefusedError: its release differs from this machine's.
     """
     has = ssh.on(issuer, fleet.known_hosts, f"readlink {CURRENT}").stdout.strip()
     ours = wheels.release(notify=bool(fleet.notify.events))
     if has != ours:
         raise RefusedError(
-            f"{issuer.name} has certsync {has or 'not at all'}, and this machine {ours}; "
-            "nothing was changed",
-            "bring this one there first: certsync deploy FLEET",
+            f"{issuer.name} has {f'certsync {has}' if has else 'no certsync'}, this machine has "
+            f"{ours}; nothing was changed",
+            "install this one there first: certsync deploy FLEET",
         )
 
 
 def left(fleet: Fleet, issuer: Machine) -> list[str]:
-    """Return the names of those that have been in the fleet, and are not any more.
+    """Return the names of backends that were in the fleet and no longer are.
 
     Raises:
         HostError: the issuer cannot be reached.

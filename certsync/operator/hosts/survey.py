@@ -1,7 +1,7 @@
-"""What a host is like, all that a deploy has to know of it: asked in one command. Pure.
+"""The survey of a host: all that a deploy needs to know, read by one command. Pure.
 
-The script is run as root, by `check --online` and by the deploys alike; `parse` reads what it
-printed. What it says is another machine's word: a line that says nothing is left out.
+`check --online` and the deploys run the script as root; `parse` reads its output. The output comes
+from another machine and is not trusted: invalid lines are ignored.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from certsync.programs import text_of
 
 
 def script() -> str:
-    """Return what is run as root on a host to be told what it is like."""
+    """Return the survey script, which runs as root on a host."""
     return text_of("survey.sh")
 
 
 LARGEST = 512 * 1024
-"""Bytes of a file that we may have written; a larger one is not ours, whatever is in it."""
+"""The largest file that we could have written, in bytes; a larger one is not ours."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Entry:
     """A file, folder or link on a host."""
 
     kind: str
-    """As find(1) prints it: `f`, `d`, `l`, or something else."""
+    """As find(1) prints it: `f`, `d`, `l`, or another type."""
 
     mode: str = ""
     """Octal, `644`."""
@@ -41,17 +41,17 @@ class Entry:
     owner: str = ""
     group: str = ""
     text: str | None = None
-    """None: not read, or too long."""
+    """None: not read, or too large."""
 
     target: str = ""
-    """Where a link leads to, if it was read."""
+    """A link's target, if it was read."""
 
     size: int = 0
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit of systemd's."""
+    """A systemd unit."""
 
     active: str
     """`active`, `failed` and so on: systemctl(1), `is-active`."""
@@ -60,14 +60,14 @@ class Unit:
     """`enabled`, `disabled` and so on; empty: there is none."""
 
     is_outdated: bool
-    """Whether systemd has not read what is on the disk."""
+    """Whether systemd needs a daemon-reload to see the file on disk."""
 
     files: str = ""
-    """How many files it may have open; `infinity` is possible."""
+    """Its limit of open files, or `infinity`."""
 
     @property
     def runs(self) -> bool:
-        """Whether it runs, and will after a reboot."""
+        """Whether it runs and is enabled at boot."""
         return self.active in ("active", "reloading") and self.enabled == "enabled"
 
 
@@ -76,67 +76,67 @@ NO_UNIT = Unit("inactive", "", is_outdated=False)
 
 @dataclass(frozen=True)
 class Survey:
-    """What a host is like."""
+    """The state of a host."""
 
     facts: HostFacts = field(default_factory=HostFacts)
     entries: Mapping[str, Entry] = field(default_factory=dict)
     """By path."""
 
     packages: frozenset[str] = frozenset()
-    """Those that are installed and configured, of those that we need."""
+    """Those of the packages we need that are installed and configured."""
 
     users: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Name to home and shell."""
+    """Home and shell by name."""
 
     units: Mapping[str, Unit] = field(default_factory=dict)
     rules: tuple[str, ...] = ()
-    """UFW's rules, as `ufw show added` prints them behind `ufw`."""
+    """UFW's rules, as `ufw show added` prints them, without the leading `ufw`."""
 
     addresses: tuple[tuple[str, str], ...] = ()
-    """Interface and address, without its prefix."""
+    """Interface and address, without prefix length."""
 
     versions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Of `nginx`, and of the `openssl` that it runs with."""
+    """The versions of `nginx` and of the `openssl` it runs with."""
 
     has_own_bucket: bool = False
     """Whether somebody else's file sets nginx's `server_names_hash_bucket_size`."""
 
     memory_kib: str = ""
     open_files: str = ""
-    """The hard limit of a process of root's."""
+    """The hard limit of a root process."""
 
     server_states: tuple[str, ...] = ()
     """HAProxy's `show servers state`, line by line."""
 
     libc: str = ""
     has_ticket_keys: bool = False
-    """Whether session ticket keys are there that nginx can start with."""
+    """Whether there are session ticket keys that nginx can start with."""
 
     certsync_works: bool = False
-    """Whether the certsync that is installed there starts."""
+    """Whether the installed certsync starts."""
 
     def text(self, path: str) -> str:
-        """Return a file's text; empty: it is not there, or is none of ours by its length."""
+        """Return a file's text; empty: it does not exist, or is too large to be ours."""
         entry = self.entries.get(path)
         return entry.text or "" if entry else ""
 
     def has(self, path: str) -> bool:
-        """Return whether something is there, a link that leads nowhere too."""
+        """Return whether the path exists; a dangling link does."""
         return path in self.entries
 
     def names_in(self, folder: str) -> list[str]:
-        """Return the names of what is directly in a folder."""
+        """Return the names of a folder's direct entries."""
         start = f"{folder}/"
         names = (path.removeprefix(start) for path in self.entries if path.startswith(start))
         return sorted(name for name in names if "/" not in name)
 
     def unit(self, name: str) -> Unit:
-        """Return a unit by its name, `.service` left out."""
+        """Return a unit by its name, with or without `.service`."""
         return self.units.get(name if "." in name else f"{name}.service", NO_UNIT)
 
 
 def parse(lines: Sequence[str]) -> Survey:
-    """Return what the script's output says."""
+    """Parse the script's output."""
     words = [(key, rest) for key, _, rest in (line.partition(" ") for line in lines)]
     of: dict[str, list[str]] = {}
     for key, rest in words:
@@ -195,16 +195,16 @@ def _users(lines: Sequence[str]) -> Iterator[tuple[str, tuple[str, str]]]:
 def _units(lines: Sequence[str]) -> Iterator[tuple[str, Unit]]:
     for line in lines:
         name, _, rest = line.partition(" ")
-        said = rest.split(":")
-        if len(said) == 4:
-            yield name, Unit(said[0], said[1], said[2] == "yes", said[3])
+        values = rest.split(":")
+        if len(values) == 4:
+            yield name, Unit(values[0], values[1], values[2] == "yes", values[3])
 
 
 KINDS = {tarfile.REGTYPE: "f", tarfile.DIRTYPE: "d", tarfile.SYMTYPE: "l", tarfile.LNKTYPE: "f"}
 
 
 def _archived(text: str) -> Iterator[tuple[str, Entry]]:
-    """Yield path and entry of an archive's members, up to where it is cut off or is none."""
+    """Yield path and entry of an archive's members; stop where it is truncated or invalid."""
     try:
         content = base64.b64decode(text.strip(), validate=True)
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:

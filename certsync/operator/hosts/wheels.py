@@ -1,9 +1,9 @@
-"""The wheels that install certsync on an issuer which has no route to a package index.
+"""The wheels that install certsync on an issuer without access to a package index.
 
-certsync's own is made from the package as it runs here, a checkout or an installed distribution
-alike; the others are fetched for the issuer's Python and machine, each checked against the hash
-in issuer-requirements.txt, and kept for the next time. An issuer that sends notifications gets the
-larger set of notify-requirements.txt instead.
+certsync's own wheel is made from the package as it runs here, from a checkout or an installed
+distribution. The others are downloaded for the issuer's Python and machine, checked against the
+hashes in issuer-requirements.txt, and cached. An issuer that sends notifications gets the larger
+set of notify-requirements.txt instead.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ REQUIREMENTS = Path(__file__).with_name("issuer-requirements.txt")
 NOTIFY_REQUIREMENTS = Path(__file__).with_name("notify-requirements.txt")
 DISTRIBUTION = "certsync_fleet"
 DATE = (2020, 1, 1, 0, 0, 0)
-"""Every file's date in the wheel, so that the same sources make the same wheel."""
+"""The date of every file in the wheel, so that the same sources make the same wheel."""
 
 FOR_ISSUERS = ("issuer", "model", "programs", "system")
-"""The rooms that an issuer gets. What it never runs makes no other release there."""
+"""The packages an issuer gets. Changes elsewhere do not change its release."""
 
 OLDEST_MANYLINUX = 17
 
@@ -41,7 +41,7 @@ TARGET = {
     "machine": re.compile(r"[a-z0-9_]{1,16}"),
     "libc": re.compile(r"2\.[0-9]{1,3}"),
 }
-"""What another machine may say that it runs: it becomes a part of a path here."""
+"""What a host may report about itself: it becomes part of a path here."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Target:
     """Major and minor, `3.13`."""
 
     machine: str
-    """As `uname -m` says, `x86_64`."""
+    """As `uname -m` prints it, `x86_64`."""
 
     libc: str
     """glibc's version, `2.41`."""
@@ -61,27 +61,27 @@ class Target:
     """Whether it sends notifications."""
 
     def __post_init__(self) -> None:
-        """Refuse what no machine runs.
+        """Refuse invalid values.
 
         Raises:
-            HostError: one of the values is not of its pattern.
+            HostError: a value does not match its pattern.
         """
         for name, pattern in TARGET.items():
             if not pattern.fullmatch(value := getattr(self, name)):
                 raise HostError(
-                    f"the issuer says that its {name} is {printable(value)!r}, and no wheels are "
-                    "made for that",
-                    "it needs Python 3.10 or newer on glibc, as Debian and Ubuntu have them",
+                    f"the issuer reports {printable(value)!r} as its {name}; there are no wheels "
+                    "for that",
+                    "it needs Python 3.10 or newer on glibc, as in Debian and Ubuntu",
                 )
 
     @property
     def requirements(self) -> Path:
-        """The pinned set that it gets."""
+        """The file with its pinned packages."""
         return NOTIFY_REQUIREMENTS if self.notify else REQUIREMENTS
 
 
 def sources() -> dict[str, bytes]:
-    """Return what an issuer gets of the package, path below the wheel's top to content."""
+    """Return the files of the package that an issuer gets, by path in the wheel."""
     top = (PACKAGE / name for name in ("__init__.py", "__main__.py", "main.py"))
     rooms = (path for room in FOR_ISSUERS for path in (PACKAGE / room).rglob("*.py"))
     return {
@@ -90,10 +90,9 @@ def sources() -> dict[str, bytes]:
 
 
 def release(*, notify: bool = False) -> str:
-    """Return the name of the release that this package would be on an issuer.
+    """Return the name of this package's release on an issuer.
 
-    With what sends notifications it is another one, so that switching it on makes a new
-    environment.
+    With notifications it is a different release, so that turning them on builds a new environment.
     """
     total = hashlib.sha256()
     for path, content in sources().items():
@@ -102,15 +101,15 @@ def release(*, notify: bool = False) -> str:
 
 
 def fetched(target: Target) -> bool:
-    """Return whether `bring` would fetch nothing."""
+    """Return whether `bring` would download nothing."""
     return (_folder(target) / "complete").exists()
 
 
 def bring(target: Target) -> list[Path]:
-    """Return the wheels to install, certsync's own among them.
+    """Return the wheels to install, including certsync's own.
 
     Raises:
-        HostError: pip cannot fetch the others.
+        HostError: pip cannot download the others.
     """
     folder = _folder(target)
     if not fetched(target):
@@ -133,15 +132,15 @@ def _fetch(target: Target, folder: Path) -> None:
     done = process.run([sys.executable, "-m", "pip", *pip_arguments(target, folder)], seconds=600)
     if done.status != 0:
         raise HostError(
-            f"the issuer's Python packages cannot be fetched: {done.error_summary}",
-            "this machine needs pip and a route to a Python package index, once; where a deploy "
-            f"has none, run this before: certsync fetch-wheels {target.python} {target.machine} "
+            f"the issuer's Python packages cannot be downloaded: {done.error_summary}",
+            "this machine needs pip and access to a Python package index once; to deploy offline, "
+            f"run this beforehand: certsync fetch-wheels {target.python} {target.machine} "
             f"{target.libc}",
         )
 
 
 def pip_arguments(target: Target, folder: Path) -> list[str]:
-    """Return pip's arguments to fetch the pinned wheels for another machine."""
+    """Return pip's arguments to download the pinned wheels for another machine."""
     short = target.python.replace(".", "")
     newest = int(target.libc.split(".")[1])
     platforms = [
@@ -158,7 +157,7 @@ def pip_arguments(target: Target, folder: Path) -> list[str]:
 
 
 def write_wheel(path: Path) -> None:
-    """Write certsync's own wheel (PEP 427), whole."""
+    """Write certsync's own wheel (PEP 427) atomically."""
     info = f"{DISTRIBUTION}-{__version__}.dist-info"
     files = sources()
     files[f"{info}/METADATA"] = (

@@ -1,1 +1,1 @@
-"""Configuration files as text."""
+"""Renders configuration files."""

@@ -1,4 +1,4 @@
-"""What a process may take when somebody else says what it does: setrlimit(2)."""
+"""Resource limits for a process that runs somebody else's templates: setrlimit(2)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 GRACE = 2
-"""Seconds from the error to the end: one long step in C is not interrupted by an error."""
+"""Seconds between the exception and the kill: an exception cannot interrupt a long call in C."""
 
 
 def limit(seconds: int, memory: int) -> None:
-    """Limit this process: what is more than ``memory`` bytes from here on raises MemoryError.
+    """Limit this process: more than ``memory`` further bytes raise MemoryError.
 
-    So does TimeoutError past ``seconds`` of processor time; soon after, the process is killed.
+    More than ``seconds`` of processor time raise TimeoutError; soon after, the process is killed.
     """
     signal.signal(signal.SIGXCPU, _out_of_time)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

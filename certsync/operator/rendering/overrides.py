@@ -1,8 +1,8 @@
 """A fleet's own templates: which of ours they replace, and what is wrong with them.
 
-They lie in a folder `templates/` beside the fleet file, by the same relative names as ours. Each is
-filled in here with everything that a deploy may fill it with, so that a mistake is told before
-anything is changed. A child process with limits does that: a template may ask for any time and
+They are in a folder `templates/` beside the fleet file, under the same relative names as ours. Each
+is rendered here in every way that a deploy may render it, so that mistakes are reported before
+anything is changed. A child process with limits does it, because a template may take any time and
 memory.
 """
 
@@ -29,21 +29,21 @@ from certsync.system import process
 
 HAPROXY = "haproxy/haproxy.cfg.j2"
 DEFAULT = re.compile(r"(?m)(?:^|[;{])\s*listen\s+([^\s;]+)\s[^;]*\bdefault(?:_server)?\b")
-"""A `listen` line of nginx's that makes its server the default one, and for what."""
+"""An nginx `listen` line that makes its server the default, and the address it is for."""
 
 PLACE = "templates"
 LONGEST = 200
-"""Characters of what a template ended in: it may be a text of any length."""
+"""Characters shown of a template's error, which may be of any length."""
 
 SECONDS = 10
-"""Processor time for all templates of a fleet; they take less than one."""
+"""Processor time for all templates of a fleet; usually they take less than one."""
 
 SITES_A_SECOND = 20
-"""A large fleet has more: a second for so many sites of a backend; they take a third of it."""
+"""A large fleet gets one more second per so many sites; they take a third of it."""
 
 WALL_SECONDS = 300
 MEMORY = 512 * 1024 * 1024
-"""Bytes beyond those of a process that has done nothing yet."""
+"""Bytes beyond those of the idle process."""
 
 TOO_MUCH = "takes too long or too much memory"
 CHILD = (
@@ -53,16 +53,16 @@ CHILD = (
 
 
 def names() -> list[str]:
-    """Return the templates that can be replaced, by their relative names."""
+    """Return the relative names of the templates that can be replaced."""
     ours = templates.road() / PLACE
     return sorted(str(path.relative_to(ours)) for path in ours.rglob("*.j2"))
 
 
 def files(fleet: Fleet) -> list[str]:
-    """Return the files of the fleet's own folder that are not ours to the byte.
+    """Return the files of the fleet's own folder that differ from ours.
 
-    A fleet file may lie in a checkout, where the folder beside it is our own. Hidden files are
-    nobody's template. A linked folder is not walked, and what is looked for is found in it.
+    A fleet file may be in a checkout, where the folder beside it is our own. Hidden files are
+    ignored. In a linked folder only files with the names of our templates are found.
     """
     if not fleet.templates:
         return []
@@ -72,7 +72,7 @@ def files(fleet: Fleet) -> list[str]:
 
 
 def links_out(fleet: Fleet) -> list[str]:
-    """Return the links in the fleet's own folder to what does not lie in it, or is not there."""
+    """Return the links in the fleet's own folder that lead out of it or are dangling."""
     own = Path(fleet.templates)
     links = [name for name in _walked(own) if (own / name).is_symlink()] if fleet.templates else []
     return [
@@ -99,20 +99,22 @@ def _are_same(one: Path, other: Path) -> bool:
 
 
 def check(fleet: Fleet, path: str) -> list[str]:
-    """Return which of our templates the fleet replaces; ``path`` is what messages call its file.
+    """Return which of our templates the fleet replaces; ``path`` names its file in messages.
 
     Raises:
-        FleetFileError: a file replaces none, cannot be filled in, or makes something else of it.
+        FleetFileError: a file replaces no template, cannot be rendered, or gives a wrong result.
     """
     found, known = files(fleet), names()
     replaced = [name for name in found if name in known]
     mistakes = [
-        Mistake(f"{PLACE}/{name}", "overrides nothing", f"the templates are: {', '.join(known)}")
+        Mistake(f"{PLACE}/{name}", "replaces no template", f"certsync has: {', '.join(known)}")
         for name in found
         if name not in known
     ]
     mistakes += [
-        Mistake(f"{PLACE}/{name}", "is a link to nothing in this folder", "put a copy there")
+        Mistake(
+            f"{PLACE}/{name}", "is a link out of this folder, or to nothing", "put a copy there"
+        )
         for name in links_out(fleet)
     ]
     mistakes += tried(fleet, replaced) if replaced else []
@@ -122,14 +124,14 @@ def check(fleet: Fleet, path: str) -> list[str]:
 
 
 def tried(fleet: Fleet, replaced: list[str]) -> list[Mistake]:
-    """Return what is wrong with the templates, as a child process with limits finds it."""
+    """Return what is wrong with the templates; a child process with limits renders them."""
     asked = {
         "fleet": json.dumps(fleet.to_json()),
         "names": replaced,
         "seconds": SECONDS + len(fleet.backends) * len(fleet.lineages) // SITES_A_SECOND,
         "memory": MEMORY,
     }
-    # Isolated, or modules in the folder that somebody else's fleet lies in would be loaded.
+    # Isolated, so that no modules are loaded from the folder of somebody else's fleet.
     argv = [sys.executable, "-I", "-c", CHILD.format(sys.path)]
     try:
         done = process.run(argv, input=json.dumps(asked), seconds=WALL_SECONDS)
@@ -140,16 +142,16 @@ def tried(fleet: Fleet, replaced: list[str]) -> list[Mistake]:
     if done.status:
         name = replaced[min(len(answers), len(replaced) - 1)]
         too_much = done.status < 0 or done.error_summary.endswith(("MemoryError", "TimeoutError"))
-        told = TOO_MUCH if too_much else done.error_summary
-        mistakes.append(Mistake(_whole_place(fleet, name), told))
-    # A template that is filled in with others tells their mistakes too.
+        message = TOO_MUCH if too_much else done.error_summary
+        mistakes.append(Mistake(_whole_place(fleet, name), message))
+    # Templates that are rendered together report the same mistakes.
     return list(dict.fromkeys(mistakes))
 
 
 def answer() -> None:
     """Try the templates that standard input names, and print a line of mistakes for each.
 
-    It ends at the first one that takes too much: nothing is left for others.
+    It stops at the first one that takes too much: nothing is left for the others.
     """
     asked = json.load(sys.stdin)
     fleet = Fleet.from_json(asked["fleet"])
@@ -163,22 +165,22 @@ def answer() -> None:
 
 
 def mistakes_of(fleet: Fleet, name: str) -> list[Mistake]:
-    """Return the first thing that is wrong with a template, or nothing."""
+    """Return the first mistake in a template, or nothing."""
     work = _kept_gates if name == HAPROXY else _filled_in
     try:
         return work(fleet, name)
     except (PermissionError, UnicodeDecodeError) as error:
-        told = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        return [Mistake(f"{PLACE}/{name}", f"cannot be read: {told}")]
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        return [Mistake(f"{PLACE}/{name}", f"cannot be read: {why}")]
     except (TimeoutError, MemoryError) as error:
         return [Mistake(_place(fleet, name, error), TOO_MUCH)]
-    except Exception as error:  # noqa: BLE001  # whatever a person's template ends in is told
-        told = str(error)[:LONGEST] or type(error).__name__
-        return [Mistake(_place(fleet, name, error), told, "compare it with certsync's")]
+    except Exception as error:  # noqa: BLE001  # a template may raise anything; report it
+        why = str(error)[:LONGEST] or type(error).__name__
+        return [Mistake(_place(fleet, name, error), why, "compare it with certsync's own")]
 
 
 def _place(fleet: Fleet, name: str, error: Exception) -> str:
-    """Return at which template of the fleet's own it ended, and at which line if that is known."""
+    """Return which of the fleet's own templates failed, with the line if it is known."""
     frames = [(each.filename, each.lineno) for each in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, jinja2.TemplateSyntaxError):
         frames.append((error.filename or "", error.lineno))
@@ -189,7 +191,7 @@ def _place(fleet: Fleet, name: str, error: Exception) -> str:
 
 
 def _whole_place(fleet: Fleet, name: str) -> str:
-    """Return a template's place; its folder's where others, which are filled in with it, lie."""
+    """Return a template's name; its folder's name if others there are rendered with it."""
     folder = Path(name).parts[0]
     together = {each for each in files(fleet) if Path(each).parts[0] == folder} & set(names())
     return f"{PLACE}/{folder if len(together) > 1 else name}"
@@ -202,17 +204,17 @@ def _kept_gates(fleet: Fleet, name: str) -> list[Mistake]:
             return [
                 Mistake(
                     f"{PLACE}/{name}",
-                    "does not say who takes traffic: the next deploy would read something else "
-                    "from it than was decided",
+                    "does not record who takes traffic: the next deploy would misread the pools "
+                    "from it",
                     "keep `frontend tls`, the backends `tls`, `tls-of-NAME` and `http` with their "
-                    "`server` lines, `disabled` and `send-proxy-v2`, as in certsync's",
+                    "`server` lines, `disabled` and `send-proxy-v2`, as in certsync's own",
                 )
             ]
     return []
 
 
 def _gates(fleet: Fleet) -> Iterator[Gate]:
-    """Give the gate as it may come to be: off, open, and with each member left out."""
+    """Yield the gate in its possible states: off, open, and with each member left out."""
     names = [machine.name for machine in fleet.backends]
     port = gate.proxy_port(fleet)
     yield _gate_without(fleet, names, rule=False, port=port)
@@ -260,7 +262,7 @@ def _filled_in(fleet: Fleet, name: str) -> list[Mistake]:
 
 
 def _second_defaults(fleet: Fleet, name: str) -> list[Mistake]:
-    """Return that a template makes a server the default where there is one: nginx refuses both."""
+    """Return a mistake if a template adds a second default server, which nginx refuses."""
     if not _defaults((Path(fleet.templates) / name).read_text("utf-8")):
         return []
     for machine in fleet.backends:
@@ -270,15 +272,15 @@ def _second_defaults(fleet: Fleet, name: str) -> list[Mistake]:
             return [
                 Mistake(
                     f"{PLACE}/{name}",
-                    f"nginx would have more than one default server for {', '.join(twice)}, and "
-                    "not start",
-                    "take `default_server` out of its `listen` lines: nginx/default.conf.j2 has it",
+                    f"nginx would have two default servers for {', '.join(twice)}, and would not "
+                    "start",
+                    "remove `default_server` from its `listen` lines: nginx/default.conf.j2 has it",
                 )
             ]
     return []
 
 
 def _defaults(text: str) -> list[str]:
-    """Return for what nginx files make a server the default: `80`, `[::]:80`."""
+    """Return the addresses that have a default server in an nginx file: `80`, `[::]:80`."""
     places = DEFAULT.findall(re.sub(r"(?m)^\s*#.*$", "", text))
     return [re.sub(r"^(\*|0\.0\.0\.0):", "", place) for place in places]

@@ -1,6 +1,6 @@
-"""The configuration files as text: jinja2 templates filled from a fleet. Reading only.
+"""Renders the configuration files: jinja2 templates filled from a fleet. Only reads files.
 
-A file in the fleet's own folder of templates takes the place of ours with the same name.
+A file in the fleet's own templates folder replaces ours of the same name.
 """
 
 from __future__ import annotations
@@ -31,51 +31,51 @@ CHALLENGE_CHECK = "/.well-known/acme-challenge/certsync-route"
 CHALLENGE_ANSWER = "certsync-route-leads-to"
 
 NAMES_BUCKET = 64
-"""Bytes of a bucket of nginx's names, as long as nothing else is written: a cache line."""
+"""nginx's default size of a bucket of server names, in bytes: a cache line."""
 
 DEFAULT_SITE = "certsync-default.conf"
 HUE_STEP = 137
-"""Degrees from one colour to the next: near the golden angle, so that no two of few are alike."""
+"""Degrees between colours: near the golden angle, so that a few colours are easy to tell apart."""
 
 
 def road() -> Path:
-    """Return the folder that holds deploy/ and templates/: the checkout, or the wheel's copy."""
+    """Return the folder with deploy/ and templates/: the checkout, or the wheel's copy."""
     carried = PACKAGE / "_road"
     return carried if carried.is_dir() else PACKAGE.parent
 
 
 class _Loader(jinja2.FileSystemLoader):
-    """Ours, and before them a fleet's own; what that folder only leads to is not read."""
+    """Prefers a fleet's own templates to ours; refuses links out of the fleet's folder."""
 
     def __init__(self, own: str, ours: str) -> None:
         super().__init__([own, ours] if own else [ours])
         self._own = own
 
     def get_source(self, environment: Any, template: str) -> Any:
-        """Return a template's text, its path, and whether that is still its text.
+        """Return a template's text, its path, and a function that tells whether it is up to date.
 
         Raises:
-            jinja2.TemplateNotFound: it is hidden, a link leads out of the folder, or there is none.
+            jinja2.TemplateNotFound: it is hidden, outside the folder, or does not exist.
         """
         if self._own and (is_hidden(template) or leads_out(self._own, template)):
-            told = f"{template!r} is hidden, or lies outside of {self._own}"
-            raise jinja2.TemplateNotFound(template, told)
+            why = f"{template!r} is hidden or outside {self._own}"
+            raise jinja2.TemplateNotFound(template, why)
         return super().get_source(environment, template)
 
 
 class _Compiled(jinja2.BytecodeCache):
-    """Templates as they were compiled, by name and text: most of the time goes into that."""
+    """Caches compiled templates by name and text: compiling takes most of the time."""
 
     def __init__(self) -> None:
         self._kept: dict[str, bytes] = {}
 
     def load_bytecode(self, bucket: Any) -> None:
-        """Give what is kept; what was made of another text is not taken."""
+        """Load a cached template; jinja2 rejects one compiled from another text."""
         if kept := self._kept.get(bucket.key):
             bucket.bytecode_from_string(kept)
 
     def dump_bytecode(self, bucket: Any) -> None:
-        """Keep what was compiled."""
+        """Cache a compiled template."""
         self._kept[bucket.key] = bucket.bytecode_to_string()
 
 
@@ -83,24 +83,24 @@ COMPILED = _Compiled()
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a part of a relative path is hidden: nobody's template."""
+    """Return whether any part of a relative path is hidden."""
     return any(part.startswith(".") for part in name.split("/"))
 
 
 def leads_out(folder: str, name: str) -> bool:
-    """Return whether a relative path leads out of the folder, by a link."""
+    """Return whether a relative path leads out of the folder through a link."""
     return not Path(os.path.realpath(Path(folder) / name)).is_relative_to(os.path.realpath(folder))
 
 
 def render(name: str, own: str, **values: Any) -> str:
-    """Return a template's text; ``own`` is the folder that a fleet has templates of its own in.
+    """Render a template; ``own`` is the folder with a fleet's own templates.
 
-    Every file we write says so in its first line, or the next deploy would take it for another's.
-    In the sandbox a template makes text and nothing else: `certsync check` of somebody else's fleet
-    runs no program of theirs.
+    Every file we write says so in its first line, or the next deploy would treat it as foreign.
+    In the sandbox a template can only make text: `certsync check` of somebody else's fleet runs
+    none of their code.
 
     Raises:
-        jinja2.TemplateError: the template has a mistake, or reaches for what is not its own.
+        jinja2.TemplateError: the template has a mistake, or breaks out of the sandbox.
     """
     environment = ImmutableSandboxedEnvironment(
         loader=_Loader(own, str(road() / "templates")),
@@ -125,7 +125,7 @@ def render(name: str, own: str, **values: Any) -> str:
 
 
 def bracketed(address: str) -> str:
-    """Return an IP address as URLs and configuration files write it before a port."""
+    """Return an IP address in the form used before a port: IPv6 in brackets."""
     return f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
 
 
@@ -134,9 +134,9 @@ def haproxy(
 ) -> str:
     """Return a balancer's haproxy.cfg.
 
-    ``roots_sum`` is the SHA-256 of a roots file of the fleet's own: HAProxy reads the file when it
-    is reloaded, so the configuration changes with it. ``connections`` are the most at the same
-    time; 0: what HAProxy makes of its limit of open files.
+    ``roots_sum`` is the SHA-256 of the fleet's own roots file: HAProxy reads that file only on
+    reload, so the configuration has to change with it. ``connections`` is the limit of concurrent
+    connections; 0: HAProxy's own, from its limit of open files.
     """
     values: dict[str, Any] = {
         "fleet": fleet,
@@ -176,9 +176,9 @@ def keepalived_service(fleet: Fleet, interface: str) -> str:
 
 
 def names_bucket(fleet: Fleet) -> int:
-    """Return the bytes of a bucket that nginx needs for a fleet's names; 0: what it has will do.
+    """Return the bucket size that nginx needs for a fleet's names; 0: its default is enough.
 
-    A name takes 18 bytes more than it is long, rounded up (nginx's `ngx_hash.c`, on 64 bits).
+    A name takes its length plus 18 bytes, rounded up (nginx's `ngx_hash.c`, on 64 bits).
     """
     longest = max(len(name) for each in fleet.lineages for name in each.names)
     bucket = NAMES_BUCKET
@@ -195,11 +195,11 @@ def nginx(
     own_bucket: bool = False,
     hybrid_group: bool = False,
 ) -> dict[str, str]:
-    """Return the files of a backend's nginx, path below /etc/nginx to text.
+    """Return the files of a backend's nginx, text by path below /etc/nginx.
 
-    ``own_bucket``: somebody else's file sets `server_names_hash_bucket_size`, which nginx takes
-    from one place only. ``hybrid_group``: its OpenSSL knows X25519MLKEM768; an older one loads no
-    configuration that names it.
+    ``own_bucket``: another file sets `server_names_hash_bucket_size`, which nginx accepts only
+    once. ``hybrid_group``: its OpenSSL knows X25519MLKEM768; an older one rejects a configuration
+    that names it.
     """
     own = fleet.templates
     shared: dict[str, Any] = {
@@ -230,9 +230,9 @@ def nginx(
 
 
 def sites(fleet: Fleet, machine: Machine) -> dict[str, bool]:
-    """Return names in a backend's sites-enabled, and whether each is to be there.
+    """Return the names in a backend's sites-enabled, and whether each should be enabled.
 
-    Another server may be the default for port 80 where a site is a person's own.
+    With an unmanaged site, another server may be the default for port 80.
     """
     found = {
         site_name(each): machine in fleet.holders(each)
@@ -255,7 +255,7 @@ def site_name(lineage: Lineage) -> str:
 
 def test_page(machine: Machine, own: str) -> str:
     """Return the page that shows which backend answered, in a colour of its own."""
-    # By its own name alone: who else comes and goes changes nothing here.
+    # From its own name only, so that other backends joining or leaving change nothing here.
     digits = re.sub(r"\D", "", machine.name)[-4:]
     number = int(digits) if digits else zlib.crc32(machine.name.encode())
     return render("nginx/lb.html.j2", own, machine=machine, hue=number * HUE_STEP % 360)

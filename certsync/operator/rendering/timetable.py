@@ -1,4 +1,4 @@
-"""At which minute and second a fleet's renewal runs start: its own, and the same at each deploy."""
+"""The minute and second at which a fleet's renewal runs start, the same after each deploy."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from certsync.model.fleet import Fleet
 
 @dataclass(frozen=True)
 class Moment:
-    """A moment of every hour, or of some hours."""
+    """A time within every hour, or within some hours."""
 
     minute: int
-    """1 to 58: never where all clocks strike."""
+    """1 to 58: never on the hour, when CAs are busiest."""
 
     second: int
     """0 to 59."""
 
     hours: str
-    """As crontab(5) and systemd.time(7) both write it: `*`, or `1,5,9,13,17,21`."""
+    """In the form that crontab(5) and systemd.time(7) share: `*`, or `1,5,9,13,17,21`."""
 
 
 def moment_of(fleet: Fleet) -> Moment:
-    """Return the moment of a fleet, spread evenly over all fleets by its names and issuer."""
+    """Return a fleet's start time, derived from its names and issuer to spread fleets evenly."""
     names = fleet.lineages[0].names
     seed = " ".join([*names, *fleet.public_addresses, fleet.issuer.private_address])
     digest = hashlib.sha256(seed.encode()).digest()

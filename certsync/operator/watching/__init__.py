@@ -1,1 +1,1 @@
-"""How a fleet looks from outside."""
+"""A fleet seen from outside."""

@@ -1,4 +1,4 @@
-"""Ask a site whether it promises HTTP/3, which passthrough of TCP cannot keep (RFC 7838)."""
+"""Check whether a site advertises HTTP/3, which TCP passthrough cannot carry (RFC 7838)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PROMISE = re.compile(r"\bh3(-\d+)?\s*=")
 
 
 def promise(address: str, port: int, name: str, seconds: float = SECONDS) -> str:
-    """Return the `Alt-Svc` header of a site's first page, if it offers HTTP/3; else nothing.
+    """Return the `Alt-Svc` header of a site's home page if it offers HTTP/3; else nothing.
 
-    Who it is, and whether it answers at all, others look at.
+    The certificate is not verified, and a failed request returns nothing: other checks report both.
     """
     deadline = Deadline(seconds)
     try:
@@ -36,6 +36,6 @@ def offers_http_3(header: str) -> bool:
 def note(name: str, header: str) -> str:
     """Return the warning for the operator."""
     return (
-        f"{name} promises HTTP/3 (Alt-Svc: {header[:80]}), and UDP is not passed through: browsers "
-        "try it and lose time; take the header out of your site"
+        f"{name} advertises HTTP/3 (Alt-Svc: {header[:80]}), but UDP is not passed through: "
+        "browsers try it and lose time; remove the header from your site"
     )

@@ -1,4 +1,4 @@
-"""Is a request cut off where the handshake before it came through?"""
+"""Check whether requests are dropped although TLS handshakes succeed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SECONDS = 5.0
 
 
 def drops_requests(address: str, port: int, name: str, path: str, seconds: float = SECONDS) -> bool:
-    """Return whether a TLS connection ends without one byte of an answer to a request for a path.
+    """Return whether a TLS connection is closed without a response to a request.
 
-    So nginx treats who says who the client is and is no balancer that it knows. A handshake that
-    fails, silence and any answer are not that.
+    That is how nginx treats a PROXY header from an unknown balancer. A failed handshake, a timeout
+    and any response do not count.
     """
     deadline = Deadline(seconds)
     try:
@@ -37,7 +37,7 @@ def drops_requests(address: str, port: int, name: str, path: str, seconds: float
 def finding(port: int) -> str:
     """Return the warning for the operator."""
     return (
-        "TLS comes through, and no request is answered: write the addresses that the balancer's "
-        "connections come from as balancer.networks, and set its PROXY protocol as `certsync "
-        f"rules` says for port {port}"
+        "TLS works, but no request is answered: set balancer.networks to the addresses that the "
+        "balancer connects from, and its PROXY protocol as `certsync rules` says for port "
+        f"{port}"
     )

@@ -1,4 +1,4 @@
-"""`certsync status`: probe every backend now, and the public addresses from here."""
+"""`certsync status`: probe every backend from the issuer, and the public addresses from here."""
 
 from __future__ import annotations
 
@@ -25,52 +25,52 @@ from certsync.operator.watching import alt_svc, proxy_protocol_check, watch
 from certsync.system import parallel, proving
 from certsync.system.handshake import probe
 
-HEALS = "run `certsync deploy` with the same fleet file: it heals what it can reach"
+HEALS = "run `certsync deploy` with the same fleet file: it repairs what it can reach"
 
 Shown = Mapping[tuple[str, str], tuple[Served | Unreachable, str]]
-"""Lineage and public address to what it shows, and to its promise of HTTP/3; empty: not looked."""
+"""What is served, and any HTTP/3 header, by lineage and public address; empty: not probed."""
 
 Asked = dict[str, Answer | HostError]
-"""Balancer to what it says."""
+"""Each balancer's answer."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """What was seen, and what is wrong with it."""
+    """What each host serves, and what is wrong."""
 
     fleet: Fleet
     rows: list[Row]
     findings: list[Finding]
-    """Empty: all in sync."""
+    """Empty: everything is in sync."""
 
     past: list[Finding]
-    """Those of the findings that say how earlier runs ended, which no other run can change."""
+    """The findings about earlier runs, which a new run cannot change."""
 
     without_client_address: list[Finding]
-    """Those that say who is not told the client's address, which only a deploy changes."""
+    """The findings about backends without the client's address, which only a deploy changes."""
 
     proven: Proven
-    """What the issuer says; nothing, if it cannot be asked."""
+    """The issuer's answer; blank if it cannot be asked."""
 
     renewal: list[str]
-    """When the last hourly run was, and when each certificate is renewed and why then, in words."""
+    """When the last hourly run was, and when and why each certificate is renewed next, as text."""
 
     seen_from: str
     notes: list[str]
-    """What a person should know, and is no finding."""
+    """Information that is no finding."""
 
     hint: str
 
     @property
     def awaited(self) -> list[str]:
-        """The backends that a balancer will take back when its next checks have passed."""
+        """The backends that a balancer readmits once its next checks pass."""
         return [row.name for row in self.rows if row.proven and "down" in row.pool]
 
     def text(self) -> str:
         """Return what a person reads."""
         lines = [report.table(self.rows)]
         if self.seen_from != self.fleet.issuer_name:
-            lines.append("seen from this machine alone: the issuer cannot be asked")
+            lines.append("seen from this machine only: the issuer cannot be asked")
         lines += self.renewal
         lines += watch.history(self.proven, self.fleet)
         lines += self.notes
@@ -79,7 +79,7 @@ class Status:
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what `json.dumps` takes."""
+        """Return it as data for `json.dumps`."""
         return {
             "lineage": self.fleet.name,
             "seen_from": self.seen_from,
@@ -93,44 +93,44 @@ class Status:
 
 
 def status(file: FleetFile, now: datetime) -> Status:
-    """Return what every backend serves, and what every public address shows from here.
+    """Return what every backend serves, and what every public address serves from here.
 
     Raises:
         FleetFileError: the fleet file has mistakes.
     """
     fleet = file.fleet
-    # At the same time: each of them waits for other machines.
+    # In parallel: each of them waits for other machines.
     with ThreadPoolExecutor(parallel.AT_ONCE) as pool:
-        answered = pool.submit(_answer, fleet)
-        told_by_balancers = pool.submit(haproxy.ask, fleet)
+        from_issuer = pool.submit(_answer, fleet)
+        from_balancers = pool.submit(haproxy.ask, fleet)
         shown = _shown(fleet, pool) if fleet.passthrough else {}
-        answer, findings = answered.result()
-        asked = told_by_balancers.result()
+        answer, findings = from_issuer.result()
+        asked = from_balancers.result()
     seen_from = fleet.issuer_name if answer else "here"
-    told = answer or Proven()
+    proven = answer or Proven()
     pools, unasked = _pools(fleet, asked)
     held, wrong_holders = _virtual(fleet, asked)
     rows, notes = list[Row](), list[str]()
     for each in fleet.lineages:
-        proofs = _proofs(fleet, each, told, now)
+        proofs = _proofs(fleet, each, proven, now)
         through, unseen = _through(fleet, each, proofs, shown, now)
         more = [report.row(proof, pools.get(proof.name, "-"), now) for proof in proofs]
         more += [report.row(proof, "-", now) for proof in through]
-        # The first lineage's rows have the names of their hosts alone.
+        # The first lineage's rows show only their hosts' names.
         other = "" if each.name == fleet.name else each.name
         rows += [replace(row, lineage=other) for row in more]
         notes += unseen
-    heard = {name: each for name, each in asked.items() if isinstance(each, Answer)}
-    without_client_address = haproxy.without_client_address(fleet, heard)
+    answers = {name: each for name, each in asked.items() if isinstance(each, Answer)}
+    without_client_address = haproxy.without_client_address(fleet, answers)
     findings += unasked + wrong_holders + _findings(fleet, rows) + without_client_address
-    past = watch.findings(told, fleet, now) if answer else []
-    # Where the issuer cannot be asked, what is to be done about that comes first.
+    past = watch.findings(proven, fleet, now) if answer else []
+    # If the issuer cannot be asked, its hint comes first.
     hint = next((each.hint for each in findings if each.hint), HEALS)
-    notes += held + _of_other_file(file, told.origin)
-    renewal = [line for line in (watch.last_run(told, now), *watch.coming(told, fleet)) if line]
+    notes += held + _of_other_file(file, proven.origin)
+    renewal = [line for line in (watch.last_run(proven, now), *watch.coming(proven, fleet)) if line]
     wrong = findings + past
     return Status(
-        fleet, rows, wrong, past, without_client_address, told, renewal, seen_from, notes, hint
+        fleet, rows, wrong, past, without_client_address, proven, renewal, seen_from, notes, hint
     )  # fmt: skip
 
 
@@ -139,22 +139,22 @@ def _of_other_file(file: FleetFile, origin: Origin | None) -> list[str]:
         return []
     text = (
         f"the fleet was deployed from another version of {file.path.name}, on {origin.at} by "
-        f"{origin.by}: deploy this one, or pull the newer"
+        f"{origin.by}: deploy this one, or pull the newer one"
     )
     return [text]
 
 
-def _proofs(fleet: Fleet, lineage: Lineage, told: Proven, now: datetime) -> list[Proof]:
-    """Return the issuer's proofs of a lineage; one that it knows nothing of is seen from here."""
-    known = told.proofs.get(lineage.name)
+def _proofs(fleet: Fleet, lineage: Lineage, proven: Proven, now: datetime) -> list[Proof]:
+    """Return the issuer's proofs of a lineage; probe from here if it has none."""
+    known = proven.proofs.get(lineage.name)
     return _from_here(fleet, lineage, now) if known is None else list(known.values())
 
 
 def _from_here(fleet: Fleet, lineage: Lineage, now: datetime) -> list[Proof]:
-    """Return what the backends show this machine, by the addresses that it reaches them by."""
+    """Probe the backends from this machine, at the addresses it reaches them by."""
     wanted = proving.Expected(None, (), (), fleet.authority.roots)
     machines = [replace(each, private_address=each.address) for each in fleet.holders(lineage)]
-    uncompared = "clients trust it; which generation it is, only the issuer can tell"
+    uncompared = "clients trust it; only the issuer knows which generation it is"
     return [
         replace(proof, why=uncompared) if proof.verdict is Verdict.BEHIND else proof
         for proof in proving.prove(machines, lineage.name, wanted, now)
@@ -162,7 +162,7 @@ def _from_here(fleet: Fleet, lineage: Lineage, now: datetime) -> list[Proof]:
 
 
 def _answer(fleet: Fleet) -> tuple[Proven | None, list[Finding]]:
-    """Return what the issuer says, or nothing and why."""
+    """Return the issuer's answer, or None and the reason."""
     try:
         return issuer_side.proven(fleet, fleet.issuer), []
     except HostError as error:
@@ -170,7 +170,7 @@ def _answer(fleet: Fleet) -> tuple[Proven | None, list[Finding]]:
 
 
 def _shown(fleet: Fleet, pool: Executor) -> Shown:
-    """Return what each public address shows this machine, for each lineage."""
+    """Probe each public address from this machine, for each lineage."""
     port, roots = proving.TLS_PORT, fleet.authority.roots
     looks = {
         (each.name, address): (
@@ -180,15 +180,15 @@ def _shown(fleet: Fleet, pool: Executor) -> Shown:
         for each in fleet.lineages
         for address in fleet.public_addresses
     }
-    return {where: (seen.result(), said.result()) for where, (seen, said) in looks.items()}
+    return {where: (seen.result(), header.result()) for where, (seen, header) in looks.items()}
 
 
 def _through(
     fleet: Fleet, lineage: Lineage, proofs: list[Proof], shown: Shown, now: datetime
 ) -> tuple[list[Proof], list[str]]:
-    """Return what each public address shows from here, and notes of those not to be seen from here.
+    """Return a proof for each public address, and notes on those that cannot be probed from here.
 
-    An address is as good as the backend that serves the same.
+    An address gets the verdict of the backend that serves the same certificate.
     """
     trusted = (Verdict.IN_SYNC, Verdict.BEHIND)
     served = {proof.fingerprint: proof for proof in proofs if proof.verdict in trusted}
@@ -198,12 +198,12 @@ def _through(
         if not notes and header:
             notes.append(alt_svc.note(lineage.name, header))
         if isinstance(seen, Unreachable) and seen.no_route:
-            notes.append(f"{address}: not looked at, this machine has no route to it")
+            notes.append(f"{address}: not probed, this machine has no route to it")
             continue
         if isinstance(seen, Unreachable) and fleet.balancer.provider is Provider.NONE:
-            # Whether its rule is on yet, only who looks after it knows.
+            # Only the provider's balancer knows whether its rule is on yet.
             notes.append(
-                f"{address}: nothing answers on port 443: `certsync rules` says what to set"
+                f"{address}: nothing answers on port 443; see `certsync rules` for what to set"
             )
             continue
         judged = judge(address, seen, (), (), None, now)
@@ -211,7 +211,7 @@ def _through(
         if judged.verdict is Verdict.BEHIND and same is not None:
             judged = replace(same, name=address)
         elif judged.verdict is Verdict.BEHIND:
-            judged = replace(judged, why="it shows another certificate than the backends")
+            judged = replace(judged, why="it serves a different certificate than the backends")
         if judged.verdict in trusted and _drops_requests(fleet, lineage, address):
             why = proxy_protocol_check.finding(proxy_port(fleet) or proving.TLS_PORT)
             judged = replace(judged, verdict=Verdict.UNREACHABLE, why=why)
@@ -220,7 +220,7 @@ def _through(
 
 
 def _drops_requests(fleet: Fleet, lineage: Lineage, address: str) -> bool:
-    """Return whether somebody else's balancer is one that the backends do not answer."""
+    """Return whether the backends drop requests from a provider's balancer."""
     if fleet.balancer.provider is not Provider.NONE:
         return False
     path = fleet.balancing.health_path
@@ -228,7 +228,7 @@ def _drops_requests(fleet: Fleet, lineage: Lineage, address: str) -> bool:
 
 
 def _virtual(fleet: Fleet, asked: Asked) -> tuple[list[str], list[Finding]]:
-    """Return the note of who has the virtual addresses, and what is wrong with that."""
+    """Return a note on which balancer has the virtual addresses, and what is wrong with that."""
     seen = {name: each.addresses for name, each in asked.items() if isinstance(each, Answer)}
     held = vrrp.holders(fleet, seen)
     unasked = [name for name in asked if name not in seen]
@@ -236,16 +236,16 @@ def _virtual(fleet: Fleet, asked: Asked) -> tuple[list[str], list[Finding]]:
 
 
 def _pools(fleet: Fleet, asked: Asked) -> tuple[dict[str, str], list[Finding]]:
-    """Return each backend's word by all balancers together, and who could not be asked."""
+    """Return each backend's state in the pools, and the balancers that could not be asked."""
     unasked = [
         Finding(name, each.why) for name, each in asked.items() if isinstance(each, HostError)
     ]
-    heard = {name: each.members for name, each in asked.items() if isinstance(each, Answer)}
+    answers = {name: each.members for name, each in asked.items() if isinstance(each, Answer)}
     words = {}
-    for machine in fleet.backends:
-        said = {name: each[machine.name] for name, each in heard.items() if machine.name in each}
-        if said:
-            words[machine.name] = report.pool_words(said)
+    for host in fleet.backends:
+        states = {name: each[host.name] for name, each in answers.items() if host.name in each}
+        if states:
+            words[host.name] = report.pool_words(states)
     return words, unasked
 
 

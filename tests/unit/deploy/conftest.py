@@ -16,7 +16,7 @@ from deploy import answers, preflight, progress, surveys
 @pytest.fixture(autouse=True)
 def _new_run(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, names in (
-        (answers, ("_told",)),
+        (answers, ("_answers",)),
         # By the number of a run's state, and the next one may get the number of one that is gone.
         (preflight, ("_unreached", "_no_longer_trusted")),
         (progress, ("_tokens", "phases", "_foreseen")),

@@ -56,7 +56,7 @@ def test_who_may_push_is_locked_out_before_its_user_goes() -> None:
     seen = there(replica.KEYS, replica.SUDO_RULE, replica.HOME)
     seen = replace(seen, users={replica.USER: (replica.HOME, "/bin/sh")})
     assert needed(absent.access(seen)) == [
-        "No push key lets in", "No sudo rule", "No receiving user", "No inbox"
+        "No accepted push key", "No sudo rule", "No receiving user", "No inbox"
     ]  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def test_the_issuers_own_goes_but_for_the_certificates_that_nginx_serves() -> No
 
 def test_the_marker_of_an_issuer_goes_last_so_that_a_run_that_was_cut_off_is_known() -> None:
     has = [str(STORE.marker), paths.OPT, str(STORE.machines), issuer.PUSH]
-    assert needed(absent.issuing(there(*has)))[-1] == "No marker of the issuer"
+    assert needed(absent.issuing(there(*has)))[-1] == "No issuer marker"
 
 
 def test_a_pushing_user_goes_before_the_key_that_it_could_push_with() -> None:
@@ -116,15 +116,15 @@ def test_a_dry_run_shows_the_text_of_a_file_that_goes() -> None:
 def test_the_programs_of_a_backend_go_and_nginx_starts_without_the_check() -> None:
     made = put(
         each for each in backend.configure(fleet(), fleet().backends[1], Survey())
-        if each.name in ("Folder of the programs", "Receiver", "Verification at boot")
+        if each.name in ("Program folder", "Receiver", "Verification at boot")
     )  # fmt: skip
     seen = replace(there(*made), units={paths.VERIFY_UNIT: RUNS})
     steps = [*absent.programs(seen)]
     assert left(made, steps) == set()
     # The unit is switched off before its file goes, and the program goes after what would start it.
     assert needed(steps) == [
-        "No verification at boot", "No unit of it", "systemd forgets it", "No receiver",
-        "No folder of the programs",
+        "No verification at boot", "No verification unit", "systemd reload", "No receiver",
+        "No program folder",
     ]  # fmt: skip
 
 
@@ -165,12 +165,12 @@ def test_a_site_of_ours_goes_with_its_key_and_a_persons_stays() -> None:
     assert needed(absent.site(fleet(), own)) == []
     ours = there("/etc/nginx/sites-available/certsync-default.conf", absent.LIVE)
     assert needed(absent.site(fleet(), ours)) == [
-        "nginx no longer serves the site", "Key and certificate are gone"
+        "nginx no longer serves the site", "No key and certificate"
     ]  # fmt: skip
 
 
 def test_a_key_that_a_cut_off_run_has_left_without_a_site_goes_too() -> None:
-    assert needed(absent.site(fleet(), there(absent.ARCHIVE))) == ["Key and certificate are gone"]
+    assert needed(absent.site(fleet(), there(absent.ARCHIVE))) == ["No key and certificate"]
 
 
 def with_own_site() -> Fleet:

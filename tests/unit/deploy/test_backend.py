@@ -133,8 +133,8 @@ def test_a_backend_is_closed_to_everybody_only_after_the_balancers_may_come() ->
 
 def test_shared_ticket_keys_are_there_before_nginx_and_after_their_unit() -> None:
     steps = [*configured(FLEET)]
-    assert steps.index("Session ticket keys before nginx starts") < steps.index("systemd reads it")
-    assert steps.index("systemd reads it") < steps.index("Session ticket keys")
+    assert steps.index("Session ticket keys before nginx starts") < steps.index("systemd reload")
+    assert steps.index("systemd reload") < steps.index("Session ticket keys")
     assert steps.index("Session ticket keys") < steps.index("nginx")
 
 
@@ -167,7 +167,7 @@ def test_a_unit_that_a_cut_off_run_has_written_is_read_by_systemd() -> None:
     }
     steps = configured(FLEET, seen=replace(seen, entries=units))
     assert not steps["Verification at boot"].script
-    assert steps["systemd reads it"].script
+    assert steps["systemd reload"].script
 
 
 FOREIGN = Survey(
@@ -176,7 +176,7 @@ FOREIGN = Survey(
 
 
 def test_other_sites_are_put_aside_where_they_may_be_taken_over_and_before_nginx_changes() -> None:
-    name = "Put other sites aside"
+    name = "Move other sites aside"
     steps = configured(FLEET, seen=FOREIGN, adopt=True)
     assert "/etc/nginx/sites-enabled/own" in steps[name].script
     assert "/x" not in steps[name].script
@@ -186,7 +186,7 @@ def test_other_sites_are_put_aside_where_they_may_be_taken_over_and_before_nginx
 
 def test_no_site_is_put_aside_where_one_of_them_is_a_persons_own() -> None:
     own = fleet(site=Site(kind=SiteKind.UNMANAGED))
-    assert not configured(own, seen=FOREIGN, adopt=True)["Put other sites aside"].script
+    assert not configured(own, seen=FOREIGN, adopt=True)["Move other sites aside"].script
 
 
 def test_a_test_page_is_there_if_one_of_the_sites_wants_it() -> None:

@@ -58,9 +58,9 @@ def finished(made: Fleet) -> Survey:
 
 def test_a_balancer_that_has_nothing_yet_gets_its_reload_before_its_configuration() -> None:
     assert needed(balancer.configure(FLEET, BALANCER, Survey())) == [
-        "Folder of the programs", "What saves the servers' states",
-        "Folder of the reload's drop-in", "Reload that keeps the servers' states",
-        "systemd reads it", "haproxy.cfg",
+        "Program folder", "Program that saves the servers' states",
+        "Folder of HAProxy's drop-in", "Reload that keeps the servers' states",
+        "systemd reload", "haproxy.cfg",
     ]  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_a_balancer_on_which_all_is_done_is_left_alone() -> None:
 
 def test_a_drop_in_that_systemd_has_not_read_yet_is_read() -> None:
     seen = replace(finished(FLEET), units={"haproxy.service": replace(RUNS, is_outdated=True)})
-    assert needed(balancer.configure(FLEET, BALANCER, seen)) == ["systemd reads it"]
+    assert needed(balancer.configure(FLEET, BALANCER, seen)) == ["systemd reload"]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_configuration_is_put_aside_where_it_is_anothers_and_may_be_taken_over
 ) -> None:
     seen = Survey(HostFacts(haproxy=origin))
     names = needed(balancer.configure(FLEET, BALANCER, seen, adopt=adopt))
-    assert ("Put another haproxy.cfg aside" in names) is aside
+    assert ("Keep a copy of the other haproxy.cfg" in names) is aside
     # Copied, and not taken out: until ours takes its place, HAProxy goes on with it.
     scripts = [each.script for each in balancer.configure(FLEET, BALANCER, seen, adopt=adopt)]
     assert ("put_aside /etc/haproxy/haproxy.cfg" in scripts) is aside
@@ -110,7 +110,7 @@ def test_roots_of_the_fleets_own_are_read_by_haproxy_when_they_change(tmp_path: 
     path = tmp_path / "roots.pem"
     path.write_text("one\n")
     made = replace(FLEET, authority=Authority("https://ca", roots=str(path)))
-    names = ["Roots for the health check", "HAProxy reads other roots"]
+    names = ["Roots for the health check", "HAProxy loads the new roots"]
     assert needed(balancer.roots(made, Survey())) == names
     seen = finished(made)
     assert needed(balancer.roots(made, seen)) == []

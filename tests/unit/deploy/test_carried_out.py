@@ -187,10 +187,10 @@ def test_what_a_step_should_bring_and_is_not_there_fails_that_step(told: Any) ->
 
 def test_after_steps_a_host_and_its_answers_are_asked_anew(told: Any) -> None:
     surveys._seen["backend-02"] = Survey()
-    answers._told["backend-02"] = {"issue": []}
+    answers._answers["backend-02"] = {"issue": []}
     take([Step("a", ":")])
     assert "backend-02" not in surveys._seen
-    assert "backend-02" not in answers._told
+    assert "backend-02" not in answers._answers
     told()
 
 
@@ -201,7 +201,7 @@ def test_a_plan_that_cannot_be_worked_out_fails_its_host_after_what_could_be() -
 
     error = OSError(2, "No such file or directory", "roots.pem")
     assert carried_out._worked_out(plan, Survey()) == [
-        Step("a"), refused("What is to be done", error)
+        Step("a"), refused("Plan the steps", error)
     ]  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def test_a_host_goes_on_while_the_new_issuer_comes_through_and_stops_once_it_has
     # Whether it has is known when it is the operation's turn, not when the run is worked out.
     run.fail("backend-01")
     assert said(run.commands("backend-02", op_hash)) == [
-        (1, "backend-01 has not taken over: nothing more is changed here\n")
+        (1, "backend-01 has not taken over: this host is not changed any further\n")
     ]
 
 
@@ -70,7 +70,7 @@ def test_who_has_not_let_a_backend_go_is_named_and_keeps_it_as_it_is() -> None:
     run = Run(FLEET, unreached=["backend-03"])
     run.fail("balancer")
     assert require_released(run, "backend-01", "backend-03", "balancer") == [
-        (1, "backend-03, balancer did not let it go: nothing is changed here\n")
+        (1, "backend-03, balancer may still use this host: nothing is changed here\n")
     ]
     assert require_released(run, "backend-01") == []
     assert require_released(run) == []

@@ -90,7 +90,7 @@ def test_the_note_of_a_fleet_file_tells_when_it_was_first_deployed() -> None:
 
 
 def test_the_list_of_machines_says_which_of_them_are_balancers() -> None:
-    text = of("Known machines", configured(FLEET, Survey())).text
+    text = of("List of machines", configured(FLEET, Survey())).text
     seen = facts.parse([f"known {line}" for line in text.splitlines()])
     assert seen.known_machines == ("backend-01", "backend-02", "backend-03", "balancer")
     assert seen.known_balancers == ("balancer",)
@@ -105,7 +105,7 @@ def test_what_is_root_alone_to_read_is_written_so() -> None:
 def test_an_issuer_is_marked_as_one_only_once_all_else_is_there() -> None:
     steps = [each.name for each in configured(FLEET, Survey()) if each.script]
     assert steps[0] == "certsync in its own virtual environment"
-    assert steps[-1] == "Marker of the issuer"
+    assert steps[-1] == "Issuer marker"
 
 
 def test_roots_of_the_fleets_own_are_brought_and_without_them_nothing_is(tmp_path: Path) -> None:
@@ -113,10 +113,10 @@ def test_roots_of_the_fleets_own_are_brought_and_without_them_nothing_is(tmp_pat
     roots.write_text("roots\n")
     made = replace(FLEET, authority=Authority("https://ca", roots=str(roots)))
     steps = configured(made, Survey())
-    assert of("Roots of issued certificates", steps).text == "roots\n"
-    assert "Roots of the CA's HTTPS" not in [each.name for each in steps]
+    assert of("Roots for issued certificates", steps).text == "roots\n"
+    assert "Roots for the CA's HTTPS" not in [each.name for each in steps]
     roots.unlink()
-    script = of("Roots of issued certificates", configured(made, Survey())).script
+    script = of("Roots for issued certificates", configured(made, Survey())).script
     assert f"No such file or directory: '\"'\"'{roots}'\"'\"'' >&2; exit 1" in script
 
 
@@ -144,8 +144,8 @@ def test_a_replica_that_left_is_forgotten_but_for_its_name() -> None:
     assert of("Pinned host keys of the replicas", steps).text.splitlines()[1:] == [
         f"203.0.113.12 {KEY}"
     ]
-    assert of("Who has left", steps).text.splitlines()[1:] == ["backend-08", "backend-09"]
-    assert "backend-09" not in of("Known machines", steps).text
+    assert of("Former machines", steps).text.splitlines()[1:] == ["backend-08", "backend-09"]
+    assert "backend-09" not in of("List of machines", steps).text
 
 
 def test_without_its_address_no_rule_is_taken_for_that_of_a_replica_that_left() -> None:
@@ -161,7 +161,7 @@ def test_a_new_issuer_takes_over_who_has_left_from_the_one_before() -> None:
     replicas = [run.host(each.name) for each in promoted.replicas]
     for promoting, names in ((True, ["backend-08"]), (False, [])):
         steps = issuer.planned(promoted, "sum", replicas, Survey(), promoting=promoting)
-        assert of("Who has left", steps).text.splitlines()[1:] == names
+        assert of("Former machines", steps).text.splitlines()[1:] == names
 
 
 def test_a_name_that_is_in_the_fleet_again_has_not_left() -> None:

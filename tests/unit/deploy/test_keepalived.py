@@ -43,8 +43,8 @@ def finished(made: Fleet) -> Survey:
     steps = configured(made, Survey(addresses=ADDRESSES))
     entries = {keepalived.DROP_IN: Entry("d", "755", "root", "root")}
     for name, path, mode in (
-        ("Question to HAProxy", keepalived.SCRIPT, "755"),
-        ("keepalived that comes back", DROP_IN, "644"),
+        ("HAProxy check script", keepalived.SCRIPT, "755"),
+        ("keepalived's restart policy", DROP_IN, "644"),
         ("keepalived.conf", keepalived.CONFIGURATION, "644"),
     ):
         text = steps[name].text
@@ -62,8 +62,8 @@ def test_keepalived_is_installed_where_addresses_are_shared_and_nowhere_else() -
 def test_a_balancer_that_has_nothing_yet_gets_everything_in_an_order_that_starts_it_once() -> None:
     steps = configured(of(V4, V6), Survey(addresses=ADDRESSES))
     assert needed(steps.values()) == [
-        "Folder of keepalived's drop-in", "Question to HAProxy", "keepalived that comes back",
-        "systemd reads it", "keepalived.conf",
+        "Folder of keepalived's drop-in", "HAProxy check script", "keepalived's restart policy",
+        "systemd reload", "keepalived.conf",
     ]  # fmt: skip
     made = steps["keepalived.conf"]
     # socat, which asks whether somebody has them, takes IPv6 addresses in brackets.
@@ -78,7 +78,7 @@ def test_a_balancer_on_which_all_is_done_is_left_alone() -> None:
 def test_another_address_changes_what_names_it_and_nothing_else() -> None:
     steps = configured(of(V4, V6), finished(of(V4)))
     assert needed(steps.values()) == [
-        "keepalived that comes back", "systemd reads it", "keepalived.conf"
+        "keepalived's restart policy", "systemd reload", "keepalived.conf"
     ]  # fmt: skip
     [change] = steps["keepalived.conf"].changes
     assert (change.path, V6 in change.before, V6 in change.after) == (
@@ -117,8 +117,8 @@ def test_a_balancer_without_its_private_address_is_told_what_to_correct(tmp_path
     assert (done.returncode, done.stderr) == (
         1,
         (
-            "no interface of this host has the address 203.0.113.70, so its virtual addresses have "
-            "none either: write the right private_address into the fleet file\n"
+            "no interface of this host has the address 203.0.113.70, so the virtual addresses "
+            "cannot be assigned: correct its private_address in the fleet file\n"
         ),
     )
 

@@ -58,9 +58,9 @@ def test_all_that_is_somebody_elses_is_told_at_once_host_by_host(
 ) -> None:
     told = (
         "backend-02: /etc/nginx/sites-enabled/own is an nginx site that certsync did not write\n"
-        '  hint: keep it with site.kind = "unmanaged", or have it put aside with --adopt-nginx\n'
+        '  hint: keep it with site.kind = "unmanaged", or move it aside with --adopt-nginx\n'
         "balancer: /etc/haproxy/haproxy.cfg is neither the distribution's nor certsync's\n"
-        "  hint: have it put aside, a dated copy kept, with --adopt-haproxy"
+        "  hint: replace it with --adopt-haproxy, which keeps a dated copy"
     )
     assert refusal(Run(FLEET, FOREIGN), FLEET) == f"nothing was changed on any host:\n{told}"
     assert events() == [{"event": "refused", "text": told}]
@@ -92,7 +92,7 @@ def test_a_run_that_was_refused_is_refused_to_the_next_host_that_asks_too() -> N
 def test_who_has_been_the_issuer_is_an_objection_unless_another_takes_over() -> None:
     was = {"backend-02": Survey(HostFacts(issuer=True))}
     assert refusal(Run(FLEET, was), FLEET).splitlines()[1] == (
-        "backend-02: it is this fleet's issuer, and the fleet file names backend-01"
+        "backend-02: it is this fleet's issuer, but the fleet file names backend-01"
     )
     refuse_foreign_servers(Run(FLEET, was).state, FLEET, Adopt(), promoting=True)
 
@@ -101,11 +101,10 @@ def test_a_lineage_that_all_who_serve_it_are_to_leave_stops_the_run() -> None:
     like = {"balancer": serving(FLEET, "backend-01", "backend-02")}
     others = fleet(serving=("backend-03",))
     assert refusal(Run(others, like), others).splitlines()[1:] == [
-        f"balancer: nobody who serves {NAME} now is to serve it any more",
+        f"balancer: none of the backends that serve {NAME} now would still serve it",
         (
-            "  hint: the others are let in when they are proven, at the end of a deploy: name them "
-            "in served_by beside those that are there, deploy, and take the old ones out with "
-            "another deploy"
+            "  hint: new backends are admitted at the end of a deploy, once they are proven: add "
+            "them to served_by, deploy, then remove the old ones and deploy again"
         ),
     ]
     # One of those who serve it now is enough.
@@ -123,13 +122,13 @@ def test_a_name_that_would_be_without_a_certificate_stops_the_run() -> None:
     after = with_shop(FLEET, SHOP)
     assert refusal(Run(after, like), after).splitlines()[1:] == [
         (
-            f"balancer: {SHOP} would be without a certificate until {SHOP} has one for it: a "
-            "lineage is known by its first name, and what it has is for the names that it had"
+            f"balancer: {SHOP} would have no certificate until {SHOP} gets a new one: a lineage is "
+            "identified by its first name, and its current certificate only covers the names it had"
         ),
         (
-            "  hint: keep each name in its lineage, and the first one first; or, if nobody may "
-            "come meanwhile: `certsync passthrough off`, deploy, `certsync passthrough on`, and "
-            "deploy again"
+            "  hint: keep each name in its lineage, and the first one first; or, if an outage is "
+            "acceptable: `certsync passthrough off`, deploy, `certsync passthrough on`, and deploy "
+            "again"
         ),
     ]
     new = with_shop(FLEET, "new.example.com")
@@ -143,10 +142,10 @@ def test_a_balancer_that_would_go_on_sending_to_a_port_that_goes_away_has_to_be_
     like = {"backend-01": deployed(FLEET)}
     assert refusal(Run(RENUMBERED, like, unreached=["balancer"]), RENUMBERED).splitlines()[1:] == [
         (
-            "balancer: it is not reached, and would go on sending connections to a port or a site "
-            "that the backends are about to take away"
+            "balancer: it cannot be reached, and would keep sending connections to a port or a "
+            "site that the backends are about to remove"
         ),
-        "  hint: bring it back first, or take it out of the fleet file if it is gone for good",
+        "  hint: bring it back first, or remove it from the fleet file if it no longer exists",
     ]
     # Nothing goes away for it where the fleet is as it was.
     refuse_foreign_servers(Run(FLEET, like, unreached=["balancer"]).state, FLEET, Adopt())

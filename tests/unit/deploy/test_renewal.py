@@ -55,7 +55,7 @@ def test_cron_takes_over_from_a_timer_that_is_gone_before_cron_begins() -> None:
 
 def test_a_timer_takes_over_from_cron_whose_file_goes_once_the_timer_runs() -> None:
     assert needed(renewal.scheduled(BY_TIMER, finished(BY_CRON))) == [
-        "certsync-renew.service", "certsync-renew.timer", "systemd reads them",
+        "certsync-renew.service", "certsync-renew.timer", "systemd reload",
         "No renewal from cron",
     ]  # fmt: skip
 
@@ -70,7 +70,7 @@ def test_a_timer_takes_over_from_cron_whose_file_goes_once_the_timer_runs() -> N
 )
 def test_a_timer_that_does_not_run_as_its_file_says_is_read_and_started_again(unit: Unit) -> None:
     seen = replace(finished(BY_TIMER), units={renewal.TIMER: unit})
-    assert needed(renewal.scheduled(BY_TIMER, seen)) == ["systemd reads them"]
+    assert needed(renewal.scheduled(BY_TIMER, seen)) == ["systemd reload"]
 
 
 def test_a_service_that_changes_is_read_though_its_timer_runs() -> None:
@@ -78,7 +78,7 @@ def test_a_service_that_changes_is_read_though_its_timer_runs() -> None:
     path = "/etc/systemd/system/certsync-renew.service"
     entries = {**seen.entries, path: Entry("f", "644", "root", "root", "[Service]\n", size=10)}
     assert needed(renewal.scheduled(BY_TIMER, replace(seen, entries=entries))) == [
-        "certsync-renew.service", "systemd reads them"
+        "certsync-renew.service", "systemd reload"
     ]  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def test_a_service_that_changes_is_read_though_its_timer_runs() -> None:
     ("scheduler", "changed"),
     [
         (Scheduler.CRON, ["Renewal from cron"]),
-        (Scheduler.SYSTEMD, ["certsync-renew.timer", "systemd reads them"]),
+        (Scheduler.SYSTEMD, ["certsync-renew.timer", "systemd reload"]),
     ],
 )
 def test_another_number_of_hours_changes_when_a_run_starts_and_nothing_else(

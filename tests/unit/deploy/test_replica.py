@@ -89,8 +89,8 @@ def test_what_is_not_exactly_one_key_is_let_in_nowhere(text: str) -> None:
     with pytest.raises(HostError) as caught:
         replica.key_line(fleet(), text)
     assert caught.value.message == (
-        "what backend-01 gives as its push key, /var/lib/certsync-push/id_ed25519.pub, is not one "
-        "ssh-ed25519 key; the key that is let in here stays"
+        "the push key of backend-01, /var/lib/certsync-push/id_ed25519.pub, is not exactly one "
+        "ssh-ed25519 key; the key accepted so far is kept"
     )
     assert "ssh-keygen -y" in caught.value.hint
 

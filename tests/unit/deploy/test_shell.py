@@ -235,7 +235,7 @@ def test_a_login_shell_that_never_begins_a_command_is_given_up_once_and_for_all(
     for _ in range(2):
         status, output = connector.run_shell_command(StringCommand("true"))
         assert not status
-        why = "error: its login shell has not begun to run a command within 0.1 s"
+        why = "error: its login shell did not start our command within 0.1 s"
         assert output.stderr_lines[0] == why
     assert login.closed
     assert len(login.asked) == 1

@@ -40,15 +40,13 @@ def needed(steps: step.Steps) -> list[str]:
 
 
 def test_on_an_empty_host_everything_is_to_be_done() -> None:
-    assert needed(backend.packages(FLEET, ISSUER, Survey())) == [
-        "Install nginx and what carries certificates"
-    ]
+    assert needed(backend.packages(FLEET, ISSUER, Survey())) == ["Install nginx and its tools"]
     names = needed(backend.configure(FLEET, REPLICA, Survey()))
     assert names == [
-        "Folder of the programs", "Receiver", "Verification at boot",
-        "Session ticket keys before nginx starts", "systemd reads it",
+        "Program folder", "Receiver", "Verification at boot",
+        "Session ticket keys before nginx starts", "systemd reload",
         "Verify certificates before nginx starts", "Placeholder certificate, generation 0000",
-        "Session ticket keys", "Folder of our own pages", "nginx",
+        "Session ticket keys", "Folder of certsync's pages", "nginx",
     ]  # fmt: skip
 
 

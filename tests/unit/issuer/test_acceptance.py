@@ -84,9 +84,7 @@ def test_of_several_chains_the_one_that_leads_to_the_roots_is_taken(order: Order
     order.roots.write_text(OTHER_ROOT.pem)
     found = order.accepted(leaf + BETWEEN.pem, [leaf, leaf + OTHER_BETWEEN.pem])
     assert found.chain_pem == OTHER_BETWEEN.pem
-    assert order.told == [
-        "another chain of the CA's is taken, because it leads to the fleet's roots"
-    ]
+    assert order.told == ["using the CA's alternative chain, because it leads to the fleet's roots"]
     with pytest.raises(OrderFailedError, match="does not lead to the roots"):
         order.accepted(leaf + BETWEEN.pem, [leaf])
 
@@ -101,7 +99,7 @@ def test_no_root_keeps_a_site_from_its_last_chance(order: Order) -> None:
 def test_a_name_more_than_was_asked_for_is_told_and_taken(order: Order) -> None:
     found = order.accepted(order.leaf(NAME, f"www.{NAME}") + BETWEEN.pem)
     assert found.names == (NAME, f"www.{NAME}")
-    assert order.told == [f"warning: the CA has added www.{NAME} to the certificate"]
+    assert order.told == [f"warning: the CA added www.{NAME} to the certificate"]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +110,7 @@ def test_a_name_more_than_was_asked_for_is_told_and_taken(order: Order) -> None:
         ),
         pytest.param((NAME,), {"begin": -91 * DAY}, "that expired on ", id="it has expired"),
         pytest.param((NAME,), {"begin": 365 * DAY}, "that is not valid before ", id="in a year"),
-        pytest.param((NAME,), {"extensions": [MUST_STAPLE]}, "stapled OCSP answer", id="staple"),
+        pytest.param((NAME,), {"extensions": [MUST_STAPLE]}, "OCSP stapling", id="staple"),
     ],
 )
 def test_what_nobody_could_serve_is_a_failed_order(
@@ -129,7 +127,7 @@ def test_an_extension_that_clients_must_know_and_do_not_is_told(order: Order) ->
 
 
 def test_an_extension_that_cannot_be_read_is_told(order: Order) -> None:
-    with pytest.raises(OrderFailedError, match="the CA sent no usable certificate: "):
+    with pytest.raises(OrderFailedError, match="the CA's certificate is unusable: "):
         order.accepted(order.leaf(extensions=[BROKEN]) + BETWEEN.pem)
 
 

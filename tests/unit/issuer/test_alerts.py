@@ -59,7 +59,7 @@ class Runs:
 @pytest.mark.parametrize(
     ("seen", "begun", "over"),
     [
-        pytest.param(FAILED, "a run has failed", "runs end well again", id="run"),
+        pytest.param(FAILED, "a run has failed", "runs succeed again", id="run"),
         pytest.param(
             behind(NOW - 2 * DAY), "backend-02 is behind",
             "backend-02 serves the current generation again", id="backend",
@@ -127,8 +127,8 @@ def test_what_is_over_and_was_never_told_is_not_told_to_be_over() -> None:
 def test_that_it_is_over_is_sent_until_it_arrives() -> None:
     runs = Runs()
     runs.told(FAILED)
-    assert runs.told(FINE, arrives=False) == ["runs end well again"]
-    assert runs.told(FINE) == ["runs end well again"]
+    assert runs.told(FINE, arrives=False) == ["runs succeed again"]
+    assert runs.told(FINE) == ["runs succeed again"]
     assert runs.told(FINE) == []
 
 
@@ -145,8 +145,8 @@ def test_a_run_that_is_put_off_is_no_failure_unless_that_lasts_for_over_a_day() 
     runs = Runs()
     said = [runs.told(replace(LATER, at=NOW + n * HOUR)) for n in range(27)]
     assert [n for n, each in enumerate(said) if each] == [25]
-    assert said[25] == ["runs have been put off for over a day"]
-    assert runs.told(FINE) == ["runs end well again"]
+    assert said[25] == ["runs have been postponed for over a day"]
+    assert runs.told(FINE) == ["runs succeed again"]
 
 
 def test_a_run_that_fails_after_others_were_put_off_is_told_at_once() -> None:
@@ -159,7 +159,7 @@ def test_a_run_that_is_put_off_after_one_that_failed_does_not_end_the_alert() ->
     runs = Runs()
     runs.told(FAILED)
     assert runs.told(replace(LATER, at=NOW + HOUR)) == []
-    assert runs.told(FINE) == ["runs end well again"]
+    assert runs.told(FINE) == ["runs succeed again"]
 
 
 def test_the_message_has_the_error_its_hint_and_since_when() -> None:
@@ -167,7 +167,7 @@ def test_the_message_has_the_error_its_hint_and_since_when() -> None:
     assert message == Message(
         f"{NAME}: a run has failed",
         "error: the CA refuses\nhint: look at it\n"
-        "No run has ended well since 2026-11-21 12:00 UTC. "
+        "No run has succeeded since 2026-11-21 12:00 UTC. "
         "`certsync status FLEET` shows what every backend serves.",
         good=False,
         key="run-failed",
@@ -199,7 +199,7 @@ def test_a_run_that_did_not_look_at_the_backends_leaves_their_alerts_open() -> N
 def test_a_backend_that_left_the_fleet_is_not_said_to_serve_anything() -> None:
     runs = Runs()
     runs.told(behind(NOW - 2 * DAY))
-    assert runs.told(replace(FINE, backends={})) == ["backend-02 is not in the fleet any more"]
+    assert runs.told(replace(FINE, backends={})) == ["backend-02 is no longer in the fleet"]
 
 
 # A certificate that expires

@@ -108,7 +108,7 @@ def test_a_mark_is_not_over_while_a_backend_of_that_name_is_in_the_fleet_again()
 
 def test_what_is_still_to_be_done_is_told_in_words() -> None:
     assert Marks((MARK,)).waiting() == (
-        "keys that backend-09 may hold are not all replaced yet: generations 0001, 0002"
+        "not all keys that backend-09 may hold have been replaced: generations 0001, 0002"
     )
     assert Marks((MARK,)).ended().waiting() == ""
 
@@ -202,10 +202,8 @@ def test_a_compromised_generation_is_not_gone_back_to(
     for newer in (3, 4):
         with pytest.raises(StoreError) as caught:
             rollback.way(seen(store), NOW)
-        assert caught.value.message == f"generation 0002 is not gone back to: {WHY}"
-        assert caught.value.hint == (
-            "a new one is ordered and rolled out with: certsync renew --force"
-        )
+        assert caught.value.message == f"cannot roll back to generation 0002: {WHY}"
+        assert caught.value.hint == "to order and roll out a new one: certsync renew --force"
         keep(newer)
 
 
@@ -250,9 +248,11 @@ def test_all_that_is_kept_is_marked_whole_and_the_open_order_is_dropped(
 def test_a_backend_that_would_get_the_new_key_is_not_called_compromised(store: Store) -> None:
     with pytest.raises(StoreError) as caught:
         replacement.outlook(seen(store), LineageState(), NOW, "backend-03")
-    assert caught.value.message == "backend-03 is in the fleet, so a new key would reach it too"
+    assert caught.value.message == (
+        "backend-03 is still in the fleet, so it would get the new key, too"
+    )
     assert caught.value.hint == (
-        "take it out first: certsync remove-backend FLEET backend-03"
+        "remove it first: certsync remove-backend FLEET backend-03"
     )  # fmt: skip
 
 
@@ -262,7 +262,7 @@ def test_what_is_to_be_done_is_told_in_words_and_nothing_when_it_was_done(
     keep(2)
     whole = look(store).steps()
     assert (whole[0], whole[-2:]) == (
-        "note which private keys are compromised",
+        "record which private keys are compromised",
         [
             "revoke the certificates of these keys: generations 0002",
             "delete these keys from every backend: generations 0002",
@@ -279,7 +279,7 @@ def test_what_is_to_be_done_is_told_in_words_and_nothing_when_it_was_done(
     heard = Heard()
     replacement.compromised(heard.session(store), heard.run(seen(store)), "backend-09")
     assert (heard.done, heard.told) == (
-        [], ["what backend-09 may hold was revoked and deleted before: nothing to do"]
+        [], ["nothing to do: all keys backend-09 may hold are revoked and deleted already"]
     )  # fmt: skip
 
 
@@ -300,7 +300,7 @@ def test_all_lineages_are_marked_before_any_is_worked_on(
     with pytest.raises(cut_off):
         replacement.everywhere(heard.session(store), "backend-09")
     assert there[0] == {NAME, "shop.example.net"}
-    told = "marked what backend-09 may hold: generations none"
+    told = "marked the keys backend-09 may hold as compromised: generations none"
     assert heard.done == [f"{NAME}: {told}", f"shop.example.net: {told}"]
 
 
@@ -309,7 +309,7 @@ def test_a_backend_that_is_in_the_fleet_is_marked_in_no_lineage(store: Store) ->
     heard = Heard()
     with pytest.raises(StoreError) as caught:
         replacement.everywhere(heard.session(store), "backend-03")
-    why = "backend-03 is in the fleet, so a new key would reach it too"
+    why = "backend-03 is still in the fleet, so it would get the new key, too"
     assert caught.value.message == f"{NAME}: {why}; shop.example.net: {why}"
     assert heard.done == []
 
@@ -332,8 +332,8 @@ def test_no_key_is_brought_to_who_is_in_the_fleet_again_before_its_keys_are_repl
     kept, why = seen(store).without_returned()
     assert [each.name for each in kept.fleet.backends] == ["backend-01", "backend-02"]
     assert why == {
-        "backend-03": "it is in the fleet again, and keys that it may hold are not all replaced: "
-        "certsync remove-backend FLEET backend-03 --compromised"
+        "backend-03": "it is back in the fleet, but not all keys that it may hold have been "
+        "replaced: certsync remove-backend FLEET backend-03 --compromised"
     }
     store.mark_compromised(NAME, store.compromised(NAME).ended())
     assert seen(store).without_returned() == (seen(store), {})
@@ -355,18 +355,18 @@ def test_a_mark_that_is_done_is_not_believed_while_a_key_of_it_is_live(
     again = look(store)
     assert not again.is_done
     assert (again.due, again.marked) == (True, [1, 2])
-    assert again.steps()[0] == "note which private keys are compromised"
+    assert again.steps()[0] == "record which private keys are compromised"
     keep(3)
     assert look(store).is_done
 
 
 def test_a_receiver_that_does_not_know_how_to_delete_is_to_be_replaced() -> None:
     old = {"backend-02": receivers.OLDER}
-    assert receivers.OLDER == "its receiver is of an older certsync"
+    assert receivers.OLDER == "its receiver is from an older certsync"
     assert replacement._hint(old) == (
-        "bring the newer receiver there: certsync deploy FLEET; then the hourly run goes on"
+        "update its receiver: certsync deploy FLEET; the hourly run then continues"
     )
-    assert replacement._hint({"backend-02": "it does not answer"}).startswith("nothing needs")
+    assert replacement._hint({"backend-02": "it does not answer"}).startswith("no action")
 
 
 def proof(name: str, verdict: Verdict) -> Proof:
@@ -403,7 +403,7 @@ def test_nothing_is_revoked_or_deleted_before_the_new_one_is_served(
     replacement.finish(heard.run(seen(store)), proofs)
     assert store.compromised(NAME) == before
     assert store.numbers(NAME) == [2, 3]
-    waiting = ["the compromised certificates are revoked once backend-02 serves another one"]
+    waiting = ["the compromised certificates will be revoked once backend-02 serves another one"]
     assert heard.told == (waiting if len(proofs) == 2 else [])
 
 
@@ -446,7 +446,7 @@ def test_a_new_issuer_enrolls_and_withdraws_what_is_above_its_live_generation(
     found = register.outlook(store)
     assert found.steps() == [
         "log in to the CA, with a new account",
-        "withdraw generation 0002: the issuer before may have rolled back",
+        "withdraw generation 0002: the previous issuer may have rolled it back",
     ]
 
 
@@ -468,11 +468,11 @@ def test_who_knows_of_keys_in_wrong_hands_does_not_resign(store: Store) -> None:
     with pytest.raises(StoreError) as caught:
         close_account.close_account(Heard().session(store))
     assert caught.value.message == (
-        "this issuer may not go yet: keys that backend-09 may hold are not all replaced yet: "
-        "generations 0001, 0002"
+        "this issuer cannot be retired yet: not all keys that backend-09 may hold have been "
+        "replaced: generations 0001, 0002"
     )
     assert caught.value.hint == (
-        "have that finished first: sudo certsync renew here says what it waits for"
+        "finish that first: `sudo certsync renew` here shows what it is waiting for"
     )
     store.mark_compromised(NAME, store.compromised(NAME).ended())
     close_account.close_account(Heard().session(store))

@@ -32,26 +32,26 @@ V4, V6 = FLEET.public_addresses
         (
             ("::ffff:203.0.113.12",),
             (
-                f"{NAME} leads to ::ffff:203.0.113.12, which is backend-02: "
-                "it must lead to the balancer"
+                f"{NAME} resolves to ::ffff:203.0.113.12, which is backend-02: "
+                "it must point to the balancer"
             ),
             True,
         ),
         (
             (V4, V6, "64:ff9b::192.0.2.1"),
-            f"{NAME} leads to 64:ff9b::192.0.2.1, which is not a public address of the fleet",
+            f"{NAME} resolves to 64:ff9b::192.0.2.1, which is not a public address of the fleet",
             True,
         ),
         ((), f"{NAME} has no A or AAAA record", True),
         ((V4,), f"{NAME} has no AAAA record {V6}", False),
         (
             ("203.0.113.12",),
-            f"{NAME} leads to 203.0.113.12, which is backend-02: it must lead to the balancer",
+            f"{NAME} resolves to 203.0.113.12, which is backend-02: it must point to the balancer",
             True,
         ),
         (
             (V4, "192.0.2.1"),
-            f"{NAME} leads to 192.0.2.1, which is not a public address of the fleet",
+            f"{NAME} resolves to 192.0.2.1, which is not a public address of the fleet",
             True,
         ),
     ],
@@ -92,7 +92,7 @@ def test_what_only_this_machine_is_led_to_does_not_stop(
 ) -> None:
     [finding] = findings(INNER, [NAME], {NAME: Found(addresses)})
     assert finding.stops is stops
-    assert ("as this machine sees it" in finding.message) is not stops
+    assert ("on this machine" in finding.message) is not stops
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_what_sightings_mean(
 
 def test_with_no_backend_at_all_in_reach_nothing_is_ordered() -> None:
     nobody = [seen(host.name, reached=False) for host in FLEET.backends]
-    assert judge(FLEET, nobody).misses == ("backend-01: no backend shows the challenge folder",)
+    assert judge(FLEET, nobody).misses == ("backend-01: no backend serves the challenge folder",)
 
 
 def test_a_connection_that_is_refused_and_one_without_a_route_are_told_apart(
@@ -238,7 +238,7 @@ def test_a_connection_that_is_refused_and_one_without_a_route_are_told_apart(
     assert (refused.refused, refused.no_route) == (True, False)
     assert refused.answer == f"it refuses connections on port {canary.HTTP_PORT}"
     assert (away.refused, away.no_route) == (False, True)
-    assert away.answer == "this machine has no route there"
+    assert away.answer == "this machine has no route to it"
 
 
 @pytest.mark.parametrize(
@@ -268,9 +268,9 @@ def test_a_way_that_ends_in_the_network_is_no_route_to_a_public_address(
 @pytest.mark.parametrize(
     ("banner", "answer"),
     [
-        (b"SSH-2.0-OpenSSH_9.2p1\r\n", "no HTTP ('SSH-2.0-OpenSSH_9.2p1')"),
-        (b"220 \x1b[2J\t  mail\xa0\r\n", r"no HTTP ('220 \x1b[2J mail')"),
-        (b"HTTP/1.1 abc\r\n\r\n", "no HTTP ('HTTP/1.1 abc')"),
+        (b"SSH-2.0-OpenSSH_9.2p1\r\n", "something other than HTTP ('SSH-2.0-OpenSSH_9.2p1')"),
+        (b"220 \x1b[2J\t  mail\xa0\r\n", r"something other than HTTP ('220 \x1b[2J mail')"),
+        (b"HTTP/1.1 abc\r\n\r\n", "something other than HTTP ('HTTP/1.1 abc')"),
     ],
 )
 def test_what_is_no_http_is_an_answer_and_stops_a_first_order(

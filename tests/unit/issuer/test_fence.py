@@ -73,8 +73,8 @@ def test_replicas_that_refuse_the_push_key_fence_the_issuer(store: Store) -> Non
         "backend-02, backend-03 refuse this issuer's push key: nothing was ordered or activated"
     )
     assert caught.value.hint == (
-        "was another backend promoted? then take this one's role away: `certsync promote FLEET "
-        "NAME` again; if not: `certsync deploy FLEET` (challenges no longer come here)"
+        "if another backend was promoted, run `certsync promote FLEET NAME` again to demote this "
+        "one; if not, run `certsync deploy FLEET` (challenges no longer arrive here)"
     )
     assert caught.value.exit_status == 1
 

@@ -30,16 +30,14 @@ def test_a_heartbeat_is_one_request_for_the_whole_url(monitor: Web) -> None:
 @pytest.mark.parametrize("status", [404, 500])
 def test_a_monitor_that_refuses_is_told_with_its_answer(monitor: Web, status: int) -> None:
     monitor.status = status
-    assert beat(monitor) == (
-        f"the heartbeat was not heard by http://127.0.0.1: it answers {status}"
-    )
+    assert beat(monitor) == (f"the heartbeat to http://127.0.0.1 failed: it answers {status}")
 
 
 def test_a_monitor_that_is_not_there_is_told_with_the_systems_reason() -> None:
     with web() as monitor:
         pass
     told = beat(monitor)
-    assert told == "the heartbeat was not heard by http://127.0.0.1: Connection refused"
+    assert told == "the heartbeat to http://127.0.0.1 failed: Connection refused"
 
 
 def test_a_monitor_that_says_nothing_is_not_waited_for_long(
@@ -56,7 +54,7 @@ def test_a_redirect_that_leads_nowhere_is_told_without_its_target(
 ) -> None:
     monitor.status = 302
     monitor.location = target
-    assert beat(monitor) == "the heartbeat was not heard by http://127.0.0.1: it answers 302"
+    assert beat(monitor) == "the heartbeat to http://127.0.0.1 failed: it answers 302"
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,10 @@ def test_a_problem_is_told_with_its_detail_its_subproblems_and_a_hint() -> None:
     with pytest.raises(CaError) as caught, translate_acme_errors("placing the order"):
         raise problem
     assert caught.value.message == (
-        "the CA refused, placing the order: Some names were rejected; a.test: no public suffix "
-        "(rejectedIdentifier)"
+        "the CA refused while placing the order: Some names were rejected; a.test: no public "
+        "suffix (rejectedIdentifier)"
     )
-    assert caught.value.hint == "the CA does not sign for this name; is it spelled right?"
+    assert caught.value.hint == "the CA does not issue for this name; is it spelled right?"
 
 
 def test_a_rate_limit_means_later() -> None:
@@ -52,7 +52,7 @@ def test_a_rate_limit_means_later() -> None:
     with pytest.raises(CaBusyError) as caught, translate_acme_errors("placing the order"):
         raise problem
     assert caught.value.exit_status == 75
-    assert caught.value.message == "the CA limits how often, placing the order: too many"
+    assert caught.value.message == "the CA's rate limit was hit while placing the order: too many"
 
 
 @pytest.mark.parametrize(
@@ -60,16 +60,16 @@ def test_a_rate_limit_means_later() -> None:
     [
         (
             requests.exceptions.ConnectionError("refused"),
-            "the CA cannot be reached, asking: refused",
+            "the CA cannot be reached while asking: refused",
         ),
-        (requests.exceptions.ReadTimeout("slow"), "the CA cannot be reached, asking: slow"),
+        (requests.exceptions.ReadTimeout("slow"), "the CA cannot be reached while asking: slow"),
         (
             requests.exceptions.SSLError("self-signed"),
-            "the CA's own certificate is not trusted, asking: self-signed",
+            "the CA's own certificate is not trusted, while asking: self-signed",
         ),
-        (errors.ClientError("odd"), "the CA answered something that is no ACME, asking: odd"),
-        (KeyError("newOrder"), "the CA answered something that is no ACME, asking: 'newOrder'"),
-        (errors.TimeoutError(), "the CA took too long, asking"),
+        (errors.ClientError("odd"), "the CA's answer is not valid ACME, while asking: odd"),
+        (KeyError("newOrder"), "the CA's answer is not valid ACME, while asking: 'newOrder'"),
+        (errors.TimeoutError(), "the CA took too long while asking"),
     ],
 )
 def test_foreign_errors_are_translated_where_they_enter(error: Exception, message: str) -> None:
@@ -138,9 +138,9 @@ def test_a_clock_that_is_far_off_stops_the_order() -> None:
     with pytest.raises(ClockError) as caught:
         clock_finding(NOW, NOW + timedelta(days=365))
     assert caught.value.message == (
-        "the issuer's clock is 365 days ahead of the CA's, so nothing is ordered"
+        "the issuer's clock is 365 days ahead of the CA's, so nothing was ordered"
     )
-    assert caught.value.hint == "set the clock (timedatectl set-ntp true), then try again"
+    assert caught.value.hint == "set the clock (timedatectl set-ntp true), then run this again"
 
 
 def test_a_ca_without_a_date_is_believed() -> None:
@@ -255,4 +255,4 @@ def test_an_alternate_chain_that_cannot_be_had_keeps_nobody_from_the_next() -> N
     said: list[str] = []
     found = alternatives(SeveralChains(), order, said.append)  # type: ignore[arg-type]  # asked two things
     assert list(found) == ["https://ca.example/2", "https://ca.example/3"]
-    assert said == ["warning: the CA cannot be reached, fetching another chain: refused"]
+    assert said == ["warning: the CA cannot be reached while fetching another chain: refused"]

@@ -99,7 +99,7 @@ def test_a_long_retry_after_is_told_with_its_moment(
     with pytest.raises(CaBusyError) as caught:
         post(network, url)
     assert caught.value.message.startswith(
-        f"the CA says not now (HTTP {status}, too many); come back after 2"
+        f"the CA is busy (HTTP {status}, too many); retry after 2"
     )
     assert caught.value.exit_status == 75
 
@@ -138,4 +138,4 @@ def test_a_pause_without_an_end_is_told_and_breaks_nothing(
 def test_what_the_libraries_stumble_over_is_told_as_no_acme(error: Exception) -> None:
     with pytest.raises(CaSilentError) as caught, translate_acme_errors("asking"):
         raise error
-    assert caught.value.message == "the CA answered something that is no ACME, asking: x"
+    assert caught.value.message == "the CA's answer is not valid ACME, while asking: x"

@@ -27,12 +27,12 @@ from tests.unit.fake_web import Web, web
 
 SECRET = "swordfish"
 FAILED = Message(f"{NAME}: a run has failed", "error: the CA refuses", good=False, key="run-failed")
-OVER = Message(f"{NAME}: runs end well again", "It is over.", good=True, key="run-failed")
+OVER = Message(f"{NAME}: runs succeed again", "It is over.", good=True, key="run-failed")
 NOBODY = (
-    "the fleet has events to tell of, and nobody to tell: "
+    "the fleet file asks for notifications, but no URL is set: "
     "on the issuer, run `sudo certsync notify --set`"
 )
-NOT_INSTALLED = "nothing is installed here that sends messages"
+NOT_INSTALLED = "apprise, which sends the messages, is not installed here"
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_nothing_is_lacking_without_events_or_with_a_url(store: Store) -> None:
 
 def test_a_file_that_cannot_be_read_is_told_and_ends_no_run(store: Store) -> None:
     store.notify_urls.mkdir()
-    told = f"{store.notify_urls} cannot be read: Is a directory: it is root's"
+    told = f"{store.notify_urls} cannot be read: Is a directory: only root can read it"
     assert sent(store, FAILED) == ((), [told])
     assert notification.lacking(store.fleet(), store) == told
 
@@ -155,8 +155,8 @@ def test_without_apprise_that_is_told_and_ends_no_run(
     accepted, (warning,) = sent(store, FAILED)
     assert accepted == ()
     assert warning == (
-        f"{NOT_INSTALLED}: choose `events` under [notify] in the fleet file, "
-        "and run `certsync deploy FLEET`"
+        f"{NOT_INSTALLED}: set `events` under [notify] in the fleet file, "
+        "then run `certsync deploy FLEET`"
     )
 
 
@@ -253,7 +253,7 @@ def test_logging_is_as_it_was_afterwards(service: Web, store: Store, logged: lis
 def test_urls_are_kept_one_a_line_for_root_alone(store: Store) -> None:
     store.notify_urls.write_text("json://before/\n")
     told = notify.set_urls(store, b"  json://127.0.0.1/a \r\n\n json://127.0.0.1/b")
-    assert told == f"2 services in {store.notify_urls}; try it: certsync notify --test"
+    assert told == f"2 services in {store.notify_urls}; test it: certsync notify --test"
     assert store.notify_urls.read_text() == "json://127.0.0.1/a\njson://127.0.0.1/b\n"
     assert store.notify_urls.stat().st_mode & 0o777 == 0o600
 
@@ -262,7 +262,7 @@ def test_a_fleet_without_events_is_told_that_nothing_will_be_sent(store: Store) 
     store.fleet_file.write_text(json.dumps(fleet().to_json()))
     told = notify.set_urls(store, b"json://127.0.0.1/a")
     assert told == (
-        f"1 service in {store.notify_urls}; nothing is sent before `events` are chosen "
+        f"1 service in {store.notify_urls}; nothing is sent until `events` are set "
         "under [notify] in the fleet file"
     )
 
@@ -270,8 +270,8 @@ def test_a_fleet_without_events_is_told_that_nothing_will_be_sent(store: Store) 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no URL was given, and nothing was changed"),
-        (b" \n\n", "no URL was given, and nothing was changed"),
+        (b"", "no URL was given; nothing was changed"),
+        (b" \n\n", "no URL was given; nothing was changed"),
         (b"json://a/\n\xff\n", "line 2 is not UTF-8 text"),
     ],
 )
@@ -282,7 +282,7 @@ def test_input_without_urls_is_refused_and_what_was_there_stays(
     with pytest.raises(NotifyError) as caught:
         notify.set_urls(store, content)
     assert caught.value.message == message
-    assert caught.value.hint == "write a URL a line"
+    assert caught.value.hint == "write one URL per line"
     assert store.notify_urls.read_text() == "json://before/\n"
 
 
@@ -296,7 +296,7 @@ def test_urls_cannot_be_set_where_nothing_could_send_to_them(
 
 def test_a_host_that_is_no_issuer_has_nowhere_to_keep_urls(tmp_path: Path) -> None:
     store = Store(tmp_path, tmp_path)
-    with pytest.raises(StoreError, match="this host is no issuer"):
+    with pytest.raises(StoreError, match="this host is not an issuer"):
         notify.set_urls(store, b"json://127.0.0.1/a")
     assert not store.notify_urls.exists()
 
@@ -328,4 +328,4 @@ def test_without_a_url_there_is_nothing_to_try(store: Store) -> None:
 def test_one_of_setting_and_trying_is_named(options: list[str]) -> None:
     shown = CliRunner().invoke(cli, ["notify", *options])
     assert shown.exit_code == 2
-    assert "name one of --set and --test" in shown.output
+    assert "give either --set or --test" in shown.output

@@ -36,7 +36,7 @@ from tests.unit.issuer.test_run import keep_empty
 from tests.unit.programs.test_receiver import make_pair
 
 DAY = timedelta(days=1)
-UNFIT = Answer(ok=False, why="no client would take it", of_content=True)
+UNFIT = Answer(ok=False, why="clients would reject it", of_content=True)
 FULL = Answer(ok=False, why="No space left on device")
 
 
@@ -128,11 +128,11 @@ def test_what_the_issuers_own_receiver_refuses_counts_as_a_failed_order(
     with pytest.raises(OrderFailedError) as caught:
         unattended(store, NOW)
     assert caught.value.message == (
-        "backend-01, the issuer, refuses generation 0001, which was just ordered: no client would "
-        "take it"
+        "backend-01, the issuer, refuses generation 0001, which was just ordered: clients would "
+        "reject it"
     )
     assert (target(store), tries(store)) == (None, 1)
-    with pytest.raises(CertsyncError, match="it is tried again after 2026-11-22"):
+    with pytest.raises(CertsyncError, match="the next attempt is after 2026-11-22"):
         unattended(store, NOW + timedelta(hours=1))
     answers(monkeypatch, Answer(ok=True))
     assert unattended(store, NOW + DAY) == 2
@@ -165,7 +165,7 @@ def test_an_account_that_could_not_order_is_registered_before_an_order_is_due(
     monkeypatch.setattr(issuance, "register", register)
     unattended(store, NOW)
     assert enrolled == []
-    assert reasons(store)[0].startswith("no order, but the key of the account")
+    assert reasons(store)[0].startswith("no order is due, but the CA account's key")
     heard = Heard()
     assert ordering.issue(heard.run(seen(store))) is None
     assert heard.told[-1] == "registered at the CA: account https://ca.example/account/2"
@@ -216,7 +216,7 @@ def test_every_failure_of_an_order_is_a_noted_try(
     with pytest.raises(type(error)):
         unattended(store, NOW)
     assert tries(store) == 1
-    with pytest.raises(CertsyncError, match="it is tried again after"):
+    with pytest.raises(CertsyncError, match="the next attempt is after"):
         unattended(store, NOW)
 
 
@@ -239,7 +239,7 @@ def test_a_key_that_the_ca_refuses_is_not_offered_again_until_a_certificate_is_t
 def test_an_order_that_fails_often_is_given_up(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = fails(monkeypatch, CaSilentError("the CA cannot be reached, signing the certificate"))
+    asked = fails(monkeypatch, CaSilentError("the CA cannot be reached while signing"))
     for _ in range(5):
         with pytest.raises(CaSilentError):
             ordering.issue(Heard().run(seen(store)))
@@ -256,7 +256,7 @@ def test_what_an_order_waits_for_is_told_though_the_fleet_file_asks_for_somethin
     run = Heard().run(seen(store), NOW + DAY / 2)
     coming = due.outlook(run.seen, run.known, run.now).next(run.now)
     assert coming is not None
-    assert (coming.moment, coming.why) == (NOW + DAY, "the last try failed: the CA refused")
+    assert (coming.moment, coming.why) == (NOW + DAY, "the last attempt failed: the CA refused")
 
 
 def test_a_chain_is_measured_by_the_roots_that_the_proof_goes_by(

@@ -102,12 +102,12 @@ def test_a_backend_that_serves_something_newer_stops_the_rollout(
     with pytest.raises(OutdatedError) as caught:
         refuse(store, NEWER)
     assert caught.value.message == (
-        "nothing is activated: generation 0002 is older than what is served: backend-02 serves 0005"
+        "nothing was activated: generation 0002 is older than what is served: "
+        "backend-02 serves 0005"
     )
     assert caught.value.hint == (
-        "was backend-01 restored from a backup, or reverted to a snapshot? Then `certsync renew "
-        "--force` there orders a certificate that replaces all of them; until then each backend "
-        "serves what it has"
+        "if backend-01 was restored from a backup or snapshot, run `certsync renew --force` there "
+        "to replace all of them; until then each backend serves what it has"
     )
     # Better than what is about to expire.
     assert refuse(store, NEWER, days=76)[0].startswith("warning: generation 0002 is older")
@@ -156,7 +156,7 @@ def test_what_the_ca_has_revoked_goes_live_nowhere_and_another_one_is_ordered(
         with pytest.raises(OutdatedError) as caught:
             refuse(store, days=days)
         assert caught.value.message == (
-            "nothing is activated: generation 0002: the CA has revoked it"
+            "nothing was activated: generation 0002: the CA has revoked it"
         )
     assert world.asked == ["list", "renewal information"]
     found = order_due(store, NOW + 2 * DAY)

@@ -100,8 +100,8 @@ def test_the_file_is_replaced_whole_and_for_everybody_to_read(tmp_path: Path) ->
 def test_a_folder_that_is_not_there_is_told_and_not_made(tmp_path: Path) -> None:
     folder = tmp_path / "node-exporter"
     assert textfile.write(str(folder), "a 1\n") == (
-        f"{folder} is not there, so no metrics are written: "
-        "install prometheus-node-exporter, or name the folder that it reads in [metrics]"
+        f"{folder} does not exist, so no metrics are written: "
+        "install prometheus-node-exporter, or set the folder that it reads under [metrics]"
     )
     assert not folder.exists()
 

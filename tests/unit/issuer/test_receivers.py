@@ -205,8 +205,8 @@ def test_a_replica_that_does_not_take_ticket_keys_says_why() -> None:
     assert caught.value.message == "backend-02: nginx: no"
 
 
-OF_OLDER = "backend-02: its receiver is of an older certsync"
-BRING_NEWER = "bring the newer receiver there: certsync deploy FLEET"
+OF_OLDER = "backend-02: its receiver is from an older certsync"
+BRING_NEWER = "update its receiver: certsync deploy FLEET"
 
 
 @pytest.mark.usefixtures("rsynced")

@@ -35,7 +35,7 @@ def test_a_registration_whose_key_is_lost_is_none(tmp_path: Path) -> None:
     (tmp_path / "key.pem").unlink()
     assert registration.read(tmp_path) == {}
     assert registration.finding(tmp_path) == (
-        f"the key of the account at the CA is lost ({tmp_path}/key.pem)"
+        f"the CA account's key is missing ({tmp_path}/key.pem)"
     )
 
 
@@ -55,7 +55,7 @@ def test_a_registration_that_is_broken_or_of_another_key_is_none(tmp_path: Path,
 def test_where_there_never_was_an_account_the_first_order_registers_it(tmp_path: Path) -> None:
     disk = Store(tmp_path / "etc", tmp_path / "state")
     never = seen(disk, fleet())
-    assert never.account.startswith("the key of the account at the CA is lost")
+    assert never.account.startswith("the CA account's key is missing")
     assert due.outlook(never, LineageState(), NOW).account == ""
     disk.account(DIRECTORY).mkdir(parents=True)
     assert due.outlook(seen(disk, fleet()), LineageState(), NOW).account == never.account

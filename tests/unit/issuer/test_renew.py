@@ -128,7 +128,7 @@ def test_a_clock_before_the_certificates_own_time_is_told() -> None:
     with pytest.raises(ClockError) as caught:
         _refuse_the_past(manifest(3), NOW - DAY)
     assert caught.value.message == (
-        "the issuer's clock says 2026-11-20 12:00 UTC, before generation 0003 was made "
+        "the issuer's clock says 2026-11-20 12:00 UTC, which is before generation 0003 was issued "
         "(2026-11-21 12:00 UTC)"
     )
     assert caught.value.hint == "set the clock (timedatectl set-ntp true); nothing was changed"
@@ -141,7 +141,7 @@ def test_an_unattended_run_repeats_why_it_waits() -> None:
     tries = Tries().failed(NOW, "no answer", "look")
     with pytest.raises(CaError) as caught:
         _wait_after_failures(tries, NOW, interactive=False)
-    assert caught.value.message == ("no answer; it is tried again after 2026-11-21 12:01:00 UTC")
+    assert caught.value.message == ("no answer; the next attempt is after 2026-11-21 12:01:00 UTC")
     assert (caught.value.hint, caught.value.exit_status) == ("look", 1)
     _wait_after_failures(tries, NOW + timedelta(minutes=1), interactive=False)
     _wait_after_failures(tries, NOW, interactive=True)
@@ -152,7 +152,7 @@ def test_a_pause_that_the_ca_asked_for_is_kept_by_all_and_ends_with_75() -> None
     for interactive in (True, False):
         with pytest.raises(TooSoonError) as caught:
             _wait_after_failures(tries, NOW, interactive=interactive)
-        assert caught.value.message == "busy; it is tried again after 2026-11-22 12:00:00 UTC"
+        assert caught.value.message == "busy; the next attempt is after 2026-11-22 12:00:00 UTC"
         assert caught.value.exit_status == 75
 
 
@@ -181,7 +181,7 @@ def test_a_part_that_fails_stops_no_other_part(tmp_path: Path) -> None:
         run.part(lambda: done.append(1))
     assert len(done) == 3
     assert [each.message for each in run.problems] == [
-        "no", "f: No space left", "unforeseen: ZeroDivisionError('what')"
+        "no", "f: No space left", "unexpected error: ZeroDivisionError('what')"
     ]  # fmt: skip
 
 
@@ -241,7 +241,7 @@ def test_a_renewal_is_its_issuance_and_its_rollout_and_each_step_is_told_apart()
 
 def test_an_outlook_is_read_line_by_line() -> None:
     assert described(Outlook("due", ["a", "b"], "later")) == [
-        "an order would be made: due", "a", "b", "later"
+        "an order would be placed: due", "a", "b", "later"
     ]  # fmt: skip
     assert described(Outlook("", [], "later")) == ["later"]
     assert described(Outlook("", [], "")) == []
@@ -313,9 +313,9 @@ def test_a_run_that_finds_its_memory_broken_says_so_and_notes_it(
     with session.on_issuer(session_store, "renew", "", NOW):
         pass
     aside = f"{session_store.state_file}.broken"
-    assert f"cannot be read: moved to {aside}" in capsys.readouterr().err
+    assert f"is broken: moved to {aside}" in capsys.readouterr().err
     run = Memory(session_store).state.runs["renew"]
-    assert run.did == (f"put a broken state file aside as {aside}",)
+    assert run.did == (f"moved a broken state file to {aside}",)
 
 
 def test_a_run_that_breaks_is_noted_too(session_store: Store) -> None:
@@ -325,7 +325,7 @@ def test_a_run_that_breaks_is_noted_too(session_store: Store) -> None:
     ):
         raise ZeroDivisionError("what")
     run = Memory(session_store).state.runs["renew"]
-    assert run.error == "unforeseen: ZeroDivisionError('what')"
+    assert run.error == "unexpected error: ZeroDivisionError('what')"
 
 
 def test_a_run_that_finds_the_lock_held_is_told_by_whom_and_notes_nothing(
@@ -333,7 +333,7 @@ def test_a_run_that_finds_the_lock_held_is_told_by_whom_and_notes_nothing(
 ) -> None:
     with (
         session.on_issuer(session_store, "renew", "", NOW),
-        pytest.raises(LockHeldError, match=r"^certsync renew \(process \d+ on the issuer\) holds"),
+        pytest.raises(LockHeldError, match=r"^certsync renew \(process \d+ on the issuer\) has "),
         session.on_issuer(session_store, "rollback", "", NOW),
     ):
         pass

@@ -85,7 +85,7 @@ def test_only_https_is_asked_whatever_a_directory_names(tmp_path: Path, place: s
     url = f"{place}{path}" if place == "file:///" else f"{place}info"
     with pytest.raises(CaSilentError) as caught:
         _get(url, "", NOW)
-    assert caught.value.message == f"the CA names an address for renewals that is not https: {url}"
+    assert caught.value.message == f"the CA's address for renewal information is not https: {url}"
 
 
 # Certificates made here

@@ -109,7 +109,7 @@ def test_a_rollback_has_to_say_of_which(store: Store, tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         session.only()
     assert caught.value.message == "this fleet has several lineages"
-    assert caught.value.hint == f"say which: --lineage, one of: {NAME}, {SHOP}"
+    assert caught.value.hint == f"choose one with --lineage: {NAME}, {SHOP}"
     with pytest.raises(StoreError) as caught:
         session.only("else.example.org")
     assert caught.value.message == "this fleet has no lineage else.example.org"
@@ -176,7 +176,7 @@ def test_one_lineage_without_a_certificate_holds_up_no_other(
     heard = Heard()
     replicate.replicate_all(heard.session(store))
     assert replicated == [NAME, SHOP, NAME]
-    assert heard.told == [f"{SHOP}: nothing has been issued yet, so there is nothing to replicate"]
+    assert heard.told == [f"{SHOP}: nothing to replicate: no generation has been issued yet"]
 
 
 def test_an_only_lineage_without_a_certificate_is_an_error_as_ever(

@@ -145,8 +145,8 @@ def test_a_window_in_the_past_means_now_and_its_explanation_is_told() -> None:
     page = "https://ca.example/incident"
     found = due(manifest(), info=suggestion(-2 * HOUR, HOUR, explanation=page))
     assert found.why == (
-        "the CA suggests 2026-11-21 10:00 to 2026-11-21 11:00 UTC and explains it at "
-        "https://ca.example/incident, and it expires on 2027-02-19 12:00 UTC"
+        "the CA suggests 2026-11-21 10:00 to 2026-11-21 11:00 UTC (explanation: "
+        "https://ca.example/incident), and it expires on 2027-02-19 12:00 UTC"
     )
 
 
@@ -259,7 +259,7 @@ def test_after_a_rollback_nothing_is_ordered_until_half_of_the_time_left_is_gone
     assert due(old, NOW + HOUR, withdrawal=rolled_back) is None
     assert due(old, NOW + 14 * DAY, withdrawal=rolled_back) is None
     found = due(old, NOW + 15 * DAY, withdrawal=rolled_back)
-    assert found.why.startswith("half of the time that was left at the rollback")
+    assert found.why.startswith("half of the time left at the rollback has passed")
 
 
 def test_after_a_rollback_what_was_withdrawn_is_not_ordered_again_at_once() -> None:

@@ -103,9 +103,10 @@ def test_state_of_a_newer_certsync_is_refused_and_left_alone(tmp_path: Path) -> 
     with pytest.raises(NewerSchemaError) as caught:
         assert Memory(store).state
     assert caught.value.message == (
-        f"{store.state_file} has schema {STATE_SCHEMA + 1}, and this certsync reads {STATE_SCHEMA}"
+        f"{store.state_file} has schema {STATE_SCHEMA + 1}, but this certsync reads up to "
+        f"{STATE_SCHEMA}"
     )
-    assert caught.value.hint == "a newer certsync has been here: deploy that one again"
+    assert caught.value.hint == "a newer certsync wrote it: deploy again with that version"
     assert store.state_file.read_text() == text
 
 

@@ -42,7 +42,7 @@ def test_a_kept_generation_is_whole_and_verified_by_the_receiver(
     assert store.kept(NAME)[1].manifest.files == files
     receiver.verify_sums(store.archive(NAME) / "0001")
     assert belongs(load_key(key), certificate)
-    with pytest.raises(StoreError, match="0001 is there already"):
+    with pytest.raises(StoreError, match="0001 already exists"):
         store.keep(manifest(1, files=files), key, certificate)
 
 
@@ -70,7 +70,7 @@ def test_a_manifest_of_a_newer_certsync_is_refused_not_passed_over(
 ) -> None:
     path = kept(store, tmp_path, 1) / "manifest.json"
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 9'))
-    with pytest.raises(NewerSchemaError, match="has schema 9, and this certsync reads 1"):
+    with pytest.raises(NewerSchemaError, match="has schema 9, but this certsync reads up to 1"):
         seen(store, fleet())
 
 
@@ -97,10 +97,10 @@ def test_what_was_rolled_back_is_not_the_target(store: Store, tmp_path: Path) ->
 def test_what_the_issuers_receiver_refuses_is_not_the_target(store: Store, tmp_path: Path) -> None:
     kept(store, tmp_path, 1)
     kept(store, tmp_path, 2)
-    store.refuse(NAME, 2, "no client would take it")
+    store.refuse(NAME, 2, "clients would reject it")
     assert seen(store, fleet()).target == 1
     store.refuse(NAME, 3, "nor this one")
-    assert store.refused(NAME) == {2: "no client would take it", 3: "nor this one"}
+    assert store.refused(NAME) == {2: "clients would reject it", 3: "nor this one"}
     store.refuse(NAME, 1, "what is gone is forgotten")
     assert sorted(store.refused(NAME)) == [1, 2]
 
@@ -122,7 +122,7 @@ def test_no_link_is_no_current_generation(store: Store) -> None:
 def test_a_host_that_is_no_issuer_is_told_so(store: Store) -> None:
     with pytest.raises(StoreError) as caught:
         store.fleet()
-    assert caught.value.message.endswith("fleet.json is not there: this host is no issuer")
+    assert caught.value.message.endswith("fleet.json does not exist: this host is not an issuer")
     assert "certsync deploy FLEET" in caught.value.hint
 
 
@@ -136,7 +136,7 @@ def test_state_of_a_newer_schema_is_refused_and_left_alone(store: Store) -> None
     path.write_text('{"schema": 7}')
     with pytest.raises(StoreError) as caught:
         store.read_state(path)
-    assert caught.value.message == f"{path} has schema 7, and this certsync reads 2"
+    assert caught.value.message == f"{path} has schema 7, but this certsync reads up to 2"
     assert path.read_text() == '{"schema": 7}'
 
 
@@ -238,5 +238,5 @@ def test_a_first_name_too_long_for_a_common_name_is_left_out_of_the_subject() ->
 
 @pytest.mark.parametrize("text", ["", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----"])
 def test_what_is_no_chain_is_told(text: str) -> None:
-    with pytest.raises(StoreError, match=r"^this is no certificate chain"):
+    with pytest.raises(StoreError, match=r"^not a certificate chain"):
         parse_chain(text)

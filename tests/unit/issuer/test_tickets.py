@@ -118,7 +118,7 @@ def test_after_a_compromise_all_keys_are_replaced_once() -> None:
         assert plan(note, seen, NOW) == Plan(replace=True)
     assert plan(replace(NEW, against=("backend-04 then", "x")), seen, NOW) == Plan()
     assert Plan(replace=True).steps() == [
-        "make all session ticket keys anew and push them to every replica"
+        "replace all session ticket keys and push them to every replica"
     ]
 
 
@@ -186,10 +186,10 @@ def test_what_nginx_refuses_is_told_and_the_keys_before_stay(
     with pytest.raises(TicketsError) as caught:
         keyring.use(Keys(key("a"), key("b"), key("c")), Note(NOW + DAY))
     assert caught.value.message == (
-        "nginx on the issuer does not take new session ticket keys: nginx: no"
+        "nginx on the issuer does not accept new session ticket keys: nginx: no"
     )
     assert caught.value.hint == (
-        "look at `systemctl status nginx` on the issuer; the keys before stay in use"
+        "check `systemctl status nginx` on the issuer; the previous keys stay in use"
     )
     assert keyring.read() == (before, NEW)
 
@@ -334,14 +334,14 @@ def test_a_rotation_waits_for_who_could_not_be_given_the_set_and_not_for_ever(
         "not all backends have the session ticket keys: backend-03: no room"
     )
     assert caught.value.hint == (
-        "the site is served there all the same, new TLS sessions only; every hourly run tries again"
+        "the site is still served there, but without resuming TLS sessions; hourly runs retry"
     )
     first = keyring.read()[0]
     with pytest.raises(TicketsError):
         world.share(after=DAY)
     assert keyring.read()[0] == first
     assert world.told[-1] == (
-        "the session ticket keys are rotated once all backends have those that are there"
+        "the session ticket keys are rotated once all backends have the current set"
     )
     with pytest.raises(TicketsError):
         world.share(after=2 * DAY)
@@ -412,7 +412,7 @@ def test_with_sharing_off_nothing_is_looked_at(world: World, folder: Path) -> No
     assert not folder.exists()
     assert share.outlook(look_at_all(world.store), NOW) == []
     share.tickets(world.heard.session(world.store))
-    assert world.told == ["share_tickets is false in the fleet file: there is nothing to share"]
+    assert world.told == ["nothing to share: share_tickets is false in the fleet file"]
 
 
 def test_an_issuer_that_gives_no_tickets_is_told_of_and_nobody_is_pushed_to(world: World) -> None:
@@ -420,7 +420,7 @@ def test_an_issuer_that_gives_no_tickets_is_told_of_and_nobody_is_pushed_to(worl
     world.not_resuming = None
     world.share()
     assert world.told == [
-        "warning: nginx on the issuer gives no session tickets: who shares them is not seen"
+        "warning: nginx on the issuer issues no session tickets: sharing cannot be verified"
     ]
     assert len(world.done) == 1
 

@@ -68,7 +68,7 @@ def test_up_down_and_with_all_refuse_before_they_begin(
 def test_a_name_that_could_harm_is_refused(name: str) -> None:
     with pytest.raises(LabError) as caught:
         Lab(name)
-    assert str(caught.value) == f"no name for a lab: {name!r}"
+    assert str(caught.value) == f"bad name for a lab: {name!r}"
     assert caught.value.hint == "use at most 12 letters and digits"
 
 

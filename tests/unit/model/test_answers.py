@@ -80,7 +80,7 @@ def test_what_a_newer_issuer_says_besides_is_ignored() -> None:
     ids=repr,
 )  # fmt: skip
 def test_what_is_no_answer_is_refused_as_a_whole(answer: Any) -> None:
-    with pytest.raises(ValueError, match="no answer of `certsync prove`"):
+    with pytest.raises(ValueError, match="not an answer from `certsync prove`"):
         Proven.from_json(answer, NAME)
 
 
@@ -105,7 +105,7 @@ def test_what_should_be_words_in_a_proof_becomes_words(field: str, said: Any) ->
 
 @pytest.mark.parametrize("said", ["soon", 5, "2026-11-21"])
 def test_an_end_of_validity_that_is_no_moment_is_refused(said: Any) -> None:
-    with pytest.raises(ValueError, match="no answer of `certsync prove`"):
+    with pytest.raises(ValueError, match="not an answer from `certsync prove`"):
         Proven.from_json({"proofs": [{**ONE.to_json(), "not_after": said}]}, NAME)
 
 

@@ -96,6 +96,10 @@ def test_what_is_left_out_has_its_default() -> None:
     assert codec.typed({"at": NOW.isoformat()}, Part) == Part(NOW, Colour.RED)
 
 
+def test_what_has_its_default_is_written_too() -> None:
+    assert codec.plain(codec.typed({"name": "empty"}, Whole)) == codec.plain(Whole("empty"))
+
+
 def test_what_is_there_besides_is_ignored() -> None:
     data = {"name": "empty", "mood": "good", "parts": [{"at": NOW.isoformat(), "mood": "bad"}]}
     assert codec.typed(data, Whole) == Whole("empty", parts=(Part(NOW),))

@@ -127,9 +127,9 @@ def test_a_rendered_fleet_of_a_newer_schema_is_refused() -> None:
     text = json.dumps({**SMALL.to_json(), "schema": SCHEMA + 1, "colour": "blue"})
     with pytest.raises(StoreError) as caught:
         Fleet.from_json(text)
-    told = f"the rendered fleet has schema {SCHEMA + 1}, and this certsync reads {SCHEMA}"
+    told = f"the rendered fleet has schema {SCHEMA + 1}, but this certsync reads up to {SCHEMA}"
     assert caught.value.message == told
-    assert caught.value.hint == "deploy with the newer certsync again"
+    assert caught.value.hint == "deploy again with the newer certsync"
 
 
 def changed(**changes: object) -> str:

@@ -68,7 +68,7 @@ def test_a_replica_that_claims_too_much_leaves_the_others_claims_as_they_are() -
 
 def test_the_end_of_the_numbers_is_an_error_that_says_how_to_go_on() -> None:
     for own in (9999, 10_000):
-        with pytest.raises(StoreError, match="is the highest number of a generation") as caught:
+        with pytest.raises(StoreError, match="is the highest possible generation number") as caught:
             next_free(own, ())
         assert "move the folders with the highest numbers" in caught.value.hint
 
@@ -86,11 +86,13 @@ def test_a_newer_manifest_is_refused_with_its_number() -> None:
     text = manifest().to_json().replace(b'"schema": 1', b'"schema": 9')
     with pytest.raises(StoreError) as caught:
         Manifest.from_json(text, "/there/manifest.json")
-    assert caught.value.message == "/there/manifest.json has schema 9, and this certsync reads 1"
-    assert caught.value.hint == "a newer certsync has been here: deploy that one again"
+    assert caught.value.message == (
+        "/there/manifest.json has schema 9, but this certsync reads up to 1"
+    )
+    assert caught.value.hint == "a newer certsync wrote it: deploy again with that version"
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b'{"schema": 1}', b"\xff"])
 def test_what_is_no_manifest_is_told_with_its_place(text: bytes) -> None:
-    with pytest.raises(StoreError, match=r"^/there is no manifest: "):
+    with pytest.raises(StoreError, match=r"^/there is not a manifest: "):
         Manifest.from_json(text, "/there")

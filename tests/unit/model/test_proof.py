@@ -27,7 +27,7 @@ def test_the_current_leaf_with_its_full_chain_is_in_sync() -> None:
 def test_the_leaf_without_its_chain_is_wrong_though_a_client_may_know_the_rest() -> None:
     proof = verdict(Served((b"leaf",), ""))
     assert proof.verdict is Verdict.WRONG
-    assert proof.why == "it serves 1 certificates, not the full chain"
+    assert proof.why == "it serves 1 certificate(s), not the full chain"
 
 
 def test_an_older_generation_that_clients_trust_is_behind() -> None:
@@ -43,7 +43,7 @@ def test_what_clients_refuse_is_wrong_whichever_generation_it_is() -> None:
 
 def test_a_strange_certificate_is_told_as_one() -> None:
     proof = verdict(Served((b"strange",), "self-signed certificate"))
-    assert proof.why == "it serves a certificate not made here: self-signed certificate"
+    assert proof.why == "it serves a certificate not issued here: self-signed certificate"
     assert proof.generation == ""
 
 

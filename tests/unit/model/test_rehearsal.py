@@ -13,8 +13,7 @@ from certsync.model.rehearsal import Finding
 
 OTHER = "https://ca.example/dir"
 AT_ITS_OWN = (
-    f"the fleet's certificate is from {OTHER}: an order for trying there may count against its "
-    "limits"
+    f"the fleet's certificate is from {OTHER}: a test order there may count against its limits"
 )
 
 
@@ -36,15 +35,15 @@ def test_it_is_held_at_the_cas_directory_for_tries(of_fleet: str, asked: str, ch
 @pytest.mark.parametrize(
     ("of_fleet", "asked", "message", "hint"),
     [
-        (OTHER, "", AT_ITS_OWN, "name the CA's directory for tries with --directory URL"),
+        (OTHER, "", AT_ITS_OWN, "name the CA's test directory with --directory URL"),
         (
             LETSENCRYPT, "letsencrypt",
-            "an order for trying at Let's Encrypt itself counts against its limits",
-            "leave --directory out, and its staging CA is asked",
+            "a test order at Let's Encrypt's production CA counts against its limits",
+            "omit --directory to use its staging CA",
         ),
         (
-            LETSENCRYPT, "staging", "'staging' is no directory of a CA",
-            "write the URL, https:// and all",
+            LETSENCRYPT, "staging", "'staging' is not a CA's directory",
+            "give the full https:// URL",
         ),
     ],
 )  # fmt: skip
@@ -69,7 +68,7 @@ def test_who_loses_the_canary_is_told_by_name_and_family() -> None:
         sighting("203.0.113.10", public=True, reached=True, seen=True),
         sighting("2001:db8::1", public=True, reached=False, seen=False),
     ])  # fmt: skip
-    here, through = "asked for at its own address", "asked for through the balancer over"
+    here, through = "fetched from its own address", "fetched through the balancer over"
     assert found == [
         Finding("backend-01", f"a challenge file, {here}"),
         Finding("backend-02", f"a challenge file, {here}", "answers HTTP 404"),
@@ -95,6 +94,6 @@ def test_the_table_has_a_line_for_each_and_the_error_names_who_failed() -> None:
     error = rehearsal.error([good, bad])
     assert error is not None
     assert error.message == "the rehearsal failed: balancer: haproxy -c: line 3"
-    assert error.hint == "nothing that is live was touched; fix it and rehearse again"
+    assert error.hint == "nothing live was touched; fix this and rehearse again"
     assert rehearsal.error([good]) is None
     assert Finding.from_json(bad.to_json()) == bad

@@ -24,6 +24,6 @@ def test_http_3_is_told_from_other_services(header: str, offers: bool) -> None:
 
 def test_a_person_is_told_what_it_costs_and_what_to_do() -> None:
     assert note("www.example.com", 'h3=":443"') == (
-        'www.example.com promises HTTP/3 (Alt-Svc: h3=":443"), and UDP is not passed through: '
-        "browsers try it and lose time; take the header out of your site"
+        'www.example.com advertises HTTP/3 (Alt-Svc: h3=":443"), but UDP is not passed through: '
+        "browsers try it and lose time; remove the header from your site"
     )

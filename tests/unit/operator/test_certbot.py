@@ -63,46 +63,49 @@ def certificate(**changes: object) -> Certificate:
     [
         pytest.param(
             Public(certificate(), LETSENCRYPT_STAGING),
-            f"certbot's {NAME} is from Let's Encrypt's staging CA, which nobody trusts, and the "
-            f"fleet file names {DIRECTORY}",
-            "a certificate of another CA is not taken over: `certsync deploy FLEET` orders one",
+            f"certbot's {NAME} is from Let's Encrypt's staging CA, which browsers do not trust, "
+            f"but the fleet file names {DIRECTORY}",
+            "certsync does not take over another CA's certificate: `certsync deploy FLEET` orders "
+            "one",
             id="staging",
         ),
         pytest.param(
             Public(certificate(), LETSENCRYPT),
-            f"certbot's {NAME} is from letsencrypt, and the fleet file names {DIRECTORY}",
-            "a certificate of another CA is not taken over: `certsync deploy FLEET` orders one",
+            f"certbot's {NAME} is from letsencrypt, but the fleet file names {DIRECTORY}",
+            "certsync does not take over another CA's certificate: `certsync deploy FLEET` orders "
+            "one",
             id="another CA",
         ),
         pytest.param(
             Public(certificate(), ""),
-            f"certbot's {NAME} is from a CA that its renewal file does not name, and the fleet "
+            f"certbot's {NAME} is from a CA that its renewal file does not name, but the fleet "
             f"file names {DIRECTORY}",
-            "a certificate of another CA is not taken over: `certsync deploy FLEET` orders one",
+            "certsync does not take over another CA's certificate: `certsync deploy FLEET` orders "
+            "one",
             id="no CA",
         ),
         pytest.param(
             Public(certificate(names=("a.example", NAME)), DIRECTORY),
-            f"certbot's {NAME} is for a.example, {NAME}, and the fleet file says {NAME}",
-            "write the same names, adopt, and change them afterwards",
+            f"certbot's {NAME} is for a.example, {NAME}, but the fleet file lists {NAME}",
+            "put the same names in the fleet file, adopt, then change them",
             id="other names",
         ),
         pytest.param(
             Public(certificate(not_after=NOW), DIRECTORY),
             f"certbot's {NAME} expired on 2026-11-21 12:00 UTC",
-            "there is nothing to take over: `certsync deploy FLEET` orders a certificate",
+            "`certsync deploy FLEET` orders a new certificate instead",
             id="expired",
         ),
         pytest.param(
             Public(certificate(key_type=KeyType.RSA_2048), DIRECTORY),
-            f"certbot's {NAME} has a key of type rsa-2048, and the fleet file says ecdsa-p256",
-            'write key_type = "rsa-2048" under [certificate], adopt, and change it afterwards',
+            f"certbot's {NAME} has a key of type rsa-2048, but the fleet file says ecdsa-p256",
+            'set key_type = "rsa-2048" under [certificate], adopt, then change it',
             id="another type of key",
         ),
         pytest.param(
             Public(certificate(key_type=None), DIRECTORY),
-            f"certbot's {NAME} has a key of a kind that certsync does not make",
-            "there is nothing to take over: `certsync deploy FLEET` orders a certificate",
+            f"certbot's {NAME} has a key type that certsync does not support",
+            "`certsync deploy FLEET` orders a new certificate instead",
             id="a kind of key that is not ours",
         ),
     ],
@@ -124,8 +127,8 @@ def test_a_lineage_that_is_not_there_is_told_with_those_that_are() -> None:
     assert error.message == (
         f"certbot has no lineage {NAME} on the issuer: it has mail.example, shop.example"
     )
-    assert "the first of the fleet file's names" in error.hint
-    assert certbot.missing(NAME, []).message.endswith("on the issuer: it has none at all")
+    assert "the first name in the fleet file" in error.hint
+    assert certbot.missing(NAME, []).message.endswith("on the issuer: it has none")
 
 
 def test_what_is_kept_or_older_than_what_is_kept_is_taken_already() -> None:
@@ -234,12 +237,12 @@ address = "203.0.113.11"
         with pytest.raises(RefusedError) as caught:
             work()
         assert caught.value.message == (
-            f"{path} has more lineages than {NAME}, and adopt takes over one certificate, without "
-            "an order for the others; nothing was changed"
+            f"{path} has lineages besides {NAME}, and adopt takes over one certificate only; "
+            "nothing was changed"
         )
         assert caught.value.hint == (
-            "adopt first, without the tables [lineages.NAME]; then write them, and certsync deploy "
-            f"{path} orders what is missing"
+            "adopt first without the [lineages.NAME] tables; then add them and run certsync deploy "
+            f"{path}, which orders the missing certificates"
         )
     assert done == []
 
@@ -357,7 +360,7 @@ def test_files_that_do_not_fit_together_are_refused(store: Store, home: Path) ->
     with pytest.raises(StoreError, match=r"cert\.pem is not the first certificate of fullchain"):
         verb.look(run_on(store).seen, today(), home)
     (live / "fullchain.pem").write_text("")
-    with pytest.raises(StoreError, match="this is no certificate chain"):
+    with pytest.raises(StoreError, match="not a certificate chain"):
         verb.look(run_on(store).seen, today(), home)
 
 

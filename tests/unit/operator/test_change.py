@@ -110,11 +110,28 @@ def test_a_change_that_makes_a_mistake_is_told_as_one(tmp_path: Path) -> None:
     with pytest.raises(FleetFileError) as raised:
         read_fleet(path, Change(add=(Addition("backend-04", "203.0.113.13"),)))
     assert [each.message for each in raised.value.mistakes] == [
-        '"203.0.113.13" is backends.backend-03.address too'
+        '"203.0.113.13" is also backends.backend-03.address'
     ]
-    path.write_text("[")
-    with pytest.raises(FleetFileError, match=r"has 1 mistake"):
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message"),
+    [
+        ("[", "line 1", "not TOML: invalid initial character for a key part"),
+        (f"{FILE}[ca]\n", "line 22", "[ca] appears twice"),
+        (f"a = {'[' * 110}{']' * 110}", "file", "cannot be edited: TOML value nested more than"),
+    ],
+)
+def test_a_file_that_cannot_be_changed_is_told_where(
+    tmp_path: Path, text: str, place: str, message: str
+) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text(text)
+    with pytest.raises(FleetFileError) as raised:
         str(opened(path).changing(Change(issuer="x")).text)
+    [mistake] = raised.value.mistakes
+    assert mistake.place == place
+    assert mistake.message.startswith(message)
 
 
 def test_a_written_file_keeps_its_mode(tmp_path: Path) -> None:
@@ -150,13 +167,13 @@ def test_backends_are_named_one_way_or_the_other(
 
 @pytest.mark.parametrize("words", [["b4"], ["b4", "10.0.0.4", "b5"], ["b4=10.0.0.4", "b5"]])
 def test_anything_else_is_told_how_it_is_written(words: list[str]) -> None:
-    with pytest.raises(ValueError, match="name one backend as NAME ADDRESS, or several as"):
+    with pytest.raises(ValueError, match="give one backend as NAME ADDRESS, or several as"):
         named(words)
 
 
 def test_a_private_address_is_one_backends() -> None:
     assert named(["b4", "203.0.113.14"], "10.0.0.4")[0].private_address == "10.0.0.4"
-    with pytest.raises(ValueError, match="--private-address belongs to one backend"):
+    with pytest.raises(ValueError, match="--private-address works with one backend"):
         named(["b4=203.0.113.14", "b5=203.0.113.15"], "10.0.0.4")
 
 
@@ -216,18 +233,16 @@ def test_who_comes_has_to_serve_something_that_is_there(tmp_path: Path) -> None:
     with pytest.raises(CertsyncError) as caught:
         joining(path, (replace(FOUR, serves=("www.shop.example.net",)),), adopt)
     assert caught.value.message == f"{path} has no lineage www.shop.example.net"
-    assert caught.value.hint == f"its lineages are, by first names: {FIRST}, {SHOP}, {BLOG}"
+    assert caught.value.hint == f"its lineages, by first name: {FIRST}, {SHOP}, {BLOG}"
     joined = joining(path, (FOUR,), adopt).fleet
     assert joined.members(joined.lineages[2])[-1].name == "backend-04"
     path.write_text(f'{APART}served_by = ["backend-01"]\n')
     with pytest.raises(CertsyncError) as caught:
         joining(path, (FOUR,), adopt)
     assert caught.value.message == (
-        f"backend-04 would serve nothing: every served_by in {path} leaves it out"
+        f"backend-04 would serve nothing: no served_by in {path} lists it"
     )
-    assert caught.value.hint == (
-        f"say what it is to serve with --serves LINEAGE, one or more of: {FIRST}, {SHOP}, {BLOG}"
-    )
+    assert caught.value.hint == (f"add --serves LINEAGE, one or more of: {FIRST}, {SHOP}, {BLOG}")
     wanted = joining(path, (replace(FOUR, serves=(SHOP, BLOG)),), adopt)
     made = wanted.fleet
     assert [made.members(each)[-1].name for each in made.lineages] == [

@@ -25,8 +25,8 @@ def test_a_host_that_is_fit_has_nothing_said_of_it() -> None:
 def test_a_disk_that_is_nearly_full_is_told_with_what_makes_room() -> None:
     assert told(replace(FIT, disk_mb=99)) == [
         (
-            "backend-02: its disk has 99 MB left, and 100 are needed\n"
-            "  hint: make room: apt-get clean, journalctl --vacuum-size=100M, df -h"
+            "backend-02: its disk has 99 MB free; 100 MB are needed\n"
+            "  hint: free some space: apt-get clean, journalctl --vacuum-size=100M; see df -h"
         )
     ]
 
@@ -34,8 +34,8 @@ def test_a_disk_that_is_nearly_full_is_told_with_what_makes_room() -> None:
 def test_an_unknown_system_is_told_with_those_that_are_known() -> None:
     assert told(replace(FIT, os=("gentoo", "2"))) == [
         (
-            "backend-02: it runs gentoo 2, which certsync does not know\n"
-            "  hint: Debian 12 or 13, Ubuntu 22.04, 24.04 or 26.04"
+            "backend-02: it runs gentoo 2, which certsync does not support\n"
+            "  hint: use Debian 12 or 13, or Ubuntu 22.04, 24.04 or 26.04"
         )
     ]
 

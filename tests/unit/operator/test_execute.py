@@ -19,7 +19,7 @@ from certsync.operator.watching.status import Status
 from tests.unit.fake_fleet import NOW, fleet
 
 ORDER = Step("4 of 6: the certificate", "backend-01", "Order the certificate")
-WITHOUT_ADDRESS = "balancer: it tells no backend the client's address"
+WITHOUT_ADDRESS = "balancer: it sends no backend the client's address"
 RECORDS = PastRun("issue", NOW, 75, "shop: it leads elsewhere", "shop. A 203.0.113.10")
 REFUSED = PastRun("issue", NOW, 1, "shop: the CA refused", "ask it why")
 
@@ -149,7 +149,7 @@ def test_what_a_failed_step_says_to_try_is_the_hint() -> None:
     )
 
 
-AGAIN = "when this is fixed, run the same command again"
+AGAIN = "fix this, then run the same command again"
 SERVING = f"the rest of the fleet is in service; {AGAIN}"
 
 

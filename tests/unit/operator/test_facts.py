@@ -113,33 +113,33 @@ def test_one_that_was_the_issuer_may_be_deployed_to_by_a_promotion_alone() -> No
 def test_a_port_held_by_another_program_is_refused() -> None:
     listeners = (Listener(80, "apache2", 7), Listener(443, "apache2", 7))
     assert told(REPLICA, HostFacts(listeners=listeners)) == (
-        "backend-02: port 80 and 443 is held by apache2 (process 7)\n"
-        "  hint: stop and disable it, or take backend-02 out of the fleet file"
+        "backend-02: port 80 and 443 is in use by apache2 (process 7)\n"
+        "  hint: stop and disable it, or remove backend-02 from the fleet file"
     )
 
 
 def test_a_port_held_by_a_program_the_kernel_does_not_name_is_refused() -> None:
     text = told(BALANCER, HostFacts(listeners=(Listener(443, "?", 0),)))
-    assert text.startswith("balancer: port 443 is held by an unknown program\n")
+    assert text.startswith("balancer: port 443 is in use by an unknown program\n")
 
 
 def test_another_program_on_the_port_for_the_proxy_protocol_is_refused() -> None:
     seen = HostFacts(listeners=(Listener(8443, "java", 7), Listener(443, "java", 7)))
     assert told(REPLICA, seen) == (
-        "backend-02: port 8443 is held by java (process 7)\n"
-        "  hint: stop and disable it, or write another number as proxy_port under [balancing]\n"
-        "backend-02: port 443 is held by java (process 7)\n"
-        "  hint: stop and disable it, or take backend-02 out of the fleet file"
+        "backend-02: port 8443 is in use by java (process 7)\n"
+        "  hint: stop and disable it, or set another proxy_port under [balancing]\n"
+        "backend-02: port 443 is in use by java (process 7)\n"
+        "  hint: stop and disable it, or remove backend-02 from the fleet file"
     )
     text = told(REPLICA, seen, balancing=Balancing(proxy_port=9443))
-    assert text.startswith("backend-02: port 443 is held by java (process 7)\n")
+    assert text.startswith("backend-02: port 443 is in use by java (process 7)\n")
 
 
 def test_another_program_on_the_port_of_haproxys_statistics_is_refused() -> None:
     assert told(BALANCER, HostFacts(listeners=(Listener(8404, "node", 7),))) == (
-        "balancer: port 8404 is held by node (process 7)\n"
-        "  hint: have it listen on another port, or stop and disable it: HAProxy shows its "
-        "statistics there, on 127.0.0.1"
+        "balancer: port 8404 is in use by node (process 7)\n"
+        "  hint: move it to another port, or stop and disable it: HAProxy needs this one for its "
+        "statistics, on 127.0.0.1"
     )
 
 
@@ -152,9 +152,9 @@ def test_another_program_on_the_port_of_haproxys_peers_is_refused_where_it_has_t
     seen = HostFacts(listeners=(Listener(10000, "miniserv.pl", 7),))
     assert told(BALANCER, seen) == ""
     assert told(BALANCER, seen, balancing=balancing) == (
-        "balancer: port 10000 is held by miniserv.pl (process 7)\n"
-        "  hint: have it listen on another port, or stop and disable it: HAProxy keeps there what "
-        "stickiness and connections_per_client need"
+        "balancer: port 10000 is in use by miniserv.pl (process 7)\n"
+        "  hint: move it to another port, or stop and disable it: HAProxy needs this one for "
+        "stickiness and connections_per_client"
     )
 
 
@@ -163,15 +163,14 @@ def test_what_the_oldest_ubuntu_is_too_old_for_is_refused() -> None:
     assert told(REPLICA, old) == told(BALANCER, old) == ""
     two = (lineage(), lineage("shop.example.org"))
     assert told(REPLICA, old, lineages=two) == (
-        "backend-02: its nginx (1.18) cannot refuse a name of no certificate (1.19.4): one lineage "
-        "only\n  hint: use Ubuntu 24.04, Debian 12 or a later one, or take [lineages] out of the "
+        "backend-02: its nginx 1.18 cannot refuse unknown names (1.19.4 can), so it takes one "
+        "lineage\n  hint: use Ubuntu 24.04, Debian 12 or later, or remove [lineages] from the "
         "fleet file"
     )
     virtual = Balancer(virtual_addresses=("203.0.113.9",))
     assert told(BALANCER, old, balancer=virtual) == (
-        "balancer: its UFW (0.36.1) has no rules for VRRP (0.36.2), and balancers would not hear "
-        "others\n  hint: use Ubuntu 24.04, Debian 12 or a later one, or remove ufw and use another "
-        "firewall"
+        "balancer: its UFW 0.36.1 cannot allow VRRP (0.36.2 can), which the balancers need\n"
+        "  hint: use Ubuntu 24.04, Debian 12 or later, or remove ufw and use another firewall"
     )
     newer = replace(old, os=("ubuntu", "24.04"))
     assert told(REPLICA, newer, lineages=two) == told(BALANCER, newer, balancer=virtual) == ""
@@ -209,7 +208,7 @@ SITES = HostFacts(nginx_sites=(("foreign", "/etc/nginx/sites-enabled/shop"),))
 def test_another_nginx_site_is_refused() -> None:
     assert told(REPLICA, SITES) == (
         "backend-02: /etc/nginx/sites-enabled/shop is an nginx site that certsync did not write\n"
-        '  hint: keep it with site.kind = "unmanaged", or have it put aside with --adopt-nginx'
+        '  hint: keep it with site.kind = "unmanaged", or move it aside with --adopt-nginx'
     )
 
 
@@ -227,15 +226,15 @@ def test_another_haproxy_cfg_is_refused_unless_adopted() -> None:
     seen = HostFacts(haproxy="foreign")
     assert told(BALANCER, seen) == (
         "balancer: /etc/haproxy/haproxy.cfg is neither the distribution's nor certsync's\n"
-        "  hint: have it put aside, a dated copy kept, with --adopt-haproxy"
+        "  hint: replace it with --adopt-haproxy, which keeps a dated copy"
     )
     assert told(BALANCER, seen, Adopt(haproxy=True)) == ""
 
 
 def test_a_second_issuer_is_refused() -> None:
     assert told(REPLICA, HostFacts(issuer=True)) == (
-        "backend-02: it is this fleet's issuer, and the fleet file names backend-01\n"
-        "  hint: pull the newer fleet file, or have the other one take over: "
+        "backend-02: it is this fleet's issuer, but the fleet file names backend-01\n"
+        "  hint: pull the newer fleet file, or promote backend-01: "
         "certsync promote FLEET backend-01"
     )
 
@@ -243,8 +242,8 @@ def test_a_second_issuer_is_refused() -> None:
 def test_a_fleet_file_older_than_the_issuers_is_refused() -> None:
     seen = HostFacts(issuer=True, known_machines=("backend-01", "backend-09"))
     assert told(ISSUER, seen) == (
-        "backend-01: the issuer knows backend-09, and the fleet file does not\n"
-        "  hint: pull the newer fleet file, or take it out with `certsync remove-backend`"
+        "backend-01: the issuer knows backend-09, but the fleet file does not\n"
+        "  hint: pull the newer fleet file, or remove it with `certsync remove-backend`"
     )
 
 
@@ -261,8 +260,7 @@ def test_somebody_elses_keepalived_is_refused_where_addresses_are_to_be_shared()
     seen = HostFacts(keepalived="foreign")
     assert told(BALANCER, seen, balancer=SHARED) == (
         "balancer: /etc/keepalived/keepalived.conf is not certsync's\n"
-        "  hint: move it away, or leave it to it and take balancer.virtual_addresses out of the "
-        "fleet file"
+        "  hint: move it away, or remove balancer.virtual_addresses from the fleet file"
     )
     assert told(BALANCER, seen) == ""
     assert told(BALANCER, HostFacts(keepalived="ours"), balancer=SHARED) == ""
@@ -271,23 +269,23 @@ def test_somebody_elses_keepalived_is_refused_where_addresses_are_to_be_shared()
 def test_a_balancer_that_the_fleet_file_lacks_leaves_by_the_issuers_list() -> None:
     seen = HostFacts(issuer=True, known_machines=("old",), known_balancers=("old",))
     assert told(ISSUER, seen) == (
-        "backend-01: the issuer knows old, and the fleet file does not\n"
-        "  hint: pull the newer fleet file, or once it is switched off for good, take its line out "
-        "of /etc/certsync/machines there"
+        "backend-01: the issuer knows old, but the fleet file does not\n"
+        "  hint: pull the newer fleet file, or switch it off permanently, then remove its line "
+        "from /etc/certsync/machines there"
     )
 
 
 def test_a_fleet_without_balancers_of_ours_has_had_some() -> None:
     seen = HostFacts(issuer=True, known_machines=("old", "gone"), known_balancers=("old",))
     words = told(ISSUER, seen, balancers=(), balancer=Balancer(Provider.NONE))
-    assert words.startswith("backend-01: the issuer knows gone, and")
+    assert words.startswith("backend-01: the issuer knows gone, but")
 
 
 def test_an_older_list_that_does_not_say_who_is_a_balancer_is_to_be_written_anew_first() -> None:
     seen = HostFacts(issuer=True, known_machines=("backend-01", "old"))
     assert told(ISSUER, seen, balancers=(), balancer=Balancer(Provider.NONE)) == (
-        "backend-01: the issuer knows old, and the fleet file does not\n"
-        "  hint: pull the newer fleet file, or take a backend out with `certsync remove-backend`; "
-        "if these are its balancers, deploy once with them in the fleet file, and write "
-        'provider = "none" then'
+        "backend-01: the issuer knows old, but the fleet file does not\n"
+        "  hint: pull the newer fleet file, or remove a backend with `certsync remove-backend`; "
+        "if these are its balancers, first deploy with them in the fleet file, then set "
+        'provider = "none"'
     )

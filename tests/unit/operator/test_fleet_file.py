@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from certsync.model import codec
 from certsync.model.errors import FleetFileError, Mistake
 from certsync.model.fleet import (
     LETSENCRYPT,
@@ -111,6 +113,12 @@ def test_a_fleet_file_without_options_gets_the_defaults() -> None:
         balancers=(Machine("balancer-01", "203.0.113.10", "203.0.113.10"),),
         issuer_name="backend-01",
     )
+
+
+def test_a_fleet_that_was_read_is_written_with_all_its_defaults() -> None:
+    written = fleet_of(GOOD).to_json()
+    assert written["balancing"] == codec.plain(Balancing())
+    assert set(written) == {"schema", *(each.name for each in fields(Fleet))}
 
 
 def test_every_option_of_a_fleet_file_arrives(tmp_path: Path) -> None:
@@ -240,14 +248,14 @@ def test_the_health_path_is_answered_by_nginx_unless_another_is_named() -> None:
 # Mistakes, one at a time
 
 NOT_TOML = "a value is a quoted string, a number, true, false or a [list]"
-HOST_NAME = "labels of a-z, 0-9 and inner hyphens, 63 characters at most, joined by dots"
-MACHINE_NAME = "use a-z, 0-9 and inner hyphens, 63 characters at most"
-HOST_ADDRESS = "write an address by which other hosts reach it"
-OWN_ADDRESS = "give every machine addresses of its own"
-OWN_NAME = "give every machine a name of its own"
+HOST_NAME = "use labels of a-z, 0-9 and inner hyphens, at most 63 characters each, joined by dots"
+MACHINE_NAME = "use a-z, 0-9 and inner hyphens, at most 63 characters"
+HOST_ADDRESS = "write an address at which other hosts reach it"
+OWN_ADDRESS = "give every machine its own addresses"
+OWN_NAME = "give every machine its own name"
 TERMS = (
     "read the CA's terms of service (https://letsencrypt.org/repository/)"
-    " and write agree_to_terms = true"
+    ", then set agree_to_terms = true"
 )
 DIRECTORY = 'write "letsencrypt", "letsencrypt-staging" or a directory\'s https:// URL'
 DIRECTORY_URL = 'write one like "https://ca.example.com/acme/directory"'
@@ -260,27 +268,68 @@ HOST_AND_PORT = 'write one like "127.0.0.1:3000"'
     [
         pytest.param(
             "names = [www.example.com]\n", "line 1",
-            "not TOML: unexpected character: 'w' (column 9)", NOT_TOML, id="no quotes",
+            "not TOML: invalid value (column 10)", NOT_TOML, id="no quotes",
         ),
         pytest.param(
             TOP + "[ca\n", "line 3",
-            "not TOML: unexpected character: '\\n' (column 3)", NOT_TOML, id="open bracket",
+            "not TOML: expected ']' at the end of a table declaration (column 4)", NOT_TOML,
+            id="open bracket",
         ),
         pytest.param(
             'names = [\n"www.example.com"', "line 2",
-            "not TOML: unexpected end of file", NOT_TOML, id="open list",
+            "not TOML: unclosed array (at the end of the file)", NOT_TOML, id="open list",
         ),
         pytest.param(
             'issuer = "a"\nissuer = "b"\n', "line 2",
-            "`issuer` is there twice", "keep one of them", id="key twice",
+            "`issuer` appears twice", "keep one of them", id="key twice",
         ),
         pytest.param(
             GOOD + "ssh_port = 22\nssh_user = 'root'\n\"ssh_port\" = 23\n", "line 13",
-            '`"ssh_port"` is there twice', "keep one of them", id="key twice in a table",
+            '`"ssh_port"` appears twice', "keep one of them", id="key twice in a table",
         ),
         pytest.param(
             GOOD + BACKEND_02, "line 11",
-            "[backends.backend-02] is there twice", "keep one of them", id="table twice",
+            "[backends.backend-02] appears twice", "keep one of them", id="table twice",
+        ),
+        pytest.param(
+            'names = []\nissuer = "a"\nnames = [\n    "b = c",\n]\n', "line 3",
+            "`names` appears twice", "keep one of them", id="key twice, on several lines",
+        ),
+        pytest.param(
+            'issuer = "a"\nissuer = "b"', "line 2",
+            "`issuer` appears twice", "keep one of them", id="key twice, at the end",
+        ),
+        pytest.param(
+            "[ca]\n[backends]\na = { address = 'b', address = 'c' }\n", "line 3",
+            "`a` contains a key twice", "keep one of them", id="key twice in braces",
+        ),
+        pytest.param(
+            "backends = {}\n\n[backends.a]\n", "line 3",
+            "[backends.a] appears twice", "keep one of them", id="table that is whole already",
+        ),
+        pytest.param(
+            "[lineages.a.site]\n[lineages]\na.site.kind = 'static'\n", "line 3",
+            "`a.site.kind` adds to something defined elsewhere", "define it in one place",
+            id="two ways to write a table",
+        ),
+        pytest.param(
+            'issuer = "a\n[ca]\n', "line 1",
+            "not TOML: a string that does not end on its line (column 12)", NOT_TOML,
+            id="open quote",
+        ),
+        pytest.param(
+            "[ca]\ncontact = 'a\nroots = 5\n", "line 2",
+            "not TOML: a string that does not end on its line (column 13)", NOT_TOML,
+            id="open single quote, and no other",
+        ),
+        pytest.param(
+            f"issuer = {'9' * 5000}\n", "file",
+            "not TOML: exceeds the limit (4300 digits) for integer string conversion:"
+            " value has 5000 digits", NOT_TOML, id="huge number",
+        ),
+        pytest.param(
+            "names = " + "[" * 100_000, "file",
+            "is nested too deeply to be read", NOT_TOML, id="deep",
         ),
     ],
 )  # fmt: skip
@@ -305,15 +354,15 @@ def test_bad_toml_is_told_with_its_line(text: str, place: str, message: str, hin
         ),
         pytest.param(
             with_table("[firewall]\nqqq = 1"), "firewall.qqq",
-            "known here: enable, web_access", id="like no other",
+            "known keys here: enable, web_access", id="like no other",
         ),
         pytest.param(
             with_table('[firewall]\n"a b\\n" = 1'), 'firewall."a b\\n"',
-            "known here: enable, web_access", id="not even a plain word",
+            "known keys here: enable, web_access", id="not even a plain word",
         ),
         pytest.param(
             with_table('[firewall]\n"" = 1'), 'firewall.""',
-            "known here: enable, web_access", id="empty",
+            "known keys here: enable, web_access", id="empty",
         ),
         pytest.param(with_table("[sites]"), "sites", "did you mean `site`?", id="table"),
     ],
@@ -333,17 +382,17 @@ def test_an_unknown_key_is_a_mistake_and_the_hint_says_what_was_meant(
         ),
         pytest.param(
             with_table('[ssh]\nport = "22"'), "ssh.port",
-            "must be a whole number, not a string", "write it without quotes and fraction",
+            "must be a whole number, not a string", "write it without quotes or a fraction",
             id="number in quotes",
         ),
         pytest.param(
             with_table("[ssh]\nport = 22.0"), "ssh.port",
-            "must be a whole number, not a fraction", "write it without quotes and fraction",
+            "must be a whole number, not a fraction", "write it without quotes or a fraction",
             id="fraction",
         ),
         pytest.param(
             with_table("[ssh]\nport = true"), "ssh.port",
-            "must be a whole number, not true or false", "write it without quotes and fraction",
+            "must be a whole number, not true or false", "write it without quotes or a fraction",
             id="boolean is no number",
         ),
         pytest.param(
@@ -385,15 +434,15 @@ def test_a_value_of_the_wrong_type_is_a_mistake(
     ("name", "message", "hint"),
     [
         pytest.param(
-            "*.example.com", '"*.example.com" is a wildcard, and http-01 cannot prove one',
-            "list each name by itself", id="wildcard",
+            "*.example.com", '"*.example.com" is a wildcard, which http-01 cannot validate',
+            "list each name separately", id="wildcard",
         ),
         pytest.param(
             "203.0.113.5", '"203.0.113.5" is an IP address, not a name',
-            "write the DNS name that leads to it", id="IP address",
+            "write the DNS name that resolves to it", id="IP address",
         ),
         pytest.param(
-            "bücher.example", '"bücher.example" is not written in ASCII',
+            "bücher.example", '"bücher.example" is not ASCII',
             'write it in punycode: "xn--..."', id="internationalised",
         ),
         pytest.param(
@@ -401,29 +450,32 @@ def test_a_value_of_the_wrong_type_is_a_mistake(
             'write "www.example.com"', id="capital letters",
         ),
         pytest.param(
-            "localhost", '"localhost" is one label only',
-            'write the whole name: "www.example.com"', id="one label",
+            "localhost", '"localhost" has only one label',
+            'write the full name: "www.example.com"', id="one label",
         ),
-        pytest.param("", '"" is no host name', HOST_NAME, id="empty"),
-        pytest.param("a_b.example.com", '"a_b.example.com" is no host name', HOST_NAME, id="_"),
-        pytest.param("-a.example.com", '"-a.example.com" is no host name', HOST_NAME, id="hyphen"),
-        pytest.param("example.com.", '"example.com." is no host name', HOST_NAME, id="last dot"),
+        pytest.param("", '"" is not a host name', HOST_NAME, id="empty"),
+        pytest.param("a_b.example.com", '"a_b.example.com" is not a host name', HOST_NAME, id="_"),
         pytest.param(
-            "a;b.example.com", '"a;b.example.com" is no host name', HOST_NAME, id="semicolon"
+            "-a.example.com", '"-a.example.com" is not a host name', HOST_NAME, id="hyphen"
         ),
+        pytest.param("example.com.", '"example.com." is not a host name', HOST_NAME, id="last dot"),
         pytest.param(
-            "www.example.com\\n", '"www.example.com\\n" is no host name', HOST_NAME, id="line end"
-        ),
-        pytest.param(
-            "203.0.113.500", '"203.0.113.500" is no host name', HOST_NAME, id="mistyped address"
+            "a;b.example.com", '"a;b.example.com" is not a host name', HOST_NAME, id="semicolon"
         ),
         pytest.param(
-            f"{'a' * 64}.example.com", f'"{"a" * 64}.example.com" is no host name', HOST_NAME,
+            "www.example.com\\n", '"www.example.com\\n" is not a host name', HOST_NAME,
+            id="line end",
+        ),
+        pytest.param(
+            "203.0.113.500", '"203.0.113.500" is not a host name', HOST_NAME, id="mistyped address"
+        ),
+        pytest.param(
+            f"{'a' * 64}.example.com", f'"{"a" * 64}.example.com" is not a host name', HOST_NAME,
             id="long label",
         ),
         pytest.param(
             "a." * 125 + "com.x", f'"{"a." * 50}…{"a." * 27}com.x" is 255 characters long',
-            "a name has 253 at most", id="long name",
+            "a name has at most 253", id="long name",
         ),
     ],
 )  # fmt: skip
@@ -433,7 +485,7 @@ def test_a_name_that_is_no_host_name_is_a_mistake(name: str, message: str, hint:
 
 def test_a_wildcard_name_is_a_mistake_because_http_01_cannot_prove_it() -> None:
     (mistake,) = mistakes(with_top('names = ["*.example.com"]'))
-    assert "http-01 cannot prove" in mistake.message
+    assert "http-01 cannot validate" in mistake.message
 
 
 def test_a_name_of_253_characters_is_the_longest() -> None:
@@ -453,7 +505,7 @@ def test_a_hundred_names_fit_a_certificate_and_one_more_is_a_mistake() -> None:
     names = [f"n{number}.example.com" for number in range(101)]
     assert len(fleet_of(with_top(f"names = {names[:100]}")).lineages[0].names) == 100
     assert mistakes(with_top(f"names = {names}")) == [
-        Mistake("names", "101 names are too many for one certificate", "a CA signs 100 at most")
+        Mistake("names", "101 names are too many for one certificate", "a CA signs at most 100")
     ]
 
 
@@ -462,19 +514,19 @@ def test_a_hundred_names_fit_a_certificate_and_one_more_is_a_mistake() -> None:
     [
         pytest.param(
             with_top("names = []"), "names", "needs at least one name",
-            'what the certificate is for: names = ["www.example.com"]', id="names",
+            'the names on the certificate: names = ["www.example.com"]', id="names",
         ),
         pytest.param(
             with_top("public_addresses = []"), "public_addresses", "needs at least one address",
-            'what DNS shows: public_addresses = ["203.0.113.10"]', id="public_addresses",
+            'what DNS points to: public_addresses = ["203.0.113.10"]', id="public_addresses",
         ),
         pytest.param(
             TOP + CA + BACKEND_01, "balancers", "needs at least one machine",
-            "write [balancers.NAME] and its address", id="balancers",
+            "add [balancers.NAME] with its address", id="balancers",
         ),
         pytest.param(
             TOP + CA + BALANCER, "backends", "needs at least one machine",
-            "write [backends.NAME] and its address", id="backends",
+            "add [backends.NAME] with its address", id="backends",
         ),
     ],
 )  # fmt: skip
@@ -506,11 +558,11 @@ def test_an_empty_file_lacks_all_that_a_fleet_needs() -> None:
             id="mapped",
         ),
         pytest.param(
-            "2001:db8::1%a;b", '"2001:db8::1%a;b" is no IP address',
+            "2001:db8::1%a;b", '"2001:db8::1%a;b" is not an IP address',
             'write one like "203.0.113.10" or "2001:db8::10"', id="zone",
         ),
         pytest.param(
-            "www.example.com", '"www.example.com" is no IP address',
+            "www.example.com", '"www.example.com" is not an IP address',
             'write one like "203.0.113.10" or "2001:db8::10"', id="name",
         ),
     ],
@@ -541,31 +593,33 @@ def test_the_same_public_address_twice_is_a_mistake_in_any_spelling() -> None:
     ("directory", "message", "hint"),
     [
         pytest.param(
-            "letsencrypt-stagin", '"letsencrypt-stagin" is no CA that certsync knows',
+            "letsencrypt-stagin", '"letsencrypt-stagin" is not a CA that certsync knows',
             'did you mean "letsencrypt-staging"?', id="mistyped",
         ),
-        pytest.param("zerossl", '"zerossl" is no CA that certsync knows', DIRECTORY, id="unknown"),
         pytest.param(
-            "http://ca.example.com/dir", '"http://ca.example.com/dir" is no CA that certsync knows',
-            DIRECTORY, id="no TLS",
+            "zerossl", '"zerossl" is not a CA that certsync knows', DIRECTORY, id="unknown"
         ),
-        pytest.param("https://", '"https://" is no URL of a directory', DIRECTORY_URL, id="empty"),
+        pytest.param(
+            "http://ca.example.com/dir",
+            '"http://ca.example.com/dir" is not a CA that certsync knows', DIRECTORY, id="no TLS",
+        ),
+        pytest.param("https://", '"https://" is not a directory URL', DIRECTORY_URL, id="empty"),
         pytest.param(
             "https://ca.example.com:99999/dir",
-            '"https://ca.example.com:99999/dir" is no URL of a directory', DIRECTORY_URL,
+            '"https://ca.example.com:99999/dir" is not a directory URL', DIRECTORY_URL,
             id="port",
         ),
         pytest.param(
             "https://me:secret@ca.example.com/",
-            '"https://me:secret@ca.example.com/" is no URL of a directory', DIRECTORY_URL,
+            '"https://me:secret@ca.example.com/" is not a directory URL', DIRECTORY_URL,
             id="password",
         ),
         pytest.param(
-            "https://ca.example.com/a b", '"https://ca.example.com/a b" is no URL of a directory',
+            "https://ca.example.com/a b", '"https://ca.example.com/a b" is not a directory URL',
             DIRECTORY_URL, id="space",
         ),
         pytest.param(
-            "https://[::1/dir", '"https://[::1/dir" is no URL of a directory', DIRECTORY_URL,
+            "https://[::1/dir", '"https://[::1/dir" is not a directory URL', DIRECTORY_URL,
             id="bracket",
         ),
     ],
@@ -582,7 +636,7 @@ def test_an_unknown_directory_is_a_mistake(directory: str, message: str, hint: s
         pytest.param(with_ca("agree_to_terms = false"), TERMS, id="false"),
         pytest.param(
             with_ca('directory = "https://ca.example.com/dir"'),
-            "read the CA's terms of service and write agree_to_terms = true", id="another CA",
+            "read the CA's terms of service, then set agree_to_terms = true", id="another CA",
         ),
     ],
 )  # fmt: skip
@@ -595,8 +649,8 @@ def test_staging_without_its_roots_is_a_mistake_that_says_where_they_are() -> No
     assert mistakes(text) == [
         Mistake(
             "ca.roots",
-            "is missing, and no system trusts the staging CA",
-            "fetch the staging roots named on Let's Encrypt's page \"Staging Environment\""
+            "is missing, but no system trusts the staging CA",
+            "download the staging roots from Let's Encrypt's page \"Staging Environment\""
             " (https://letsencrypt.org/docs/staging-environment/) and name the file here",
         )
     ]
@@ -611,8 +665,8 @@ def test_a_contact_that_is_no_e_mail_address_is_a_mistake(contact: str) -> None:
     assert mistakes(text) == [
         Mistake(
             "ca.contact",
-            f'"{contact}" is no e-mail address',
-            'write it bare: "admin@example.com"',
+            f'"{contact}" is not an e-mail address',
+            'write only the address: "admin@example.com"',
         )
     ]
 
@@ -622,17 +676,17 @@ def test_a_key_identifier_that_no_ca_gives_out_is_a_mistake(identifier: str) -> 
     text = with_ca("agree_to_terms = true", f'eab_key_id = "{identifier}"')
     (mistake,) = mistakes(text)
     assert mistake.place == "ca.eab_key_id"
-    assert mistake.message.endswith('" is no key identifier')
-    assert mistake.hint == "copy it from the CA: ASCII without white space, 256 characters at most"
+    assert mistake.message.endswith('" is not a key identifier')
+    assert mistake.hint == "copy it from the CA: ASCII without white space, at most 256 characters"
 
 
 @pytest.mark.parametrize("profile", ["", "short lived", "a/b", "ü", "p" * 65])
 def test_a_profile_of_other_characters_is_a_mistake(profile: str) -> None:
     (mistake,) = mistakes(with_table(f'[certificate]\nprofile = "{profile}"'))
     assert mistake.place == "certificate.profile"
-    assert mistake.message.endswith('" is no name of a profile')
+    assert mistake.message.endswith('" is not a profile name')
     assert mistake.hint == (
-        "use letters, digits, dots, underscores and hyphens, 64 characters at most"
+        "use letters, digits, dots, underscores and hyphens, at most 64 characters"
     )
 
 
@@ -642,7 +696,7 @@ def test_roots_that_are_not_there_are_a_mistake(tmp_path: Path) -> None:
         Mistake(
             "ca.roots",
             f"there is no file {quoted(f'{tmp_path}/roots.pem')}",
-            "a relative path starts at the fleet file's folder",
+            "relative paths start at the fleet file's folder",
         )
     ]
 
@@ -660,8 +714,8 @@ def test_roots_without_a_certificate_are_a_mistake(tmp_path: Path) -> None:
     assert mistakes(text, tmp_path) == [
         Mistake(
             "ca.roots",
-            f"{quoted(f'{tmp_path}/roots.pem')} holds no PEM certificate",
-            "it needs -----BEGIN CERTIFICATE----- and what follows",
+            f"{quoted(f'{tmp_path}/roots.pem')} contains no PEM certificate",
+            "it needs at least one -----BEGIN CERTIFICATE----- block",
         )
     ]
 
@@ -674,8 +728,8 @@ def test_roots_with_a_private_key_are_a_mistake_because_they_are_copied_to_balan
     assert mistakes(text, tmp_path) == [
         Mistake(
             "ca.directory_bundle",
-            f"{quoted(f'{tmp_path}/roots.pem')} holds a private key",
-            "name a file that holds only certificates",
+            f"{quoted(f'{tmp_path}/roots.pem')} contains a private key",
+            "use a file with certificates only",
         )
     ]
 
@@ -695,8 +749,8 @@ def test_a_key_at_a_path_that_openssh_would_split_is_a_mistake(tmp_path: Path) -
     assert mistakes(with_table('[ssh]\nkey = "my key"'), tmp_path) == [
         Mistake(
             "ssh.key",
-            f"{quoted(f'{tmp_path}/my key')} has characters that OpenSSH reads as its own",
-            "move it to a path without white space, quotes and ; $ % \\",
+            f"{quoted(f'{tmp_path}/my key')} has characters that are special to OpenSSH",
+            "move it to a path without white space, quotes or ; $ % \\",
         )
     ]
 
@@ -705,30 +759,30 @@ def test_a_key_at_a_path_that_openssh_would_split_is_a_mistake(tmp_path: Path) -
     ("line", "place", "message", "hint"),
     [
         pytest.param(
-            "port = 0", "ssh.port", "no port has this number", "ports are 1 to 65535", id="port 0"
+            "port = 0", "ssh.port", "0 is not a port number", "ports are 1 to 65535", id="port 0"
         ),
         pytest.param(
-            "port = 65536", "ssh.port", "no port has this number", "ports are 1 to 65535",
+            "port = 65536", "ssh.port", "65536 is not a port number", "ports are 1 to 65535",
             id="high port",
         ),
         pytest.param(
-            'user = "a b"', "ssh.user", '"a b" is no user name',
-            "use letters, digits, dots, underscores and inner hyphens, 32 characters at most",
+            'user = "a b"', "ssh.user", '"a b" is not a user name',
+            "use letters, digits, dots, underscores and inner hyphens, at most 32 characters",
             id="user",
         ),
         pytest.param(
-            'user = "-oProxyCommand=x"', "ssh.user", '"-oProxyCommand=x" is no user name',
-            "use letters, digits, dots, underscores and inner hyphens, 32 characters at most",
+            'user = "-oProxyCommand=x"', "ssh.user", '"-oProxyCommand=x" is not a user name',
+            "use letters, digits, dots, underscores and inner hyphens, at most 32 characters",
             id="an option instead of a user",
         ),
-        pytest.param('key = ""', "ssh.key", '"" is no path of a file', "", id="no path"),
+        pytest.param('key = ""', "ssh.key", '"" is not a file path', "", id="no path"),
         pytest.param(
-            'known_hosts = "a\\u0000"', "ssh.known_hosts", '"a\\x00" is no path of a file', "",
+            'known_hosts = "a\\u0000"', "ssh.known_hosts", '"a\\x00" is not a file path', "",
             id="null character",
         ),
         pytest.param(
             'known_hosts = "~nobody-of-this-name/a"', "ssh.known_hosts",
-            '"~nobody-of-this-name/a" is in the home of nobody here', "", id="home",
+            '"~nobody-of-this-name/a" is in the home of an unknown user', "", id="home",
         ),
     ],
 )  # fmt: skip
@@ -790,18 +844,18 @@ def test_a_value_that_is_none_of_those_known_is_a_mistake(
         ),
         pytest.param(
             '[site]\nupstream = "127.0.0.1:3000"', "site.upstream",
-            'has no use when kind is "static"', 'remove it, or write kind = "proxy"',
+            'has no effect when kind is "static"', 'remove it, or set kind = "proxy"',
             id="static with upstream",
         ),
         pytest.param(
             '[site]\nkind = "unmanaged"\nroot = "/srv"', "site.root",
-            'has no use when kind is "unmanaged"', 'remove it, or write kind = "static"',
+            'has no effect when kind is "unmanaged"', 'remove it, or set kind = "static"',
             id="unmanaged with root",
         ),
         pytest.param(
             '[site]\nkind = "unmanaged"\ntest_page = true', "site.test_page",
-            'has no use when kind is "unmanaged"',
-            'remove it, or write kind = "static" or "proxy"', id="unmanaged with test page",
+            'has no effect when kind is "unmanaged"',
+            'remove it, or set kind = "static" or "proxy"', id="unmanaged with test page",
         ),
     ],
 )  # fmt: skip
@@ -825,11 +879,13 @@ def test_a_site_takes_what_its_kind_uses_and_nothing_else(
         pytest.param(
             "[::1%a;b]:80", '"[::1%a;b]:80" is not on the backend itself', LOOPBACK, id="zone"
         ),
-        pytest.param("localhost", '"localhost" is no host and port', HOST_AND_PORT, id="no port"),
         pytest.param(
-            "127.0.0.1:65536", '"127.0.0.1:65536" is no host and port', HOST_AND_PORT, id="port"
+            "localhost", '"localhost" is not a host and port', HOST_AND_PORT, id="no port"
         ),
-        pytest.param(":3000", '":3000" is no host and port', HOST_AND_PORT, id="no host"),
+        pytest.param(
+            "127.0.0.1:65536", '"127.0.0.1:65536" is not a host and port', HOST_AND_PORT, id="port"
+        ),
+        pytest.param(":3000", '":3000" is not a host and port', HOST_AND_PORT, id="no host"),
     ],
 )  # fmt: skip
 def test_an_upstream_is_a_port_on_the_backend_itself(
@@ -851,8 +907,8 @@ def test_an_upstream_may_be_any_loopback_address(upstream: str) -> None:
 def test_a_root_that_nginx_would_misread_is_a_mistake(character: str) -> None:
     (mistake,) = mistakes(with_table(f'[site]\nroot = "/srv/{character}www"'))
     assert mistake.place == "site.root"
-    assert mistake.message.endswith("has characters that nginx reads as its own")
-    assert mistake.hint == "leave out white space, quotes and ; { } $ \\"
+    assert mistake.message.endswith("has characters that are special to nginx")
+    assert mistake.hint == "use a path without white space, quotes or ; { } $ \\"
 
 
 @pytest.mark.parametrize(
@@ -862,11 +918,11 @@ def test_a_root_that_nginx_would_misread_is_a_mistake(character: str) -> None:
             "www", '"www" is not absolute', 'start it with a slash: "/var/www/html"', id="relative"
         ),
         pytest.param(
-            "/", '"/" is no folder to serve', 'name one outright: "/var/www/html"', id="all"
+            "/", '"/" is not a folder to serve', 'name one like "/var/www/html"', id="all"
         ),
         pytest.param(
-            "/srv/../etc", '"/srv/../etc" is no folder to serve',
-            'name one outright: "/var/www/html"', id="upwards",
+            "/srv/../etc", '"/srv/../etc" is not a folder to serve',
+            'name one like "/var/www/html"', id="upwards",
         ),
     ],
 )  # fmt: skip
@@ -881,15 +937,15 @@ def test_a_root_is_an_absolute_folder(root: str, message: str, hint: str) -> Non
 def test_a_health_path_that_haproxy_would_misread_is_a_mistake(character: str) -> None:
     (mistake,) = mistakes(with_table(f'[balancing]\nhealth_path = "/{character}"'))
     assert mistake.place == "balancing.health_path"
-    assert mistake.message.endswith("has characters that a health check cannot ask for")
-    assert mistake.hint == "use ASCII and leave out white space, quotes and ; { } $ # \\"
+    assert mistake.message.endswith("has characters that a health check cannot send")
+    assert mistake.hint == "use ASCII without white space, quotes or ; { } $ # \\"
 
 
 def test_a_health_path_starts_with_a_slash() -> None:
     assert mistakes(with_table('[balancing]\nhealth_path = "health"')) == [
         Mistake(
             "balancing.health_path",
-            '"health" is no path',
+            '"health" is not a path',
             'start it with a slash: "/health"',
         )
     ]
@@ -903,6 +959,12 @@ def test_runs_are_so_many_hours_apart_that_every_day_has_them_at_the_same_time(h
     text = with_table(f"[renewal]\nevery_hours = {hours}")
     hint = "write one of: 1, 2, 3, 4, 6, 12"
     assert mistakes(text) == [Mistake("renewal.every_hours", f"unknown value {hours}", hint)]
+
+
+@pytest.mark.parametrize("value", [f"site{'.a' * 300} = 1", f"site = {'[' * 90}{']' * 90}"])
+def test_a_value_of_any_depth_is_a_mistake_like_another(value: str) -> None:
+    [mistake] = mistakes(with_top(value))
+    assert mistake.place.startswith("site")
 
 
 def test_an_event_that_is_listed_twice_is_a_mistake() -> None:
@@ -919,14 +981,14 @@ def test_an_event_that_is_no_word_is_a_mistake() -> None:
 
 
 NO_URL = (
-    "is no http:// or https:// URL",
+    "is not an http:// or https:// URL",
     'write one like "https://monitor.example.com/ping/7"',
 )
 NO_URL_CHARACTER = (
-    "has characters that no URL has",
-    "leave out white space and quotes, and write what is not ASCII as %C3%BC",
+    "has characters that a URL cannot have",
+    "remove white space and quotes, and percent-encode other characters (%C3%BC)",
 )
-PASSWORD = ("has a user or a password in it", "name a URL that needs none")
+PASSWORD = ("contains a user or a password", "use a URL that needs none")
 
 
 @pytest.mark.parametrize(
@@ -969,16 +1031,16 @@ def test_a_heartbeat_may_be_any_web_address(url: str) -> None:
             'start it with a slash: "/var/lib/prometheus/node-exporter"', id="relative",
         ),
         pytest.param(
-            "/", '"/" is no folder to write to',
-            'name one outright: "/var/lib/prometheus/node-exporter"', id="all",
+            "/", '"/" is not a folder to write to',
+            'name one like "/var/lib/prometheus/node-exporter"', id="all",
         ),
         pytest.param(
-            "/var/../etc", '"/var/../etc" is no folder to write to',
-            'name one outright: "/var/lib/prometheus/node-exporter"', id="upwards",
+            "/var/../etc", '"/var/../etc" is not a folder to write to',
+            'name one like "/var/lib/prometheus/node-exporter"', id="upwards",
         ),
         pytest.param(
-            "/var/$x", '"/var/$x" has characters that a shell reads as its own',
-            "leave out white space, quotes and ; { } $ \\", id="dollar",
+            "/var/$x", '"/var/$x" has characters that are special to a shell',
+            "use a path without white space, quotes or ; { } $ \\", id="dollar",
         ),
     ],
 )  # fmt: skip
@@ -992,7 +1054,9 @@ def test_metrics_go_to_an_absolute_folder(folder: str, message: str, hint: str) 
 
 def test_an_issuer_that_is_no_backend_is_a_mistake_and_the_hint_lists_the_backends() -> None:
     assert mistakes(with_top('issuer = "balancer-01"')) == [
-        Mistake("issuer", '"balancer-01" is no backend', "write one of: backend-01, backend-02")
+        Mistake(
+            "issuer", '"balancer-01" is not a backend', "the backends are: backend-01, backend-02"
+        )
     ]
 
 
@@ -1001,7 +1065,7 @@ def test_a_machine_name_that_is_no_host_label_is_a_mistake(name: str) -> None:
     text = with_table(f'[backends.{name}]\naddress = "203.0.113.13"')
     bare = name.strip('"')
     (mistake,) = mistakes(text)
-    assert mistake.message == f'"{bare}" is no machine name'
+    assert mistake.message == f'"{bare}" is not a machine name'
     assert mistake.hint == MACHINE_NAME
 
 
@@ -1016,16 +1080,15 @@ def test_the_name_of_a_group_of_machines_is_no_machines(name: str) -> None:
 def test_one_name_for_a_balancer_and_a_backend_is_a_mistake() -> None:
     text = with_table('[backends.balancer-01]\naddress = "203.0.113.13"')
     assert mistakes(text) == [
-        Mistake("backends.balancer-01", "is the name of a balancer too", OWN_NAME)
+        Mistake("backends.balancer-01", "is also the name of a balancer", OWN_NAME)
     ]
 
 
 def test_the_same_machine_twice_is_a_mistake_also_when_other_tables_lie_between() -> None:
-    # tomlkit lets this pass, and makes one machine of the two.
     again = '[backends."backend-01"]\nssh_port = 2222\n'
     text = TOP + BACKEND_01 + CA + BALANCER + BACKEND_02 + again
     assert mistakes(text) == [
-        Mistake("line 11", '[backends."backend-01"] is there twice', "keep one of them")
+        Mistake("line 11", '[backends."backend-01"] appears twice', "keep one of them")
     ]
 
 
@@ -1034,12 +1097,12 @@ def test_the_same_machine_twice_is_a_mistake_also_when_other_tables_lie_between(
     [
         pytest.param(
             'address = "203.0.113.10"', "backends.backend-03.address",
-            '"203.0.113.10" is balancers.balancer-01.address too', id="address",
+            '"203.0.113.10" is also balancers.balancer-01.address', id="address",
         ),
         pytest.param(
             'address = "c.example.com"\nprivate_address = "203.0.113.12"',
             "backends.backend-03.private_address",
-            '"203.0.113.12" is backends.backend-02.address too', id="private address",
+            '"203.0.113.12" is also backends.backend-02.address', id="private address",
         ),
     ],
 )  # fmt: skip
@@ -1054,7 +1117,7 @@ def test_the_same_host_name_on_two_machines_is_a_mistake() -> None:
     machine = '[backends.{0}]\naddress = "c.example.com"\nprivate_address = "10.0.0.{1}"\n'
     text = GOOD + machine.format("c", 1) + machine.format("d", 2)
     assert mistakes(text) == [
-        Mistake("backends.d.address", '"c.example.com" is backends.c.address too', OWN_ADDRESS)
+        Mistake("backends.d.address", '"c.example.com" is also backends.c.address', OWN_ADDRESS)
     ]
 
 
@@ -1077,8 +1140,8 @@ def test_a_machine_known_by_name_needs_a_private_address() -> None:
     assert mistakes(with_balancer('address = "lb.example.com"')) == [
         Mistake(
             "balancers.balancer-01.private_address",
-            "is missing, and the address is a name",
-            "the IP address by which the fleet's own hosts reach it",
+            "is missing, and is needed because the address is a name",
+            "write the IP address at which the fleet's hosts reach it",
         )
     ]
 
@@ -1124,14 +1187,14 @@ def test_all_mistakes_are_told_at_once_and_none_hides_another() -> None:
         adress = "203.0.113.11"
     """
     assert [(mistake.place, mistake.message) for mistake in mistakes(text)] == [
-        ("names", '"*.example.com" is a wildcard, and http-01 cannot prove one'),
+        ("names", '"*.example.com" is a wildcard, which http-01 cannot validate'),
         ("ca.contact", "must be a string, not a whole number"),
         ("balancers.lb.ssh_port", "must be a whole number, not a string"),
         ("backends.backend-01.adress", "unknown key"),
         ("names", '"a.example.com" is listed twice'),
-        ("issuer", '"backend-9" is no backend'),
+        ("issuer", '"backend-9" is not a backend'),
         ("ca.agree_to_terms", "must be true"),
-        ("backends.backend-01.address", '"203.0.113.10" is balancers.lb.address too'),
+        ("backends.backend-01.address", '"203.0.113.10" is also balancers.lb.address'),
     ]
 
 
@@ -1168,14 +1231,14 @@ def test_mistakes_are_described_line_by_line_with_their_hints() -> None:
         "inventory/x.toml",
         [
             Mistake("backends.backend-02.adress", "unknown key", "did you mean `address`?"),
-            Mistake("ssh.key", '"" is no path of a file'),
+            Mistake("ssh.key", '"" is not a file path'),
         ],
     )
     assert describe(error) == (
         "error: inventory/x.toml has 2 mistakes\n"
         "  backends.backend-02.adress: unknown key\n"
         "    hint: did you mean `address`?\n"
-        '  ssh.key: "" is no path of a file'
+        '  ssh.key: "" is not a file path'
     )
 
 
@@ -1213,7 +1276,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_mistakes(tmp_path: Path)
 
 def test_a_missing_fleet_file_is_a_mistake_with_the_command_that_writes_one(tmp_path: Path) -> None:
     path = tmp_path / "my fleet.toml"
-    assert read_mistake(path) == Mistake("file", "is not there", f"`certsync init '{path}'`")
+    assert read_mistake(path) == Mistake("file", "does not exist", f"`certsync init '{path}'`")
 
 
 def test_a_folder_is_no_fleet_file(tmp_path: Path) -> None:
@@ -1227,7 +1290,7 @@ def test_a_fleet_file_that_cannot_be_read_is_a_mistake_with_the_reason(tmp_path:
     assert read_mistake(tmp_path / "file" / "fleet.toml") == Mistake(
         "file",
         "cannot be read: not a directory",
-        "name a file that you can read, or write one with `certsync init`",
+        "use a file that you can read, or create one with `certsync init`",
     )
 
 
@@ -1237,5 +1300,5 @@ def test_a_fleet_file_that_is_not_utf_8_is_a_mistake_with_the_place(tmp_path: Pa
     assert read_mistake(path) == Mistake(
         "file",
         "is not UTF-8 text, see byte 4",
-        "save it as UTF-8, or write a new one with `certsync init`",
+        "save it as UTF-8, or create a new one with `certsync init`",
     )

@@ -31,7 +31,7 @@ ON, OFF = "# configuration frontend tls\n", "# configuration frontend http\n"
         (
             "DRAIN",
             "Layer7 check passed",
-            "drained: `certsync deploy` takes it back, or finish `certsync remove-backend`",
+            "drained: `certsync deploy` readmits it, or finish `certsync remove-backend`",
         ),
         ("DOWN", "SSL handshake failure", "down: SSL handshake failure"),
         ("DOWN 1/2", "", "down: Layer6 invalid response"),
@@ -77,7 +77,7 @@ def test_who_takes_traffic_without_the_clients_address_is_named_with_what_to_loo
     (line,) = without_client_address(fleet(2), {"balancer": answer(has)})
     assert str(line) == (
         "backend-02: balancer sends it connections without the client's address, because its port "
-        "8443 did not answer balancer (let the firewall pass it, or write proxy_protocol = false "
+        "8443 did not answer balancer (allow it in the firewall, or set proxy_protocol = false "
         "under [balancing])"
     )
 
@@ -85,8 +85,8 @@ def test_who_takes_traffic_without_the_clients_address_is_named_with_what_to_loo
 def test_where_nobody_is_told_it_the_balancer_is_named_once() -> None:
     (line,) = without_client_address(fleet(2), {"balancer": answer(Gate(True, {NAME: EVERYBODY}))})
     assert str(line) == (
-        "balancer: it tells no backend the client's address: no deploy has turned that on yet, or "
-        "none of them answers it on port 8443 (let the firewall pass it, or write proxy_protocol = "
+        "balancer: it sends no backend the client's address: no deploy has turned that on yet, or "
+        "no backend answers it on port 8443 (allow it in the firewall, or set proxy_protocol = "
         "false under [balancing])"
     )
 

@@ -12,7 +12,8 @@ from certsync.model.errors import CertsyncError, FleetFileError
 from certsync.operator.commands.check import check
 from certsync.operator.commands.init import INVENTORY, init
 from certsync.operator.fleet_file import parse_fleet, read_fleet
-from certsync.operator.fleet_file.schema import TABLES, Top
+from certsync.operator.fleet_file.places import NAME
+from certsync.operator.fleet_file.schema import FILE
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 TEMPLATE = CHECKOUT / "certsync/operator/fleet_file/template.toml"
@@ -57,11 +58,12 @@ def test_init_writes_a_fleet_file_and_its_inventory_and_says_what_comes_next(
         "wrote inventory/my fleet.py\n"
         "\n"
         "Edit inventory/my fleet.toml:\n"
-        "  names, public_addresses   what clients ask for, and where DNS sends them\n"
+        "  names, public_addresses   the names on the certificate, and the addresses DNS gives for "
+        "them\n"
         "  agree_to_terms            in [ca], after reading the CA's terms of service\n"
         "  address                   of each machine, under [balancers.NAME] and [backends.NAME]\n"
         "\n"
-        "Then look for mistakes:\n"
+        "Then check it for mistakes:\n"
         "  certsync check 'inventory/my fleet.toml'"
     )
     assert Path("inventory/my fleet.toml").read_bytes() == TEMPLATE.read_bytes()
@@ -102,19 +104,17 @@ def uncommented() -> str:
 
 def test_every_option_is_shown_in_its_table() -> None:
     shown = tomlkit.parse(uncommented()).unwrap()
-    assert set(shown) == set(Top.keys()) - {"lineages"}
-    for title, table in TABLES.items():
-        name, _, is_group = title.strip("[]").partition(".")
-        if not is_group:
-            assert set(shown[name]) == set(table.keys()), title
-    machines = TABLES["[backends.NAME]"].keys()
-    assert set(shown["backends"]["backend-02"]) == set(machines)
+    assert set(shown) == set(FILE) - {"lineages"}
+    for name, keys in FILE.items():
+        if isinstance(keys, dict) and NAME not in keys:
+            assert set(shown[name]) == set(keys), name
+    assert set(shown["backends"]["backend-02"]) == set(FILE["backends"][NAME])
 
 
 def test_one_more_lineage_is_shown_with_all_that_it_may_say() -> None:
     shown = "\n".join(re.findall(r"(?m)^#   (.*)$", TEMPLATE.read_text()))
     (lineage,) = tomlkit.parse(shown).unwrap()["lineages"].values()
-    assert set(lineage) == set(TABLES["[lineages.NAME]"].keys())
+    assert set(lineage) == set(FILE["lineages"][NAME])
 
 
 def test_what_is_commented_out_is_what_holds_without_it() -> None:
@@ -137,7 +137,7 @@ def test_what_is_commented_out_is_what_holds_without_it() -> None:
 def test_a_fleet_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "fleet.toml"
     path.write_text("mine")
-    assert refusal(path) == (f"{path} is there already", "edit it, or name another path")
+    assert refusal(path) == (f"{path} already exists", "edit it, or choose another path")
     assert path.read_text() == "mine"
     assert names_in(tmp_path) == ["fleet.toml"]
 
@@ -145,14 +145,14 @@ def test_a_fleet_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None
 def test_a_link_that_leads_nowhere_is_there_too(tmp_path: Path) -> None:
     path = tmp_path / "fleet.toml"
     path.symlink_to(tmp_path / "elsewhere")
-    assert refusal(path) == (f"{path} is there already", "edit it, or name another path")
+    assert refusal(path) == (f"{path} already exists", "edit it, or choose another path")
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_an_inventory_file_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "fleet.py").write_text("mine")
     shown = init(tmp_path / "fleet.toml")
-    assert f"{tmp_path}/fleet.py was there, and is as it was" in shown.splitlines()
+    assert f"{tmp_path}/fleet.py already exists; left unchanged" in shown.splitlines()
     assert (tmp_path / "fleet.py").read_text() == "mine"
 
 
@@ -178,7 +178,7 @@ def test_a_name_whose_inventory_would_hide_a_python_module_is_refused(
 ) -> None:
     path = tmp_path / f"{stem}.toml"
     assert refusal(path) == (
-        f"{path} would get a {stem}.py beside it, which hides a module of Python's",
+        f"the inventory beside {path} would be {stem}.py, which hides a Python module",
         f"`certsync init {tmp_path}/fleet.toml`",
     )
 
@@ -188,7 +188,7 @@ def test_a_place_that_cannot_be_written_to_is_told_with_the_reason(tmp_path: Pat
     path = tmp_path / "file" / "fleet.toml"
     message, hint = refusal(path)
     assert message == f"{path} cannot be written: not a directory"
-    assert hint == "name a path that you can write to"
+    assert hint == "choose a path that you can write to"
 
 
 # What check says
@@ -223,7 +223,7 @@ def test_check_says_when_a_certificate_will_not_be_publicly_trusted(tmp_path: Pa
     assert check(path) == (
         f"{path} is fine: 2 names, issuer a, 0 replicas, 1 balancer,"
         " signed by https://203.0.113.3:14000/dir\n"
-        "its certificate will not be publicly trusted: browsers refuse it"
+        "its certificate will not be publicly trusted: browsers reject it"
     )
 
 

@@ -111,7 +111,7 @@ def test_a_fleet_file_with_mistakes_ends_pyinfra_with_all_of_them(fleet_file: Pa
         "    hint: did you mean `agree_to_terms`?\n"
         "  ca.agree_to_terms: must be true\n"
         "    hint: read the CA's terms of service (https://letsencrypt.org/repository/)"
-        " and write agree_to_terms = true"
+        ", then set agree_to_terms = true"
     )
 
 

@@ -124,8 +124,8 @@ def test_a_misspelt_name_is_told_with_all_names(own: Fleet) -> None:
     assert [each.place for each in found] == [
         "templates/nginx/sites.conf.j2", "templates/replica/forced-command",
     ]  # fmt: skip
-    assert {each.message for each in found} == {"overrides nothing"}
-    assert found[0].hint.startswith("the templates are: haproxy/haproxy.cfg.j2, keepalived/")
+    assert {each.message for each in found} == {"replaces no template"}
+    assert found[0].hint.startswith("certsync has: haproxy/haproxy.cfg.j2, keepalived/")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_a_haproxy_cfg_that_does_not_keep_the_gate_is_refused(
     put(own, HAPROXY, text.replace(ours, theirs))
     [found] = mistakes(own)
     assert found.place == f"templates/{HAPROXY}"
-    assert found.message.startswith("does not say who takes traffic")
+    assert found.message.startswith("does not record who takes traffic")
     assert found.hint.startswith("keep `frontend tls`, the backends `tls`, ")
 
 
@@ -295,7 +295,7 @@ def test_a_link_out_of_the_folder_is_told(
     (Path(own.templates) / link).symlink_to(Path(elsewhere.templates) / link)
     [found] = mistakes(own)
     assert (found.place, found.message) == (
-        f"templates/{link}", "is a link to nothing in this folder",
+        f"templates/{link}", "is a link out of this folder, or to nothing",
     )  # fmt: skip
 
 
@@ -314,7 +314,7 @@ def test_what_a_template_ends_in_is_told_in_few_words(own: Fleet) -> None:
     assert len(found.message) == overrides.LONGEST
 
 
-SECOND = "nginx would have more than one default server for {}, and not start"
+SECOND = "nginx would have two default servers for {}, and would not start"
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_a_site_of_ones_own_that_is_the_default_server_too_is_refused(
     assert found == Mistake(
         f"templates/{SITE}",
         SECOND.format(told),
-        "take `default_server` out of its `listen` lines: nginx/default.conf.j2 has it",
+        "remove `default_server` from its `listen` lines: nginx/default.conf.j2 has it",
     )
 
 
@@ -363,7 +363,7 @@ def test_check_reads_the_folder_beside_the_fleet_file_and_says_what_is_replaced(
     (own / "nginx").mkdir(parents=True)
     (own / SITE).write_text("# mine\n")
     assert read_fleet(path).templates == str(own)
-    assert check(path).splitlines()[1] == f"templates/{SITE} takes the place of certsync's"
+    assert check(path).splitlines()[1] == f"templates/{SITE} replaces certsync's own"
 
 
 def test_the_folder_is_the_operators_and_is_not_told_to_the_issuer(own: Fleet) -> None:

@@ -48,9 +48,9 @@ def test_what_only_shows_on_the_way_is_listed_as_depending_on_it() -> None:
     steps = completed([Step("2 of 6", "backend-02", "nginx")], fleet(2))
     told = [(each.host, each.what, each.depends) for each in steps[1:]]
     assert told == [
-        ("backend-01", "Replicate the certificate", "which backends lack the generation then"),
-        ("backend-01", "Share session ticket keys", "which backends lack the keys then"),
-        ("balancer", "Passthrough", "what is proven then"),
+        ("backend-01", "Replicate the certificate", "which backends lack the generation by then"),
+        ("backend-01", "Share session ticket keys", "which backends lack the keys by then"),
+        ("balancer", "Passthrough", "what is proven by then"),
     ]
 
 
@@ -59,7 +59,7 @@ def test_what_others_come_before_is_listed_once_and_as_depending_on_them() -> No
     told = completed(steps, fleet(2))
     assert [(each.what, each.depends) for each in told] == [
         ("haproxy.cfg", ""),
-        ("Passthrough", "what is proven then"),
+        ("Passthrough", "what is proven by then"),
     ]
     assert completed(steps[:1], fleet(2)) == tuple(steps[:1])
     assert len(completed(steps, fleet(2), absent=["Passthrough"])) == 2
@@ -84,8 +84,8 @@ def test_what_may_have_been_written_on_leaving_a_port_is_listed_as_depending_on_
     told = [(each.what, each.depends) for each in completed(steps, fleet(2))]
     assert told == [
         ("Off what is about to go", ""),
-        ("haproxy.cfg", "what has been written already by then"),
-        ("Passthrough", "what is proven then"),
+        ("haproxy.cfg", "what has been written by then"),
+        ("Passthrough", "what is proven by then"),
     ]
 
 
@@ -109,17 +109,17 @@ def test_a_new_file_is_shown_with_its_length_and_its_first_lines() -> None:
     assert shown[-2:] == ["        +11", "        … 18 more lines"]
 
 
-def test_a_file_that_goes_is_shown_as_gone() -> None:
+def test_a_file_that_goes_is_shown_as_deleted() -> None:
     gone = FileChange("backend-01", "/etc/x", "a\nb\n", "")
     shown = Plan(files=(gone,)).text().splitlines()
-    assert shown[-3:] == ["    /etc/x (backend-01): gone, 2 lines", "        -a", "        -b"]
+    assert shown[-3:] == ["    /etc/x (backend-01): deleted, 2 lines", "        -a", "        -b"]
 
 
 def test_what_roots_shell_would_be_given_is_shown_once_for_all_that_get_the_same() -> None:
     scripts = (("b", "# nginx\nrunning nginx"), ("a", "x"), ("c", "# nginx\nrunning nginx"))
     plan = Plan((Step("1", "b", "nginx"),), scripts=scripts)
     assert plan.text().splitlines()[-6:] == [
-        "commands, by root's shell on the hosts",
+        "commands run as root on the hosts",
         "    b, c:", "        # nginx", "        running nginx",
         "    a:", "        x",
     ]  # fmt: skip
@@ -161,5 +161,5 @@ def test_a_run_that_does_more_or_less_than_planned_is_reported() -> None:
     assert deviations(plan, {("a", "sure"), ("b", "sure")}) == []
     assert deviations(plan, {("a", "sure"), ("a", "more")}) == [
         "not planned: a: more",
-        "planned, and not done: b: sure",
+        "planned but not done: b: sure",
     ]

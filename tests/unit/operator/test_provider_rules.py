@@ -35,7 +35,7 @@ def proofs(**verdicts: Verdict) -> dict[str, dict[str, Proof]]:
 BOTH = proofs(backend_01=Verdict.IN_SYNC, backend_02=Verdict.IN_SYNC)
 
 TOLD = """\
-nodes, each by its address:
+nodes, by address:
     backend-01  203.0.113.11
     backend-02  203.0.113.12
 
@@ -48,8 +48,8 @@ DigitalOcean: regional load balancer, HTTP
 unhealthy after 3, healthy after 2
     algorithm: Round Robin
     Sticky Sessions: off
-    its PROXY protocol is one switch for all rules of a balancer, and port 80 of a backend takes \
-none: over HTTPS the backends see the balancer's address, not the client's
+    its PROXY protocol is one switch for all rules of a balancer, and port 80 of a backend does \
+not accept it: over HTTPS the backends see the balancer's address, not the client's
 
 Linode: NodeBalancer, one configuration for each port
     HTTP 80 -> port 80
@@ -65,16 +65,16 @@ Outscale: Load Balancer Unit, Internet-facing
     HTTP 80 -> HTTP 80
         PROXY protocol: off: no policy for backend port 80
     TCP 443 -> TCP 8443
-        PROXY protocol: on: a policy of the type ProxyProtocolPolicyType with ProxyProtocol true, \
-set for backend port 8443 and for no other
+        PROXY protocol: on: a policy of type ProxyProtocolPolicyType with ProxyProtocol true, \
+set for backend port 8443 only
     health check: TCP, port 443, every 10 s, timeout 5 s, unhealthy after 3, healthy after 2
-    algorithm: round robin, it has no other
+    algorithm: round robin (the only one)
     no sticky cookie policy
-    the health check asks port 443, where no PROXY header is needed
+    the health check uses port 443, where no PROXY header is needed
 
-who the client is, only connections from 10.0.0.0/24 may say: balancer.networks in the fleet file
-the rule of port 80 has to be on before the first deploy: the CA asks there
-the rule of port 443 may be switched on now, for backend-01, backend-02"""
+the client's address is accepted from 10.0.0.0/24 only: balancer.networks in the fleet file
+the rule for port 80 must be on before the first deploy: the CA validates there
+the rule for port 443 may be on now, for backend-01, backend-02"""
 
 
 def test_all_that_is_to_be_set_is_told() -> None:
@@ -89,7 +89,7 @@ def test_without_the_proxy_protocol_port_443_goes_to_443_everywhere() -> None:
     assert "TCP 443 -> port 443\n        PROXY protocol: Proxy Protocol: None" in text
     assert "TCP 443 -> TCP 443\n        PROXY protocol: off: no policy" in text
     assert "one switch" not in text
-    assert "who the client is, nobody may say" in text
+    assert "the client's address is accepted from nowhere: " in text
 
 
 def test_programs_are_told_the_same() -> None:
@@ -111,8 +111,8 @@ def test_who_is_not_proven_is_not_in_the_pool_yet() -> None:
     )
     assert stands.may
     assert stands.text() == (
-        "the rule of port 443 may be switched on now, for backend-01\n"
-        "not in its pool yet: backend-02: a client would refuse it"
+        "the rule for port 443 may be on now, for backend-01\n"
+        "keep out of its pool: backend-02: a client would refuse it"
     )
 
 
@@ -120,8 +120,8 @@ def test_who_is_not_proven_is_not_in_the_pool_yet() -> None:
     ("seen", "differing", "changes", "why"),
     [
         ({}, (), {}, "no backend is proven"),
-        (BOTH, ("balancing",), {}, "the fleet file says what is not deployed yet: balancing"),
-        (BOTH, (), {"passthrough": False}, "passthrough is off by the fleet file"),
+        (BOTH, ("balancing",), {}, "the fleet file has edits that are not deployed: balancing"),
+        (BOTH, (), {"passthrough": False}, "passthrough is off in the fleet file"),
     ],
 )
 def test_the_rule_may_not_be_on(
@@ -132,7 +132,7 @@ def test_the_rule_may_not_be_on(
 ) -> None:
     stands = provider_rules.stand(theirs(**changes), seen, differing)
     assert not stands.may
-    told = f"the rule of port 443 may not be switched on yet: {why}"
+    told = f"the rule for port 443 must stay off for now: {why}"
     assert stands.text().splitlines()[0] == told
 
 
@@ -161,7 +161,7 @@ def test_a_check_that_names_no_server_is_not_advised_where_there_are_several_cer
 def test_where_nobody_serves_all_names_there_is_no_pool() -> None:
     made = theirs(lineages=and_shop(("backend-02",), ("backend-01",)))
     assert provider_rules.stand(made, BOTH).why_not == (
-        "no backend serves all names, and such a balancer does not tell them apart"
+        "no backend serves all names, and this balancer cannot route by name"
     )
 
 
@@ -182,7 +182,7 @@ def test_offline_nobody_is_asked_and_the_rule_may_not_be_on(tmp_path: Path) -> N
     shown = rules(path, offline=True)
     assert not shown.standing.may
     assert shown.text().endswith(
-        "may not be switched on yet: the issuer was not asked\nnot in its pool yet: a: not proven"
+        "must stay off for now: the issuer was not asked\nkeep out of its pool: a: not proven"
     )
 
 
@@ -191,10 +191,9 @@ def test_a_fleet_with_balancers_of_ours_is_refused_with_what_to_write(tmp_path: 
     path.write_text(TOML + '[balancers.b]\naddress = "203.0.113.10"\n')
     with pytest.raises(CertsyncError) as caught:
         rules(path, offline=True)
-    assert caught.value.message == "certsync sets the rules of this fleet itself, on b"
+    assert caught.value.message == "certsync sets this fleet's rules itself, on b"
     assert caught.value.hint == (
-        'for somebody else\'s balancer write provider = "none" under [balancer], and remove '
-        "[balancers]"
+        'for a provider\'s balancer set provider = "none" under [balancer] and remove [balancers]'
     )
 
 

@@ -65,7 +65,6 @@ def test_a_port_that_nobody_listens_on_cuts_nothing_off() -> None:
 
 def test_a_person_is_told_what_to_write() -> None:
     assert finding(8443) == (
-        "TLS comes through, and no request is answered: write the addresses that the balancer's "
-        "connections come from as balancer.networks, and set its PROXY protocol as `certsync "
-        "rules` says for port 8443"
+        "TLS works, but no request is answered: set balancer.networks to the addresses that the "
+        "balancer connects from, and its PROXY protocol as `certsync rules` says for port 8443"
     )

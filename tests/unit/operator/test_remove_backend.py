@@ -38,16 +38,16 @@ def test_who_has_left_is_remembered_until_it_is_in_the_fleet_again() -> None:
 
 
 def test_only_who_has_left_is_called_compromised_when_no_backend_has_the_name() -> None:
-    removal._refuse_a_stranger(GONE, ["backend-09"])
+    removal._refuse_unknown_name(GONE, ["backend-09"])
     with pytest.raises(CertsyncError) as caught:
-        removal._refuse_a_stranger(GONE, ["backend-08"])
+        removal._refuse_unknown_name(GONE, ["backend-08"])
     assert caught.value.message == (
-        "f.toml has no backend backend-09, and none of that name has left it; nothing was changed"
+        "f.toml has no backend backend-09, and none of that name was removed; nothing was changed"
     )
     assert caught.value.hint == (
-        "its backends are backend-01, backend-02, backend-03; those have left: backend-08; of one "
-        "that left while an issuer that is dead kept the list, on backend-01: sudo certsync "
-        "compromised --by backend-09"
+        "its backends are backend-01, backend-02, backend-03; removed earlier: backend-08; if it "
+        "was removed under an earlier, dead issuer: sudo certsync compromised --by backend-09 on "
+        "backend-01"
     )
 
 
@@ -86,7 +86,7 @@ def test_an_issuer_leads_the_operators_ssh_to_no_machine_that_cannot_be(
     known = fleet(4)
     odd = replace(known.backends[-1], **changes)
     told = replace(known, backends=(*known.backends[:-1], odd))
-    with pytest.raises(HostError, match="has a machine that cannot be"):
+    with pytest.raises(HostError, match="has an invalid machine"):
         removal.as_the_issuer_knows_it(unnamed(odd.name), told)
 
 
@@ -108,7 +108,7 @@ def test_only_a_backend_of_this_fleet_is_taken_out_by_an_issuers_word(
     taken = machine("backend-04", 14)
     context = pytest.raises(RefusedError, match=refused) if refused else nullcontext()
     with context:
-        removal._refuse_what_is_said_of(unnamed(taken.name, gone=gone), taken)
+        removal._refuse_wrong_gone(unnamed(taken.name, gone=gone), taken)
     assert asked == [f"test -d /etc/certsync/archive/{NAME}"]
 
 
@@ -125,12 +125,12 @@ def test_one_that_answers_over_ssh_and_runs_nothing_may_be_called_gone(
 
     monkeypatch.setattr(ssh, "on", on)
     gone = replace(leaves(NAME, of=fleet()), options=Options(gone=True))
-    removal._refuse_what_is_said_of(gone, taken)
+    removal._refuse_wrong_gone(gone, taken)
     with pytest.raises(HostError) as caught:
-        removal._refuse_what_is_said_of(leaves(NAME, of=fleet()), taken)
+        removal._refuse_wrong_gone(leaves(NAME, of=fleet()), taken)
     assert caught.value.message == f"backend-03: its login shell does not run commands: {DEAD_DISK}"
     assert caught.value.hint.endswith(
-        "to people. If it is gone for good, add --gone: its key then stays on it"
+        "to interactive shells. If it will not come back, add --gone: its key then stays on it"
     )
 
 
@@ -147,10 +147,11 @@ def test_several_that_the_issuer_alone_knows_are_not_forgotten_with_the_first() 
     with pytest.raises(RefusedError) as caught:
         removal.as_the_issuer_knows_it(unnamed("backend-04", gone=True), fleet(5))
     assert caught.value.message == (
-        "the issuer knows backend-05 (203.0.113.15) too, and f.toml does not; nothing was changed"
+        "the issuer also knows backend-05 (203.0.113.15), which f.toml does not name; nothing was "
+        "changed"
     )
     assert caught.value.hint == (
-        "write backend-05 into it again, then take out one after the other"
+        "add backend-05 to it again, then remove one backend after the other"
     )
 
 
@@ -173,10 +174,10 @@ def test_it_has_left_if_nothing_but_its_keys_is_left_to_be_done(
 def test_that_only_its_keys_are_left_is_told_with_what_goes_on() -> None:
     message, hint = remove_backend._of_keys_left(GONE, "backend-01: the CA is busy")
     assert message == (
-        "backend-09 has left; its keys are not all replaced yet: backend-01: the CA is busy"
+        "backend-09 is removed, but its keys are not all replaced yet: backend-01: the CA is busy"
     )
     assert hint == (
-        "the hourly run goes on by itself once it can, and so does certsync remove-backend f.toml "
+        "the hourly run retries this by itself; to retry now: certsync remove-backend f.toml "
         "backend-09 --gone --compromised"
     )
 
@@ -216,7 +217,7 @@ def test_somebody_else_has_to_serve_each_lineage_that_it_serves() -> None:
         f"backend-03 is the last backend that serves {SHOP}; nothing was changed"
     )
     assert caught.value.hint == (
-        "fix another one first: certsync status f.toml says what is wrong"
+        "fix another backend first: certsync status f.toml shows what is wrong"
     )  # fmt: skip
     # What it does not serve, it takes from nobody.
     refuse(leaves(NAME, of=of_two(2)), {NAME: GOOD, SHOP: ALONE}, [BOTH])

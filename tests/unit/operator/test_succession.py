@@ -41,7 +41,7 @@ def test_who_is_proven_may_become_the_issuer_and_nobody_else() -> None:
 def test_without_an_issuer_it_is_who_serves_the_newest_generation_that_is_served() -> None:
     assert objection_of_holdings("a", {"a": THREE, "b": THREE, "c": TWO}) == ""
     told = objection_of_holdings("c", {"a": THREE, "b": THREE, "c": TWO})
-    assert told == "it holds generation 0002, and a serves 0003, b serves 0003"
+    assert told == "it holds generation 0002, but a serves 0003, b serves 0003"
 
 
 def test_a_newer_generation_that_nobody_serves_does_not_count() -> None:
@@ -54,10 +54,10 @@ def test_a_newer_generation_that_nobody_serves_does_not_count() -> None:
         (None, "it cannot be reached"),
         (Holding("", "", "x"), "it holds no generation"),
         (Holding("0000", "p", "p"), "it holds no generation"),
-        (Holding("0003", "c", "b"), "it holds generation 0003, and serves something else"),
+        (Holding("0003", "c", "b"), "it holds generation 0003, but serves something else"),
         (
             Holding("0003", "c", ""),
-            "it holds generation 0003, and was not seen to serve anything",
+            "it holds generation 0003, but was not seen to serve anything",
         ),
     ],
 )
@@ -87,9 +87,9 @@ def test_an_issuer_has_to_hold_what_it_serves_and_orders_the_rest_anew() -> None
 
 def test_that_a_lineage_is_ordered_anew_is_told_with_what_does_it() -> None:
     assert promote.of_order("backend-02", SHOP) == (
-        f"backend-02 does not serve {SHOP}, so it has no certificate for it, and this command "
-        "orders none: its next hourly run does; until then those who serve it go on with the one "
-        "that they have. At once: sudo certsync renew on backend-02"
+        f"backend-02 does not serve {SHOP}, so it has no certificate for it; its next hourly run "
+        "orders one, and until then the backends that serve it keep theirs. To order it now: "
+        "sudo certsync renew on backend-02"
     )
 
 

@@ -80,11 +80,11 @@ def test_the_note_says_where_the_addresses_are() -> None:
 def test_an_address_of_two_or_of_nobody_is_a_finding() -> None:
     held = vrrp.holders(of(V4, V6), {"balancer": [V4], "balancer-02": [V4]})
     assert vrrp.note(held) == (
-        f"virtual addresses: {V4} on balancer and balancer-02; {V6} on nobody"
+        f"virtual addresses: {V4} on balancer and balancer-02; {V6} on no balancer"
     )
     assert [str(each) for each in vrrp.findings(held, [])] == [
-        f"{V4}: balancer and balancer-02 hold it at the same time",
-        f"{V6}: no balancer holds it",
+        f"{V4}: balancer and balancer-02 have it at the same time",
+        f"{V6}: no balancer has it",
     ]
 
 
@@ -110,18 +110,18 @@ PLACE = "balancer.virtual_addresses"
     [
         (
             "203.0.113.70", "2001:db8:113::72", V4,
-            Mistake(PLACE, "needs balancers whose private addresses are of one family",
-                    "give them IPv4 addresses all, or IPv6"),
+            Mistake(PLACE, "needs balancers with private addresses of one family",
+                    "give all of them IPv4 addresses, or all IPv6"),
         ),
         (
             "203.0.113.70", "203.0.113.72", V6,
-            Mistake(PLACE, "has no IPv4 address, and the balancers speak IPv4 with each other",
-                    "list an IPv4 address too, or give the balancers other private addresses"),
+            Mistake(PLACE, "has no IPv4 address, but the balancers' private addresses are IPv4",
+                    "add an IPv4 address, or give the balancers other private addresses"),
         ),
         (
             "2001:db8:113::70", "2001:db8:113::72", V4,
-            Mistake(PLACE, "has no IPv6 address, and the balancers speak IPv6 with each other",
-                    "list an IPv6 address too, or give the balancers other private addresses"),
+            Mistake(PLACE, "has no IPv6 address, but the balancers' private addresses are IPv6",
+                    "add an IPv6 address, or give the balancers other private addresses"),
         ),
     ],
 )  # fmt: skip

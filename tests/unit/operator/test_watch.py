@@ -42,7 +42,7 @@ def findings(seen: Proven, of: Fleet, now: datetime) -> list[str]:
             [
                 (
                     "backend-01: no renewal run for over 3 hours, the last one was 4 hours ago: "
-                    "journalctl -t certsync there says why"
+                    "see journalctl -t certsync there"
                 )
             ],
             id="three were missed",
@@ -54,7 +54,7 @@ def findings(seen: Proven, of: Fleet, now: datetime) -> list[str]:
             [
                 (
                     "backend-01: no renewal run for over 12 hours, the last one was 3 days ago: "
-                    "journalctl -t certsync there says why"
+                    "see journalctl -t certsync there"
                 )
             ],
             id="and has not",
@@ -73,7 +73,7 @@ def test_a_fleet_just_deployed_need_not_have_renewed_yet() -> None:
     assert findings(told(state), fleet(), NOW) == [
         (
             "backend-01: no renewal run for over 3 hours, none has run yet: "
-            "journalctl -t certsync there says why"
+            "see journalctl -t certsync there"
         )
     ]
 
@@ -94,7 +94,7 @@ def test_a_run_noted_by_a_clock_that_was_ahead_hides_nothing() -> None:
     state = ran(timedelta(hours=5)).ended(PastRun("issue", NOW + timedelta(days=9), 0))
     found = findings(told(state), fleet(), NOW)
     assert found[0] == (
-        "backend-01: a run is noted for 2026-11-30 12:00 UTC: its clock is or was ahead"
+        "backend-01: a run is recorded for 2026-11-30 12:00 UTC: its clock is or was ahead"
     )
     assert "no renewal run for over 3 hours" in found[1]
 

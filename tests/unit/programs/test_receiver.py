@@ -89,7 +89,7 @@ def test_a_good_generation_is_accepted(generation: Path) -> None:
 def test_a_truncated_file_is_refused(generation: Path) -> None:
     with (generation / "privkey.pem").open("r+b") as file:
         file.truncate(20)
-    with pytest.raises(Refused, match=r"privkey\.pem is not what the manifest says"):
+    with pytest.raises(Refused, match=r"privkey\.pem does not match the manifest"):
         verify(generation)
 
 
@@ -129,16 +129,16 @@ def test_a_full_chain_that_is_not_leaf_and_chain_is_refused(generation: Path) ->
     text = json.loads((generation / receiver.MANIFEST).read_text())
     text["files"]["fullchain.pem"] = receiver.digest(b"x")
     (generation / receiver.MANIFEST).write_text(json.dumps(text))
-    with pytest.raises(Refused, match=r"fullchain.pem is not cert.pem and chain.pem"):
+    with pytest.raises(Refused, match=r"fullchain.pem is not cert.pem followed by chain.pem"):
         verify(generation)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"number": "0002"}, f"the manifest is not that of {NAME} 0001"),
-        ({"lineage": "other"}, f"the manifest is not that of {NAME} 0001"),
-        ({"schema": 2}, "the manifest has schema 2, this receiver reads 1"),
+        ({"number": "0002"}, f"the manifest does not belong to {NAME} 0001"),
+        ({"lineage": "other"}, f"the manifest does not belong to {NAME} 0001"),
+        ({"schema": 2}, "the manifest has schema 2, this receiver reads up to 1"),
         ({"files": []}, "no readable manifest"),
         ({"schema": "1"}, "no readable manifest"),
     ],
@@ -189,7 +189,7 @@ def test_what_was_found_good_is_looked_at_again_only_by_its_sums(
     with pytest.raises(Refused, match="has expired"):
         verify(generation, now=time.time() + 31 * 86400)
     (generation / "chain.pem").write_text("x")
-    with pytest.raises(Refused, match=r"chain\.pem is not what the manifest says"):
+    with pytest.raises(Refused, match=r"chain\.pem does not match the manifest"):
         verify(generation)
 
 
@@ -207,7 +207,7 @@ def test_what_was_found_good_is_looked_at_again_only_by_its_sums(
         ("check example.com ١٢٣٤", "no such name or number"),
         ("check example.com 0001 more", "no such verb"),
         ("check example.com 0000", "generation 0000 is each backend's own"),
-        ("activate example.com 0000", "generation 0000 is only ever where a backend starts from"),
+        ("activate example.com 0000", "generation 0000 is a placeholder and cannot be activated"),
         ("discard example.com 0000", "generation 0000 is each backend's own"),
         ("discard example.com", "generation 0000 is each backend's own"),
         ("discard ../../etc 0001", "no such name or number"),
@@ -327,7 +327,7 @@ def test_what_is_refused_leaves_neither_inbox_nor_staging_behind(home: Path, inb
     (inbox / "privkey.pem").unlink()
     os.mkfifo(inbox / "privkey.pem")
     (inbox / "folder/in/folder").mkdir(parents=True)
-    with pytest.raises(Refused, match=r"^inbox: privkey\.pem is no plain file"):
+    with pytest.raises(Refused, match=r"^inbox: privkey\.pem is not a regular file"):
         receiver.check(NAME, "0001")
     assert names(inbox) == []
     assert not (home / "archive").exists()
@@ -345,7 +345,7 @@ def test_what_is_tried_is_checked_and_not_kept(home: Path, inbox: Path) -> None:
     assert receiver.try_out(NAME, "0001") == {"tried": "0001"}
     assert names(inbox) == names(home / "staging") == []
     assert not (home / "archive").exists()
-    with pytest.raises(Refused, match="nothing has been received to be tried"):
+    with pytest.raises(Refused, match="nothing has been received to test"):
         receiver.try_out(NAME, "0001")
 
 
@@ -355,7 +355,7 @@ def test_what_is_not_good_is_refused_when_it_is_tried_and_nothing_is_left(
     def refuse(*_: object) -> None:
         raise Refused("nginx: no")
 
-    with pytest.raises(Refused, match="the manifest is not that of"):
+    with pytest.raises(Refused, match="the manifest does not belong to"):
         receiver.try_out(NAME, "0002")
     shutil.copytree(home.parent / "generation", inbox, dirs_exist_ok=True)
     monkeypatch.setattr(receiver, "try_server", refuse)
@@ -366,7 +366,7 @@ def test_what_is_not_good_is_refused_when_it_is_tried_and_nothing_is_left(
 
 def test_a_host_without_an_inbox_has_nothing_to_be_tried(home: Path, inbox: Path) -> None:
     shutil.rmtree(inbox)
-    with pytest.raises(Refused, match="nothing has been received to be tried"):
+    with pytest.raises(Refused, match="nothing has been received to test"):
         receiver.try_out(NAME, "0001")
     with pytest.raises(Refused, match="generation 0000 is each backend's own"):
         receiver.try_out(NAME, "0000")
@@ -389,7 +389,7 @@ def test_another_generation_of_a_number_that_is_kept_is_refused(home: Path, inbo
     before = (home / "archive" / NAME / "0001" / "privkey.pem").read_bytes()
     make_pair(inbox)
     seal(inbox)
-    with pytest.raises(Refused, match="another generation 0001 is kept here"):
+    with pytest.raises(Refused, match="a different generation 0001 is already kept here"):
         receiver.check(NAME, "0001")
     assert (home / "archive" / NAME / "0001" / "privkey.pem").read_bytes() == before
 
@@ -670,6 +670,22 @@ def test_boot_mends_a_lost_link_or_a_lost_archive(home: Path, generation: Path, 
     receiver.verify_whole(home / "live" / NAME)
 
 
+@pytest.mark.parametrize("lost", ["link", "what it leads to"])
+def test_a_lost_live_link_keeps_no_certificate_away(
+    home: Path, generation: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    over: list[str] = []
+    monkeypatch.setattr(receiver.SERVER, "test", lambda _, live: over.append(live.name))
+    monkeypatch.setattr(receiver.SERVER, "reload", lambda: None)
+    receiver.placeholder(NAME)
+    receiver.keep(generation, NAME, "0001")
+    receiver.point(NAME, "0007")
+    if lost == "link":
+        (home / "live" / NAME).unlink()
+    assert receiver.activate(NAME, "0001")["current"] == "0001"
+    assert over == ["0001"]
+
+
 def test_one_lineage_without_a_whole_generation_does_not_hold_up_another(
     home: Path, generation: Path
 ) -> None:
@@ -800,7 +816,7 @@ def test_what_nobody_foresaw_is_an_answer_too(inbox: Path) -> None:
     seal(inbox, names=[1, "a"])
     answer = receiver.run_verb(receiver.answer, f"check {NAME} 0001")
     assert answer["ok"] is False
-    assert answer["why"].startswith("unforeseen: TypeError(")
+    assert answer["why"].startswith("unexpected error: TypeError(")
 
 
 def test_a_refusal_is_one_printable_line() -> None:
@@ -868,7 +884,7 @@ def test_a_set_that_is_not_whole_is_refused_and_goes(tickets: Path, missing: str
     before = receiver.ticket_keys()
     lay(tickets, three(b"a"))
     (tickets / missing).unlink()
-    with pytest.raises(Refused, match=r"^no whole set of session ticket keys has been received$"):
+    with pytest.raises(Refused, match=r"^no complete set of session ticket keys has been received"):
         receiver.answer("tickets")
     assert receiver.ticket_keys() == before
     assert names(tickets) == []
@@ -908,7 +924,7 @@ def test_a_key_that_is_no_plain_file_is_refused_at_once(tickets: Path, kind: str
 
 def test_an_inbox_that_is_a_link_or_is_not_there_is_refused(tickets: Path, tmp_path: Path) -> None:
     tickets.rmdir()
-    with pytest.raises(Refused, match=r"^there is no inbox for session ticket keys: deploy again$"):
+    with pytest.raises(Refused, match=r"^this host has no inbox for session ticket keys: "):
         receiver.answer("tickets")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

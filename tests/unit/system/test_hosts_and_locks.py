@@ -30,15 +30,15 @@ from tests.unit.fake_fleet import machine
         ("ssh: connect to host x port 22: Connection timed out", "it does not answer"),
         ("ssh: connect to host x port 22: Connection refused", "nothing listens for SSH"),
         ("ssh: connect to host x port 22: No route to host", "there is no route to it"),
-        ("ssh: Could not resolve hostname x: Name", "its name cannot be looked up"),
+        ("ssh: Could not resolve hostname x: Name", "its name cannot be resolved"),
         ("Host key verification failed.", "its SSH host key is not known here"),
         (
             "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
-            "its SSH host key is not the pinned one",
+            "its SSH host key has changed",
         ),
         ("Connection closed by 203.0.113.12 port 22", "it closed the connection"),
         ("something new\nentirely", "entirely"),
-        ("", "SSH failed without a word"),
+        ("", "ssh failed without an error message"),
     ],
 )
 def test_what_openssh_says_is_told_with_the_host_and_its_meaning(stderr: str, message: str) -> None:
@@ -51,7 +51,7 @@ def test_a_refused_key_is_told_apart_from_a_host_that_is_out_of_reach() -> None:
     error = ssh.ssh_reason("backend-02", "certsync@x: Permission denied (publickey).\n")
     assert isinstance(error, KeyRefusedError)
     assert error.message == "backend-02: it does not accept the SSH key"
-    assert error.hint == "are the user and key right?"
+    assert error.hint == "are the user and the key right?"
     reached = ssh.ssh_reason("backend-02", "bash: line 1: /x: Permission denied")
     assert not isinstance(reached, KeyRefusedError)
 
@@ -79,7 +79,7 @@ def test_a_program_that_hangs_is_ended() -> None:
 def test_a_program_that_prints_without_an_end_is_ended(stream: str) -> None:
     with pytest.raises(HostError) as caught:
         process.run(["sh", "-c", f"exec cat /dev/zero >&{stream}"], seconds=20)
-    assert caught.value.message == "sh said more than 4194304 bytes"
+    assert caught.value.message == "sh printed more than 4194304 bytes"
 
 
 def test_what_a_program_reads_and_prints_is_whole() -> None:
@@ -108,8 +108,8 @@ def test_who_has_ended_answers_nothing_and_what_it_said_is_known() -> None:
 @pytest.mark.parametrize(
     ("script", "why"),
     [
-        ("exec cat /dev/zero", "sh said more than 262144 bytes"),
-        ("exec cat /dev/zero >&2", "sh said more than 262144 bytes"),
+        ("exec cat /dev/zero", "sh printed more than 262144 bytes"),
+        ("exec cat /dev/zero >&2", "sh printed more than 262144 bytes"),
         ("exec sleep 60", "sh has not answered for 0.5 s"),
         ("while echo -n x; do sleep 0.05; done", "sh has not answered for 0.5 s"),
     ],
@@ -174,7 +174,7 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_second_comer_is_told_who_holds_the_lock() -> None:
     with lock.hold("the first"), pytest.raises(lock.Held) as caught, lock.hold("the second"):
         pass
-    assert str(caught.value) == "the first holds the fleet lock, for 0 s"
+    assert str(caught.value) == "the first has held the fleet lock for 0 s"
 
 
 @pytest.mark.usefixtures("own_lock")
@@ -199,7 +199,7 @@ def test_while_a_holders_command_is_at_work_a_second_one_of_its_own_is_refused()
         with pytest.raises(lock.Held) as caught, lock.hold("another child", token):
             pass
         assert str(caught.value) == (
-            "its child, which an interrupted run has started, is still at work, for 0 s"
+            "its child, started by an interrupted run, has been running for 0 s"
         )
     with lock.hold("the first") as token:
         for _ in range(2):
@@ -231,7 +231,7 @@ def test_what_a_killed_operator_has_started_keeps_others_out_until_it_ends() -> 
             with pytest.raises(lock.Held) as caught, lock.hold("certsync renew"):
                 pass
             assert re.fullmatch(
-                "certsync issue, which an interrupted run has started, is still at work, for . s",
+                "certsync issue, started by an interrupted run, has been running for . s",
                 str(caught.value),
             )
     finally:
@@ -248,7 +248,7 @@ def test_a_token_of_a_run_that_is_over_lets_nobody_work_beside_the_next_one() ->
     for late in (token, ""):
         with (
             lock.hold("the second"),
-            pytest.raises(lock.Held, match=r"^the second holds the fleet lock"),
+            pytest.raises(lock.Held, match=r"^the second has held the fleet lock"),
             lock.hold("the first one's child", late),
         ):
             pass
@@ -283,11 +283,11 @@ def test_a_child_that_says_nothing_is_waited_for_no_longer_than_it_may_take() ->
 
 
 def test_how_long_a_lock_is_held_is_told() -> None:
-    assert lock.describe({"who": "x", "since": 100}, 190) == "x holds the fleet lock, for 1 min"
+    assert lock.describe({"who": "x", "since": 100}, 190) == "x has held the fleet lock for 1 min"
     assert lock.describe({}, 0) == "another run holds the fleet lock"
-    orphan = "a command, which an interrupted run has started, is still at work"
-    assert lock.describe_work({}, 0) == orphan
-    assert lock.describe_work({"since": 0}, 130) == f"{orphan}, for 2 min"
+    orphan = "a command, started by an interrupted run,"
+    assert lock.describe_work({}, 0) == f"{orphan} is still running"
+    assert lock.describe_work({"since": 0}, 130) == f"{orphan} has been running for 2 min"
 
 
 def test_balancers_that_disagree_are_each_named() -> None:
@@ -334,7 +334,7 @@ def test_wheels_are_fetched_for_the_issuers_python_and_machine_with_hashes(tmp_p
 def test_what_an_issuer_says_that_it_runs_leads_out_of_no_folder(
     python: str, machine: str, libc: str
 ) -> None:
-    with pytest.raises(HostError, match=r"^the issuer says that its (python|machine|libc) is '"):
+    with pytest.raises(HostError, match=r"^the issuer reports '"):
         wheels.fetched(wheels.Target(python, machine, libc))
 
 

@@ -63,7 +63,7 @@ def timed(work: Callable[[], object]) -> object:
 def test_a_server_that_drips_is_given_up_in_time(begin: bytes) -> None:
     with dripping(begin) as port, pytest.raises(TimeoutError) as caught:
         timed(lambda: get(f"http://127.0.0.1:{port}/", FEW))
-    assert str(caught.value) == "no whole answer within 0.2 s"
+    assert str(caught.value) == "no complete answer within 0.2 s"
 
 
 @pytest.mark.parametrize("begin", BODIES)
@@ -188,7 +188,7 @@ def test_a_heartbeat_is_held_by_nobody(monkeypatch: pytest.MonkeyPatch, begin: b
     monkeypatch.setattr(heartbeat, "SECONDS", SHORT)
     with dripping(begin) as port:
         told = timed(lambda: heartbeat.ping(f"http://127.0.0.1:{port}/"))
-    assert told == "the heartbeat was not heard by http://127.0.0.1: no answer within 0.2 seconds"
+    assert told == "the heartbeat to http://127.0.0.1 failed: no answer within 0.2 seconds"
 
 
 @pytest.mark.parametrize("begin", BODIES)
@@ -210,7 +210,7 @@ def test_a_cas_suggestion_is_waited_for_no_longer(
     with dripping(begin, context) as port, pytest.raises(CaSilentError) as caught:
         timed(lambda: ari._get(f"https://localhost:{port}/", bundle, NOW))
     assert caught.value.message == (
-        "the CA cannot be asked about renewals: no whole answer within 0.2 s"
+        "the CA's renewal information cannot be fetched: no complete answer within 0.2 s"
     )
 
 

@@ -162,7 +162,7 @@ def test_a_mark_of_ours_is_in_no_message(login_shell: FakeSsh) -> None:
          "This account is currently not available."),
         ("echo 'Password change required but no TTY available.' >&2; exit 1",
          "Password change required but no TTY available."),
-        ("exit 0", "it ended with 0 and said nothing"),
+        ("exit 0", "exit status 0 without output"),
     ],
 )  # fmt: skip
 def test_a_login_shell_that_runs_no_command_is_told_with_where_to_look(
@@ -217,7 +217,7 @@ def test_the_fleet_lock_is_taken_whatever_a_login_shell_prints(
     noted = replace(fleet(), backends=(ADMIN,))
     with fleet_lock.held(noted, "deploy") as token:
         assert len(token) == 16
-        with pytest.raises(LockHeldError, match="holds the fleet lock, for "):
+        with pytest.raises(LockHeldError, match="has held the fleet lock for "):
             take_lock()
     assert take_lock() != token
 
@@ -242,7 +242,7 @@ def test_nonsense_where_the_fleet_lock_should_answer_is_told(
     own_lock.write_text(program)
     with pytest.raises(HostError) as caught:
         take_lock()
-    assert caught.value.message == f"backend-01: the fleet lock cannot be taken: {words}"
+    assert caught.value.message == f"backend-01: the fleet lock cannot be acquired: {words}"
 
 
 @pytest.mark.parametrize("said", ["nonsense", "[" * 100_000], ids=["nonsense", "depth"])
@@ -275,7 +275,7 @@ def test_one_limit_holds_for_all_that_comes_before_the_fleet_locks_answer(
     with pytest.raises(HostError) as caught:
         take_lock()
     assert time.monotonic() - begin < 4
-    why = "backend-01: its login shell has not begun to run a command within 1 s"
+    why = "backend-01: its login shell did not start our command within 1 s"
     assert caught.value.message == why
 
 
@@ -287,7 +287,7 @@ def test_an_issuer_of_a_newer_certsync_is_told_with_what_to_do(
     with pytest.raises(HostError) as caught:
         issuer_side.proven(fleet(), ROOT)
     assert caught.value.message == (
-        f"backend-01: certsync there is newer than here: it speaks protocol {PROTOCOL + 1}, and "
+        f"backend-01: certsync there is newer than here: it speaks protocol {PROTOCOL + 1}, "
         f"this one {PROTOCOL}"
     )
-    assert caught.value.hint == "bring certsync on this machine up to date"
+    assert caught.value.hint == "upgrade certsync on this machine"

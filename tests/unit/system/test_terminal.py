@@ -83,7 +83,7 @@ def test_what_a_host_prints_while_pyinfra_runs_is_kept_harmless() -> None:
     process = type("Process", (), {"stdout": [f"[web] \x1b[31m{HOSTILE}\x1b[0m\n"]})
     run._process = process  # type: ignore[assignment]  # only what it prints
     run._read_output()
-    assert run.said_of("web") == [CLEANED]
+    assert run.output_of("web") == [CLEANED]
 
 
 def test_what_is_remembered_is_harmless() -> None:

@@ -1,8 +1,8 @@
-"""Talking to the CA: the only place that knows the `acme` and `josepy` libraries.
+"""Talking to the CA: the only place that uses the `acme` and `josepy` libraries.
 
-Control flow: `obtain` orders one certificate. It logs into the account, resumes or places an
-order, answers its challenges through the webroot, finalizes, and returns key and certificate.
-`revoke` undoes one, `register` and `give_up_account` begin and end the account.
+`obtain` orders one certificate: it logs into the account, resumes or places an order, answers its
+challenges through the webroot, finalizes, and returns key and certificate. `revoke` revokes one;
+`register` and `give_up_account` create and deactivate the account.
 """
 
 from certsync.issuer.ca.issuance.obtain import (

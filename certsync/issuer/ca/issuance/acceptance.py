@@ -1,4 +1,4 @@
-"""Is what the CA has sent a certificate to go live with? Looked at before it is kept."""
+"""Check the certificate that the CA sent, before it is kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from certsync.system.files import write_whole
 Tell = Callable[[str], None]
 
 CLOCKS = timedelta(hours=1)
-"""How far our clock may be from the CA's, as `clock` allows it."""
+"""How far our clock may be from the CA's, as in `clock`."""
 
 NOT_YET_VALID = 9
 """OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID, see verify(1)."""
@@ -26,53 +26,53 @@ NOT_YET_VALID = 9
 
 @dataclass(frozen=True)
 class Acceptance:
-    """What an answer of the CA's is measured by."""
+    """The criteria for the CA's answer."""
 
     names: Sequence[str]
-    """The names that were ordered; the first is what clients ask for."""
+    """The names that were ordered; the first is used as the server name."""
 
     pending: Pending
     """The order, with its private key."""
 
     roots: str
-    """The PEM file with the roots that a chain has to lead to; empty: to any."""
+    """The PEM file with the roots that a chain must lead to; empty: any root."""
 
     insisting: bool
-    """Whether a chain that leads to no root is better than none: the live one soon expires."""
+    """Whether to accept a chain that leads to none of them, because the live one expires soon."""
 
     def chosen(
         self, fullchain: str, others: Iterable[str], now: datetime, tell: Tell
     ) -> Certificate:
         """Return the certificate in a full chain, PEM, if it may go live.
 
-        ``others`` are the chains that the CA offers besides (RFC 8555 section 7.4.2): the first
-        one that leads to the roots is taken where this one does not.
+        ``others`` are the CA's alternative chains (RFC 8555 section 7.4.2): if this one does not
+        lead to the roots, the first one that does is used.
 
         Raises:
-            OrderFailedError: it is not what was ordered, or nginx or clients would not take it.
+            OrderFailedError: it is not what was ordered, or nginx or clients would reject it.
             StoreError: the roots cannot be read.
         """
         issued = self._read(fullchain, now)
         if more := sorted(set(issued.names) - set(self.names)):
-            tell(f"warning: the CA has added {', '.join(more)} to the certificate")
+            tell(f"warning: the CA added {', '.join(more)} to the certificate")
         why = self._untrusted(fullchain)
         if not why:
             return issued
         for other in others:
             if not self._untrusted(other):
-                tell("another chain of the CA's is taken, because it leads to the fleet's roots")
+                tell("using the CA's alternative chain, because it leads to the fleet's roots")
                 return self._read(other, now)
-        told = f"the CA's chain does not lead to the roots that clients should trust: {why}"
+        text = f"the CA's chain does not lead to the roots that clients should trust: {why}"
         if not self.insisting:
-            raise OrderFailedError(told, "is ca.roots in the fleet file right for this CA?")
-        tell(f"warning: {told}; it is taken, because the live certificate soon expires")
+            raise OrderFailedError(text, "is ca.roots in the fleet file right for this CA?")
+        tell(f"warning: {text}; using it anyway, because the live certificate expires soon")
         return issued
 
     def _read(self, fullchain: str, now: datetime) -> Certificate:
         try:
             issued = certificate.parse_chain(fullchain)
         except StoreError as error:
-            raise OrderFailedError(f"the CA sent no usable certificate: {error.message}") from None
+            raise OrderFailedError(f"the CA's certificate is unusable: {error.message}") from None
         if not certificate.belongs(self.pending.private_key(), issued):
             raise OrderFailedError("the CA sent a certificate for a different key")
         if why := unfit(issued, self.names, now):
@@ -91,7 +91,7 @@ class Acceptance:
 
 
 def unfit(issued: Certificate, names: Sequence[str], now: datetime) -> str:
-    """Return what is wrong with a certificate that was ordered for ``names``; empty: nothing."""
+    """Return what is wrong with a certificate ordered for ``names``; empty: nothing."""
     if missing := sorted(set(names) - set(issued.names)):
         return f"for {', '.join(issued.names) or 'no name'}, without {', '.join(missing)}"
     if now >= issued.not_after:
@@ -99,7 +99,7 @@ def unfit(issued: Certificate, names: Sequence[str], now: datetime) -> str:
     if issued.not_before - now > CLOCKS:
         return f"that is not valid before {issued.not_before:%Y-%m-%d %H:%M} UTC"
     if issued.must_staple:
-        return "that wants a stapled OCSP answer (RFC 7633), which nginx does not give here"
+        return "that requires OCSP stapling (RFC 7633), which nginx does not do here"
     return ""
 
 
@@ -115,16 +115,16 @@ def client_context(roots: str) -> ssl.SSLContext:
         raise StoreError(
             f"{roots}: {error.strerror or error}", "is ca.roots in the fleet file right?"
         ) from None
-    # As in `probe`: Python 3.13 refuses roots without extensions that RFC 5280 asks for.
+    # As in `probe`: Python 3.13 rejects roots that lack extensions required by RFC 5280.
     client.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return client
 
 
 def untrusted(chain: Path, key: Path, roots: str, name: str) -> str:
-    """Return why a client that trusts ``roots`` would refuse a chain for ``name``; empty: none.
+    """Return why a client that trusts ``roots`` would reject a chain for ``name``; empty: it won't.
 
-    All are PEM files. It is a whole TLS handshake in memory: the proof and the balancers judge by
-    one, too.
+    All are PEM files. It is a full TLS handshake in memory, as in the proof and the balancers'
+    health checks.
 
     Raises:
         StoreError: the roots cannot be read.
@@ -139,7 +139,7 @@ def untrusted(chain: Path, key: Path, roots: str, name: str) -> str:
         return str(error.reason or error)
     else:
         return ""
-    # Our clock may be behind the CA's. By how much, `unfit` has looked at.
+    # Our clock may be behind the CA's; `unfit` has checked by how much.
     client.verify_flags |= receiver.X509_NO_CHECK_TIME
     try:
         _handshake(client, chain, key, name)

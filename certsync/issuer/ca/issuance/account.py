@@ -1,4 +1,4 @@
-"""Our registration at a CA: made once, kept on the issuer, used for every order."""
+"""Our account at a CA: registered once, kept on the issuer, used for every order."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from certsync.system.files import write_whole
 
 
 def account_key(folder: Path) -> josepy.JWKEC:
-    """Return the account's key, making it first if there is none.
+    """Return the account's key; create it if there is none.
 
-    It is written before it is used, so that an account at the CA never has a key that is lost. One
-    that cannot be read, or is of another kind, is kept aside: another account is better than none.
+    It is written before it is used, so that no account at the CA has a lost key. An unreadable key,
+    or one of another type, is moved aside: a new account is better than none.
     """
     path = folder / registration.KEY
     found = _kept_key(path)
@@ -50,14 +50,14 @@ def _kept_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
 
 
 def has_key(folder: Path) -> bool:
-    """Return whether an account's key is there, whatever the CA knows of it."""
+    """Return whether an account's key exists, whatever the CA knows about it."""
     return (folder / "key.pem").exists()
 
 
 def known_account(folder: Path) -> messages.RegistrationResource | None:
-    """Return our account as it was written down when it was registered; None: it was not.
+    """Return our account as saved at registration; None: there is none.
 
-    One that cannot be read, or belongs to another key, is as if it were not there.
+    A registration that is unreadable or belongs to another key is ignored.
     """
     found = registration.read(folder)
     try:
@@ -72,11 +72,11 @@ def _write(folder: Path, account: messages.RegistrationResource) -> None:
 
 
 def open_directory(network: Network, authority: Authority) -> Client:
-    """Return a client that knows the CA's directory, with no account yet.
+    """Return a client with the CA's directory, without an account yet.
 
     Raises:
         CaError: the CA cannot be reached.
-        ClockError: its certificate is out of date by our clock, and our clock is wrong.
+        ClockError: the CA's certificate looks expired or not yet valid because our clock is wrong.
     """
     try:
         with translate_acme_errors("asking for its directory"):
@@ -89,7 +89,7 @@ def open_directory(network: Network, authority: Authority) -> Client:
 
 
 def log_in(acme: Client, authority: Authority, folder: Path, binding: Binding | None) -> str:
-    """Use our account, which is registered first if the CA does not know it; return its URL.
+    """Use our account, registering it first if necessary; return its URL.
 
     Raises:
         CaError: the CA refuses.
@@ -105,10 +105,10 @@ def log_in(acme: Client, authority: Authority, folder: Path, binding: Binding | 
 
 
 def registered(acme: Client) -> messages.RegistrationResource | None:
-    """Return the account that the CA has for our key (RFC 8555 section 7.3.1); None: it has none.
+    """Return the CA's account for our key (RFC 8555 section 7.3.1); None: there is none.
 
     Raises:
-        CaError: the CA refuses, or cannot be asked.
+        CaError: the CA refuses, or cannot be reached.
     """
     with translate_acme_errors("looking for our account"):
         try:
@@ -129,7 +129,7 @@ def _registered_anew(
 ) -> messages.RegistrationResource:
     if binding is None and acme.directory["meta"].external_account_required:
         raise CaError(
-            "this CA wants an external account binding",
+            "this CA requires an external account binding",
             "get a key identifier and an HMAC key from the CA and set ca.eab_key_id",
         )
     with translate_acme_errors("registering an account"):

@@ -1,4 +1,4 @@
-"""The `acme` library's client, with the order fields it does not know."""
+"""The `acme` library's client, with the order fields that it lacks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from certsync.issuer.ca.issuance.problem import translate_acme_errors
 from certsync.model.errors import CaError
 
 REFUSALS = range(400, 500)
-"""HTTP statuses that answer what we sent; from 500 on it is the CA that is in trouble."""
+"""HTTP statuses that reject our request; from 500 on the CA itself has a problem."""
 
 
 class NewOrder(messages.NewOrder):
@@ -24,14 +24,14 @@ class NewOrder(messages.NewOrder):
 
 
 class Client(client.ClientV2):
-    """A client whose next orders replace a certificate, where ``replaces`` names one."""
+    """A client whose next orders replace a certificate, if ``replaces`` names one."""
 
     replaces: str = ""
     placed: str = ""
-    """The URL of the last order that the CA has accepted."""
+    """The URL of the last order that the CA accepted."""
 
     on_placed: Callable[[str], None] = staticmethod(lambda _url: None)
-    """Told of it at once."""
+    """Called with it at once."""
 
     def _post(self, url: str, obj: Any, *args: Any, **kwargs: Any) -> requests.Response:
         if self.replaces and isinstance(obj, messages.NewOrder):
@@ -47,7 +47,7 @@ class Client(client.ClientV2):
 def new_order(
     acme: Client, csr: bytes, profile: str, replaces: str, tell: Callable[[str], None]
 ) -> messages.OrderResource:
-    """Place an order, and place it anew without ``replaces`` if the CA refuses it with that.
+    """Place an order; retry without ``replaces`` if the CA rejects it.
 
     Raises:
         CaError: the CA refuses.
@@ -60,7 +60,7 @@ def new_order(
             except (messages.Error, errors.ClientError) as refused:
                 if acme.placed or _is_no_answer_to_it(acme.net, refused):
                     raise
-                tell(f"the CA takes no replacement here ({_reason(refused)}): ordering without")
+                tell(f"the CA rejects `replaces` ({_reason(refused)}): ordering without it")
         return _placed(acme, csr, profile, "")
 
 
@@ -87,7 +87,7 @@ def check_profile(acme: Client, wanted: str) -> None:
     """Refuse a profile that the CA's directory does not list.
 
     Raises:
-        CaError: it does not; what it offers instead is told.
+        CaError: it does not; the hint lists what it offers.
     """
     offered = sorted(acme.directory["meta"].profiles or {})
     if not wanted or wanted in offered:
@@ -96,5 +96,5 @@ def check_profile(acme: Client, wanted: str) -> None:
         f'the CA offers no certificate profile "{wanted}"',
         f"set certificate.profile to one of: {', '.join(offered)}"
         if offered
-        else "it offers none at all: remove certificate.profile",
+        else "it offers none: remove certificate.profile",
     )

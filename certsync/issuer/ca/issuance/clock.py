@@ -1,4 +1,4 @@
-"""This machine's clock against the CA's: certificates are bought with the right date or not."""
+"""Compare this machine's clock with the CA's: nothing is ordered with a wrong date."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from certsync.model.errors import ClockError
 from certsync.system import http_get, unverified
 
 TOLERATED = timedelta(minutes=5)
-"""How far our clock may be from the CA's before it is told."""
+"""How far our clock may be off before it is reported."""
 
 UNBEARABLE = timedelta(hours=1)
-"""How far it may be before nothing is ordered: not-before dates lie an hour in the past."""
+"""How far it may be off before nothing is ordered: CAs backdate not-before by an hour."""
 
 SECONDS = 10
 
 
 def clock_finding(ca_date: datetime | None, now: datetime) -> str:
-    """Return what is wrong with our clock, by the CA's Date header; nothing if it is right.
+    """Return what is wrong with our clock, by the CA's Date header; empty: nothing.
 
     Raises:
         ClockError: it is over an hour off.
@@ -33,8 +33,8 @@ def clock_finding(ca_date: datetime | None, now: datetime) -> str:
     text = f"the issuer's clock is {_length(abs(off))} {side} the CA's"
     if abs(off) > UNBEARABLE:
         raise ClockError(
-            f"{text}, so nothing is ordered",
-            "set the clock (timedatectl set-ntp true), then try again",
+            f"{text}, so nothing was ordered",
+            "set the clock (timedatectl set-ntp true), then run this again",
         )
     return text
 
@@ -48,9 +48,9 @@ def _length(span: timedelta) -> str:
 
 
 def unverified_date(url: str) -> datetime | None:
-    """Return the Date header of a CA whose own certificate our clock finds out of date.
+    """Return the Date header of a CA whose own certificate looks invalid by our clock.
 
-    Nobody vouches for the answer, so it only ever stops us.
+    The answer is unauthenticated, so it may stop us but never let us continue.
     """
     try:
         limits = http_get.Limits(SECONDS, 0)

@@ -1,7 +1,7 @@
-"""HTTP with the CA: what the `acme` library leaves out of RFC 8555 section 6.5 and 6.6.
+"""HTTP with the CA: what the `acme` library lacks of RFC 8555 sections 6.5 and 6.6.
 
-The library retries a bad nonce once and never waits when it is told to. Here a nonce is tried
-until a bound, and a short Retry-After is waited for; a long one is told.
+The library retries a bad nonce once and ignores Retry-After. Here bad nonces are retried up to a
+limit; a short Retry-After is waited for, a long one is reported.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from certsync.system.process import printable
 
 USER_AGENT = f"certsync/{__version__}"
 NONCE_TRIES = 20
-"""A CA that refuses half of all good nonces is got through with one failure in a million."""
+"""With a CA that rejects half of all good nonces, one request in a million fails."""
 
 BUSY_TRIES = 3
 PATIENCE = timedelta(seconds=60)
-"""The longest Retry-After that a run waits for by itself."""
+"""The longest Retry-After that a run waits for."""
 
 LONGEST_SECONDS = 30 * 86400
-"""No Retry-After is believed beyond this."""
+"""The limit for any Retry-After."""
 
 SECONDS = 45
 """How long one request may take."""
 
 
 class BusyResponse(Exception):
-    """A 429 or 503: raised to the loop that signs the request anew, never out of this module."""
+    """A 429 or 503: raised to the loop that signs the request again, never out of this module."""
 
     def __init__(self, response: requests.Response) -> None:
         super().__init__(response.status_code)
@@ -45,7 +45,7 @@ class BusyResponse(Exception):
 
 
 class Network(client.ClientNetwork):
-    """The library's network, patient."""
+    """The library's network, with retries."""
 
     def __init__(
         self, key: josepy.JWK, bundle: str, algorithm: josepy.JWASignature = josepy.ES256
@@ -59,7 +59,7 @@ class Network(client.ClientNetwork):
             timeout=SECONDS,
         )
         self.ca_date: datetime | None = None
-        """The CA's own idea of the time, from its last answer."""
+        """The CA's time, from its last answer."""
 
         self.status = 0
         """The HTTP status of its last answer."""
@@ -77,18 +77,18 @@ class Network(client.ClientNetwork):
 
     @staticmethod
     def _in_time(send: Callable[[], requests.Response]) -> requests.Response:
-        """Return the answer, whole within the limit: the library's own is for each read."""
+        """Return the complete answer within the limit; the library's limit is per read."""
         try:
             return within(SECONDS, send)
         except TimeoutError as error:
             raise requests.exceptions.ReadTimeout(str(error)) from None
 
     def get(self, url: str, *args: Any, **kwargs: Any) -> requests.Response:
-        """Send a GET, waiting where the CA says so."""
+        """Send a GET; wait if the CA asks for it."""
         return self._patiently(lambda: super(Network, self).get(url, *args, **kwargs))
 
     def post(self, *args: Any, **kwargs: Any) -> requests.Response:
-        """Send a signed POST, signing again with a new nonce while the CA refuses the last."""
+        """Send a signed POST; sign it again with a new nonce while the CA rejects the last one."""
         return self._patiently(lambda: self._post_nonces(*args, **kwargs))
 
     def _post_nonces(self, *args: Any, **kwargs: Any) -> requests.Response:
@@ -112,11 +112,11 @@ class Network(client.ClientNetwork):
                 if wait > PATIENCE or not tries_left:
                     raise _later(busy.response, wait) from None
                 time.sleep(wait.total_seconds())
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
 
 def retry_after(response: requests.Response, now: datetime, default: float = 5) -> timedelta:
-    """Return how long the CA asks to wait (RFC 9110 section 10.2.3), never less than nothing."""
+    """Return how long the CA asks us to wait (RFC 9110 section 10.2.3), never negative."""
     text = response.headers.get("Retry-After", "")
     try:
         return timedelta(seconds=min(max(0, int(text)), LONGEST_SECONDS))
@@ -136,9 +136,9 @@ def _later(response: requests.Response, wait: timedelta) -> CaBusyError:
         detail = ""
     when = datetime.now(timezone.utc) + wait
     return CaBusyError(
-        f"the CA says not now (HTTP {response.status_code}{', ' if detail else ''}{detail}); "
-        f"come back after {when:%Y-%m-%d %H:%M:%S} UTC",
-        "nothing is lost: the same command later continues",
+        f"the CA is busy (HTTP {response.status_code}{', ' if detail else ''}{detail}); "
+        f"retry after {when:%Y-%m-%d %H:%M:%S} UTC",
+        "nothing is lost: run the same command again later",
         until=when,
     )
 

@@ -1,4 +1,4 @@
-"""From a fleet to a signed certificate, or to an error that says why not."""
+"""Order a certificate: from a fleet to a signed certificate, or an error that says why not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Issued:
-    """A certificate as the CA sent it, with its key."""
+    """A certificate from the CA, with its key."""
 
     key: bytes
     """The private key, PEM."""
@@ -47,39 +47,39 @@ class Issued:
 
 @dataclass(frozen=True)
 class Request:
-    """How an order is made."""
+    """How to order."""
 
     before: Manifest | None = None
-    """The generation that the new one follows."""
+    """The generation that the new one succeeds."""
 
     replacing: bool = True
-    """Whether the CA is told which certificate it replaces."""
+    """Whether the order names the certificate that it replaces."""
 
     new_key: bool = False
-    """Whether the key of ``before`` must not be used again, whatever the fleet file says."""
+    """Whether the key of ``before`` must not be reused, whatever the fleet file says."""
 
     anew: bool = False
-    """Whether an order that an earlier run has left open is abandoned: it has failed often."""
+    """Whether to abandon an earlier run's open order, because it has failed often."""
 
     roots: str = ""
-    """The PEM file with the roots that the chain has to lead to; empty: to any."""
+    """The PEM file with the roots that the chain must lead to; empty: any root."""
 
     insisting: bool = False
-    """Whether a chain that does not lead there is taken all the same: time is running out."""
+    """Whether to accept a chain that does not lead there, because time is running out."""
 
 
 def obtain(seen: Situation, now: datetime, tell: Tell, request: Request) -> Issued:
-    """Order a certificate for all of a lineage's names, going on with an open order first.
+    """Order a certificate for all of a lineage's names, or resume an open order.
 
-    ``tell`` gets a line of narration for each step. The pending files stay until `forget` is
-    called, after the certificate is safely kept.
+    ``tell`` gets a line for each step. The pending files stay until `forget` is called, once the
+    certificate is safely kept.
 
     Raises:
         CaError: the CA refuses or cannot be reached.
-        OrderFailedError: an order was placed, and came to nothing.
+        OrderFailedError: an order was placed, but failed.
         CaBusyError: it says when to come back.
-        ClockError: this machine's clock is over an hour from the CA's.
-        StoreError: what the issuer needs is not on its disk.
+        ClockError: this machine's clock is over an hour off the CA's.
+        StoreError: a file that the issuer needs is missing or invalid.
     """
     roots = _roots(request, tell)
     acme, account = steps.take(Step.LOG_IN, lambda: _log_in(seen, tell))
@@ -105,28 +105,28 @@ def obtain(seen: Situation, now: datetime, tell: Tell, request: Request) -> Issu
     return Issued(pending.key.read_bytes(), issued, account, order.uri)
 
 
-def _accepted(  # all that a chain is judged by
+def _accepted(
     acme: Client, signed: OrderResource, judge: Acceptance, seen: Situation, now: datetime,
     tell: Tell,
 ) -> Certificate:  # fmt: skip
-    """Return what the CA has signed, fit to be served; an order for anything else is forgotten."""
+    """Return the certificate if it may be served; otherwise forget the order."""
     try:
         others = alternatives(acme, signed, tell)
         return judge.chosen(str(signed.fullchain_pem), others, now, tell)
     except Exception as error:
-        # Fetched again, it would be the same: another order is needed.
+        # Fetching it again would not help: another order is needed.
         forget(seen)
         if isinstance(error, CertsyncError):
             raise
-        raise OrderFailedError(f"the CA sent something that cannot be used: {error!r}") from error
+        raise OrderFailedError(f"the CA's answer is unusable: {error!r}") from error
 
 
 def _signed(acme: Client, order: OrderResource, pending: Pending, seen: Situation) -> OrderResource:
-    """Return an order that is validated and signed; what cannot be finished any more is forgotten.
+    """Validate and sign an order; forget one that can no longer be finished.
 
     Raises:
         CaError: the CA refuses.
-        OrderFailedError: this order came to nothing.
+        OrderFailedError: this order failed.
     """
     try:
         steps.take(Step.VALIDATE, lambda: validate(acme, order, seen.challenge))
@@ -142,7 +142,7 @@ def _signed(acme: Client, order: OrderResource, pending: Pending, seen: Situatio
 
 
 def _roots(request: Request, tell: Tell) -> str:
-    """Return the roots to measure a chain by; none where they cannot be read and time runs out.
+    """Return the roots to check a chain against; none if unreadable and time is running out.
 
     Raises:
         StoreError: they cannot be read.
@@ -154,13 +154,13 @@ def _roots(request: Request, tell: Tell) -> str:
     except StoreError as error:
         if not request.insisting:
             raise
-        tell(f"warning: {error.message}; the chain is not looked at")
+        tell(f"warning: {error.message}; the chain is not verified")
         return ""
     return request.roots
 
 
 def register(seen: Situation, tell: Tell) -> str:
-    """Have an account at the fleet's CA, and return its URL; nothing is ordered.
+    """Register at the fleet's CA if necessary, and return the account's URL; nothing is ordered.
 
     Raises:
         CaError, CaBusyError, ClockError, StoreError: as `obtain`.
@@ -170,7 +170,7 @@ def register(seen: Situation, tell: Tell) -> str:
 
 
 def _log_in(seen: Situation, tell: Tell) -> tuple[Client, str]:
-    """Return the client and the account's URL; the clock is looked at before anything is asked."""
+    """Return the client and the account's URL; the clock is checked first."""
     authority = seen.fleet.authority
     binding = read_binding(seen.fleet, seen.store.binding_key)
     folder = seen.store.account(authority.directory)
@@ -183,9 +183,9 @@ def _log_in(seen: Situation, tell: Tell) -> tuple[Client, str]:
 
 
 def replaced(before: Manifest | None, directory: str, lineage: Lineage, account: str) -> str:
-    """Return which certificate a new order replaces, as RFC 9773 section 5 allows; or nothing.
+    """Return the certificate that a new order replaces (RFC 9773 section 5), or nothing.
 
-    Only one that this account at this CA ordered, and that has a name in common.
+    Only one that this account ordered at this CA, with a name in common.
     """
     if before is None or before.directory != directory:
         return ""
@@ -208,19 +208,19 @@ def _pending(seen: Situation) -> Pending:
 
 
 def forget(seen: Situation) -> None:
-    """Remove what was kept of an order whose certificate is in the archive, or of no use."""
+    """Remove the files of an order whose certificate is in the archive or of no use."""
     remove_folder(seen.store.pending(seen.name))
 
 
 def pending_key_sum(seen: Situation) -> str:
-    """Return the SHA-256, in hex, of the key of an order that is open; empty: none is."""
+    """Return the SHA-256, in hex, of the open order's key; empty: there is none."""
     return _pending(seen).key_sum()
 
 
 def forget_if_kept(seen: Situation) -> None:
-    """Remove what is pending if it has become a generation: a run was cut off right after.
+    """Forget a pending order that is a generation already: a run was interrupted right after.
 
-    An order with a compromised key is abandoned.
+    An order with a compromised key is abandoned, too.
     """
     pending = _pending(seen)
     exposed = pending.key_sum() in seen.marks.key_sums

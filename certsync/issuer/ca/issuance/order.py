@@ -1,7 +1,7 @@
-"""One order at the CA, kept on disk while it is open, so that a cut-off run loses nothing.
+"""One order at the CA, kept on disk while it is open, so that an interrupted run loses nothing.
 
 `pending/NAME/` holds the private key and the signing request from before the order is placed, and
-the order's URL from right after. The next run goes on from there.
+the order's URL from right after. The next run continues from there.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from certsync.issuer.challenge import Challenge
 from certsync.model.errors import CaBusyError, CaError, CaSilentError, CertsyncError
 
 MOST_CHAINS = 10
-"""Chains of one certificate that are looked at."""
+"""How many chains of one certificate are tried."""
 
 DEADLINE = timedelta(minutes=5)
-"""How long the CA may take to validate, and again to sign."""
+"""How long the CA may take to validate, and then to sign."""
 
 
 def place(
     acme: Client, pending: Pending, profile: str, replaces: str, tell: Callable[[str], None]
 ) -> messages.OrderResource:
-    """Return the order that is still open from an earlier run, or a new one.
+    """Return an earlier run's open order, or place a new one.
 
-    ``replaces`` is the renewal identifier of the certificate that a new one replaces, or empty.
+    ``replaces`` is the renewal identifier of the certificate that a new order replaces, or empty.
 
     Raises:
         CaError: the CA refuses.
@@ -41,21 +41,21 @@ def place(
     csr = pending.csr.read_bytes()
     order = open_order(acme, pending, csr)
     if order is None:
-        # At once, before its authorizations are asked for: it is open from here on.
+        # Saved at once, before its authorizations are fetched: it is open from here on.
         acme.on_placed = pending.remember
         order = new_order(acme, csr, profile, replaces, tell)
     else:
-        tell(f"an earlier run's order is still open: {order.uri}")
+        tell(f"resuming an earlier run's open order: {order.uri}")
     return order
 
 
 def open_order(
     acme: client.ClientV2, pending: Pending, csr: bytes
 ) -> messages.OrderResource | None:
-    """Return the order of an earlier run if it can still be finished.
+    """Return an earlier run's order if it can still be finished.
 
     Raises:
-        CaSilentError: the CA cannot be asked; the order is kept.
+        CaSilentError: the CA cannot be reached; the order is kept.
     """
     url = pending.url()
     if not url:
@@ -63,14 +63,14 @@ def open_order(
     try:
         with translate_acme_errors("looking at the order of an earlier run"):
             body = _look(acme, url)
-            # A certificate that only has to be fetched needs no authorizations any more.
+            # A certificate that only has to be fetched no longer needs authorizations.
             signed = body.status in (messages.STATUS_VALID, messages.STATUS_PROCESSING)
             wanted = () if signed else body.authorizations
             polled = [acme.poll(_authorization(each)) for each in wanted]
     except CaSilentError:
         raise
     except CaError:
-        # Gone, or another account's: a new order takes its place.
+        # Gone, or another account's: a new order replaces it.
         body = None
         polled = []
     found = [authorization for authorization, _response in polled]
@@ -86,7 +86,7 @@ def open_order(
 
 
 def _look(acme: client.ClientV2, url: str) -> messages.Order:
-    # The library has no public way to look at an order again.
+    # The library has no public way to fetch an order again.
     return messages.Order.from_json(acme._post_as_get(url).json())  # noqa: SLF001
 
 
@@ -104,7 +104,7 @@ def is_over(acme: client.ClientV2, url: str) -> bool:
 
 
 def validate(acme: client.ClientV2, order: messages.OrderResource, challenge: Challenge) -> None:
-    """Answer the challenges of all authorizations that are not valid yet, and wait for the CA.
+    """Answer the challenges of all pending authorizations, and wait for the CA.
 
     Raises:
         CaError: a validation failed, or took longer than ``DEADLINE``.
@@ -167,12 +167,12 @@ def _validation_failed(failed: list[messages.AuthorizationResource]) -> Certsync
                 name = authorization.body.identifier.value
                 parts.append(f"{name}: {problem.describe(challenge.error)}")
                 hint = problem.HINTS.get(problem.kind(challenge.error), hint)
-    told_by_ca = "; ".join(parts) or "it does not say why"
-    return CaError(f"the CA could not validate, {told_by_ca}", hint)
+    reasons = "; ".join(parts) or "it gave no reason"
+    return CaError(f"the CA could not validate the names: {reasons}", hint)
 
 
 def finalize(acme: client.ClientV2, order: messages.OrderResource) -> messages.OrderResource:
-    """Hand in the signing request and return the order with the full chain, as the CA sent it.
+    """Submit the signing request and return the order with the CA's full chain.
 
     Raises:
         CaError: the CA refuses to sign.
@@ -187,13 +187,13 @@ def finalize(acme: client.ClientV2, order: messages.OrderResource) -> messages.O
 def alternatives(
     acme: client.ClientV2, order: messages.OrderResource, tell: Callable[[str], None]
 ) -> Iterator[str]:
-    """Give the other chains, PEM, that the CA has for a signed order (RFC 8555 section 7.4.2).
+    """Yield the CA's alternative chains, PEM, for a signed order (RFC 8555 section 7.4.2).
 
-    Each is asked for when it is wanted. One that cannot be had is reported, and the next one given.
+    Each is fetched when needed. A failure is reported, and the next one is tried.
     """
     try:
         with translate_acme_errors("asking for other chains"):
-            # The library fetches all of them or none.
+            # The library can only fetch all of them or none.
             links = acme._get_links(acme._post_as_get(order.body.certificate), "alternate")  # noqa: SLF001
     except (CaError, CaBusyError) as error:
         tell(f"warning: {error.message}")
@@ -212,6 +212,6 @@ def _begin(acme: client.ClientV2, order: messages.OrderResource) -> None:
     try:
         acme.begin_finalization(order)
     except messages.Error as error:
-        # The order follows its last authorization a moment later; polling finalizes it then.
+        # The order becomes ready a moment after its last authorization; polling finalizes it then.
         if error.code != "orderNotReady":
             raise

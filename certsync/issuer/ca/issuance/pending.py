@@ -1,4 +1,4 @@
-"""An order that is not finished, as it lies on the issuer's disk."""
+"""An unfinished order on the issuer's disk."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Pending:
         return self.folder / "order.json"
 
     def prepare(self, directory: str, lineage: Lineage, kept_key: bytes = b"") -> None:
-        """Have a key and a request for what the fleet file asks for now.
+        """Ensure a key and a signing request that match the fleet file.
 
-        ``kept_key`` is the PEM of a key to use again; empty: a new one is made.
+        ``kept_key`` is the PEM of a key to reuse; empty: make a new one.
         """
         wanted = {
             "directory": directory,
@@ -58,9 +58,9 @@ class Pending:
         write_whole(self.folder / "wanted.json", json.dumps(wanted).encode(), mode=0o600)
 
     def is_of(self, manifests: Iterable[Manifest]) -> bool:
-        """Return whether what is kept here has become a generation already.
+        """Return whether this order has become a generation already.
 
-        The order says so; where a run was cut off before there was one, its key.
+        The order's URL tells; if the run was interrupted before it was placed, the key does.
         """
         if not self.key.exists():
             return False
@@ -81,11 +81,11 @@ class Pending:
         return str(self._facts("order.json").get("url", ""))
 
     def remember(self, url: str) -> None:
-        """Write down the URL of the order just placed."""
+        """Save the URL of the order just placed."""
         write_whole(self.order, json.dumps({"url": url}).encode(), mode=0o600)
 
     def forget_order(self) -> None:
-        """Forget an order that came to nothing; key and request can be used again."""
+        """Forget a failed order; its key and request can be reused."""
         self.order.unlink(missing_ok=True)
 
     def private_key(self) -> PrivateKey:

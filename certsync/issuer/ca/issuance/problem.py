@@ -1,4 +1,4 @@
-"""The CA's words turned into ours: problem documents (RFC 8555 section 6.7) and broken lines."""
+"""Translate the CA's errors: problem documents (RFC 8555 section 6.7) and failed connections."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from certsync.model.errors import CaBusyError, CaError, CaSilentError
 from certsync.system.process import printable
 
 NO_ACME = (ValueError, TypeError, AttributeError, LookupError, OverflowError)
-"""What the libraries stumble over in an answer of another shape, JSON that is none among them."""
+"""What the libraries raise for an unexpected answer, including invalid JSON."""
 
 HINTS = {
-    "unauthorized": "what the CA fetched was not the challenge file: do all names lead to this "
-    "fleet, over IPv4 and IPv6, and only to it?",
-    "connection": "the CA could not connect to port 80: is a firewall in between?",
-    "dns": "the CA could not look the name up: are its A, AAAA and CAA records right?",
-    "caa": "a CAA record forbids this CA to sign for the name",
-    "rejectedIdentifier": "the CA does not sign for this name; is it spelled right?",
-    "unsupportedIdentifier": "the CA does not sign for this kind of name",
-    "externalAccountRequired": "this CA wants an external account binding",
+    "unauthorized": "the CA did not get the challenge file: do all names resolve to this fleet, "
+    "over IPv4 and IPv6, and only to it?",
+    "connection": "the CA could not connect to port 80: does a firewall block it?",
+    "dns": "the CA could not resolve the name: are its A, AAAA and CAA records right?",
+    "caa": "a CAA record forbids this CA to issue for the name",
+    "rejectedIdentifier": "the CA does not issue for this name; is it spelled right?",
+    "unsupportedIdentifier": "the CA does not issue for this type of name",
+    "externalAccountRequired": "this CA requires an external account binding",
     "userActionRequired": "the CA's terms may have changed: read them and deploy again",
-    "accountDoesNotExist": "the account is gone at the CA: the next try registers another one",
-    "badPublicKey": "the CA does not sign this kind of key: set certificate.key_type",
-    "badCSR": "the CA does not sign this request; set certificate.key_type to another kind",
-    "serverInternal": "this is the CA's own trouble: try again in an hour",
+    "accountDoesNotExist": "the CA no longer knows the account: the next run registers a new one",
+    "badPublicKey": "the CA does not accept this type of key: set certificate.key_type",
+    "badCSR": "the CA rejects the signing request; set certificate.key_type to another type",
+    "serverInternal": "this is a problem at the CA: try again in an hour",
 }
 """What to try, by the last word of the problem's type."""
 
 
 def describe(problem: messages.Error) -> str:
-    """Return a problem document in one line: what it says, for each name it speaks of."""
+    """Return a problem document in one line: its text, and that for each name."""
     text = problem.detail or problem.description or problem.title or str(problem.typ)
     parts = [str(text)]
     for sub in problem.subproblems or ():
         name = sub.identifier.value if sub.identifier is not None else "?"
         parts.append(f"{name}: {sub.detail or sub.typ}")
-    # Let's Encrypt quotes what it was served: these may be anybody's words.
+    # Let's Encrypt quotes what it fetched, which may be anything.
     return printable("; ".join(parts))
 
 
@@ -50,20 +50,20 @@ def kind(problem: messages.Error) -> str:
 
 
 def refusal(problem: messages.Error, doing: str) -> CaError | CaBusyError:
-    """Return the error to raise for a problem document met while ``doing`` something."""
+    """Return the error to raise for a problem document received while ``doing`` something."""
     word = kind(problem)
     if word == "rateLimited":
         return CaBusyError(
-            f"the CA limits how often, {doing}: {describe(problem)}",
-            "nothing is lost: the same command later continues",
+            f"the CA's rate limit was hit while {doing}: {describe(problem)}",
+            "nothing is lost: run the same command again later",
         )
     hint = HINTS.get(word, "")
-    return CaError(f"the CA refused, {doing}: {describe(problem)} ({word})", hint, word)
+    return CaError(f"the CA refused while {doing}: {describe(problem)} ({word})", hint, word)
 
 
 @contextmanager
 def translate_acme_errors(doing: str) -> Iterator[None]:
-    """Translate whatever the libraries raise inside the block into one of our errors.
+    """Translate the libraries' exceptions inside the block into our errors.
 
     Raises:
         CaError: the CA refused.
@@ -78,28 +78,29 @@ def translate_acme_errors(doing: str) -> Iterator[None]:
         raise refusal(failed.error, doing) from None
     except requests.exceptions.SSLError as failed:
         raise CaSilentError(
-            f"the CA's own certificate is not trusted, {doing}: {_reason(failed)}",
-            "a private CA's root goes into ca.directory_bundle of the fleet file",
+            f"the CA's own certificate is not trusted, while {doing}: {_reason(failed)}",
+            "for a private CA, set ca.directory_bundle in the fleet file to its root",
         ) from None
     except requests.exceptions.RequestException as failed:
         raise CaSilentError(
-            f"the CA cannot be reached, {doing}: {_reason(failed)}",
-            "does the issuer have a way out to the CA on port 443?",
+            f"the CA cannot be reached while {doing}: {_reason(failed)}",
+            "can the issuer connect to the CA on port 443?",
         ) from None
     except errors.TimeoutError:
         raise CaSilentError(
-            f"the CA took too long, {doing}", "nothing is lost: the same command later continues"
+            f"the CA took too long while {doing}",
+            "nothing is lost: run the same command again later",
         ) from None
     except (errors.Error, josepy.errors.Error, *NO_ACME) as failed:
         raise CaSilentError(
-            f"the CA answered something that is no ACME, {doing}: {_reason(failed)}",
+            f"the CA's answer is not valid ACME, while {doing}: {_reason(failed)}",
             "is ca.directory the URL of an ACME directory?",
         ) from None
 
 
 def _reason(failed: Exception) -> str:
     inner: Exception = failed
-    # requests wraps urllib3, which wraps the one that knows.
+    # requests wraps urllib3, which wraps the actual cause.
     while nested := _nested(inner):
         inner = nested
     text = " ".join((getattr(inner, "verify_message", "") or str(inner)).split())

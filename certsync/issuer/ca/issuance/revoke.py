@@ -1,4 +1,4 @@
-"""Have a certificate revoked because its private key is compromised (RFC 8555 section 7.6)."""
+"""Revoke a certificate because its private key is compromised (RFC 8555 section 7.6)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from certsync.model.errors import CaError
 from certsync.model.fleet import SYSTEM_ROOTS, Authority, Fleet
 
 KEY_COMPROMISE = 1
-"""The reason, by its number in RFC 5280 section 5.3.1."""
+"""The reason code in RFC 5280 section 5.3.1."""
 
 NOT_BY_THIS_ONE = ("unauthorized", "accountDoesNotExist")
-"""What a CA says to an account that did not order the certificate, or is gone."""
+"""A CA's problems for an account that did not order the certificate or no longer exists."""
 
 
 def revoke(exposed: CompromisedKey, fleet: Fleet, store: Store) -> None:
-    """Have the CA that signed a certificate revoke it; one that is revoked already is as good.
+    """Revoke a certificate at the CA that signed it; one that is revoked already is fine.
 
-    The account that ordered it asks, where that is ours; else the certificate's own key does.
+    The request is signed by the account that ordered it, if it is ours; else by the certificate's
+    own key.
 
     Raises:
         CaError: the CA refuses, or cannot be reached.
@@ -47,11 +48,11 @@ def revoke(exposed: CompromisedKey, fleet: Fleet, store: Store) -> None:
     key = certificate.load_key(exposed.key.encode())
     jwk, algorithm = signer(key)
     if not _is_done(open_directory(Network(jwk, bundle, algorithm), authority), leaf):
-        raise CaError("the CA lets neither our account nor the certificate's own key revoke it")
+        raise CaError("the CA refuses revocation by both our account and the certificate's own key")
 
 
 def _authority(directory: str, fleet: Fleet, store: Store) -> tuple[Authority, str]:
-    """Return a CA and the file that verifies its HTTPS; it need not be the fleet's CA any more."""
+    """Return a CA and the file that verifies its HTTPS; it may be a former CA of the fleet."""
     if directory != fleet.authority.directory:
         return Authority(directory), SYSTEM_ROOTS
     bundle = fleet.authority.directory_bundle
@@ -59,7 +60,7 @@ def _authority(directory: str, fleet: Fleet, store: Store) -> tuple[Authority, s
 
 
 def _is_done(acme: Client, leaf: x509.Certificate) -> bool:
-    """Ask for it, and return whether who asks may; a refusal for another reason is an error."""
+    """Request it; return whether the requester is authorized. Other refusals are errors."""
     with translate_acme_errors("revoking a certificate"):
         try:
             acme.revoke(leaf, KEY_COMPROMISE)
@@ -72,7 +73,7 @@ def _is_done(acme: Client, leaf: x509.Certificate) -> bool:
 
 
 def signer(key: PrivateKey) -> tuple[josepy.JWK, josepy.JWASignature]:
-    """Return a certificate's key as ACME requests are signed with, and how (RFC 7518)."""
+    """Return a certificate's key in the form that signs ACME requests, and how (RFC 7518)."""
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         return josepy.JWKRSA(key=key), josepy.RS256
     small = isinstance(key.curve, ec.SECP256R1)

@@ -1,4 +1,4 @@
-"""Our account comes and goes with the issuer's role."""
+"""The account's lifetime: it is tied to the issuer's role."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ def has_account(fleet: Fleet, store: Store) -> bool:
 
 
 def is_registered(fleet: Fleet, store: Store) -> bool:
-    """Return whether the CA has told us the URL of our account."""
+    """Return whether we know our account's URL at the CA."""
     return known_account(store.account(fleet.authority.directory)) is not None
 
 
 def give_up_account(fleet: Fleet, store: Store, tell: Tell) -> bool:
-    """Deactivate our account (RFC 8555 section 7.3.6), remove its key, and return whether it is.
+    """Deactivate our account (RFC 8555 section 7.3.6), remove its key; return if deactivated.
 
-    The key goes in any case: a CA that is out of reach, or that has forgotten it, is reported.
+    The key is removed in any case. A CA that is unreachable or does not know the account is only
+    reported.
     """
     folder = store.account(fleet.authority.directory)
     if not has_key(folder):
@@ -47,7 +48,10 @@ def give_up_account(fleet: Fleet, store: Store, tell: Tell) -> bool:
         if not gone:
             tell("warning: the CA no longer knows our account")
     except CertsyncError as error:
-        tell(f"warning: our account stays active at the CA, and its key is gone: {error.message}")
+        tell(
+            "warning: our account stays active at the CA, although its key is removed: "
+            f"{error.message}"
+        )
     remove_folder(folder)
     return gone
 
@@ -63,7 +67,7 @@ def _deactivated(fleet: Fleet, store: Store) -> bool:
                 return False
             acme.deactivate_registration(account)
         except messages.Error as error:
-            # RFC 8555 section 7.3.6: who is deactivated already is told that it is not authorized.
+            # RFC 8555 section 7.3.6: an account that is deactivated already gets "unauthorized".
             if kind(error) in {"accountDoesNotExist", "unauthorized"}:
                 return False
             raise
