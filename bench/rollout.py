@@ -106,7 +106,7 @@ def processor_seconds(machines: Sequence[Machine]) -> float:
     """Return the CPU time that hosts have used since they booted."""
     tops = cgroup.hierarchies()
     groups = [top / cgroup.PARENT / each.group for top in tops for each in machines]
-    # Control groups version 1 have a file for it, in nanoseconds; version 2 a line, in microseconds.
+    # Control groups version 1 have a file for it, in nanoseconds; version 2 a line, in µs.
     first = [group / "cpuacct.usage" for group in groups]
     if files := [file for file in first if file.exists()]:
         return sum(int(file.read_text()) for file in files) / 1e9
@@ -178,7 +178,8 @@ class Bench:
     def order(self) -> None:
         """Order the next generation, with the other key type."""
         data = json.loads(self.fleet_file.read_text())
-        data["key_type"] = KEY_TYPES[data["key_type"] == KEY_TYPES[0]]
+        lineage = data["lineages"][0]
+        lineage["key_type"] = KEY_TYPES[lineage["key_type"] == KEY_TYPES[0]]
         self.fleet_file.write_text(json.dumps(data))
         # Now and then the test CA fails an order; the next one succeeds.
         if self.issuer.attempt("certsync issue")[0] != 0:

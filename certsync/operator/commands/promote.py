@@ -142,8 +142,8 @@ def of_order(name: str, lineage: str) -> str:
     """Return the warning about a lineage that the new issuer has to order again."""
     return (
         f"{name} does not serve {lineage}, so it has no certificate for it; its next hourly run "
-        "orders one, and until then the backends that serve it keep theirs. To order it now: "
-        f"sudo certsync renew on {name}"
+        "orders one, and until then the backends that serve it keep theirs. To order it now, on "
+        f"{name}: sudo certsync renew"
     )
 
 
@@ -177,8 +177,8 @@ def _warn_of_remaining_work(wanted: Succession, *, pinned: bool) -> None:
         console.warn(f"put this account into the CAA record: accounturi={_account(output)}")
     if fleet.notify.events:
         console.warn(
-            "the notification URLs are secret and were not copied; set them with: "
-            f"certsync notify --set on {name}"
+            "the notification URLs are secret and were not copied; set them again, on "
+            f"{name}: sudo certsync notify --set"
         )
     if wanted.old and wanted.old_is_dead:
         old, path = wanted.old.name, shlex.quote(str(wanted.file))

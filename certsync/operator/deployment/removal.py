@@ -158,8 +158,8 @@ def _refuse_unknown_name(wanted: Leaving, left: Sequence[str]) -> None:
     raise CertsyncError(
         f"{wanted.file} has no backend {wanted.name}, and none of that name was removed; nothing "
         "was changed",
-        f"its backends are {names}{gone}; if it was removed under an earlier, dead issuer: "
-        f"sudo certsync compromised --by {wanted.name} on {wanted.fleet.issuer_name}",
+        f"its backends are {names}{gone}; if it was removed under an earlier, dead issuer, on "
+        f"{wanted.fleet.issuer_name}: sudo certsync compromised --by {wanted.name}",
     )
 
 

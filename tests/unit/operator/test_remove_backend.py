@@ -46,8 +46,8 @@ def test_only_who_has_left_is_called_compromised_when_no_backend_has_the_name() 
     )
     assert caught.value.hint == (
         "its backends are backend-01, backend-02, backend-03; removed earlier: backend-08; if it "
-        "was removed under an earlier, dead issuer: sudo certsync compromised --by backend-09 on "
-        "backend-01"
+        "was removed under an earlier, dead issuer, on backend-01: sudo certsync compromised --by "
+        "backend-09"
     )
 
 

@@ -88,8 +88,8 @@ def test_an_issuer_has_to_hold_what_it_serves_and_orders_the_rest_anew() -> None
 def test_that_a_lineage_is_ordered_anew_is_told_with_what_does_it() -> None:
     assert promote.of_order("backend-02", SHOP) == (
         f"backend-02 does not serve {SHOP}, so it has no certificate for it; its next hourly run "
-        "orders one, and until then the backends that serve it keep theirs. To order it now: "
-        "sudo certsync renew on backend-02"
+        "orders one, and until then the backends that serve it keep theirs. To order it now, on "
+        "backend-02: sudo certsync renew"
     )
 
 
