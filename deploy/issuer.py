@@ -13,8 +13,9 @@ from pathlib import Path
 
 from pyinfra.api import Host
 
-from certsync.model import paths
+from certsync.model import identity, paths
 from certsync.model.fleet import Fleet, Machine
+from certsync.model.identity import Identity
 from certsync.operator.deployment import operations
 from certsync.operator.hosts import wheels
 from certsync.operator.hosts.facts import BALANCER, MARK
@@ -155,8 +156,10 @@ def _rendered_fleet(fleet: Fleet, fleet_sum: str, seen: Survey) -> Steps:
     machines = "".join(f"{each.name}\n" for each in fleet.backends)
     machines += "".join(f"{each.name} {BALANCER}\n" for each in fleet.balancers)
     yield step.file(seen, "List of machines", str(STORE.machines), machines, mode="600")
-    marker = f"# {MARK}: this host is the issuer of {fleet.name}\n"
-    yield step.file(seen, "Issuer marker", str(STORE.marker), marker, mode="600")
+    addresses = {address for _interface, address in seen.addresses}
+    own = Identity(seen.machine, fleet.issuer.private_address in addresses)
+    text = identity.marker(f"{MARK}: this host is the issuer of {fleet.name}", own)
+    yield step.file(seen, "Issuer marker", str(STORE.marker), text, mode="600")
 
 
 def rendered(fleet: Fleet) -> str:

@@ -64,6 +64,9 @@ class LineageState:
     renewed_early_at: Moment | None = None
     """When a very young certificate was last renewed at the CA's suggestion."""
 
+    renumbered_at: Moment | None = None
+    """When a generation was last kept under another number, because replicas had used its own."""
+
     revoked: str = ""
     """A certificate known to be revoked, by its leaf's SHA-256 in hex."""
 

@@ -219,13 +219,20 @@ class Store(IssuerPaths):
             StoreError: the disk cannot be written, or the number is taken.
         """
         files = generation_files(key, certificate)
-        files[receiver.MANIFEST] = manifest.to_json()
+        self.keep_files(manifest, {**files, receiver.MANIFEST: manifest.to_json()})
+
+    def keep_files(self, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+        """Write the five files of a generation into the archive; see `keep`.
+
+        Raises:
+            StoreError: the disk cannot be written, or the number is taken.
+        """
         folder = self.archive(manifest.lineage) / number_text(manifest.number)
         if folder.exists():
             raise StoreError(f"{folder} already exists")
         try:
             receiver.keep(
-                receiver.write_generation(files, manifest.lineage, folder.name),
+                receiver.write_generation(dict(files), manifest.lineage, folder.name),
                 manifest.lineage,
                 folder.name,
             )

@@ -14,8 +14,10 @@
     ├── CanaryError                exit 1   a challenge would not reach the issuer
     ├── CaError                    exit 1   the CA refuses
     │   ├── OrderFailedError                an order was placed, but failed
+    │   │   └── UnusableError               its certificate cannot be served
     │   └── CaSilentError                   it cannot be reached, or its answer is invalid
     ├── FencedError                exit 1   replicas refuse this issuer's push key
+    │   └── ClonedError                     this machine is a copy of the issuer
     ├── RolloutError               exit 1   a backend does not hold or serve the generation
     │   └── VetoError                       it was activated nowhere
     │       └── OutdatedError               it is older than what is served, or revoked
@@ -135,12 +137,20 @@ class OrderFailedError(CaError):
     """An order was placed but failed; the next one waits."""
 
 
+class UnusableError(OrderFailedError):
+    """The CA signed a certificate that cannot be served; it counts against the CA's limits."""
+
+
 class CaSilentError(CaError):
     """The CA cannot be reached or its answer is invalid; the state of an order is unknown."""
 
 
 class FencedError(CertsyncError):
     """A replica refuses this issuer's push key: another backend may be the issuer by now."""
+
+
+class ClonedError(FencedError):
+    """This machine is a copy of the issuer."""
 
 
 class RolloutError(CertsyncError):

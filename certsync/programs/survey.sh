@@ -28,6 +28,8 @@ at='^LISTEN  *[0-9]*  *[0-9]*  *[^ ]*:\([0-9]*\) '
 ss -Hltnp | sed -n \
     -e "s/$at"'.*users:(("\([^"]*\)",pid=\([0-9]*\).*/listener \1 \3 \2/p;t' \
     -e "s/$at.*/listener \\1 0 ?/p"
+echo "machine $(cat /etc/machine-id /sys/class/dmi/id/product_uuid 2> /dev/null | sha256sum |
+    cut -d' ' -f1)"
 ip -o address show | awk '{ print "address", $2, $4 }'
 
 # origin FILE PACKAGE: where a configuration file comes from.

@@ -6,8 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from certsync.issuer.ca.due import Outlook
-from certsync.issuer.replicas import admission, receivers
-from certsync.issuer.replicas.rollout import Standing
+from certsync.issuer.replicas import admission, receivers, rollout
 from certsync.issuer.run import Run, Tell
 from certsync.issuer.schedule import (
     patience_ends,
@@ -19,7 +18,6 @@ from certsync.model.errors import (
 )
 from certsync.model.fleet import Lineage
 from certsync.model.generation import believed, next_free
-from certsync.programs import receiver
 from certsync.system import dns
 
 
@@ -38,12 +36,7 @@ def free_number(run: Run) -> int:
     with receivers.connected(seen.fleet, seen.holders) as backends:
         found = receivers.standings(seen.name, backends)
     admission.check_not_fenced(run, found)
-    return next_free(own, believed(own, [claims(each) for each in found]))
-
-
-def claims(standing: Standing) -> set[int]:
-    """Return the generation numbers that a backend says it has used."""
-    return {int(each) for each in standing.generations if receiver.NUMBER.fullmatch(str(each))}
+    return next_free(own, believed(own, [rollout.claims(each) for each in found]))
 
 
 def look_before_buying(seen: Situation, look: Outlook, now: datetime, tell: Tell) -> Lineage:

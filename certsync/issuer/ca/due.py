@@ -12,6 +12,7 @@ from certsync.issuer.schedule import (
     NextRenewal,
     Withdrawal,
     issuance_due,
+    last_chance,
     renewal,
     young_until,
 )
@@ -52,7 +53,7 @@ class Outlook:
 
     def next(self, now: datetime) -> NextRenewal | None:
         """Return when an unattended run orders next; after failures, not before the back-off."""
-        again = self.tries.next(now)
+        again = self.tries.next(now, last_chance(self.newest))
         if self.coming is None or again <= max(self.coming.moment, now):
             return self.coming
         return NextRenewal(again, f"the last attempt failed: {self.last_error}")

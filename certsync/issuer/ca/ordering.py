@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from certsync.issuer import steps
+from certsync.issuer import guards, steps
 from certsync.issuer.backoff import KEY_PROBLEMS, Tries
 from certsync.issuer.ca.before_order import free_number, look_before_buying
 from certsync.issuer.ca.due import Outlook, outlook
@@ -29,6 +29,7 @@ from certsync.model.errors import (
     LaterError,
     OrderFailedError,
     TooSoonError,
+    UnusableError,
     as_certsync_error,
 )
 from certsync.model.fleet import Lineage
@@ -66,7 +67,7 @@ def issue(run: Run, *, interactive: bool = True, force: bool = False) -> int | N
         if look.account:
             _register(run, look, interactive=interactive)
         return None
-    _wait_after_failures(look.tries, run.now, interactive=interactive or force)
+    _wait_after_failures(look, run.now, interactive=interactive or force)
     run.tell(f"a certificate is needed: {look.due.why}")
     lineage, number = steps.take(Step.LOOK, lambda: _looked(run, look))
     from certsync.issuer.ca import issuance
@@ -78,7 +79,7 @@ def issue(run: Run, *, interactive: bool = True, force: bool = False) -> int | N
     if refused := _refused_here(run, number):
         run.note(tries=_after(look.tries, refused, run.now))
         raise refused
-    run.note(tries=Tries())
+    run.note(tries=Tries(unusable=look.tries.unusable))
     if _is_early(look, run.now):
         run.note(renewed_early_at=run.now)
     return number
@@ -89,12 +90,12 @@ def _register(run: Run, look: Outlook, *, interactive: bool) -> None:
     from certsync.issuer.ca import issuance
 
     tries = look.tries
-    _wait_after_failures(tries, run.now, interactive=interactive)
+    _wait_after_failures(look, run.now, interactive=interactive)
     run.tell(f"warning: {look.account}")
     with _noting_a_failure(run, tries):
         account = issuance.register(run.seen, run.tell)
     run.look_again()
-    run.note(tries=Tries(orders=tries.orders, request_key=tries.request_key))
+    run.note(tries=tries.begun_anew(tries.request_key))
     run.tell(f"registered at the CA: account {account}")
 
 
@@ -141,15 +142,16 @@ def _tidy(seen: Situation) -> None:
         issuance.forget_if_kept(seen)
 
 
-def _wait_after_failures(tries: Tries, now: datetime, *, interactive: bool) -> None:
-    moment = tries.next_interactive(now) if interactive else tries.next(now)
+def _wait_after_failures(look: Outlook, now: datetime, *, interactive: bool) -> None:
+    tries, end = look.tries, last_chance(look.newest)
+    moment = tries.next_interactive(now) if interactive else tries.next(now, end)
     if moment <= now:
         return
-    again = f"the next attempt is after {moment:%Y-%m-%d %H:%M:%S} UTC"
+    why = tries.error or "the CA lately signed several certificates that cannot be served"
+    text = f"{why}; the next attempt is after {moment:%Y-%m-%d %H:%M:%S} UTC"
     if interactive or tries.exit_status == LaterError.exit_status:
-        hint = "nothing is lost: run the same command again later"
-        raise TooSoonError(f"{tries.error}; {again}", hint)
-    raise CaError(f"{tries.error}; {again}", tries.hint or "retry now: `certsync renew --force`")
+        raise TooSoonError(text, "nothing is lost: run the same command again later")
+    raise CaError(text, tries.hint or "retry now: `certsync renew --force`")
 
 
 def _after(tries: Tries, error: CertsyncError, now: datetime) -> Tries:
@@ -159,6 +161,7 @@ def _after(tries: Tries, error: CertsyncError, now: datetime) -> Tries:
         error.hint,
         error.exit_status,
         order=isinstance(error, OrderFailedError),
+        unusable=isinstance(error, UnusableError),
         ca_said=error.until if isinstance(error, CaBusyError) else None,
     )
     # Kept until a certificate is issued: a rejected key would be rejected again.
@@ -188,7 +191,7 @@ def _keep(run: Run, manifest: Manifest, issued: Issued) -> None:
     )
 
 
-def _refused_here(run: Run, number: int) -> OrderFailedError | None:
+def _refused_here(run: Run, number: int) -> UnusableError | None:
     """Return an error if this host's own receiver refuses the generation; None: it does not.
 
     A refused generation would be activated nowhere and must not count as a valid certificate. The
@@ -196,8 +199,7 @@ def _refused_here(run: Run, number: int) -> OrderFailedError | None:
     replicas may still accept it.
     """
     seen = run.seen
-    end = last_chance(seen.live)
-    if end is not None and run.now >= end:
+    if guards.have_ended(run):
         return None
     with receivers.connected(seen.fleet, ()) as backends:
         answers = receivers.each(lambda one: one.ask("check", seen.name, number), backends)
@@ -207,7 +209,7 @@ def _refused_here(run: Run, number: int) -> OrderFailedError | None:
     why, issuer = answer.why, seen.fleet.issuer_name
     seen.store.refuse(seen.name, number, why)
     run.look_again()
-    return OrderFailedError(
+    return UnusableError(
         f"{issuer}, the issuer, refuses generation {number_text(number)}, which was just ordered: "
         f"{why}",
         "another one is ordered in a day, or now with `certsync renew --force`; what was served "

@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
 
-from certsync.issuer import canary
+from certsync.issuer import canary, guards, identity
 from certsync.issuer.replicas import fence
 from certsync.issuer.replicas.rollout import Standing
 from certsync.issuer.run import Run
-from certsync.issuer.schedule import last_chance
-from certsync.issuer.situation import Situation
 
 
 def check_not_fenced(run: Run, standings: Sequence[Standing]) -> dict[str, str]:
-    """Continue only if this host is still the issuer, as far as its replicas know.
+    """Continue only if this host is still the issuer, as far as it and its replicas know.
 
     Return the replicas that refuse its push key but are only left out, and why.
 
     Raises:
+        ClonedError: this machine is a copy of the issuer.
         FencedError: replicas refuse the push key although they accepted it before; all are named.
         BrokenStateError: the record of that cannot be read.
     """
     store, name = run.seen.store, run.name
+    identity.require_original(store, run.seen.fleet)
     replicas = [each for each in standings if each.name != run.seen.fleet.issuer_name]
     before = store.fence(name)
     after = before.seeing(replicas, run.now)
     if after != before:
         store.keep_fence(name, after)
     accepting = [each.name for each in replicas if each.reached]
-    return leave_out(run.seen, after.refused, accepting, run.now)
+    return leave_out(run, after.refused, accepting)
 
 
-def leave_out(
-    seen: Situation, refusing: Collection[str], accepting: Collection[str], now: datetime
-) -> dict[str, str]:
+def leave_out(run: Run, refusing: Collection[str], accepting: Collection[str]) -> dict[str, str]:
     """Return the replicas that refuse the push key, and why they do not fence this issuer.
 
     Raises:
@@ -42,8 +39,7 @@ def leave_out(
     """
     if not refusing:
         return {}
-    end = last_chance(seen.live)
-    late = end is not None and now >= end
+    seen, late = run.seen, guards.have_ended(run)
     sightings = canary.look(seen.fleet, seen.name, seen.store.webroot)
     leads_here = canary.leads_here(sightings, refusing, late=late)
     if not fence.is_exception(refusing, accepting, leads_here, late=late):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -37,14 +38,22 @@ ORDERED = "the hourly run orders another one; `certsync renew --force` orders it
 class Finding:
     """Why a generation should not be activated anywhere; all empty: no reason."""
 
-    newer: str = ""
-    """Which backends serve a newer one."""
+    number: int = 0
+    newer_on: Mapping[str, str] = field(default_factory=dict)
+    """The backends that serve a newer one, and its number according to them."""
 
     revoked: str = ""
     """Says that it is on the CA's revocation list."""
 
     unwanted: str = ""
     """Says that the CA wants it replaced at once, and no order for that has failed."""
+
+    @property
+    def newer(self) -> str:
+        """Which backends serve a newer one, in words; empty: none does."""
+        on = ", ".join(f"{name} serves {other}" for name, other in self.newer_on.items())
+        number = number_text(self.number)
+        return f"generation {number} is older than what is served: {on}" if on else ""
 
     @property
     def why(self) -> str:
@@ -62,12 +71,7 @@ def look(seen: Situation, plan: Plan, now: datetime) -> Finding:
     """
     if not plan.activate:
         return Finding()
-    serving = _serving_newer(seen, plan, now)
-    newer = ", ".join(f"{name} serves {other}" for name, other in serving.items())
-    if not newer:
-        return Finding()
-    number = number_text(plan.number)
-    return Finding(f"generation {number} is older than what is served: {newer}")
+    return Finding(plan.number, _serving_newer(seen, plan, now))
 
 
 def _serving_newer(seen: Situation, plan: Plan, now: datetime) -> dict[str, str]:
@@ -82,12 +86,13 @@ def _serving_newer(seen: Situation, plan: Plan, now: datetime) -> dict[str, str]
     return {name: numbers[name] for name in serving}
 
 
-def refuse(run: Run, plan: Plan) -> None:
+def refuse(run: Run, plan: Plan) -> Plan:
     """Refuse to activate something older than what a backend serves, or something revoked.
 
     For a generation that is live or over a day old, the CA's revocation list and renewal
     information are checked. A revocation is recorded, so that another one is ordered. If the live
-    certificate is about to expire, an outdated one is better than none.
+    certificate is about to expire, an outdated one is better than none; but not for the backends
+    that serve a newer one, which the plan then leaves alone.
 
     Raises:
         OutdatedError: it is outdated; nothing was changed.
@@ -98,11 +103,15 @@ def refuse(run: Run, plan: Plan) -> None:
     if plan.activate:
         found = _with_ca_status(found, run, plan)
     if not found.why:
-        return
+        return plan
     end = last_chance(seen.live)
     if end is not None and run.now >= end:
         run.tell(f"warning: {found.why}")
-        return
+        return replace(
+            plan,
+            push=tuple(name for name in plan.push if name not in found.newer_on),
+            activate=tuple(name for name in plan.activate if name not in found.newer_on),
+        )
     hint = NEWER.format(seen.fleet.issuer_name) if found.newer else ORDERED
     raise OutdatedError(f"nothing was activated: {found.why}", hint)
 

@@ -8,12 +8,12 @@ from datetime import datetime
 from pathlib import Path
 
 from certsync.issuer import steps
-from certsync.issuer.replicas import admission, outdated, outgoing, receivers, rollout
+from certsync.issuer.guards import guards_end
+from certsync.issuer.replicas import admission, outdated, outgoing, receivers, renumber, rollout
 from certsync.issuer.replicas.expected import expected
 from certsync.issuer.replicas.rollout import Plan, Standing
 from certsync.issuer.replicas.under_way import Rollout
 from certsync.issuer.run import Run, Session
-from certsync.issuer.schedule import last_chance
 from certsync.issuer.situation import Situation, look_at_all
 from certsync.issuer.steps import Step
 from certsync.model.errors import (
@@ -71,14 +71,13 @@ def outlook(
         StoreError: the roots cannot be read.
     """
     seen, returned = seen.without_returned()
-    number = seen.target
-    if number is None:
+    if seen.target is None:
         return []
     with receivers.connected(seen.fleet, seen.holders, end_seconds=0) as backends:
         standings = receivers.standings(seen.name, backends)
     served = proven() if proven else _proofs(seen, now, patiently=False)
     proofs = [each for each in served if each.name not in returned]
-    plan = _plan(seen, number, standings, proofs)
+    plan = _plan(seen, standings, proofs)
     found = outdated.look(seen, plan, now)
     steps = [found.why] if found.why else plan.steps()
     if not steps:
@@ -134,39 +133,40 @@ def roll_out(run: Run) -> Outcome:
     """
     _forget_done_marks(run)
     seen, returned = run.seen.without_returned()
-    number = seen.target
-    if number is None:
+    if seen.target is None:
         raise StoreError(_why_none(seen), "run `certsync issue` first")
-    files = seen.store.files(seen.name, number)
-    with (
-        outgoing.outbox(files, number_text(number)) as outbox,
-        receivers.connected(seen.fleet, seen.holders) as backends,
-    ):
+    with receivers.connected(seen.fleet, seen.holders) as backends:
         served = _proofs(seen, run.now, patiently=False)
-        plan = _plan(seen, number, receivers.standings(seen.name, backends), served)
+        standings = receivers.standings(seen.name, backends)
+        left_out = admission.check_not_fenced(run, standings)
+        renumber.if_used_otherwise(run, standings, served)
+        seen, _returned = run.seen.without_returned()
+        plan = outdated.refuse(run, _plan(seen, standings, served))
         way = Rollout(seen.name, plan, backends, run.tell)
-        left_out = _activated(run, way, seen, outbox)
+        left_out |= _activated(run, way, seen)
         seen, _returned = run.look_again().without_returned()
         proofs = steps.take(Step.PROVE, lambda: _proofs(seen, run.now, patiently=True))
         behind = any(each.verdict in (Verdict.BEHIND, Verdict.WRONG) for each in proofs)
         mixed = None if behind else way.mixed_seconds()
     if mixed is not None:
         run.tell(f"two generations were served side by side for {mixed:.1f} s")
-    refused = {name: each.why for name, each in way.refused.items()}
-    failures = _failures(
-        proofs, {**plan.unreached, **way.unreached, **refused, **left_out, **returned}
-    )
     if way.changed:
-        run.did(f"activated generation {number_text(number)} on {', '.join(way.changed)}")
-    return Outcome(number, tuple(proofs), tuple(way.pushed), tuple(way.changed), failures, mixed)
+        what = f"activated generation {number_text(plan.number)}"
+        run.did(f"{what} on {', '.join(way.changed)}")
+    refused = {name: each.why for name, each in way.refused.items()}
+    reasons = {**plan.unreached, **way.unreached, **refused, **left_out, **returned}
+    pushed, changed = tuple(way.pushed), tuple(way.changed)
+    failures = _failures(proofs, reasons)
+    return Outcome(plan.number, tuple(proofs), pushed, changed, failures, mixed)
 
 
-def _activated(run: Run, way: Rollout, seen: Situation, outbox: Path) -> dict[str, str]:
+def _activated(run: Run, way: Rollout, seen: Situation) -> dict[str, str]:
     """Carry out a plan; return the replicas left out because they refuse the push key."""
-    left_out = admission.check_not_fenced(run, way.plan.standings)
-    outdated.refuse(run, way.plan)
+    number = way.plan.number
+    files = seen.store.files(seen.name, number)
     try:
-        return left_out | _carry_out(way, seen, outbox, run.now)
+        with outgoing.outbox(files, number_text(number)) as outbox:
+            return _carry_out(run, way, seen, outbox)
     except VetoError:
         _bar_what_the_issuer_refuses(way, seen)
         run.look_again()
@@ -193,19 +193,19 @@ def _why_none(seen: Situation) -> str:
     return why or "no generation has been issued yet"
 
 
-def _carry_out(way: Rollout, seen: Situation, outbox: Path, now: datetime) -> dict[str, str]:
+def _carry_out(run: Run, way: Rollout, seen: Situation, outbox: Path) -> dict[str, str]:
     """Stage on all, check on all; then, unless vetoed, activate on all.
 
     Return the replicas that refused the push key meanwhile, and why they are left out.
     """
-    issuer, number = seen.fleet.issuer_name, way.plan.number
-    end = last_chance(seen.live)
+    issuer, number, now = seen.fleet.issuer_name, way.plan.number, run.now
+    end = guards_end(run)
     for name, why in way.plan.unreached.items():
         way.tell(f"{name}: not reached: {why}")
     steps.take(Step.STAGE, lambda: way.push(outbox))
     steps.take(Step.CHECK, lambda: way.ask("check", way.among(way.plan.activate)))
     accepting = [each.name for each in way.among(way.plan.names) if not each.local]
-    left_out = admission.leave_out(seen, way.refusing, accepting, now)
+    left_out = admission.leave_out(run, way.refusing, accepting)
     reached = len(way.backends) - len(way.plan.unreached) - len(way.unreached)
     if why := rollout.veto(issuer, reached, way.refused.values(), now, end):
         text = f"generation {number_text(number)} was not activated anywhere: {why}"
@@ -231,10 +231,9 @@ def _bar_what_the_issuer_refuses(way: Rollout, seen: Situation) -> None:
         seen.store.refuse(seen.name, way.plan.number, own.why)
 
 
-def _plan(
-    seen: Situation, number: int, standings: Sequence[Standing], served: Sequence[Proof]
-) -> Plan:
-    """Return the plan for a generation; ``served`` are the backends' proofs."""
+def _plan(seen: Situation, standings: Sequence[Standing], served: Sequence[Proof]) -> Plan:
+    """Return the plan for the newest generation; ``served`` is what the backends serve."""
+    number = seen.target or 0
     not_serving: list[str] = []
     if seen.current == number:
         passing = (Verdict.BEHIND, Verdict.WRONG)

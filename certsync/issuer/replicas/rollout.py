@@ -8,6 +8,7 @@ from datetime import datetime
 
 from certsync.model.generation import Manifest, number_text
 from certsync.model.proof import Proof, Verdict
+from certsync.programs import receiver
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,11 @@ def plan(
     )
     unreached = {each.name: each.why for each in standings if not each.reached}
     return Plan(number, push, activate, unreached, tuple(standings))
+
+
+def claims(standing: Standing) -> set[int]:
+    """Return the generation numbers that a backend says it has used."""
+    return {int(each) for each in standing.generations if receiver.NUMBER.fullmatch(str(each))}
 
 
 def claiming_newer(plan: Plan) -> tuple[str, ...]:

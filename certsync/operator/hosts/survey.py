@@ -115,6 +115,9 @@ class Survey:
     certsync_works: bool = False
     """Whether the installed certsync starts."""
 
+    machine: str = ""
+    """What tells this machine from a copy of it: see `model/identity.py`."""
+
     def text(self, path: str) -> str:
         """Return a file's text; empty: it does not exist, or is too large to be ours."""
         entry = self.entries.get(path)
@@ -170,6 +173,7 @@ def parse(lines: Sequence[str]) -> Survey:
         _last(of, "libc"),
         "tickets" in of,
         "works" in of,
+        _last(of, "machine"),
     )
 
 

@@ -80,3 +80,15 @@ def test_tries_are_read_as_they_were_written() -> None:
     before = after(2, order=True).failed(NOW, "busy", "wait", 75, ca_said=NOW + HOUR)
     assert codec.typed(codec.plain(before), Tries) == before
     assert codec.typed(codec.plain(Tries()), Tries) == Tries()
+
+
+def test_what_nobody_can_serve_is_ordered_four_times_a_week_until_time_runs_out() -> None:
+    tries = Tries()
+    for day in range(4):
+        tries = tries.failed(NOW + day * DAY, "must-staple", order=True, unusable=True)
+    last = NOW + 3 * DAY
+    assert tries.next(last) == NOW + 7 * DAY
+    assert tries.of("another request").next(last) == NOW + 7 * DAY
+    # No guard of ours lets a site expire: from here on the CA itself says no.
+    assert tries.next(last, end=NOW + 5 * DAY) == NOW + 5 * DAY
+    assert tries.next(last, end=NOW) == last + DAY

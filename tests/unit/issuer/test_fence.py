@@ -11,9 +11,11 @@ import pytest
 
 from certsync.issuer import canary
 from certsync.issuer.canary import Sighting, leads_here
+from certsync.issuer.memory import Memory
 from certsync.issuer.replicas import admission
 from certsync.issuer.replicas.fence import LEFT_OUT, Fence, is_exception
 from certsync.issuer.replicas.rollout import Standing
+from certsync.issuer.state import LineageState, State
 from certsync.issuer.store import Store
 from certsync.model.errors import BrokenStateError, FencedError
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
@@ -194,8 +196,20 @@ def test_time_runs_out_for_a_damaged_live_generation_too(monkeypatch: pytest.Mon
     lead(monkeypatch, OURS)
     found = situation(manifest(2, days=90), numbers=[2, 3], current=3)
     with pytest.raises(FencedError):
-        admission.leave_out(found, TWO, [], NOW + 74 * DAY)
-    assert set(admission.leave_out(found, TWO, [], NOW + 75 * DAY)) == set(TWO)
+        admission.leave_out(Heard().run(found, NOW + 74 * DAY), TWO, [])
+    assert set(admission.leave_out(Heard().run(found, NOW + 75 * DAY), TWO, [])) == set(TWO)
+
+
+def test_time_runs_out_for_a_live_generation_that_the_ca_has_revoked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lead(monkeypatch, OURS)
+    run = Heard().run(situation(manifest(2)))
+    with pytest.raises(FencedError):
+        admission.leave_out(run, TWO, [])
+    revoked = State({NAME: LineageState(revoked=manifest(2).fingerprint)})
+    run.memory = Memory(run.seen.store, revoked)
+    assert set(admission.leave_out(run, TWO, [])) == set(TWO)
 
 
 # What is remembered

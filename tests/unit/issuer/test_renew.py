@@ -14,7 +14,7 @@ import pytest
 
 from certsync.issuer import session
 from certsync.issuer.backoff import Tries
-from certsync.issuer.ca.before_order import claims
+from certsync.issuer.ca import due
 from certsync.issuer.ca.due import request_key
 from certsync.issuer.ca.issuance.binding import Binding, read_binding
 from certsync.issuer.ca.issuance.obtain import replaced
@@ -28,7 +28,7 @@ from certsync.issuer.memory import Memory
 from certsync.issuer.monitoring.afterwards import Ended, observed, readings
 from certsync.issuer.next_run import Outlook, described
 from certsync.issuer.replicas import outgoing
-from certsync.issuer.replicas.rollout import Standing
+from certsync.issuer.replicas.rollout import Standing, claims
 from certsync.issuer.state import Known, LineageState, State
 from certsync.issuer.steps import COMPROMISE, ISSUANCE, RENEWAL, ROLLOUT, Step, take
 from certsync.issuer.store import Store
@@ -138,20 +138,21 @@ def test_a_clock_before_the_certificates_own_time_is_told() -> None:
 
 
 def test_an_unattended_run_repeats_why_it_waits() -> None:
-    tries = Tries().failed(NOW, "no answer", "look")
+    look = due.Outlook(None, None, None, Tries().failed(NOW, "no answer", "look"))
     with pytest.raises(CaError) as caught:
-        _wait_after_failures(tries, NOW, interactive=False)
+        _wait_after_failures(look, NOW, interactive=False)
     assert caught.value.message == ("no answer; the next attempt is after 2026-11-21 12:01:00 UTC")
     assert (caught.value.hint, caught.value.exit_status) == ("look", 1)
-    _wait_after_failures(tries, NOW + timedelta(minutes=1), interactive=False)
-    _wait_after_failures(tries, NOW, interactive=True)
+    _wait_after_failures(look, NOW + timedelta(minutes=1), interactive=False)
+    _wait_after_failures(look, NOW, interactive=True)
 
 
 def test_a_pause_that_the_ca_asked_for_is_kept_by_all_and_ends_with_75() -> None:
     tries = Tries().failed(NOW, "busy", exit_status=75, ca_said=NOW + DAY)
+    look = due.Outlook(None, None, None, tries)
     for interactive in (True, False):
         with pytest.raises(TooSoonError) as caught:
-            _wait_after_failures(tries, NOW, interactive=interactive)
+            _wait_after_failures(look, NOW, interactive=interactive)
         assert caught.value.message == "busy; the next attempt is after 2026-11-22 12:00:00 UTC"
         assert caught.value.exit_status == 75
 

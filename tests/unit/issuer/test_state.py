@@ -192,7 +192,7 @@ def test_state_of_the_version_before_is_read_without_loss(tmp_path: Path) -> Non
         renewed_early_at=NOW,
         mixed_seconds=1.5, asked_all=NOW,
         renewal_info=RenewalInfo("aa", NOW, NOW + HOUR, NOW, NOW + HOUR),
-        tries=Tries(1, NOW, (NOW,), None, "no answer", exit_status=75, request_key="w"),
+        tries=Tries(1, NOW, (NOW,), error="no answer", exit_status=75, request_key="w"),
         backends={
             "backend-01": Known("0002", NOW, NOW),
             "backend-02": Known("0001", NOW, None, NOW, NOW, "it serves 0001"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from certsync.issuer.ca.issuance.pending import Pending
 from certsync.model import certificate
 from certsync.model.certificate import Certificate
-from certsync.model.errors import OrderFailedError, StoreError
+from certsync.model.errors import StoreError, UnusableError
 from certsync.programs import receiver
 from certsync.system.files import write_whole
 
@@ -49,7 +49,7 @@ class Acceptance:
         lead to the roots, the first one that does is used.
 
         Raises:
-            OrderFailedError: it is not what was ordered, or nginx or clients would reject it.
+            UnusableError: it is not what was ordered, or nginx or clients would reject it.
             StoreError: the roots cannot be read.
         """
         issued = self._read(fullchain, now)
@@ -64,7 +64,7 @@ class Acceptance:
                 return self._read(other, now)
         text = f"the CA's chain does not lead to the roots that clients should trust: {why}"
         if not self.insisting:
-            raise OrderFailedError(text, "is ca.roots in the fleet file right for this CA?")
+            raise UnusableError(text, "is ca.roots in the fleet file right for this CA?")
         tell(f"warning: {text}; using it anyway, because the live certificate expires soon")
         return issued
 
@@ -72,11 +72,11 @@ class Acceptance:
         try:
             issued = certificate.parse_chain(fullchain)
         except StoreError as error:
-            raise OrderFailedError(f"the CA's certificate is unusable: {error.message}") from None
+            raise UnusableError(f"the CA's certificate is unusable: {error.message}") from None
         if not certificate.belongs(self.pending.private_key(), issued):
-            raise OrderFailedError("the CA sent a certificate for a different key")
+            raise UnusableError("the CA sent a certificate for a different key")
         if why := unfit(issued, self.names, now):
-            raise OrderFailedError(f"the CA sent a certificate {why}")
+            raise UnusableError(f"the CA sent a certificate {why}")
         return issued
 
     def _untrusted(self, fullchain: str) -> str:

@@ -22,7 +22,13 @@ from certsync.issuer.ca.issuance.pending import Pending
 from certsync.issuer.situation import Situation
 from certsync.issuer.steps import Step
 from certsync.model.certificate import Certificate
-from certsync.model.errors import CaError, CertsyncError, OrderFailedError, StoreError
+from certsync.model.errors import (
+    CaError,
+    CertsyncError,
+    OrderFailedError,
+    StoreError,
+    UnusableError,
+)
 from certsync.model.fleet import Lineage
 from certsync.model.generation import Manifest
 from certsync.system.files import remove_folder
@@ -118,7 +124,7 @@ def _accepted(
         forget(seen)
         if isinstance(error, CertsyncError):
             raise
-        raise OrderFailedError(f"the CA's answer is unusable: {error!r}") from error
+        raise UnusableError(f"the CA's answer is unusable: {error!r}") from error
 
 
 def _signed(acme: Client, order: OrderResource, pending: Pending, seen: Situation) -> OrderResource:
