@@ -109,7 +109,11 @@ def test_a_backend_that_serves_something_newer_stops_the_rollout(
         "if backend-01 was restored from a backup or snapshot, run `certsync renew --force` there "
         "to replace all of them; until then each backend serves what it has"
     )
-    # Better than what is about to expire.
+    # Better than what is about to expire, but not where something newer is served.
+    run = Heard().run(seen(store), NOW + 76 * DAY)
+    plan = Plan(2, ("backend-02",), ("backend-02", "backend-03"), {}, (OWN, NEWER))
+    left = outdated.refuse(run, plan)
+    assert (left.push, left.activate) == ((), ("backend-03",))
     assert refuse(store, NEWER, days=76)[0].startswith("warning: generation 0002 is older")
 
 
