@@ -174,8 +174,8 @@ class Road:
         data = json.loads(path.read_text())
         state = State.from_json(data)
         for each in unfound:
-            wish = request_key(look(store, fleet, each))
-            tries = Tries(count=DROP_REPLACES_AFTER, request_key=wish)
+            key = request_key(look(store, fleet, each))
+            tries = Tries(count=DROP_REPLACES_AFTER, request_key=key)
             known = replace(state.lineage(each.name), tries=tries)
             state = state.having(each.name, known)
         path.write_text(json.dumps({**data, **state.to_json()}))

@@ -21,7 +21,8 @@ NOTHING = (
 """Files that no end-to-end test reads."""
 
 CHANGING = (
-    "changing", "compromised", "cut_off", "joining", "lineages_change", "old_issuer", "removing",
+    "changing", "compromised", "interrupted", "joining", "lineages_change", "old_issuer",
+    "removing",
 )  # fmt: skip
 UNATTENDED = ("notify", "renewal", "unattended")
 ISSUING = ("adopt", "bad_ca", "before", "compromised", "killed", "rehearse", "renewal", "upgrade")
@@ -39,7 +40,7 @@ SUBJECTS: dict[str, Sequence[str]] = {
     "certsync/issuer/replacement.py": CHANGING,
     "certsync/issuer/commands/register.py": CHANGING,
     "certsync/operator/commands/init.py": ("installed",),
-    "certsync/operator/commands/leave.py": ("changing", "cut_off"),
+    "certsync/operator/commands/leave.py": ("changing", "interrupted"),
     "certsync/issuer/commands/notify.py": ("notify",),
     "certsync/operator/commands/passthrough.py": ("expired", "road", "variants"),
     "certsync/operator/commands/promote.py": CHANGING,
@@ -73,7 +74,7 @@ SUBJECTS: dict[str, Sequence[str]] = {
     "certsync/issuer/backoff.py": ("bad_ca", "before"),
     "certsync/operator/balancer/vrrp.py": ("two_balancers",),
     "deploy/keepalived.py": ("two_balancers",),
-    "deploy/leave.py": ("changing", "cut_off"),
+    "deploy/leave.py": ("changing", "interrupted"),
     "deploy/remove.py": CHANGING,
     "deploy/renewal.py": ("unattended", "renewal"),
     "lab/cable.py": ("far_away", "lab"),
@@ -96,9 +97,9 @@ BROAD = ("expired", "hostile", "load", "lineages", "pyinfra_door")
 """Modules that no single file is named for: whatever is not named above touches them."""
 
 LONGEST = (
-    "bad_ca", "changing", "removing", "old_issuer", "cut_off", "expired", "lineages", "compromised",
-    "outages", "renewal", "two_balancers", "through", "variants", "before", "road", "adopt",
-    "hostile", "unattended", "joining", "sessions", "lineages_change", "notify",
+    "bad_ca", "changing", "removing", "old_issuer", "interrupted", "expired", "lineages",
+    "compromised", "outages", "renewal", "two_balancers", "through", "variants", "before", "road",
+    "adopt", "hostile", "unattended", "joining", "sessions", "lineages_change", "notify",
 )  # fmt: skip
 """The modules that take longest, the longest first: they begin first, so that none is left alone
 at the end. The others follow in the order of their names."""

@@ -38,11 +38,11 @@ import os, signal, subprocess, sys, time
 from certsync.issuer import steps
 from certsync.main import main
 
-wish, where, delay = sys.argv[1:]
+mode, where, delay = sys.argv[1:]
 take_it = steps.take
 
 def at_boundary():
-    if wish == "kill":
+    if mode == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     open("{FOLDER}/held", "w").close()
     while os.path.exists("{FOLDER}/held"):
@@ -53,8 +53,8 @@ def at_challenge_file(event, arguments):
         os.kill(os.getpid(), signal.SIGKILL)
 
 def take(step, work):
-    inside = wish == "kill inside" and step.name == where
-    if wish == "kill at challenge file" and step.name == where:
+    inside = mode == "kill inside" and step.name == where
+    if mode == "kill at challenge file" and step.name == where:
         sys.addaudithook(at_challenge_file)
     elif inside:
         killer = subprocess.Popen(["sh", "-c", f"sleep {{delay}}; kill -9 {{os.getpid()}}"])
@@ -105,10 +105,10 @@ def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 # A run that is cut off
 
 
-def wrapped(road: Road, wish: str, where: str, delay: float = 0.0) -> tuple[int, dict[str, float]]:
+def wrapped(road: Road, mode: str, where: str, delay: float = 0.0) -> tuple[int, dict[str, float]]:
     """Run a renewal in the wrapper; return its exit status, and its steps with their seconds."""
     road.spare_the_ca_a_serial()
-    command = f"/opt/certsync/current/bin/python - '{wish}' '{where}' {delay:.3f}"
+    command = f"/opt/certsync/current/bin/python - '{mode}' '{where}' {delay:.3f}"
     status, told = road.issuer.attempt(command, input=WRAPPER, timeout=300)
     print(told)
     lines = [line.split() for line in told.splitlines() if line.startswith("took ")]

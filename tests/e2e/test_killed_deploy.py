@@ -25,7 +25,7 @@ from lab.machine import USER
 from tests.e2e import managed
 from tests.e2e.conftest import BringUp
 from tests.e2e.road import NAME, Road
-from tests.e2e.test_cut_off import again, found
+from tests.e2e.test_interrupted import again, found
 
 NAMES = {"backend-01", "backend-02"}
 KILLS = range(30)
@@ -50,10 +50,10 @@ LEFT = (
 )
 """What a first deploy leaves, by name; two fleets have keys of their own."""
 
-Wish = tuple[str, str]
+Setup = tuple[str, str]
 CALM = ("hsts_seconds = 0\n", "connections_per_client = 0\n")
 BUSY = ("hsts_seconds = 600\n", "connections_per_client = 5000\n")
-"""Two wishes; from one to the other the configurations of nginx and of HAProxy change."""
+"""Two setups; from one to the other the configurations of nginx and of HAProxy change."""
 
 
 def fleet_on(lab: Lab, folder: Path) -> Road:
@@ -64,8 +64,8 @@ def fleet_on(lab: Lab, folder: Path) -> Road:
     return road
 
 
-def wish(road: Road, before: Wish, after: Wish) -> None:
-    """Change the fleet file from one wish to the other."""
+def change(road: Road, before: Setup, after: Setup) -> None:
+    """Change the fleet file from one setup to the other."""
     for old, new in zip(before, after, strict=True):
         road.edit(old, new)
 
@@ -243,11 +243,11 @@ def test_a_host_whose_dpkg_was_killed_is_finished_too(bring_up: BringUp, tmp_pat
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A deploy from one wish to the other, and what it has left of both."""
+    """A deploy from one setup to the other, and what it has left of both."""
 
     seconds: float
-    ends: dict[Wish, dict[str, str]]
-    """The end state of each wish."""
+    ends: dict[Setup, dict[str, str]]
+    """The end state of each setup."""
 
     whole: dict[str, dict[str, set[bytes | None]]]
     """The texts that a managed file may have, by host and path; none: it may be absent."""
@@ -258,7 +258,7 @@ def undisturbed(road: Road, first: float) -> Undisturbed:
     """Return a deploy that changes nginx's and HAProxy's configuration."""
     assert first
     calm, ends = texts(road), {CALM: found(road)}
-    wish(road, CALM, BUSY)
+    change(road, CALM, BUSY)
     seconds = timed(road)
     ends[BUSY], busy = found(road), texts(road)
     for name, path in ("backend-01", SITE), ("balancer", HAPROXY):
@@ -278,7 +278,7 @@ def test_a_changing_deploy_that_was_killed_is_finished_while_people_are_served(
     before = CALM if CALM[0] in road.fleet_file.read_text() else BUSY
     after = BUSY if before == CALM else CALM
     orders = road.lab.ca.orders()
-    wish(road, before, after)
+    change(road, before, after)
     with visited(road) as answers:
         killed(road, *fate(road, "changing", number, undisturbed.seconds))
         there = texts(road)

@@ -41,7 +41,7 @@ def test_one_more_deploy_heals_it_when_it_is_back(road: Road) -> None:
     assert road.lab.ca.orders() == orders
 
 
-def test_with_the_probes_cut_off_the_rule_and_the_pool_stay_as_they_are(road: Road) -> None:
+def test_with_the_probes_interrupted_the_rule_and_the_pool_stay_as_they_are(road: Road) -> None:
     before = road.haproxy_cfg()
     road.issuer.sh("iptables -I OUTPUT -p tcp --dport 443 -j DROP")
     try:

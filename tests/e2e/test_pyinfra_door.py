@@ -22,14 +22,14 @@ def test_pyinfra_alone_goes_from_empty_hosts_to_the_same_state(
         assert again.status == 0, again.everything
         assert "\n0 changes\n" in again.stderr
         assert lab.ca.orders() == orders
-        cut_off_before_the_reload(road)
+        interrupted_before_the_reload(road)
         assert road.page() == ""
         assert road.deploy().status == 0
         assert road.pages() == {machine.name for machine in lab.backends}
         assert "\n0 changes\n" in road.deploy().stderr
 
 
-def cut_off_before_the_reload(road: Road) -> None:
+def interrupted_before_the_reload(road: Road) -> None:
     """Leave the balancer as a deploy does that ends between haproxy.cfg's rename and its reload."""
     road.lab.balancer.sh(
         "cd /etc/haproxy && cp -p haproxy.cfg /root/new.cfg && "

@@ -222,7 +222,7 @@ acme.revoke(x509.load_pem_x509_certificate(pem), 4)
 # Who is missed
 
 
-def test_a_replica_cut_off_during_a_renewal_is_named_and_healed_by_the_next_run(
+def test_a_replica_interrupted_during_a_renewal_is_named_and_healed_by_the_next_run(
     road: Road,
 ) -> None:
     missed, orders = road.replicas[-1], road.lab.ca.orders()

@@ -390,8 +390,8 @@ def test_the_statistics_are_for_who_is_logged_in_on_the_balancer(road: Road) -> 
 
 
 def refuses(road: Road, address: str, port: int) -> bool:
-    knock = f"timeout 3 bash -c ': < /dev/tcp/{address}/{port}'"
-    return road.operator("sh", "-c", knock).status != 0
+    probe = f"timeout 3 bash -c ': < /dev/tcp/{address}/{port}'"
+    return road.operator("sh", "-c", probe).status != 0
 
 
 def test_the_most_connections_are_what_the_machine_is_good_for(road: Road) -> None:

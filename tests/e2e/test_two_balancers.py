@@ -214,14 +214,14 @@ def test_the_active_balancer_loses_its_power(road: Road, say: Say) -> None:
     lost = active(lab)
     left = other(lab, lost)
 
-    def cut_off() -> None:
+    def power_off() -> None:
         # The cable first: a machine without power does not refuse connections either.
         lost.cut()
         lost.kill()
         assert becomes(lab, left)
         time.sleep(1.5)
 
-    for outage in through(road, cut_off, say, f"power of {lost.name} cut"):
+    for outage in through(road, power_off, say, f"power of {lost.name} cut"):
         assert outage.failed > 0
         assert outage.seconds < most_seconds()
 

@@ -112,7 +112,7 @@ def files(*folders: str) -> dict[str, str]:
     }
 
 
-def strangers(room: str, path: str, text: str) -> list[str]:
+def outsiders(room: str, path: str, text: str) -> list[str]:
     """Return what a module imports of ours, and its room may not."""
     return [
         f"{path}:{line}: {name}"
@@ -125,7 +125,7 @@ def strangers(room: str, path: str, text: str) -> list[str]:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_nothing_from_behind_its_walls(room: str) -> None:
-    found = [each for path, text in files(room).items() for each in strangers(room, path, text)]
+    found = [each for path, text in files(room).items() for each in outsiders(room, path, text)]
     assert found == []
 
 
@@ -146,7 +146,7 @@ def test_a_room_imports_nothing_from_behind_its_walls(room: str) -> None:
     ],
 )
 def test_a_wrong_import_that_is_planted_in_a_room_is_found(room: str, planted: str) -> None:
-    assert len(strangers(room, f"{room}/new.py", planted)) == 1
+    assert len(outsiders(room, f"{room}/new.py", planted)) == 1
 
 
 def test_every_module_stands_in_a_room_or_is_a_door() -> None:

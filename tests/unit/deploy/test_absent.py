@@ -91,7 +91,7 @@ def test_the_issuers_own_goes_but_for_the_certificates_that_nginx_serves() -> No
     assert left(kept, absent.issuing(there(*own, *kept))) == kept
 
 
-def test_the_marker_of_an_issuer_goes_last_so_that_a_run_that_was_cut_off_is_known() -> None:
+def test_the_marker_of_an_issuer_goes_last_so_that_a_run_that_was_interrupted_is_known() -> None:
     has = [str(STORE.marker), paths.OPT, str(STORE.machines), issuer.PUSH]
     assert needed(absent.issuing(there(*has)))[-1] == "No issuer marker"
 
@@ -169,7 +169,7 @@ def test_a_site_of_ours_goes_with_its_key_and_a_persons_stays() -> None:
     ]  # fmt: skip
 
 
-def test_a_key_that_a_cut_off_run_has_left_without_a_site_goes_too() -> None:
+def test_a_key_that_an_interrupted_run_has_left_without_a_site_goes_too() -> None:
     assert needed(absent.site(fleet(), there(absent.ARCHIVE))) == ["No key and certificate"]
 
 

@@ -156,7 +156,7 @@ def test_where_no_ticket_keys_are_shared_nothing_names_them() -> None:
     assert "certsync-tickets" not in " ".join(scripts(steps))
 
 
-def test_a_unit_that_a_cut_off_run_has_written_is_read_by_systemd() -> None:
+def test_a_unit_that_an_interrupted_run_has_written_is_read_by_systemd() -> None:
     unread = {VERIFY_UNIT: replace(RUNS, is_outdated=True)}
     seen = Survey(units=unread)
     units = {

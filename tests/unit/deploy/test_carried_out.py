@@ -32,12 +32,12 @@ def unpacking(folder: Path) -> str:
     return text_of("unpack.sh").replace("/run/", f"{folder}/")
 
 
-def unpacked(folder: Path, steps: list[Step], cut_off: int = 0) -> subprocess.CompletedProcess[str]:
+def unpacked(folder: Path, steps: list[Step], missing: int = 0) -> subprocess.CompletedProcess[str]:
     content = archive(steps)
     sent = base64.b64encode(content)
     return subprocess.run(
         ["sh", "-c", unpacking(folder), "unpack", str(len(content))],
-        input=sent[: len(sent) - cut_off].decode(),
+        input=sent[: len(sent) - missing].decode(),
         capture_output=True,
         text=True,
     )
@@ -67,9 +67,9 @@ def test_nothing_is_taken_after_a_step_that_fails(tmp_path: Path) -> None:
     assert not (tmp_path / "never").exists()
 
 
-@pytest.mark.parametrize("cut_off", [3, 4, 400])
-def test_an_upload_that_is_cut_off_changes_nothing(tmp_path: Path, cut_off: int) -> None:
-    done = unpacked(tmp_path, [Step("it", f"touch {tmp_path}/it")], cut_off)
+@pytest.mark.parametrize("missing", [3, 4, 400])
+def test_an_upload_that_is_interrupted_changes_nothing(tmp_path: Path, missing: int) -> None:
+    done = unpacked(tmp_path, [Step("it", f"touch {tmp_path}/it")], missing)
     assert (done.returncode, done.stderr) == (1, "error: the upload was incomplete\n")
     assert not (tmp_path / "it").exists()
 

@@ -104,7 +104,7 @@ def test_a_keepalived_that_does_not_start_at_boot_is_not_as_it_should_be() -> No
     ]
 
 
-def test_a_start_that_was_cut_off_is_made_up_for() -> None:
+def test_a_start_that_was_interrupted_is_made_up_for() -> None:
     seen = finished(of(V4))
     seen = replace(seen, entries={**seen.entries, keepalived.UNFINISHED: Entry("f")})
     made = configured(of(V4), seen)["keepalived.conf"]

@@ -33,7 +33,7 @@ class Login:
     """A login shell of this machine in the place of a host's SSH: a client of paramiko's."""
 
     noise = NOISE
-    cut_off_after: int | None = None
+    ends_after: int | None = None
     """Bytes of standard input that arrive; None: all."""
 
     status: int | None = None
@@ -71,7 +71,7 @@ class Channel:
         """Run the command as sshd would, and yield its output's lines."""
         self.done = subprocess.run(
             ["bash", "-c", f"{self.login.noise}\neval {shlex.quote(self.command)}"],
-            input=self.stdin.getvalue()[: self.login.cut_off_after],
+            input=self.stdin.getvalue()[: self.login.ends_after],
             capture_output=True,
         )
         self.status_event.set()
@@ -156,7 +156,7 @@ def test_one_that_does_not_arrive_whole_leaves_the_one_that_is_there(
 ) -> None:
     path = tmp_path / "file"
     path.write_text("before\n")
-    login.cut_off_after = 5
+    login.ends_after = 5
     assert not connector.put_file(StringIO("after, and longer\n"), str(path))
     assert path.read_text() == "before\n"
     assert logged == ["error: the upload was incomplete"]

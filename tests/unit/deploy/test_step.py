@@ -56,7 +56,7 @@ def test_a_user_is_made_or_corrected_unless_home_and_shell_are_right() -> None:
     assert not step.no_user(seen, "no user", "other").script
 
 
-def test_systemd_reads_what_changes_and_what_a_cut_off_run_has_left_unread() -> None:
+def test_systemd_reads_what_changes_and_what_an_interrupted_run_has_left_unread() -> None:
     units = {"nginx": Step("as it should be"), "haproxy": Step("as it should be")}
     read = Unit("active", "enabled", is_outdated=False)
     seen = Survey(units={"nginx.service": read})

@@ -99,8 +99,8 @@ def served(made: Fleet, *, enabled: bool = True) -> dict[str, Entry]:
     """Return what a backend's nginx has in a finished fleet."""
     texts = templates.nginx(made, REPLICA, http2_directive=False)
     found = {f"/etc/nginx/{path}": Entry("f", text=text) for path, text in texts.items()}
-    for site, wish in templates.sites(made, REPLICA).items():
-        if wish and enabled:
+    for site, is_wanted in templates.sites(made, REPLICA).items():
+        if is_wanted and enabled:
             found[f"/etc/nginx/sites-enabled/{site}"] = Entry("l")
     return found
 
@@ -131,7 +131,7 @@ def test_a_dry_run_shows_each_of_nginxs_files_that_changes_and_new_ones() -> Non
     assert {*made.files} == {"0", "1", "changes", "change.py"}
 
 
-def test_a_reload_that_was_cut_off_is_made_up_for() -> None:
+def test_a_reload_that_was_interrupted_is_made_up_for() -> None:
     entries = {**served(FLEET), backend.UNFINISHED: Entry("f")}
     made = nginx_of(FLEET, Survey(entries=entries, units={"nginx.service": RUNS}))
     assert (made.script, made.changes) == ("configure_nginx changes", ())

@@ -283,9 +283,9 @@ def test_what_is_to_be_done_is_told_in_words_and_nothing_when_it_was_done(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("cut_off", [KeyboardInterrupt, CaError])
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, CaError])
 def test_all_lineages_are_marked_before_any_is_worked_on(
-    store: Store, monkeypatch: pytest.MonkeyPatch, cut_off: type[BaseException]
+    store: Store, monkeypatch: pytest.MonkeyPatch, ending: type[BaseException]
 ) -> None:
     render(store, fleet(share_tickets=False, lineages=(lineage(), lineage("shop.example.net"))))
     there = list[set[str]]()
@@ -293,11 +293,11 @@ def test_all_lineages_are_marked_before_any_is_worked_on(
     def ordered(*_: object, **_more: object) -> None:
         marks = [NAME, "shop.example.net"]
         there.append({name for name in marks if store.compromised(name).of("backend-09")})
-        raise cut_off("cut off")
+        raise ending("cut off")
 
     monkeypatch.setattr(ordering, "issue", ordered)
     heard = Heard()
-    with pytest.raises(cut_off):
+    with pytest.raises(ending):
         replacement.everywhere(heard.session(store), "backend-09")
     assert there[0] == {NAME, "shop.example.net"}
     told = "marked the keys backend-09 may hold as compromised: generations none"

@@ -62,7 +62,7 @@ def test_where_there_never_was_an_account_the_first_order_registers_it(tmp_path:
 
 
 @pytest.mark.parametrize("text", ["", '{"uri": "https://ca', "[" * 100_000])
-def test_a_registration_that_was_cut_off_is_kept_aside(tmp_path: Path, text: str) -> None:
+def test_a_registration_that_was_interrupted_is_kept_aside(tmp_path: Path, text: str) -> None:
     lay(tmp_path)
     registration.put_broken_aside(tmp_path)
     assert registration.read(tmp_path) != {}

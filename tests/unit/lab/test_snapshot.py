@@ -63,7 +63,7 @@ def test_so_do_the_image_and_the_fleet_file(checkout: Path, said: tuple[str, ...
     assert snapshot.key(checkout, PATHS, said) != key(checkout)
 
 
-def test_those_used_last_stay_and_what_was_cut_off_does_not(tmp_path: Path) -> None:
+def test_those_used_last_stay_and_what_was_interrupted_does_not(tmp_path: Path) -> None:
     found = {tmp_path / name: float(at) for at, name in enumerate(["a", "b", "c", "d.part"])}
     dropped = snapshot.outdated(found, 2)
     assert [each.name for each in dropped] == ["d.part", "a"]

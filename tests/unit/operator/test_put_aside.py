@@ -56,7 +56,7 @@ def test_a_file_is_kept_with_its_date_wherever_the_login_shell_begins(
     assert not site.is_symlink()
 
 
-def test_what_was_cut_off_before_the_file_was_gone_leaves_one_copy_when_it_is_retried(
+def test_what_was_interrupted_before_the_file_was_gone_leaves_one_copy_when_it_is_retried(
     site: Path, tmp_path: Path
 ) -> None:
     backups = tmp_path / "backups"

@@ -88,7 +88,7 @@ def test_nonsense_says_nothing_and_ends_nothing(lines: list[str]) -> None:
     assert (seen.packages, seen.users, seen.units, seen.versions) == (frozenset(), {}, {}, {})
 
 
-def test_an_archive_that_is_cut_off_counts_up_to_there() -> None:
+def test_an_archive_that_is_interrupted_counts_up_to_there() -> None:
     whole = archived((member("/a"), b"a"), (member("/b"), b"b" * 2000))
     seen = parse([whole[: 8 + 4 * 512]])
     assert seen.text("/a") == "a"

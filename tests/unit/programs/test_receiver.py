@@ -614,7 +614,7 @@ def test_one_that_is_not_there_is_as_good_as_discarded(home: Path) -> None:
     assert names(home / "archive") == [NAME]
 
 
-def test_what_a_cut_off_run_has_put_aside_goes_with_it(home: Path) -> None:
+def test_what_an_interrupted_run_has_put_aside_goes_with_it(home: Path) -> None:
     kept_generations(home, "0001", "0002")
     receiver.point(NAME, "0002")
     receiver.put_aside(home / "archive" / NAME / "0001")
@@ -623,7 +623,7 @@ def test_what_a_cut_off_run_has_put_aside_goes_with_it(home: Path) -> None:
     assert names(home / "staging") == []
 
 
-def test_what_a_cut_off_push_has_left_goes_with_it_too(inbox: Path) -> None:
+def test_what_an_interrupted_push_has_left_goes_with_it_too(inbox: Path) -> None:
     assert names(inbox) != []
     assert receiver.answer(f"discard {NAME} 0007") == {"discarded": "0007"}
     assert names(inbox) == []
