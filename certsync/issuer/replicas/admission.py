@@ -28,7 +28,20 @@ def check_not_fenced(run: Run, standings: Sequence[Standing]) -> dict[str, str]:
     if after != before:
         store.keep_fence(name, after)
     accepting = [each.name for each in replicas if each.reached]
+    refusing = [each.name for each in replicas if each.refuses_key]
+    if refusing and not accepting and not after.refused:
+        _refuse_where_challenges_lead_elsewhere(run, refusing)
     return leave_out(run, after.refused, accepting)
+
+
+def _refuse_where_challenges_lead_elsewhere(run: Run, refusing: Collection[str]) -> None:
+    """Refuse to act where no replica has ever accepted the key, and challenges go elsewhere, too.
+
+    It may be a replica that a promotion to this issuer missed, and that is the issuer again.
+    """
+    sightings = canary.look(run.seen.fleet, run.name, run.seen.store.webroot)
+    if canary.leads_here(sightings, refusing, late=guards.have_ended(run)) is False:
+        raise fence.refusal(refusing, leads_here=False)
 
 
 def leave_out(run: Run, refusing: Collection[str], accepting: Collection[str]) -> dict[str, str]:

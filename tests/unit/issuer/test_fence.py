@@ -19,7 +19,7 @@ from certsync.issuer.state import LineageState, State
 from certsync.issuer.store import Store
 from certsync.model.errors import BrokenStateError, FencedError
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
-from tests.unit.issuer.fake_disk import Heard, seen, situation
+from tests.unit.issuer.fake_disk import Heard, disk, seen, situation
 
 DAY = timedelta(days=1)
 ISSUER = Standing("backend-01", reached=True)
@@ -81,15 +81,22 @@ def test_replicas_that_refuse_the_push_key_fence_the_issuer(store: Store) -> Non
     assert caught.value.exit_status == 1
 
 
-def test_one_that_has_never_accepted_the_key_fences_nobody(store: Store) -> None:
-    check_not_fenced(store, REFUSES)
-    check_not_fenced(store, REFUSES)
+def test_one_that_has_never_accepted_the_key_fences_nobody_to_whom_challenges_lead(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        lead(patched, OURS)
+        check_not_fenced(store, REFUSES)
+        check_not_fenced(store, REFUSES)
     check_not_fenced(store, HERE)
     with pytest.raises(FencedError, match=r"^backend-02 refuses this issuer's push key: nothing"):
         check_not_fenced(store, REFUSES)
 
 
-def test_one_that_has_left_the_fleet_and_joins_again_begins_anew(store: Store) -> None:
+def test_one_that_has_left_the_fleet_and_joins_again_begins_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lead(monkeypatch, OURS)
     check_not_fenced(store, HERE)
     check_not_fenced(store)
     check_not_fenced(store, REFUSES)
@@ -233,3 +240,19 @@ def test_a_broken_memory_of_refusals_stops_the_run_and_is_not_forgotten(
     (store.state / f"fence-{NAME}.json").write_text(text)
     with pytest.raises(BrokenStateError, match=r"fence-.*\.json is broken"):
         check_not_fenced(store, HERE)
+
+
+@pytest.mark.parametrize("seen_there", [OURS, ANOTHERS], ids=["here", "elsewhere"])
+def test_a_refusal_by_one_that_never_accepted_counts_where_challenges_lead_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seen_there: list[Sighting]
+) -> None:
+    lead(monkeypatch, seen_there)
+    run = Heard().run(seen(disk(tmp_path)))
+    refuses = Standing("backend-02", reached=False, why="no", refuses_key=True)
+    if seen_there is ANOTHERS:
+        with pytest.raises(FencedError, match="backend-02 refuses this issuer's push key"):
+            admission.check_not_fenced(run, [refuses])
+    else:
+        assert admission.check_not_fenced(run, [refuses]) == {}
+    accepts = Standing("backend-03", reached=True)
+    assert admission.check_not_fenced(run, [refuses, accepts]) == {}
