@@ -1,0 +1,84 @@
+"""Mends that can be taken out, one at a time, to see whether the simulation finds the fault."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from certsync.issuer import guards, identity, schedule
+from certsync.issuer.backoff import Tries
+from certsync.issuer.ca import before_order, crl
+from certsync.issuer.ca.issuance import acceptance
+from certsync.issuer.replicas import fence, outdated, renumber, replicate, rollout
+from certsync.issuer.situation import Situation
+from certsync.programs import receiver
+
+Place = tuple[Any, str, Any]
+
+
+def _all_claims(_own: int, claims: Any) -> set[int]:
+    return {number for each in claims for number in each}
+
+
+def _next_free(own: int, claimed: set[int]) -> int:
+    return max({own, *claimed}) + 1
+
+
+def _refusals_count_all(issuer: str, reached: int, refusals: Any, _now: Any, _end: Any) -> str:
+    own = [each for each in refusals if each.backend == issuer]
+    return "it is refused" if own or len(refusals) * 2 > reached >= 3 else ""
+
+
+def _needs_a_live_link(folder: Any, name: str) -> None:
+    if not receiver.live(name).is_dir():
+        raise receiver.Refused(f"{receiver.live(name)} does not exist: deploy again")
+    receiver.SERVER.test(folder, receiver.live(name).resolve(strict=True))
+
+
+def _barred(seen: Situation) -> set[int]:
+    return {*seen.withdrawn, *seen.marks.numbers}
+
+
+def _suggested(newest: Any, info: Any, every: timedelta, _now: Any) -> Any:
+    if info is None or info.window is None or info.fingerprint != newest.fingerprint:
+        return None
+    start, end = info.window
+    return schedule.NextRenewal(
+        schedule._chosen(newest.fingerprint, start, end, every), "it says"
+    )  # it is what is mutated
+
+
+def _same_day(tries: Tries, now: Any, _end: Any = None) -> Any:
+    waits = [tries.last + timedelta(minutes=100)] if tries.last and tries.last <= now else []
+    return max(waits, default=now)
+
+
+MUTATIONS: Mapping[str, tuple[Place, ...]] = {
+    "a veto has no end": ((rollout, "veto", _refusals_count_all),),
+    "guards do not end where the live certificate is revoked or soon expires": (
+        (guards, "guards_end", lambda _run: None), (replicate, "guards_end", lambda _run: None),
+    ),
+    "one refused push key fences for ever": ((fence, "is_exception", lambda *_, **__: False),),
+    "a replica's claims use up the numbers": (
+        (before_order, "believed", _all_claims), (before_order, "next_free", _next_free),
+    ),
+    "a copy of the issuer acts": ((identity, "require_original", lambda *_: None),),
+    "a number that replicas have used stays": (
+        (renumber, "if_used_otherwise", lambda *_: None),
+    ),
+    "an older certificate goes live over a newer one": (
+        (outdated, "refuse", lambda _run, plan: plan),
+    ),
+    "a lost live link refuses every certificate": ((receiver, "try_server", _needs_a_live_link),),
+    "what the issuer's receiver refused counts as a certificate": (
+        (Situation, "barred", property(_barred)),
+    ),
+    "any renewal window counts": ((schedule, "_suggested", _suggested),),
+    "a failed order is repeated on the same day": ((Tries, "next", _same_day),),
+    "what a CA signs is taken": (
+        (acceptance, "unfit", lambda *_: ""), (acceptance, "untrusted", lambda *_: ""),
+    ),
+    "nobody hears of a revocation": ((crl, "wants_it_replaced", lambda *_: ""),),
+}  # fmt: skip
+"""What is taken out, and what stands in its place."""

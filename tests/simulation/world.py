@@ -1,0 +1,448 @@
+"""The simulated world: every door through which the engine reaches out leads in here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import syslog
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from certsync.issuer import canary, identity, steps
+from certsync.issuer.ca import ari, crl, issuance, registration
+from certsync.issuer.canary import Sighting
+from certsync.issuer.replicas import outgoing, receivers
+from certsync.issuer.replicas.answer import Answer, parsed
+from certsync.issuer.replicas.rollout import Standing
+from certsync.issuer.steps import Step
+from certsync.issuer.store import Kept, Store
+from certsync.model import certificate
+from certsync.model.certificate import fingerprint
+from certsync.model.errors import CaSilentError, HostError, KeyRefusedError, UnreachableError
+from certsync.model.fleet import Authority, Fleet, Lineage, Machine
+from certsync.model.identity import Identity, marker
+from certsync.model.proof import Served, Unreachable
+from certsync.programs import receiver
+from certsync.system import dns, files, parallel, process, proving
+from tests.simulation.ca import Ca, Order
+from tests.simulation.certificates import Signer
+from tests.simulation.host import NOBODYS, Host
+
+# The package's names for these two are its functions.
+obtain = import_module("certsync.issuer.ca.issuance.obtain")
+
+BEGIN = datetime(2040, 1, 1, tzinfo=timezone.utc)
+"""Later than any real day: OpenSSL judges by the real clock, and takes a later day for not yet."""
+NAMES = ("www.example.com", "example.com")
+PUBLIC = "203.0.113.10"
+KEPT = Store.kept
+
+
+class Killed(BaseException):
+    """The process is gone, as by SIGKILL or a power cut."""
+
+
+def fleet(count: int) -> Fleet:
+    """Return a fleet of so many backends."""
+    hosts = tuple(
+        Machine(f"backend-{n}", f"10.0.0.{n}", f"10.0.0.{n}") for n in range(1, count + 1)
+    )
+    return Fleet(
+        lineages=(Lineage(NAMES),),
+        public_addresses=(PUBLIC,),
+        authority=Authority("https://ca.example/dir", roots="/roots.pem"),
+        backends=hosts,
+        balancers=(Machine("balancer", PUBLIC, "10.0.0.100"),),
+        issuer_name=hosts[0].name,
+        share_tickets=False,
+    )
+
+
+class World:
+    """A fleet, its CA and its time."""
+
+    def __init__(
+        self, seed: int, folder: Path, *, backends: int,
+        lifetime: timedelta,
+    ) -> None:  # fmt: skip
+        self.random = random.Random(seed)  # it has to be repeated, not to be secret
+        self.folder = folder
+        self.now = BEGIN
+        self.fleet = fleet(backends)
+        self.ca = Ca(Signer("the CA"), Signer("another CA"), lifetime)
+        self.hosts = {
+            each.name: Host(each.name, folder / each.name) for each in self.fleet.backends
+        }
+        self.at_work: Host = self.issuer
+        """On which machine the engine runs at the moment."""
+
+        self.names_lead_here = True
+        self.challenge_comes_through = True
+        self.resolver_answers = True
+        self.issuer_skew = timedelta(0)
+        self.disk_full = False
+        self.kill_at: Callable[[str], bool] | None = None
+        """Whether the process ends before this step or file."""
+
+        self.activations: list[tuple[datetime, str, str, int]] = []
+        """When, by which machine, on which host, and which generation."""
+
+        self._kept: dict[tuple[object, ...], dict[int, Kept]] = {}
+        self.accounts = 0
+        self.reverted: set[str] = set()
+        """The hosts whose disk was put back to an earlier day since an observer looked last."""
+
+        self.damaged: set[tuple[str, int]] = set()
+        """Which generations on which hosts somebody has broken."""
+
+        self.clones: list[Host] = []
+        """Machines that are copies of the issuer, with addresses of their own."""
+
+        for host in self.hosts.values():
+            self._placeholder(host)
+            host.accepts_from = self.fleet.issuer_name
+        self._render(self.issuer)
+
+    @property
+    def issuer(self) -> Host:
+        """The machine that is the issuer, as the fleet file says."""
+        return self.hosts[self.fleet.issuer_name]
+
+    @property
+    def would_be_issuers(self) -> list[Host]:
+        """The machines that run and think that they are the issuer."""
+        among = [*self.hosts.values(), *self.clones]
+        return [each for each in among if each.up and each.store.fleet_file.exists()]
+
+    def is_well(self, host: Host) -> bool:
+        """Return whether nothing of a host's own keeps a certificate of the issuer's from it."""
+        return host.is_healthy and host.accepts_from == self.fleet.issuer_name
+
+    def promote(self, name: str) -> None:
+        """Make another backend the issuer, as `certsync promote --old-is-dead` does."""
+        self.fleet = replace(self.fleet, issuer_name=name)
+        self.deploy()
+
+    def deploy(self) -> None:
+        """Give every host in reach its role, as `certsync deploy` does."""
+        if not self.issuer.up or not self.issuer.reachable:
+            return
+        self._render(self.issuer)
+        for host in self.hosts.values():
+            if host.up and host.reachable:
+                host.accepts_from = self.fleet.issuer_name
+                if host is not self.issuer:
+                    host.store.fleet_file.unlink(missing_ok=True)
+
+    def _render(self, host: Host) -> None:
+        host.store.fleet_file.write_text(json.dumps(self.fleet.to_json()))
+        host.store.roots.write_text(self.ca.signer.root_pem)
+        host.store.marker.write_text(marker("the issuer", Identity(host.name)))
+
+    def _placeholder(self, host: Host) -> None:
+        folder = host.folder / "etc/archive" / NAMES[0] / receiver.PLACEHOLDER
+        folder.mkdir(parents=True)
+        for name in receiver.FILES:
+            (folder / name).write_text("")
+        with host.at_work(self.now, local=False):
+            receiver.point(NAMES[0], receiver.PLACEHOLDER)
+        host.served = NOBODYS
+
+    # What the engine sees
+
+    def probe(self, address: str, _port: int, _name: str, _roots: str) -> Served | Unreachable:
+        """Shake hands with a backend."""
+        host = self._at(address)
+        if host is None or not host.up or not host.reachable:
+            return Unreachable("no answer within 10 s")
+        if host.served == NOBODYS:
+            return Served(host.served, "a self-signed certificate")
+        leaf = x509.load_der_x509_certificate(host.served[0])
+        begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+        seen_at = self.now + self.issuer_skew
+        refusal = "" if begin <= seen_at < end else "the certificate has expired"
+        return Served(host.served, refusal, begin if not refusal else None)
+
+    def _at(self, address: str) -> Host | None:
+        return next(
+            (self.hosts[each.name] for each in self.fleet.backends
+             if each.private_address == address and each.name in self.hosts),
+            None,
+        )  # fmt: skip
+
+    def sightings(self, fleet: Fleet, _name: str, _webroot: Path) -> list[Sighting]:
+        """Ask every backend, and the public address, for a challenge file."""
+        found = []
+        for each in fleet.backends:
+            host = self.hosts[each.name]
+            there = host.up and host.reachable
+            here = there and self.at_work is self.issuer
+            found.append(
+                Sighting(each.name, each.private_address, public=False, reached=there, seen=here,
+                         answer="HTTP 404" if there else "timed out")
+            )  # fmt: skip
+        through = self.challenge_comes_through and self.at_work is self.issuer
+        found.append(
+            Sighting(PUBLIC, PUBLIC, public=True, reached=True, seen=through, answer="HTTP 404")
+        )
+        return found
+
+    def looked_up(self, names: Sequence[str]) -> dict[str, dns.Found]:
+        """Look names up."""
+        if not self.resolver_answers:
+            return {name: dns.Found(failure="temporary failure in name resolution\x07")
+                    for name in names}  # fmt: skip
+        address = PUBLIC if self.names_lead_here else "198.51.100.7"
+        return {name: dns.Found((address,)) for name in names}
+
+    def revoked(self, fullchain: bytes, _now: datetime) -> crl.Finding:
+        """Look at the CA's revocation list."""
+        if self.ca.mood.silent:
+            return crl.Finding(unknown="the list cannot be fetched")
+        [leaf, *_rest] = x509.load_pem_x509_certificates(fullchain)
+        der = leaf.public_bytes(Encoding.DER)
+        return crl.Finding("it is on the list" if fingerprint(der) in self.ca.revoked else "")
+
+    # What the engine does
+
+    @contextlib.contextmanager
+    def connected(
+        self, fleet: Fleet, hosts: Sequence[Machine], *, end_seconds: float = 5
+    ) -> Iterator[list[Conversation]]:
+        """Have the receivers to talk to."""
+        del end_seconds
+        others = [each for each in hosts if each != fleet.issuer]
+        yield [Conversation(self, self.at_work, local=True, name=fleet.issuer_name),
+               *(Conversation(self, self.hosts[each.name], local=False, name=each.name)
+                 for each in others)]  # fmt: skip
+
+    @contextlib.contextmanager
+    def outbox(self, content: dict[str, bytes], name: str) -> Iterator[Path]:
+        """Have files to push."""
+        folder = self.folder / "outbox" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, text in content.items():
+            (folder / file).write_bytes(text)
+        yield folder
+
+    def take(self, step: Step, work: Callable[[], Any]) -> Any:
+        """Take a step of the engine's, unless it is the last moment of the process."""
+        if self.kill_at and self.kill_at(step.value):
+            raise Killed(step.value)
+        return work()
+
+    def write(self, path: Path, content: bytes, *, mode: int) -> None:
+        """Write a file on the disk of the machine at work."""
+        del mode
+        if self.kill_at and self.kill_at(path.name):
+            raise Killed(path.name)
+        if self.disk_full:
+            raise OSError(28, "No space left on device", str(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f".{path.name}.new")
+        new.write_bytes(content)
+        new.replace(path)
+
+    def make_key(self, _kind: object) -> ec.EllipticCurvePrivateKey:
+        """Make a private key, the same one whenever the seed is."""
+        return ec.derive_private_key(self.random.getrandbits(250) + 1, ec.SECP256R1())
+
+    def place(self, _acme: Any, pending: Any, _profile: str, replaces: str, _tell: Any) -> Order:
+        """Place an order."""
+        names = json.loads((pending.folder / "wanted.json").read_text())["names"]
+        issuer = self.fleet.issuer_name
+        return self.ca.place(
+            self.at_work.name, issuer, pending, names, self.now, replaces=bool(replaces)
+        )
+
+    def validate(self, _acme: Any, order: Order, _challenge: Any) -> None:
+        """Have the names validated."""
+        leads_here = (
+            self.names_lead_here and self.challenge_comes_through and self.at_work is self.issuer
+        )
+        self.ca.validate(order, self.now, leads_here=leads_here)
+
+    def finalize(self, _acme: Any, order: Order) -> Any:
+        """Have it signed."""
+        return self.ca.finalize(order, self.now)
+
+    def revoke(self, exposed: Any, _fleet: Fleet, _store: Any) -> None:
+        """Have a certificate revoked."""
+        self.ca.answer(self.now)
+        leaf = x509.load_pem_x509_certificate(exposed.leaf.encode())
+        self.ca.revoked.add(fingerprint(leaf.public_bytes(Encoding.DER)))
+
+    def log_in(self, *_arguments: Any) -> str:
+        """Log in to the CA."""
+        self.ca.answer(self.now)
+        folder = self.at_work.store.account(self.fleet.authority.directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        if registration.read(folder):
+            return str(registration.read(folder)["uri"])
+        self.accounts += 1
+        uri = f"https://ca.example/account/{self.accounts}"
+        (folder / registration.KEY).write_text(f"key {self.accounts}")
+        data = {"uri": uri, registration.KEY_SUM: registration.key_sum(folder)}
+        (folder / registration.REGISTRATION).write_text(json.dumps(data))
+        return uri
+
+    def renewal_info(self, url: str, _bundle: str, now: datetime) -> ari.Answer:
+        """Answer a GET about renewals."""
+        if url == self.fleet.authority.directory:
+            self.ca.answer(now)
+            return ari.Answer({"renewalInfo": "https://ca.example/ari"}, timedelta(hours=6), now)
+        kept = self.at_work.store.kept(NAMES[0])
+        identifier = url.rpartition("/")[2]
+        for each in kept.values():
+            if each.manifest.renewal_id == identifier:
+                return self.ca.renewal_info(each.manifest, self.now)
+        raise CaSilentError("404")
+
+    def kept(self, store: Store, lineage: str) -> dict[int, Kept]:
+        """Return the whole generations on a disk; read anew only where something has changed."""
+        folder = store.archive(lineage)
+        marks = (
+            (str(folder), folder.stat().st_mtime_ns, len(self.damaged)) if folder.exists() else ()
+        )
+        if marks not in self._kept:
+            self._kept = {marks: KEPT(store, lineage), **dict([*self._kept.items()][:9])}
+        return dict(self._kept[marks])
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """Have the engine reach this world, and nothing else."""
+        places: list[tuple[Any, str, Any]] = [
+            (Store, "kept", lambda *arguments: self.kept(*arguments)),  # noqa: PLW0108  # it gets a self
+            (certificate, "make_key", self.make_key),
+            (proving, "probe", self.probe),
+            (proving, "sleep", lambda _: None),
+            (proving, "ssl", SimpleNamespace(create_default_context=lambda **_: None)),
+            (parallel, "each", lambda work, items: [work(each) for each in items]),
+            (canary, "look", self.sightings),
+            (identity, "of_this_machine", lambda _: Identity(self.at_work.name)),
+            (dns, "look_up_all", self.looked_up),
+            (crl, "by_list", self.revoked),
+            (ari, "_get", self.renewal_info),
+            (receivers, "connected", self.connected),
+            (receivers, "each", each_in_turn),
+            (outgoing, "outbox", self.outbox),
+            (outgoing, "remove_outbox", lambda: None),
+            (steps, "take", self.take),
+            (obtain, "place", self.place),
+            (obtain, "validate", self.validate),
+            (obtain, "finalize", self.finalize),
+            (obtain, "is_over", lambda *_: True),
+            (obtain, "alternatives", lambda *_: iter(())),
+            (obtain, "log_in", self.log_in),
+            (obtain, "account_key", lambda _: None),
+            (obtain, "Network", lambda *_: SimpleNamespace(ca_date=None)),
+            (obtain, "open_directory", lambda *_: None),
+            (obtain, "check_profile", lambda *_: None),
+            (issuance, "revoke", self.revoke),
+            (receiver, "rights_of", lambda _: contextlib.nullcontext()),
+            (receiver, "sync_folder", lambda _: None),
+            (syslog, "syslog", lambda *_: None),
+            (os, "fsync", lambda _: None),
+        ]
+        with contextlib.ExitStack() as stack:
+            for place, name, instead in places:
+                stack.enter_context(patch.object(place, name, instead))
+            for module in writers():
+                stack.enter_context(patch.object(module, "write_whole", self.write))
+            yield
+
+
+def writers() -> list[Any]:
+    """Return the modules that write files whole."""
+    import sys
+
+    return [
+        module
+        for name, module in list(sys.modules.items())
+        if name.startswith("certsync.") and module is not files and hasattr(module, "write_whole")
+    ]
+
+
+class Conversation:
+    """The way to one receiver, as `receivers.Backend` is."""
+
+    def __init__(self, world: World, host: Host, *, local: bool, name: str) -> None:
+        self.world = world
+        self.host = host
+        self.local = local
+        self.name = name
+
+    def _require(self) -> None:
+        if self.local:
+            return
+        if not self.host.up or not self.host.reachable:
+            raise UnreachableError("connection timed out\x1b]0;", host=self.name)
+        if not self.host.accepts_key or self.host.accepts_from != self.world.at_work.name:
+            raise KeyRefusedError("permission denied (publickey)", host=self.name)
+
+    def ask(self, verb: str, lineage: str, number: int) -> Answer:
+        """Return what the receiver answers."""
+        self._require()
+        world = self.world
+        if world.kill_at and world.kill_at(f"{verb} on {self.name}"):
+            raise Killed(f"{verb} on {self.name}")
+        told = self.host.answer(f"{verb} {lineage} {number:04}", world.now, local=self.local)
+        if verb == "activate" and told.get("ok"):
+            by = world.at_work.name
+            world.activations.append((world.now, by, self.host.name, number))
+        answer = parsed(json.dumps(told))
+        if answer is None:
+            raise HostError(f"no receiver answers: {process.printable(str(told))}", host=self.name)
+        return answer
+
+    def standing(self, lineage: str) -> Standing:
+        """Return what the backend says it has."""
+        try:
+            answer = self.ask("current", lineage, 0)
+        except HostError as error:
+            return self.unheard(error)
+        if not answer.ok:
+            return Standing(self.name, reached=False, why=answer.why)
+        return Standing(
+            self.name, reached=True, current=answer.current, generations=dict(answer.generations)
+        )
+
+    def unheard(self, error: HostError) -> Standing:
+        """Return the standing of a backend that could not be asked."""
+        return Standing(
+            self.name, reached=False, why=error.why,
+            refuses_key=isinstance(error, KeyRefusedError),
+        )  # fmt: skip
+
+    def push(self, outbox: Path) -> None:
+        """Send files."""
+        self._require()
+        if self.host.full:
+            raise HostError("rsync failed (11): No space left on device", host=self.name)
+        self.host.receive(outbox)
+
+    def close_stdin(self) -> None:
+        """Do nothing: nobody waits."""
+
+
+def each_in_turn(work: Callable[[Any], Any], among: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Do what `receivers.each` does, one after the other."""
+    found = []
+    for one in among:
+        try:
+            found.append((one, work(one)))
+        except HostError as error:
+            found.append((one, error))
+    return found
