@@ -75,8 +75,11 @@ class Host:
 
     def reload(self) -> None:
         """Show what the live link points to."""
-        [name] = [path.name for path in (self.folder / "etc/live").iterdir() if path.name[0] != "."]
-        live = self.folder / "etc/live" / name
+        links = [path for path in (self.folder / "etc/live").iterdir() if path.name[0] != "."]
+        live = next(iter(links), None)
+        if live is None or not live.is_dir():
+            # nginx does not start to read what is not there, and serves what it had.
+            return
         blocks = PEM.findall((live / "fullchain.pem").read_text())
         self.served = tuple(ssl.PEM_cert_to_DER_cert(each) for each in blocks) or NOBODYS
         self.served_number = int(live.readlink().name)
