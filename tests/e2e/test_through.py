@@ -224,7 +224,7 @@ def test_backends_keep_the_port_that_a_balancer_could_not_let_go_of(road: Road) 
 def test_another_address_of_the_balancers_own_cuts_off_nobody(road: Road) -> None:
     balancer, target = road.lab.balancer, Target(NAME, str(road.lab.ca.roots))
     own = f'address = "{balancer.address}"\n'
-    # One from which it does not come: whoever is told of it no longer trusts the real one.
+    # An address that it does not come from: a host given this one no longer trusts the real one.
     elsewhere = f'{own}private_address = "203.0.113.98"\n'
     addresses, operator = [balancer.address], road.lab.operator_argv()
     with Load(operator, NEW, addresses, target, count=200, pause=0.05) as load:

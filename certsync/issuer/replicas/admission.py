@@ -8,6 +8,7 @@ from certsync.issuer import canary, guards, identity
 from certsync.issuer.replicas import fence
 from certsync.issuer.replicas.rollout import Standing
 from certsync.issuer.run import Run
+from certsync.model.errors import ClonedError
 
 
 def check_not_fenced(run: Run, standings: Sequence[Standing]) -> dict[str, str]:
@@ -21,7 +22,7 @@ def check_not_fenced(run: Run, standings: Sequence[Standing]) -> dict[str, str]:
         BrokenStateError: the record of that cannot be read.
     """
     store, name = run.seen.store, run.name
-    identity.require_original(store, run.seen.fleet)
+    _require_original(run)
     replicas = [each for each in standings if each.name != run.seen.fleet.issuer_name]
     before = store.fence(name)
     after = before.seeing(replicas, run.now)
@@ -32,6 +33,22 @@ def check_not_fenced(run: Run, standings: Sequence[Standing]) -> dict[str, str]:
     if refusing and not accepting and not after.refused:
         _refuse_where_challenges_lead_elsewhere(run, refusing)
     return leave_out(run, after.refused, accepting)
+
+
+def _require_original(run: Run) -> None:
+    """Continue on a copy of the issuer only if challenges lead to it: then it is the one in use.
+
+    A machine that was moved gets another UUID. No guard may let its site expire for that.
+    """
+    try:
+        identity.require_original(run.seen.store, run.seen.fleet)
+    except ClonedError as error:
+        late = guards.have_ended(run)
+        sightings = canary.look(run.seen.fleet, run.name, run.seen.store.webroot)
+        leads_here = canary.leads_here(sightings, (), late=late)
+        if leads_here is False or (leads_here is None and not late):
+            raise
+        run.tell(f"warning: {error.message.partition(': nothing was')[0]}; {error.hint}")
 
 
 def _refuse_where_challenges_lead_elsewhere(run: Run, refusing: Collection[str]) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from certsync.issuer import identity
+from certsync.issuer import canary, identity
+from certsync.issuer.canary import Sighting
 from certsync.issuer.replicas import admission
 from certsync.model.errors import ClonedError
 from certsync.model.identity import Identity, in_marker, marker
@@ -44,9 +45,20 @@ def test_this_machine_has_its_loopback_address_and_no_other_ones() -> None:
     assert other.machine == identity.of_this_machine("127.0.0.1").machine
 
 
-def test_a_copy_is_told_so_before_anything_else_and_asks_nobody(tmp_path: Path) -> None:
+@pytest.fixture
+def leads(monkeypatch: pytest.MonkeyPatch) -> list[Sighting]:
+    """Return what is seen of challenges; nothing, until a test adds something."""
+    sightings: list[Sighting] = []
+    monkeypatch.setattr(canary, "look", lambda *_: sightings)
+    return sightings
+
+
+def test_a_copy_does_nothing_unless_challenges_lead_to_it(
+    tmp_path: Path, leads: list[Sighting]
+) -> None:
     store = disk(tmp_path)
-    run = Heard().run(seen(store))
+    heard = Heard()
+    run = heard.run(seen(store))
     assert admission.check_not_fenced(run, []) == {}
     store.marker.write_text(marker("the issuer", Identity("b" * 64)))
     with pytest.raises(ClonedError) as caught:
@@ -56,3 +68,10 @@ def test_a_copy_is_told_so_before_anything_else_and_asks_nobody(tmp_path: Path) 
         "another one): nothing was ordered or activated"
     )
     assert "certsync add-backend" in caught.value.hint
+    address = "203.0.113.10"
+    leads[:] = [Sighting(address, address, public=True, reached=True, seen=False, answer="")]
+    with pytest.raises(ClonedError):
+        admission.check_not_fenced(run, [])
+    leads[:] = [Sighting(address, address, public=True, reached=True, seen=True, answer="")]
+    assert admission.check_not_fenced(run, []) == {}
+    assert heard.told[0].startswith("warning: this machine is a copy of backend-01")
