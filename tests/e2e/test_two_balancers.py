@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
@@ -22,6 +22,9 @@ MOST_SECONDS = 3.0
 MOST_SECONDS_IN_A_CROWD = 10.0
 """The same where the machine has more to do than it has processors for, as with other labs beside
 this one: then keepalived's own clock, which counts half seconds, stands still now and then."""
+
+MOST_SECONDS_TWICE = 1.5
+"""For which two balancers may have the same address."""
 
 HELLO = """\
 cat > /tmp/hello <<'END'
@@ -86,6 +89,19 @@ def active(lab: Lab) -> Machine:
     [names] = found
     assert len(names) == 1, names
     return lab.machine(names[0])
+
+
+def longest_stretch(seen: Sequence[tuple[float, bool]]) -> float:
+    """Return how many seconds something was so at a stretch, from looks at it.
+
+    It was so from the last look that did not see it to the next one that no longer does.
+    """
+    longest, since = 0.0, 0.0
+    for moment, is_so in seen:
+        if not is_so:
+            since = moment
+        longest = max(longest, moment - since)
+    return longest
 
 
 def other(lab: Lab, machine: Machine) -> Machine:
@@ -294,20 +310,25 @@ def test_keepalived_alone_is_killed_and_two_never_have_the_addresses_for_long(
 ) -> None:
     lab = road.lab
     killed = active(lab)
-    twice = []
+    seen: list[tuple[float, bool]] = []
+    """At which second, from the kill on, two had an address."""
 
     def kill() -> None:
         killed.sh(f"systemctl kill -s KILL --kill-whom={who} keepalived")
         begin = time.monotonic()
         while time.monotonic() < begin + 5:
-            if any(len(names) > 1 for names in holders(lab).values()):
-                twice.append(time.monotonic() - begin)
+            twice = any(len(names) > 1 for names in holders(lab).values())
+            seen.append((time.monotonic() - begin, twice))
 
     outages = through(road, kill, say, f"keepalived ({who}) killed on {killed.name}")
     for outage in outages:
         assert outage.seconds < most_seconds()
-    say(f"keepalived ({who}) killed: two had an address in {len(twice)} looks: {twice}")
-    assert not twice
+    longest = longest_stretch(seen)
+    say(f"keepalived ({who}) killed: two had an address for up to {longest:.2f} s")
+    # The other balancer may take over in the same moment as this one comes back.
+    assert longest < MOST_SECONDS_TWICE
+    assert seen
+    assert not seen[-1][1]
     assert killed.sh("systemctl is-active keepalived") == "active\n"
     active(lab)
 
