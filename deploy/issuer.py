@@ -14,6 +14,7 @@ from pathlib import Path
 from pyinfra.api import Host
 
 from certsync.model import identity, paths
+from certsync.model.epoch import Epoch
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.identity import Identity
 from certsync.operator.deployment import operations
@@ -21,7 +22,7 @@ from certsync.operator.hosts import wheels
 from certsync.operator.hosts.facts import BALANCER, MARK
 from certsync.operator.hosts.survey import Survey
 from certsync.operator.rendering import templates
-from deploy import fellows, step
+from deploy import epochs, fellows, step
 from deploy.replica import host_keys
 from deploy.step import Content, Step, Steps
 
@@ -44,7 +45,7 @@ def planned(
     """
     others = fellows.seen(replicas)
     lists = [each.text(str(STORE.left)) for each in others.values()] if promoting else []
-    yield from configure(fleet, fleet_sum, others, seen, lists=lists)
+    yield from configure(fleet, fleet_sum, others, seen, lists=lists, promoting=promoting)
 
 
 def forgetting(
@@ -56,11 +57,18 @@ def forgetting(
 
 
 def configure(
-    fleet: Fleet, fleet_sum: str, others: Others, seen: Survey, *, lists: Iterable[str] = ()
+    fleet: Fleet,
+    fleet_sum: str,
+    others: Others,
+    seen: Survey,
+    *,
+    lists: Iterable[str] = (),
+    promoting: bool = False,
 ) -> Steps:
     """Set up the issuer for ordering and pushing.
 
     ``fleet_sum`` is the fleet file's SHA-256. ``lists`` are other hosts' lists of former machines.
+    ``promoting``: it was not the issuer before.
     """
     yield installed(seen, notify=bool(fleet.notify.events))
     target = f"{paths.OPT}/current/bin/certsync"
@@ -71,7 +79,8 @@ def configure(
     yield from _push_user(seen)
     yield _pinned(fleet, others, seen)
     yield _left(fleet, lists, seen)
-    yield from _rendered_fleet(fleet, fleet_sum, seen)
+    number = epochs.of_issuer(fleet, seen, others, promoting=promoting)
+    yield from _rendered_fleet(fleet, fleet_sum, seen, number)
 
 
 def forget(
@@ -82,7 +91,7 @@ def forget(
     yield step.firewall(seen, [], instead_of=rules)
     yield _pinned(fleet, others, seen)
     yield _left(fleet, [f"{name}\n"], seen)
-    yield from _rendered_fleet(fleet, fleet_sum, seen)
+    yield from _rendered_fleet(fleet, fleet_sum, seen, epochs.of_issuer(fleet, seen, others))
 
 
 def _push_user(seen: Survey) -> Steps:
@@ -141,7 +150,7 @@ def left(fleet: Fleet, lists: list[str]) -> str:
     return "".join(f"{line}\n" for line in [heading, *sorted(names)]) if lines else ""
 
 
-def _rendered_fleet(fleet: Fleet, fleet_sum: str, seen: Survey) -> Steps:
+def _rendered_fleet(fleet: Fleet, fleet_sum: str, seen: Survey, epoch: Epoch) -> Steps:
     authority = fleet.authority
     for name, source, target in (
         ("Roots for the CA's HTTPS", authority.directory_bundle, STORE.directory_bundle),
@@ -158,7 +167,7 @@ def _rendered_fleet(fleet: Fleet, fleet_sum: str, seen: Survey) -> Steps:
     yield step.file(seen, "List of machines", str(STORE.machines), machines, mode="600")
     addresses = {address for _interface, address in seen.addresses}
     own = Identity(seen.machine, fleet.issuer.private_address in addresses)
-    text = identity.marker(f"{MARK}: this host is the issuer of {fleet.name}", own)
+    text = identity.marker(f"{MARK}: this host is the issuer of {fleet.name}", own, epoch)
     yield step.file(seen, "Issuer marker", str(STORE.marker), text, mode="600")
 
 

@@ -13,7 +13,7 @@ from certsync.model.paths import IssuerPaths
 from certsync.operator.balancer import gate
 from certsync.operator.hosts import facts
 from certsync.operator.hosts.facts import Adopt
-from deploy import surveys
+from deploy import epochs, surveys
 from deploy.balancer import CONFIGURATION
 from deploy.progress import event
 
@@ -60,6 +60,9 @@ def refuse_foreign_servers(
         surveys.ask_all(state)
         deployed = _deployed(state, fleet)
         found = _not_reached(state, fleet, deployed)
+        if not promoting:
+            reached = {host.name: surveys.of(host) for host in state.activated_hosts}
+            found += epochs.objections(fleet, reached)
         for host in state.activated_hosts:
             seen, machine = surveys.of(host), host.data.machine
             if machine in fleet.balancers:

@@ -6,6 +6,7 @@ import re
 
 from pyinfra.api import Host
 
+from certsync.model.epoch import Epoch
 from certsync.model.errors import HostError
 from certsync.model.fleet import Fleet
 from certsync.model.paths import PROGRAMS, RECEIVER
@@ -13,7 +14,7 @@ from certsync.operator.deployment import operations
 from certsync.operator.hosts.survey import Survey
 from certsync.operator.rendering import templates
 from certsync.programs import receiver
-from deploy import fellows, step
+from deploy import epochs, fellows, step
 from deploy.step import Steps
 
 FORCED_COMMAND = f"{PROGRAMS}/forced-command"
@@ -62,7 +63,8 @@ def admitted(fleet: Fleet, issuer: Host, seen: Survey) -> Steps:
 def let_in(fleet: Fleet, issuer: Survey, seen: Survey) -> Steps:
     """Accept the issuer's push key; without a survey of the issuer, keep the accepted one."""
     text = issuer.text(PUSH_KEY).strip()
-    yield step.file(seen, operations.ACCEPTED_KEY, KEYS, lambda: key_line(fleet, text))
+    of_issuer = epochs.of_issuer(fleet, issuer)
+    yield step.file(seen, operations.ACCEPTED_KEY, KEYS, lambda: key_line(fleet, text, of_issuer))
     if text and seen.has(FORMER_NAME):
         # Only now: the previous key line refers to it.
         yield step.absent(seen, "No forced command of an earlier version", FORMER_NAME)
@@ -86,10 +88,11 @@ def _sudo_rule(seen: Survey) -> step.Step:
     return step.Step("Sudo rule", f"sudo_rule file {SUDO_RULE}", {"file": rule}, changes)
 
 
-def key_line(fleet: Fleet, key: str) -> str:
+def key_line(fleet: Fleet, key: str, epoch: Epoch) -> str:
     """Return the authorized_keys that accepts the push key from the issuer, for one command.
 
     ``key`` is the content of the issuer's file; its comment is dropped. Empty: nothing to write.
+    ``epoch`` is the issuer's.
 
     Raises:
         HostError: it is not exactly one key. A second line would be accepted without restrictions.
@@ -105,7 +108,8 @@ def key_line(fleet: Fleet, key: str) -> str:
             f"{PUSH_KEY.removesuffix('.pub')}` prints the right content",
         )
     source, run = fleet.issuer.private_address, FORCED_COMMAND
-    return f'# {templates.HEADER}\nrestrict,from="{source}",command="{run}" {one["key"]}\n'
+    options = f'restrict,from="{source}",command="{run}"'
+    return f"# {templates.HEADER}\n# {epoch}\n{options} {one['key']}\n"
 
 
 def host_keys(replica: Survey) -> list[str]:

@@ -7,6 +7,8 @@ import socket
 from pathlib import Path
 
 from certsync.issuer.store import Store
+from certsync.model import epoch
+from certsync.model.epoch import Epoch
 from certsync.model.errors import ClonedError, StoreError
 from certsync.model.fleet import Fleet
 from certsync.model.identity import Identity, in_marker
@@ -38,12 +40,7 @@ def require_original(store: Store, fleet: Fleet) -> None:
         ClonedError: this is another machine.
         StoreError: the marker cannot be read.
     """
-    try:
-        expected = in_marker(store.marker.read_text())
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise StoreError(f"{store.marker}: {error.strerror}") from None
+    expected = in_marker(_marker(store))
     why = expected.differs(of_this_machine(fleet.issuer.private_address))
     if why:
         raise ClonedError(
@@ -52,3 +49,21 @@ def require_original(store: Store, fleet: Fleet) -> None:
             "to make it a replica: `certsync add-backend FLEET NAME`; if the issuer was moved to "
             "this machine: `certsync deploy FLEET`",
         )
+
+
+def epoch_of(store: Store) -> Epoch | None:
+    """Return this issuer's epoch; None: an earlier version deployed it.
+
+    Raises:
+        StoreError: the marker cannot be read.
+    """
+    return epoch.in_text(_marker(store))
+
+
+def _marker(store: Store) -> str:
+    try:
+        return store.marker.read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise StoreError(f"{store.marker}: {error.strerror}") from None

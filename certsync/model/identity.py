@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from certsync.model.epoch import Epoch
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -28,9 +30,10 @@ class Identity:
         return ""
 
 
-def marker(heading: str, identity: Identity) -> str:
+def marker(heading: str, identity: Identity, epoch: Epoch) -> str:
     """Return the marker file's content; ``heading`` is for people."""
-    return f"# {heading}\nmachine {identity.machine} {int(identity.has_address)}\n"
+    machine = f"machine {identity.machine} {int(identity.has_address)}"
+    return f"# {heading}\n{machine}\n{epoch}\n"
 
 
 def in_marker(text: str) -> Identity:

@@ -67,6 +67,12 @@ TICKET_KEYS = ("current.key", "next.key", "previous.key")
 TICKET_KEY_SIZE = 80
 """Bytes; with this size nginx encrypts with AES-256."""
 
+ACCEPTED_KEY = INBOX.parent / ".ssh/authorized_keys"
+"""The issuer's push key, and its epoch."""
+
+EPOCH = re.compile(r"^(?:# )?epoch ([1-9][0-9]{0,8}) of ([0-9a-f]{32})$", re.ASCII | re.MULTILINE)
+"""Which issuer of which fleet: on the issuer in its marker, on a replica beside the push key."""
+
 LOCK = Path("/run/certsync-receiver.lock")
 RECEIVING_USER = "certsync"
 NGINX = "/usr/sbin/nginx"
@@ -436,7 +442,17 @@ def current(name: str, _number: str = "") -> dict:
         folder.name: whole_manifest(folder) for folder in sorted(archive(name).glob("[0-9]" * 4))
     }
     sums = {number: digest(text) for number, text in manifests.items() if text is not None}
-    return {"current": current_number(name), "generations": sums}
+    return {"current": current_number(name), "generations": sums, "epoch": epoch()}
+
+
+def epoch() -> str:
+    """Return the epoch of the issuer whose push key this host accepts; nothing if unknown."""
+    try:
+        with ACCEPTED_KEY.open(encoding="ascii", errors="replace") as file:
+            found = EPOCH.search(file.read(LARGEST))
+    except OSError:
+        return ""
+    return found[0].removeprefix("# ") if found else ""
 
 
 def check(name: str, number: str) -> dict:

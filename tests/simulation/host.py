@@ -61,6 +61,11 @@ class Host:
         return Store(self.folder / "etc", self.folder / "state")
 
     @property
+    def accepted_key(self) -> Path:
+        """Its authorized_keys; of the key itself, only ``accepts_from`` is simulated."""
+        return self.folder / "authorized_keys"
+
+    @property
     def is_healthy(self) -> bool:
         """Whether nothing of its own keeps it from a certificate."""
         return (
@@ -108,6 +113,7 @@ class Host:
 
         with patch.multiple(
             receiver, HOME=self.folder / "etc", INBOX=inbox, SERVER=self, time=clock,
+            ACCEPTED_KEY=self.accepted_key,
             VERIFIED=self.verified, TESTED=self.tested, write_generation=write,
         ):  # fmt: skip
             yield

@@ -30,6 +30,7 @@ from certsync.issuer.steps import Step
 from certsync.issuer.store import Kept, Store
 from certsync.model import certificate
 from certsync.model.certificate import fingerprint
+from certsync.model.epoch import Epoch
 from certsync.model.errors import CaSilentError, HostError, KeyRefusedError, UnreachableError
 from certsync.model.fleet import Authority, Fleet, Lineage, Machine
 from certsync.model.identity import Identity, marker
@@ -80,6 +81,7 @@ class World:
         self.random = random.Random(seed)  # it has to be repeated, not to be secret
         self.folder = folder
         self.now = BEGIN
+        self.epoch = Epoch(1, "f1" * 16)
         self.fleet = fleet(backends)
         self.ca = Ca(Signer("the CA"), Signer("another CA"), lifetime)
         self.hosts = {
@@ -112,7 +114,7 @@ class World:
 
         for host in self.hosts.values():
             self._placeholder(host)
-            host.accepts_from = self.fleet.issuer_name
+            self._admit_issuer(host)
         self._render(self.issuer)
 
     @property
@@ -133,6 +135,7 @@ class World:
     def promote(self, name: str) -> None:
         """Make another backend the issuer, as `certsync promote --old-is-dead` does."""
         self.fleet = replace(self.fleet, issuer_name=name)
+        self.epoch = replace(self.epoch, number=self.epoch.number + 1)
         self.deploy()
 
     def deploy(self) -> None:
@@ -142,14 +145,18 @@ class World:
         self._render(self.issuer)
         for host in self.hosts.values():
             if host.up and host.reachable:
-                host.accepts_from = self.fleet.issuer_name
+                self._admit_issuer(host)
                 if host is not self.issuer:
                     host.store.fleet_file.unlink(missing_ok=True)
+
+    def _admit_issuer(self, host: Host) -> None:
+        host.accepts_from = self.fleet.issuer_name
+        host.accepted_key.write_text(f"# {self.epoch}\n")
 
     def _render(self, host: Host) -> None:
         host.store.fleet_file.write_text(json.dumps(self.fleet.to_json()))
         host.store.roots.write_text(self.ca.signer.root_pem)
-        host.store.marker.write_text(marker("the issuer", Identity(host.name)))
+        host.store.marker.write_text(marker("the issuer", Identity(host.name), self.epoch))
 
     def _placeholder(self, host: Host) -> None:
         folder = host.folder / "etc/archive" / NAMES[0] / receiver.PLACEHOLDER
@@ -416,8 +423,9 @@ class Conversation:
         if not answer.ok:
             return Standing(self.name, reached=False, why=answer.why)
         return Standing(
-            self.name, reached=True, current=answer.current, generations=dict(answer.generations)
-        )
+            self.name, reached=True, current=answer.current,
+            generations=dict(answer.generations), epoch=answer.epoch,
+        )  # fmt: skip
 
     def unheard(self, error: HostError) -> Standing:
         """Return the standing of a backend that could not be asked."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from certsync.issuer import canary, guards, identity
 from certsync.issuer.replicas import fence
 from certsync.issuer.replicas.rollout import Standing
 from certsync.issuer.run import Run
+from certsync.model.epoch import Epoch
 from certsync.model.errors import ClonedError
+
+NONE: Mapping[str, Epoch] = {}
 
 
 def check_not_fenced(run: Run, standings: Sequence[Standing]) -> dict[str, str]:
@@ -18,21 +21,24 @@ def check_not_fenced(run: Run, standings: Sequence[Standing]) -> dict[str, str]:
 
     Raises:
         ClonedError: this machine is a copy of the issuer.
-        FencedError: replicas refuse the push key although they accepted it before; all are named.
+        FencedError: replicas refuse the push key although they accepted it before, or accept a
+            later issuer; all are named.
         BrokenStateError: the record of that cannot be read.
     """
     store, name = run.seen.store, run.name
     _require_original(run)
     replicas = [each for each in standings if each.name != run.seen.fleet.issuer_name]
+    own = identity.epoch_of(store)
+    later = fence.later_than(own, replicas)
     before = store.fence(name)
-    after = before.seeing(replicas, run.now)
+    after = before.seeing(replicas, run.now, later)
     if after != before:
         store.keep_fence(name, after)
-    accepting = [each.name for each in replicas if each.reached]
+    accepting = [each.name for each in replicas if each.reached and each.name not in later]
     refusing = [each.name for each in replicas if each.refuses_key]
     if refusing and not accepting and not after.refused:
         _refuse_where_challenges_lead_elsewhere(run, refusing)
-    return leave_out(run, after.refused, accepting)
+    return leave_out(run, after.refused, accepting, own, later)
 
 
 def _require_original(run: Run) -> None:
@@ -61,8 +67,17 @@ def _refuse_where_challenges_lead_elsewhere(run: Run, refusing: Collection[str])
         raise fence.refusal(refusing, leads_here=False)
 
 
-def leave_out(run: Run, refusing: Collection[str], accepting: Collection[str]) -> dict[str, str]:
+def leave_out(
+    run: Run,
+    refusing: Collection[str],
+    accepting: Collection[str],
+    own: Epoch | None = None,
+    later: Mapping[str, Epoch] = NONE,
+) -> dict[str, str]:
     """Return the replicas that refuse the push key, and why they do not fence this issuer.
+
+    Those with a ``later`` epoch than this issuer's ``own`` are among them; if nothing else speaks
+    for it, they are only reported.
 
     Raises:
         FencedError: they do.
@@ -73,5 +88,11 @@ def leave_out(run: Run, refusing: Collection[str], accepting: Collection[str]) -
     sightings = canary.look(seen.fleet, seen.name, seen.store.webroot)
     leads_here = canary.leads_here(sightings, refusing, late=late)
     if not fence.is_exception(refusing, accepting, leads_here, late=late):
-        raise fence.refusal(refusing, leads_here)
-    return dict.fromkeys(sorted(refusing), fence.LEFT_OUT)
+        raise (
+            fence.replaced(own, later, leads_here)
+            if own and later
+            else fence.refusal(refusing, leads_here)
+        )
+    for name in sorted(later):
+        run.tell(f"warning: {name}: {fence.CLAIMS_LATER.format(seen.fleet.issuer_name)}")
+    return dict.fromkeys(sorted(set(refusing) - set(later)), fence.LEFT_OUT)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from certsync.model import epoch
+from certsync.model.epoch import Epoch
 from certsync.programs import receiver
 from certsync.system import process
 
@@ -36,6 +38,9 @@ class Answer:
     generations: Mapping[str, str] = field(default_factory=dict)
     """The generations it holds: number to the manifest's SHA-256 in hex."""
 
+    epoch: Epoch | None = None
+    """That of the issuer whose push key it accepts; None: not reported."""
+
 
 def parsed(text: str) -> Answer | None:
     """Parse a receiver's answer; None: it is not one."""
@@ -58,6 +63,7 @@ def parsed(text: str) -> Answer | None:
         _number(data.get("current")),
         _number(data.get("before")),
         {number: str(generations[number]) for number in _numbers(generations)},
+        epoch.in_text(str(data.get("epoch"))),
     )
 
 

@@ -117,7 +117,11 @@ class Backend:
         if not answer.ok:
             return Standing(self.name, reached=False, why=answer.why)
         return Standing(
-            self.name, reached=True, current=answer.current, generations=dict(answer.generations)
+            self.name,
+            reached=True,
+            current=answer.current,
+            generations=dict(answer.generations),
+            epoch=answer.epoch,
         )
 
     def _unreached(self, stderr: str) -> UnreachableError:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from certsync.model.epoch import Epoch
 from certsync.model.generation import Manifest, number_text
 from certsync.model.proof import Proof, Verdict
 from certsync.programs import receiver
@@ -28,6 +29,9 @@ class Standing:
 
     refuses_key: bool = False
     """Whether it answers, but refuses the issuer's push key."""
+
+    epoch: Epoch | None = None
+    """That of the issuer whose push key it accepts, as it says; None: it does not say."""
 
 
 @dataclass(frozen=True)

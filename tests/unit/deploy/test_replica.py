@@ -9,6 +9,7 @@ from typing import Any
 import gevent
 import pytest
 
+from certsync.model.epoch import Epoch, in_text
 from certsync.model.errors import HostError
 from certsync.operator.hosts.survey import Entry, Survey
 from deploy import issuer, replica, step, surveys
@@ -16,6 +17,7 @@ from deploy.step import Step
 from tests.unit.fake_fleet import fleet
 
 PUSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "b" * 43
+EPOCH = Epoch(3, "f1" * 16)
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "c" * 43
 
 
@@ -65,10 +67,13 @@ def test_an_issuer_that_this_run_has_failed_on_is_not_asked(issuer_host: Any) ->
 
 @pytest.mark.parametrize("comment", ["", " certsync push", ' x" command="sh'])
 def test_a_key_is_let_in_from_the_issuers_address_to_the_gate_alone(comment: str) -> None:
-    text = replica.key_line(fleet(), f"{PUSH_KEY}{comment}")
+    text = replica.key_line(fleet(), f"{PUSH_KEY}{comment}", EPOCH)
     gate = "/usr/local/lib/certsync/forced-command"
-    assert text.splitlines()[1:] == [f'restrict,from="203.0.113.11",command="{gate}" {PUSH_KEY}']
-    assert replica.key_line(fleet(), "") == ""
+    assert text.splitlines()[1:] == [
+        f"# {EPOCH}", f'restrict,from="203.0.113.11",command="{gate}" {PUSH_KEY}'
+    ]  # fmt: skip
+    assert in_text(text) == EPOCH
+    assert replica.key_line(fleet(), "", EPOCH) == ""
 
 
 @pytest.mark.parametrize(
@@ -87,7 +92,7 @@ def test_a_key_is_let_in_from_the_issuers_address_to_the_gate_alone(comment: str
 )
 def test_what_is_not_exactly_one_key_is_let_in_nowhere(text: str) -> None:
     with pytest.raises(HostError) as caught:
-        replica.key_line(fleet(), text)
+        replica.key_line(fleet(), text, EPOCH)
     assert caught.value.message == (
         "the push key of backend-01, /var/lib/certsync-push/id_ed25519.pub, is not exactly one "
         "ssh-ed25519 key; the key accepted so far is kept"

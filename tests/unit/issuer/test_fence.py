@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import pytest
 from certsync.issuer import canary
 from certsync.issuer.canary import Sighting, leads_here
 from certsync.issuer.memory import Memory
-from certsync.issuer.replicas import admission
+from certsync.issuer.replicas import admission, fence
 from certsync.issuer.replicas.fence import LEFT_OUT, Fence, is_exception
 from certsync.issuer.replicas.rollout import Standing
 from certsync.issuer.state import LineageState, State
 from certsync.issuer.store import Store
+from certsync.model.epoch import Epoch
 from certsync.model.errors import BrokenStateError, FencedError
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
 from tests.unit.issuer.fake_disk import Heard, disk, seen, situation
@@ -256,3 +258,28 @@ def test_a_refusal_by_one_that_never_accepted_counts_where_challenges_lead_elsew
         assert admission.check_not_fenced(run, [refuses]) == {}
     accepts = Standing("backend-03", reached=True)
     assert admission.check_not_fenced(run, [refuses, accepts]) == {}
+
+
+OWN = Epoch(2, "f1" * 16)
+LATER = {"backend-02": replace(OWN, number=3)}
+
+
+def test_a_replica_with_a_later_epoch_counts_as_one_that_refuses() -> None:
+    says = [replace(HERE, epoch=LATER["backend-02"]), Standing("backend-03", reached=True)]
+    assert fence.later_than(OWN, says) == LATER
+    assert fence.later_than(None, says) == {}
+    assert fence.later_than(OWN, [replace(HERE, epoch=OWN)]) == {}
+    kept = Fence().seeing(says, NOW, LATER)
+    assert kept.refused == {"backend-02": NOW}
+    assert Fence().seeing(says, NOW).refused == {}
+
+
+def test_an_issuer_that_was_replaced_is_told_by_whom_and_what_it_may_be() -> None:
+    error = fence.replaced(OWN, LATER, leads_here=False)
+    assert error.message == (
+        "backend-02 accepts the issuer of epoch 3, and this one is of epoch 2: "
+        "nothing was ordered or activated"
+    )
+    assert "restored from a backup or snapshot" in error.hint
+    other = {"backend-02": Epoch(1, "0e" * 16)}
+    assert "accepts the issuer of another fleet" in fence.replaced(OWN, other, None).message

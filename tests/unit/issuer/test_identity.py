@@ -9,10 +9,12 @@ import pytest
 from certsync.issuer import canary, identity
 from certsync.issuer.canary import Sighting
 from certsync.issuer.replicas import admission
+from certsync.model.epoch import Epoch
 from certsync.model.errors import ClonedError
 from certsync.model.identity import Identity, in_marker, marker
 from tests.unit.issuer.fake_disk import Heard, disk, seen
 
+EPOCH = Epoch(1, "f1" * 16)
 HERE = Identity("a" * 64, has_address=True)
 
 
@@ -26,7 +28,7 @@ HERE = Identity("a" * 64, has_address=True)
     ids=["the same", "another machine", "another address"],
 )
 def test_a_machine_is_compared_with_the_one_in_the_marker(other: Identity, why: str) -> None:
-    kept = in_marker(marker("Written by certsync", HERE))
+    kept = in_marker(marker("Written by certsync", HERE, EPOCH))
     assert kept == HERE
     assert kept.differs(other) == why
 
@@ -60,7 +62,7 @@ def test_a_copy_does_nothing_unless_challenges_lead_to_it(
     heard = Heard()
     run = heard.run(seen(store))
     assert admission.check_not_fenced(run, []) == {}
-    store.marker.write_text(marker("the issuer", Identity("b" * 64)))
+    store.marker.write_text(marker("the issuer", Identity("b" * 64), EPOCH))
     with pytest.raises(ClonedError) as caught:
         admission.check_not_fenced(run, [])
     assert caught.value.message == (
