@@ -11,7 +11,7 @@ from certsync.model.fleet import Fleet, Lineage, Machine
 from certsync.model.options import SiteKind, WebAccess
 from certsync.model.paths import PROGRAMS, RECEIVER, TICKETS_UNIT, UNITS, VERIFY_UNIT
 from certsync.operator.deployment import operations
-from certsync.operator.hosts import facts
+from certsync.operator.hosts import facts, objections
 from certsync.operator.hosts.survey import Survey
 from certsync.operator.rendering import templates
 from certsync.programs import FOLDER, receiver, text_of
@@ -101,7 +101,7 @@ def _site(fleet: Fleet, machine: Machine, seen: Survey, *, adopt: bool) -> Steps
         page = templates.test_page(machine, fleet.templates)
         yield step.file(seen, "Test page", "/var/lib/certsync-site/lb.html", page)
     if adopt:
-        foreign = facts.foreign_sites(fleet, seen.facts)
+        foreign = objections.foreign_sites(fleet, seen.facts)
         yield step.kept_aside("Move other sites aside", foreign, remove=True)
     yield nginx(
         operations.NGINX,

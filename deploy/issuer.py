@@ -18,12 +18,12 @@ from certsync.model.epoch import Epoch
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.identity import Identity
 from certsync.operator.deployment import operations
-from certsync.operator.hosts import wheels
+from certsync.operator.hosts import epochs, wheels
 from certsync.operator.hosts.facts import BALANCER, MARK
+from certsync.operator.hosts.host_keys import host_keys
 from certsync.operator.hosts.survey import Survey
 from certsync.operator.rendering import templates
-from deploy import epochs, fellows, step
-from deploy.replica import host_keys
+from deploy import fellows, step
 from deploy.step import Content, Step, Steps
 
 PUSH = str(paths.PUSH_HOME)

@@ -11,9 +11,9 @@ from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet
 from certsync.model.paths import IssuerPaths
 from certsync.operator.balancer import gate
-from certsync.operator.hosts import facts
+from certsync.operator.hosts import epochs, host_keys, objections
 from certsync.operator.hosts.facts import Adopt
-from deploy import epochs, surveys
+from deploy import surveys
 from deploy.balancer import CONFIGURATION
 from deploy.progress import event
 
@@ -60,18 +60,19 @@ def refuse_foreign_servers(
         surveys.ask_all(state)
         deployed = _deployed(state, fleet)
         found = _not_reached(state, fleet, deployed)
-        if not promoting:
-            reached = {host.name: surveys.of(host) for host in state.activated_hosts}
-            found += epochs.objections(fleet, reached)
+        reached = {host.name: surveys.of(host) for host in state.activated_hosts}
+        found += [] if promoting else epochs.objections(fleet, reached)
         for host in state.activated_hosts:
             seen, machine = surveys.of(host), host.data.machine
             if machine in fleet.balancers:
                 found += _of_pools(fleet, deployed, host)
-            found += facts.objections(fleet, machine, seen.facts, adopt, promoting=promoting)
+            found += objections.objections(fleet, machine, seen.facts, adopt, promoting=promoting)
         if found:
             found.sort(key=lambda each: each.host)
-            event("refused", text=facts.describe(found))
-            raise PyinfraError(f"nothing was changed on any host:\n{facts.describe(found)}")
+            event("refused", text=objections.describe(found))
+            raise PyinfraError(f"nothing was changed on any host:\n{objections.describe(found)}")
+        for each in host_keys.shared(reached):
+            event("note", text=each.full())
         _no_longer_trusted[id(state)] = gate.no_longer_trusted(fleet, deployed) if deployed else []
         _unreached[id(state)] = _sending_there(state, fleet, deployed)
 

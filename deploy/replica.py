@@ -11,10 +11,11 @@ from certsync.model.errors import HostError
 from certsync.model.fleet import Fleet
 from certsync.model.paths import PROGRAMS, RECEIVER
 from certsync.operator.deployment import operations
+from certsync.operator.hosts import epochs
 from certsync.operator.hosts.survey import Survey
 from certsync.operator.rendering import templates
 from certsync.programs import receiver
-from deploy import epochs, fellows, step
+from deploy import fellows, step
 from deploy.step import Steps
 
 FORCED_COMMAND = f"{PROGRAMS}/forced-command"
@@ -32,12 +33,6 @@ ONE_KEY = re.compile(
     r"(?P<key>ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43})( [^\x00-\x1f\x7f]*)?"
 )
 """One Ed25519 key as RFC 8709, section 4 encodes it, and a comment."""
-
-HOST_KEY = re.compile(
-    r"(?P<key>(sk-)?(ssh|ecdsa)-[a-z0-9@.-]{1,60} AAAA[A-Za-z0-9+/]{1,4096}={0,2})( .*)?"
-)
-"""A line of a public key file: its type, the key in base64 that begins with the length of the type
-in four bytes (RFC 4253, section 6.6), a comment."""
 
 
 def prepare(fleet: Fleet, seen: Survey) -> Steps:
@@ -110,17 +105,3 @@ def key_line(fleet: Fleet, key: str, epoch: Epoch) -> str:
     source, run = fleet.issuer.private_address, FORCED_COMMAND
     options = f'restrict,from="{source}",command="{run}"'
     return f"# {templates.HEADER}\n# {epoch}\n{options} {one['key']}\n"
-
-
-def host_keys(replica: Survey) -> list[str]:
-    """Return a host's public SSH keys, `type base64`, read over our own authenticated connection.
-
-    Anything else in their files is dropped.
-    """
-    texts = [
-        replica.text(f"/etc/ssh/{name}")
-        for name in replica.names_in("/etc/ssh")
-        if re.fullmatch("ssh_host_.*_key.pub", name)
-    ]
-    lines = [line for text in texts for line in text.splitlines()]
-    return [found["key"] for line in lines if (found := HOST_KEY.fullmatch(line))]

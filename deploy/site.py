@@ -11,6 +11,7 @@ from pyinfra import host, inventory, state
 
 from certsync.operator.deployment import operations, request
 from certsync.operator.hosts.facts import Adopt
+from certsync.operator.hosts.objections import is_copy_of_issuer
 from deploy import (
     absent,
     answers,
@@ -47,9 +48,14 @@ if certificate == request.ISSUE and not promoting:
     # In advance: the replicas' answers to the issuer take as long as the surveys.
     answers.ask_ahead(issuing_host)
 refuse_foreign_servers(state, fleet, adopt, promoting=promoting)
-demoted = promoting and machine in fleet.replicas and surveys.of(host).facts.issuer
+has_marker = machine in fleet.replicas and surveys.of(host).facts.issuer
+copied = has_marker and is_copy_of_issuer(fleet, surveys.of(host).facts)
+demoted = promoting and has_marker and not copied
 
 phase(operations.PACKAGES)
+
+if copied:
+    carried_out(name="A copy of the issuer becomes a replica", plans=[absent.runs, absent.issuing])
 
 if machine in fleet.backends:
     carried_out(name="Packages", plans=[partial(backend.packages, fleet, machine)])

@@ -56,7 +56,10 @@ fi
 for site in /etc/nginx/sites-enabled/* /etc/nginx/conf.d/*.conf; do
     [ -e "$site" ] && echo "nginx $(origin "$(readlink -f "$site")" nginx-common) $site"
 done
-if [ -f /etc/certsync/issuer ]; then echo issuer; fi
+if [ -f /etc/certsync/issuer ]; then
+    echo issuer
+    sed -n 's/^machine /original /p' /etc/certsync/issuer
+fi
 if [ -f /etc/certsync/machines ]; then sed 's/^/known /' /etc/certsync/machines; fi
 
 if command -v ufw > /dev/null; then

@@ -66,6 +66,8 @@ class Watch:
                 console.tell(f"    {name}: unreachable over SSH")
         elif event.kind == "refused":
             self.outcome.refused = event.text
+        elif event.kind == "note":
+            console.tell(f"    {event.text}")
         elif event.kind == "phase":
             self.end_phase()
             self._phase = event.name

@@ -28,7 +28,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened: `phase`, `start`, `success`, `error`, `unreached`, `refused`.
+    """What happened: `phase`, `start`, `success`, `error`, `unreached`, `refused`, `note`.
 
     In a dry run also `script`, and `file`, `gate`, `answer` and `plan` with a forecast in ``data``.
     """

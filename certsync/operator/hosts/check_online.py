@@ -10,7 +10,7 @@ from certsync.model.errors import HostError
 from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet, Machine
 from certsync.operator.fleet_file import read_fleet
-from certsync.operator.hosts import facts, survey
+from certsync.operator.hosts import facts, objections, survey
 from certsync.operator.hosts.facts import Adopt, HostFacts
 from certsync.system import dns, parallel, ssh
 from certsync.system.process import printable
@@ -63,7 +63,7 @@ def of_host(
     fleet: Fleet, machine: Machine, seen: HostFacts, now: datetime, adopt: Adopt = ADOPT_NOTHING
 ) -> list[Finding]:
     """Return what is wrong with a host, by its facts."""
-    found = facts.objections(fleet, machine, seen, adopt)
+    found = objections.objections(fleet, machine, seen, adopt)
     if seen.os not in facts.SUPPORTED | facts.BY_READING:
         found.append(
             Finding(

@@ -25,10 +25,13 @@ from certsync.operator.hosts.facts import (
     Adopt,
     HostFacts,
     Listener,
+    parse,
+)
+from certsync.operator.hosts.objections import (
     describe,
     foreign_sites,
+    is_copy_of_issuer,
     objections,
-    parse,
     ports,
 )
 from certsync.operator.rendering import templates
@@ -289,3 +292,30 @@ def test_an_older_list_that_does_not_say_who_is_a_balancer_is_to_be_written_anew
         "if these are its balancers, first deploy with them in the fleet file, then set "
         'provider = "none"'
     )
+
+
+MARKED = ["issuer", "original " + "a" * 64 + " 1", f"address eth0 {ISSUER.private_address}/24"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "copied"),
+    [
+        (["machine " + "a" * 64, *MARKED], False),
+        (["machine " + "b" * 64, *MARKED], True),
+        (["machine " + "a" * 64, *MARKED[:2], "address eth0 203.0.113.99/24"], True),
+        (["machine " + "b" * 64, "issuer"], False),
+        (["machine " + "b" * 64, *MARKED[1:]], False),
+    ],
+    ids=["the issuer", "another machine", "another address", "an older marker", "no marker"],
+)
+def test_a_copy_of_the_issuer_is_told_from_the_issuer(lines: list[str], copied: bool) -> None:
+    assert is_copy_of_issuer(FLEET, parse(lines)) is copied
+
+
+def test_a_copy_of_the_issuer_may_become_a_replica_and_a_former_issuer_may_not() -> None:
+    fit = ["os debian 13", "python 3.13"]
+    copy = parse([*fit, "machine " + "b" * 64, *MARKED])
+    former = parse([*fit, "machine " + "a" * 64, *MARKED])
+    assert objections(FLEET, REPLICA, copy, NONE) == []
+    [found] = objections(FLEET, REPLICA, former, NONE)
+    assert "certsync promote" in found.hint

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from certsync.model.epoch import Epoch
+from certsync.operator.hosts import epochs
 from certsync.operator.hosts.survey import Entry, Survey
-from deploy import epochs
 from tests.unit.fake_fleet import fleet
 
 FLEET = fleet()
