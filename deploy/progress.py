@@ -16,7 +16,7 @@ from typing import Any
 
 from pyinfra.api.state import BaseStateCallback, State
 
-from certsync.operator.deployment.operations import Phase
+from certsync.operator.deployment.operations import GO_ON, Phase
 
 VARIABLE = "CERTSYNC_EVENTS"
 
@@ -36,6 +36,13 @@ def go_on() -> None:
         # The caller could not get the lock, or is gone.
         os._exit(1)
     _tokens.update({"": "held", **json.loads(line)})
+
+
+def _wait_for_permission() -> None:
+    """Wait before a phase until the caller has seen that it still holds the fleet lock."""
+    if _tokens and sys.stdin.readline() != f"{GO_ON}\n":
+        # It does not, or is gone.
+        os._exit(1)
 
 
 def token(host: str) -> str:
@@ -102,6 +109,7 @@ class Progress(BaseStateCallback):
         """An operation begins on all its hosts."""
         if phase := phases.get(_name(state, op_hash)):
             event("phase", name=str(phase))
+            _wait_for_permission()
 
     @staticmethod
     def operation_host_start(state: State, host: Any, op_hash: str) -> None:

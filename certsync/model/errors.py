@@ -189,6 +189,10 @@ class LockHeldError(LaterError):
     """Another run is changing the fleet."""
 
 
+class LockLostError(LaterError):
+    """This run no longer holds the fleet lock, so another one may be changing the fleet."""
+
+
 class CaBusyError(LaterError):
     """The CA asked to come back later (RFC 8555 section 6.6: rate limits, Retry-After)."""
 

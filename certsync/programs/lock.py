@@ -140,15 +140,21 @@ def require_holder(token: str) -> None:
 
 
 def main(who: str) -> int:
-    """Hold the lock until standard input ends; report it in one line of JSON."""
+    """Hold the lock until standard input ends; report it in one line of JSON.
+
+    Whatever comes in is a question whether it is still held, and gets the same line again.
+    """
     try:
         with hold(who) as token:
-            print(json.dumps({"held": True, "token": token}), flush=True)
+            line = json.dumps({"held": True, "token": token})
+            print(line, flush=True)
             end = time.monotonic() + DEADLINE
             while (left := end - time.monotonic()) > 0:
                 readable, _, _ = select.select([0], [], [], left)
                 if readable and not os.read(0, 4096):
                     break
+                if readable:
+                    print(line, flush=True)
             return 0
     except Held as held:
         print(json.dumps({"held": False, "why": str(held)}), flush=True)

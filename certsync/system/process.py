@@ -240,6 +240,7 @@ class Child:
             text=True,
             errors="replace",
         )
+        self._unread = b""
         # A full pipe would block it.
         self._errors = ""
         self._drain = threading.Thread(
@@ -258,15 +259,33 @@ class Child:
     def line(self, seconds: float) -> str:
         """Return the next line it prints; empty: it has ended.
 
-        It is killed if that takes longer than ``seconds``.
+        It is killed if that takes longer than ``seconds``; its children may live on.
         """
         assert self._process.stdout is not None
-        watch = threading.Timer(seconds, self._process.kill)
-        watch.start()
+        end = time.monotonic() + seconds
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(self._process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self._unread and len(self._unread) < LONGEST_ANSWER:
+                if not waiting.select(max(0, end - time.monotonic())):
+                    self._process.kill()
+                    break
+                if not (more := os.read(self._process.stdout.fileno(), 65536)):
+                    break
+                self._unread += more
+        found, newline, rest = self._unread[:LONGEST_ANSWER].partition(b"\n")
+        self._unread = rest + self._unread[LONGEST_ANSWER:]
+        return _text(found + newline)
+
+    def ask(self, line: str, seconds: float) -> str:
+        """Send it a line, and return the next one that it prints: see `line`."""
+        assert self._process.stdin is not None
         try:
-            return self._process.stdout.readline(LONGEST_ANSWER)
-        finally:
-            watch.cancel()
+            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.flush()
+        except (OSError, ValueError):
+            # It has ended, or `end` was called.
+            return ""
+        return self.line(seconds)
 
     def end(self, seconds: float = 30) -> Completed:
         """Close its standard input, and return how it ends; it is killed if it takes too long."""
@@ -279,6 +298,7 @@ class Child:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 stdout, _ = self._process.communicate(timeout=5)
         self._drain.join(timeout=5)
+        stdout = _text(self._unread) + stdout
         return Completed(self._process.returncode, stdout, self._errors)
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Which machine is the issuer: copies of its disk, and an issuer that is put back to earlier days."""
+"""Which machine is the issuer: copies of its disk, and an issuer put back to earlier days."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def copied(road: Road) -> Machine:
     for machine in (issuer, new):
         boot(machine)
     new.sh("systemctl mask --now cron")
-    assert road.status()["good"]
+    assert road.certsync("status").status == 0
     return new
 
 
@@ -117,12 +117,39 @@ def test_add_backend_makes_the_copy_a_replica_and_names_its_host_keys(
     left = copied.sh(f"ls -d {' '.join(ISSUING)} 2> /dev/null || :")
     assert left == ""
     assert road.pages() == {"backend-01", "backend-02", "backend-03", NEW}
-    assert road.status()["good"]
+    assert road.certsync("status").status == 0
     assert road.lab.ca.orders() == orders
     assert road.issuer.sh("cat /etc/certsync/accounts/*/account*") == account
     again = road.deploy()
     assert again.status == 0, again.everything
     assert "\n0 changes\n" in again.stderr
+
+
+# The fleet lock
+
+
+def test_who_loses_the_fleet_lock_begins_no_further_phase(road: Road) -> None:
+    before = road.fleet_file.read_text()
+    replica = road.replicas[0]
+    replica.sh("rm /usr/local/lib/certsync/receiver")
+    argv = [*road.lab.operator_argv(), "certsync", "deploy", str(road.fleet_file)]
+    operator = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+    assert operator.stderr is not None
+    said = operator.stderr.readline()
+    while "1 of 6" not in said:
+        assert operator.poll() is None, said
+        said += operator.stderr.readline()
+    # Its program, as an issuer that is restarted would end it.
+    road.issuer.sh("kill $(pgrep -f '[c]ertsync deploy by')")
+    _, rest = operator.communicate(timeout=120)
+    assert operator.returncode == 75, said + rest
+    assert "the fleet lock on backend-01 was lost" in rest
+    # What the second phase would have put back.
+    assert replica.attempt("test -e /usr/local/lib/certsync/receiver")[0] == 1
+    assert road.fleet_file.read_text() == before
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+    replica.sh("test -e /usr/local/lib/certsync/receiver")
 
 
 def deploys_as_a_replaced_issuer(road: Road) -> Ended:
@@ -164,4 +191,4 @@ def test_a_promotion_makes_it_the_issuer_again_with_a_later_epoch(road: Road) ->
     again = road.deploy()
     assert again.status == 0, again.everything
     assert "\n0 changes\n" in again.stderr
-    assert road.status()["good"]
+    assert road.certsync("status").status == 0

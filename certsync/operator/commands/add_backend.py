@@ -132,18 +132,19 @@ def add_backend(
     Raises:
         FleetFileError: the file has mistakes, or would have with the change.
         RefusedError: a host is unfit, or other edits are not deployed yet; nothing was changed.
-        LockHeldError: another run is changing the fleet.
+        LockHeldError, LockLostError: another run is, or may be, changing the fleet.
         RolloutError: a step failed; an unproven backend is in no pool, and the same command
             continues.
     """
     wanted = joining(path, additions, adopt)
-    with fleet_lock.held(wanted.fleet, "add-backend") as token:
+    with fleet_lock.held(wanted.fleet, "add-backend") as lock:
         _look(wanted, now())
         if written := wanted.written():
+            lock.require()
             wanted.file.save()
             console.tell(f"added {', '.join(wanted.names)} to {path}")
             done.append(written[0])
-        executed = execute.run(wanted.request, wanted.fleet, token, done)
+        executed = execute.run(wanted.request, wanted.fleet, [lock], done)
         shown = execute.wait_until_settled(wanted.file, now)
     execute.report_outcome(wanted.fleet, executed, shown)
     if text := rules.conclusion(wanted.fleet, path):

@@ -74,11 +74,11 @@ def adopt(path: Path, options: Options, now: Callable[[], datetime], done: list[
     file = opened(path)
     fleet = file.fleet
     lineage = only_lineage(fleet, path)
-    with fleet_lock.held(fleet, "adopt") as token:
+    with fleet_lock.held(fleet, "adopt") as lock:
         _look(fleet, lineage, now())
-        executed = execute.run(_request(file, options), fleet, token, done)
+        executed = execute.run(_request(file, options), fleet, [lock], done)
         # retire-certbot probes every backend itself before it changes anything.
-        retired = None if executed.failures else _retire(fleet, token)
+        retired = None if executed.failures else _retire(fleet, lock.token)
     if retired is not None and retired.stdout:
         console.result(retired.stdout.rstrip("\n"))
         what = f"write {certbot.OFF} into {certbot.renewal_file(lineage.name)}"

@@ -47,9 +47,9 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list
     with (
         execute.started(DeployRequest(file, options)) as run,
         ssh.opened(fleet.balancers, fleet.known_hosts),
-        fleet_lock.held(fleet, "deploy") as token,
+        fleet_lock.held(fleet, "deploy") as lock,
     ):
-        executed = execute.resume(run, fleet, {fleet.issuer_name: token}, done)
+        executed = execute.resume(run, fleet, [lock], done)
         shown = execute.wait_until_settled(file, now)
     execute.report_outcome(fleet, executed, shown, whole=True)
     _say_where(fleet, path)

@@ -43,8 +43,8 @@ def leave(path: Path, done: list[Step]) -> None:
     """
     file = opened(path)
     fleet = file.fleet
-    with fleet_lock.held(fleet, "leave") as token:
-        executed = execute.run(_request(file), fleet, token, done)
+    with fleet_lock.held(fleet, "leave") as lock:
+        executed = execute.run(_request(file), fleet, [lock], done)
     if executed.failures:
         raise RolloutError(
             f"certsync is not uninstalled everywhere yet: {executed.why}",

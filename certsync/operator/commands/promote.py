@@ -23,6 +23,7 @@ from certsync.operator.deployment.succession import (
     is_ordered_anew,
 )
 from certsync.operator.hosts import fleet_lock
+from certsync.operator.hosts.fleet_lock import Lock
 from certsync.system import caa, console, ssh
 
 NO_ORDER = (operations.ORDER,)
@@ -63,16 +64,15 @@ def promote(
     """
     wanted = succession(path, name, old_is_dead=old_is_dead)
     with ExitStack() as stack:
-        token = stack.enter_context(fleet_lock.held(wanted.fleet, "promote"))
-        others = {}
-        if wanted.old and not old_is_dead:
-            others[wanted.old.name] = _lock_old(stack, wanted)
+        locks = _locks(stack, wanted)
         _look(wanted)
         pinned = _warn_of_pins(wanted.fleet)
         anew = _warn_of_orders(wanted.fleet)
-        executed = execute.run(wanted.request, wanted.fleet, token, done, others)
+        executed = execute.run(wanted.request, wanted.fleet, locks, done)
         _refuse_half(wanted, executed)
         if written := wanted.written():
+            for lock in locks:
+                lock.require()
             wanted.file.save()
             console.tell(f'set issuer = "{name}" in {path}')
             done.append(written[0])
@@ -84,11 +84,23 @@ def promote(
     )
 
 
-def _lock_old(stack: ExitStack, wanted: Succession) -> str:
-    try:
-        return stack.enter_context(fleet_lock.held(wanted.before, "promote"))
-    except UnreachableError as error:
-        raise HostError(error.why, _if_dead(wanted, error.hint), host=error.host) from None
+def _locks(stack: ExitStack, wanted: Succession) -> list[Lock]:
+    """Take the fleet lock on the new issuer and on the old one.
+
+    If the old one is dead, take it on every backend in reach: somebody else may be promoting
+    another one.
+    """
+    fleet, verb = wanted.fleet, "promote"
+    locks = [stack.enter_context(fleet_lock.held(fleet, verb))]
+    if wanted.old and wanted.old_is_dead:
+        others = [each for each in fleet.replicas if each != wanted.old]
+        return locks + stack.enter_context(fleet_lock.held_on_all(others, fleet.known_hosts, verb))
+    if wanted.old:
+        try:
+            locks.append(stack.enter_context(fleet_lock.held(wanted.before, verb)))
+        except UnreachableError as error:
+            raise HostError(error.why, _if_dead(wanted, error.hint), host=error.host) from None
+    return locks
 
 
 def _refuse_half(wanted: Succession, executed: execute.Executed) -> None:

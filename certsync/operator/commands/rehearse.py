@@ -48,9 +48,9 @@ def rehearse(path: Path, asked: str, tell: Tell) -> list[Finding]:
             "note: the backends rehearse what is deployed; the fleet file differs in: "
             f"{', '.join(differing)}"
         )
-    with fleet_lock.held(fleet, "rehearse") as token:
+    with fleet_lock.held(fleet, "rehearse") as lock:
         tell(f"rehearsing on {fleet.issuer_name}, with an order at {directory}")
-        findings = _on_issuer(fleet, directory, token)
+        findings = _on_issuer(fleet, directory, lock.token)
         names = ", ".join(each.name for each in fleet.balancers)
         tell(
             f"testing what would be written on {names}" if names else "no balancer of ours to test"

@@ -52,15 +52,16 @@ def remove_backend(
             not all replaced yet.
     """
     wanted = leaving(path, name, options)
-    with fleet_lock.held(wanted.fleet, "remove-backend") as token:
+    with fleet_lock.held(wanted.fleet, "remove-backend") as lock:
         wanted = _looked(wanted)
         _warn_of_the_pool(wanted)
-        executed = execute.run(wanted.request, wanted.fleet, token, done)
+        executed = execute.run(wanted.request, wanted.fleet, [lock], done)
         has_left = not executed.failures or _are_only_keys_left(wanted.fleet, executed.outcome)
         if not has_left:
             raise RolloutError(f"{name} is not removed yet: {executed.why}", _how_to_go_on(wanted))
         if wanted.machine and wanted.named:
             step, _ = wanted.written()
+            lock.require()
             wanted.after.save()
             console.tell(f"removed {name} from {path}")
             done.append(step)

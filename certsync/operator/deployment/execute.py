@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +22,7 @@ from certsync.operator.deployment.progress import Outcome
 from certsync.operator.deployment.request import DeployRequest
 from certsync.operator.deployment.run import Run
 from certsync.operator.fleet_file import FleetFile
+from certsync.operator.hosts.fleet_lock import Lock
 from certsync.operator.watching import status
 from certsync.operator.watching.status import Status
 from certsync.system import console
@@ -36,7 +37,6 @@ NOTHING_ELSE = (
 )  # fmt: skip
 """Operations that only deploy/site.py has."""
 
-NOBODY: Mapping[str, str] = {}
 SETTLING_SECONDS = 10.0
 """A member that was down has to pass two checks, one per second."""
 
@@ -135,16 +135,17 @@ def started(asked: DeployRequest) -> Iterator[Run]:
         run.stop()
 
 
-def resume(run: Run, fleet: Fleet, tokens: Mapping[str, str], done: list[Step]) -> Executed:
+def resume(run: Run, fleet: Fleet, locks: Sequence[Lock], done: list[Step]) -> Executed:
     """Let pyinfra run the operations, and show progress; ``done`` gets what was changed.
 
-    ``tokens`` are those of the fleet locks held, by host.
+    ``locks`` are the fleet locks held, on the issuer and maybe on other hosts.
 
     Raises:
+        LockLostError: one of them is no longer held; the phase before was the last one.
         RefusedError: a host is not ours to change; nothing was changed.
         CertsyncError: pyinfra itself failed.
     """
-    run.go_on(tokens)
+    run.go_on(locks)
     try:
         outcome = progress.follow(fleet, run)
     finally:
@@ -154,23 +155,15 @@ def resume(run: Run, fleet: Fleet, tokens: Mapping[str, str], done: list[Step]) 
     return Executed(run, outcome)
 
 
-def run(
-    asked: DeployRequest,
-    fleet: Fleet,
-    token: str,
-    done: list[Step],
-    others: Mapping[str, str] = NOBODY,
-) -> Executed:
+def run(asked: DeployRequest, fleet: Fleet, locks: Sequence[Lock], done: list[Step]) -> Executed:
     """Run pyinfra from start to end: see `resume`.
-
-    ``token`` is that of the fleet lock on the issuer, ``others`` those on other hosts.
 
     Raises:
         FleetFileError: one of the fleet's own templates has mistakes.
-        RefusedError, CertsyncError: see `resume`.
+        LockLostError, RefusedError, CertsyncError: see `resume`.
     """
     with started(asked) as child:
-        return resume(child, fleet, {fleet.issuer_name: token, **others}, done)
+        return resume(child, fleet, locks, done)
 
 
 def wait_until_settled(file: FleetFile, now: Callable[[], datetime]) -> Status:

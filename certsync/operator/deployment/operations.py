@@ -24,10 +24,13 @@ class Phase:
 PACKAGES = Phase(1, 6, "packages")
 NEW_ISSUER = Phase(1, 6, "the new issuer")
 CONFIGURATION = Phase(2, 6, "nginx on every backend, port 80 on the balancer")
-ADMISSION = Phase(3, 6, "the way from the issuer to the replicas")
+ADMISSION = Phase(3, 6, "replicas accept the issuer's pushes")
 CERTIFICATE = Phase(4, 6, "the certificate")
 REPLICATION = Phase(5, 6, "replication and proof")
 PASSING = Phase(6, 6, "passthrough, for what has been proven")
+
+GO_ON = "go on"
+"""What a run is told, on a line, before each of its phases."""
 
 ORDER = "Order the certificate"
 TAKE_OVER = "Take over the certificate"

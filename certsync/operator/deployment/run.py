@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,9 @@ from threading import Thread
 from typing import Any
 
 from certsync.operator.deployment.inventory import VARIABLE
+from certsync.operator.deployment.operations import GO_ON
 from certsync.operator.deployment.request import DeployRequest, resolved
+from certsync.operator.hosts.fleet_lock import Lock
 from certsync.operator.rendering.templates import road
 from certsync.system import process
 from certsync.system.terminal import harmless
@@ -54,6 +56,7 @@ class Run:
             FleetFileError: the fleet file, or one of its templates, has mistakes.
         """
         wanted = resolved(asked)
+        self._locks: tuple[Lock, ...] = ()
         self.output: list[str] = []
         """pyinfra's output by line, without colours and control characters."""
         self.status = 0
@@ -77,13 +80,10 @@ class Run:
             # pyinfra asks whether to continue when a host has failed: nobody is there to answer.
             self._close_stdin()
 
-    def go_on(self, tokens: Mapping[str, str]) -> None:
-        """Let it make its changes.
-
-        ``tokens`` are those of the fleet locks held, by host.
-        """
-        self._send(json.dumps(dict(tokens)))
-        self._close_stdin()
+    def go_on(self, locks: Sequence[Lock]) -> None:
+        """Let it make its changes, phase by phase while these locks are held."""
+        self._locks = tuple(locks)
+        self._send(json.dumps({each.host: each.token for each in locks}))
 
     def _send(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -98,9 +98,17 @@ class Run:
             self._process.stdin.close()
 
     def events(self) -> Iterator[Event]:
-        """Yield events until the run has ended; `status` is then its exit status."""
+        """Yield events until the run has ended; `status` is then its exit status.
+
+        Raises:
+            LockLostError: a lock is no longer held, so the next phase does not begin.
+        """
         for line in self._events:
             data: dict[str, Any] = json.loads(line)
+            if data["event"] == "phase" and self._locks:
+                for lock in self._locks:
+                    lock.require()
+                self._send(GO_ON)
             yield Event(
                 data["event"],
                 data.get("host", ""),

@@ -1,4 +1,8 @@
-"""The fleet lock, held by the operator for a whole command through one SSH child."""
+"""The fleet lock, held by the operator for a whole command through one SSH child.
+
+It can be lost meanwhile: the connection ends, the issuer restarts, or the command takes too long.
+So its holder looks before each phase, and before it writes the fleet file.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,16 @@ import getpass
 import json
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from certsync.model import frame
-from certsync.model.errors import HostError, LockHeldError
+from certsync.model.errors import HostError, LockHeldError, LockLostError, UnreachableError
 from certsync.model.fleet import Fleet, Machine
 from certsync.programs import FOLDER
-from certsync.system import process, ssh
+from certsync.system import parallel, process, ssh
 from certsync.system.deadline import Deadline
 
 PROGRAM = FOLDER / "lock.py"
@@ -24,25 +28,83 @@ MOST_NOISE = 1000
 """Lines that a login shell may print before the answer."""
 
 
+STILL_SECONDS = 10.0
+"""How long the lock's host may take to say that it is still held."""
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A fleet lock that is held on a host."""
+
+    host: str
+    token: str
+    """What the command's runs on that host present."""
+
+    _child: process.Child
+
+    def require(self) -> None:
+        """Continue only while it is still held.
+
+        Raises:
+            LockLostError: it is not, or its host no longer says so.
+        """
+        found = _parse(self._child.ask("still held?", STILL_SECONDS))
+        if found is None or found.get("token") != self.token:
+            raise LockLostError(
+                f"the fleet lock on {self.host} was lost while this command was running, so "
+                "nothing more was changed",
+                f"check the connection to {self.host}, then run the same command again",
+            )
+
+
 @contextmanager
-def held(fleet: Fleet, verb: str) -> Iterator[str]:
-    """Hold the fleet lock inside the block; yield the token that the command's runs present.
+def held(fleet: Fleet, verb: str) -> Iterator[Lock]:
+    """Hold the fleet lock, which is on the issuer, inside the block.
 
     Raises:
         LockHeldError: another run holds it; the message says whose and since when.
+        LockLostError: the block asked, and it is no longer held.
         HostError: the issuer cannot be reached.
     """
+    with held_on(fleet.issuer, fleet.known_hosts, verb) as lock:
+        yield lock
+
+
+@contextmanager
+def held_on_all(machines: Sequence[Machine], known_hosts: str, verb: str) -> Iterator[list[Lock]]:
+    """Hold the lock inside the block on each of these machines that can be reached.
+
+    Two commands that disagree on who the issuer is meet there.
+
+    Raises:
+        LockHeldError, HostError: see `held`.
+    """
+    with ExitStack() as stack:
+
+        def take(machine: Machine) -> Lock | None:
+            try:
+                return stack.enter_context(held_on(machine, known_hosts, verb))
+            except UnreachableError:
+                return None
+
+        found = parallel.each(take, machines)
+        yield [each for each in found if each is not None]
+
+
+@contextmanager
+def held_on(machine: Machine, known_hosts: str, verb: str) -> Iterator[Lock]:
+    """Hold the lock on one machine inside the block: see `held`."""
     who = f"certsync {verb} by {getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
     command = frame.begun(f"python3 -c {_quoted(PROGRAM.read_text())} {_quoted(who)}")
-    with ssh.shared(fleet.issuer) as options:
-        argv = ssh.ssh_argv(fleet.issuer, fleet.known_hosts, *options)
-        child = process.Child([*argv, ssh.as_root(fleet.issuer, command)])
+    with ssh.shared(machine) as options:
+        argv = ssh.ssh_argv(machine, known_hosts, *options)
+        child = process.Child([*argv, ssh.as_root(machine, command)])
         try:
-            answer = _answer(fleet.issuer, child)
+            answer = _answer(machine, child)
             if not answer["held"]:
                 why = str(answer["why"])
                 raise LockHeldError(why, "wait for it to end, then run the same command again")
-            yield str(answer["token"])
+            yield Lock(machine.name, str(answer["token"]), child)
         finally:
             child.end()
 

@@ -216,6 +216,24 @@ def test_a_run_waits_for_the_fleet_lock_once(monkeypatch: pytest.MonkeyPatch) ->
     assert progress.token("backend-02") == ""
 
 
+@pytest.mark.parametrize(("said", "goes_on"), [("go on\n", True), ("", False), ("x\n", False)])
+def test_a_phase_begins_only_when_the_caller_has_looked_whether_it_holds_the_lock(
+    said: str, goes_on: bool
+) -> None:
+    program = (
+        "from deploy import progress; progress.go_on(); progress._wait_for_permission(); "
+        "print('changed')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input='{"backend-01": "abc"}\n' + said,
+        env={**os.environ, "CERTSYNC_EVENTS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == ((0, "changed\n") if goes_on else (1, ""))
+
+
 @pytest.mark.parametrize("variable", ["CERTSYNC_DRY", None])
 def test_a_dry_run_and_pyinfras_own_command_line_wait_for_no_lock(
     monkeypatch: pytest.MonkeyPatch, variable: str | None

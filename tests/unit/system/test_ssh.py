@@ -13,7 +13,7 @@ import pytest
 
 from certsync.model import frame
 from certsync.model.answers import PROTOCOL
-from certsync.model.errors import HostError, LockHeldError, UnreachableError
+from certsync.model.errors import HostError, LockHeldError, LockLostError, UnreachableError
 from certsync.model.fleet import Machine
 from certsync.operator.hosts import fleet_lock, issuer_side
 from certsync.programs import lock
@@ -183,10 +183,18 @@ def test_a_connection_that_is_lost_is_told_as_that(login_shell: FakeSsh) -> None
             ask()
 
 
+HOLDER = """\
+from functools import partial
+from time import sleep
+say, HELD = partial(print, flush=True), '{"held": true, "token": "a"}'
+say(HELD)"""
+"""A program that says that it holds the lock, whatever it does then."""
+
+
 def take_lock() -> str:
     noted = replace(fleet(), backends=(ADMIN,))
-    with fleet_lock.held(noted, "deploy") as token:
-        return token
+    with fleet_lock.held(noted, "deploy") as held:
+        return held.token
 
 
 @pytest.fixture
@@ -215,11 +223,53 @@ def test_the_fleet_lock_is_taken_whatever_a_login_shell_prints(
 ) -> None:
     login_shell(noise, sudo=f"{UNRESOLVED}; {BECOMES_ROOT}")
     noted = replace(fleet(), backends=(ADMIN,))
-    with fleet_lock.held(noted, "deploy") as token:
-        assert len(token) == 16
+    with fleet_lock.held(noted, "deploy") as held:
+        assert len(held.token) == 16
         with pytest.raises(LockHeldError, match="has held the fleet lock for "):
             take_lock()
-    assert take_lock() != token
+        for _ in range(3):
+            held.require()
+    assert take_lock() != held.token
+    with pytest.raises(LockLostError):
+        held.require()
+
+
+@pytest.mark.parametrize(
+    "then",
+    ["", "input(); say('x'); input()", "input(); say(HELD.replace('a', 'b')); input()", "sleep(2)"],
+    ids=["its program has ended", "nonsense", "another holder", "silence"],
+)
+def test_a_holder_that_has_lost_the_lock_stops(
+    login_shell: FakeSsh, own_lock: Path, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    login_shell("")
+    own_lock.write_text(f"{HOLDER}; {then}")
+    monkeypatch.setattr(fleet_lock, "STILL_SECONDS", 0.5)
+    with (
+        fleet_lock.held(replace(fleet(), backends=(ADMIN,)), "deploy") as held,
+        pytest.raises(LockLostError, match="the fleet lock on backend-01 was lost") as caught,
+    ):
+        held.require()
+    assert "run the same command again" in caught.value.hint
+
+
+@pytest.mark.usefixtures("own_lock")
+def test_two_promotions_to_different_machines_meet_on_the_backends(login_shell: FakeSsh) -> None:
+    login_shell("")
+    others = [replace(ADMIN, name=name, address=name) for name in ("backend-02", "backend-03")]
+    with fleet_lock.held_on_all(others[:1], "", "promote") as held:
+        assert [each.host for each in held] == ["backend-02"]
+        # Both are one machine here, with one lock.
+        with pytest.raises(LockHeldError), fleet_lock.held_on_all(others, "", "promote"):
+            pass
+    with fleet_lock.held_on_all(others[1:], "", "promote") as held:
+        held[0].require()
+
+
+def test_a_machine_out_of_reach_is_not_locked(login_shell: FakeSsh) -> None:
+    login_shell("echo 'ssh: connect to host x port 22: Connection refused' >&2; exit 255")
+    with fleet_lock.held_on_all([ADMIN], "", "promote") as held:
+        assert held == []
 
 
 @pytest.mark.parametrize(
