@@ -135,25 +135,24 @@ def test_add_backend_makes_the_copy_a_replica_and_names_its_host_keys(
 def test_who_loses_the_fleet_lock_begins_no_further_phase(road: Road) -> None:
     before = road.fleet_file.read_text()
     replica = road.replicas[0]
-    replica.sh("rm /usr/local/lib/certsync/receiver")
+    missing = "/usr/local/lib/certsync/receiver"
+    # Its survey waits for another run's script, so the first phase begins after that.
+    replica.sh(f"rm {missing}; flock -x /run/certsync-apply.lock sleep 6 > /dev/null 2>&1 &")
     argv = [*road.lab.operator_argv(), "certsync", "deploy", str(road.fleet_file)]
     operator = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
-    assert operator.stderr is not None
-    said = operator.stderr.readline()
-    while "1 of 6" not in said:
-        assert operator.poll() is None, said
-        said += operator.stderr.readline()
-    # Its program, as an issuer that is restarted would end it.
-    road.issuer.sh("kill $(pgrep -f '[c]ertsync deploy by')")
-    _, rest = operator.communicate(timeout=120)
-    assert operator.returncode == 75, said + rest
-    assert "the fleet lock on backend-01 was lost" in rest
-    # What the second phase would have put back.
-    assert replica.attempt("test -e /usr/local/lib/certsync/receiver")[0] == 1
+    # Its program, as an issuer that restarts would end it.
+    road.issuer.sh(
+        "until holder=$(pgrep -f '[c]ertsync deploy by'); do sleep 0.1; done; kill $holder",
+        timeout=60,
+    )
+    _, said = operator.communicate(timeout=120)
+    assert operator.returncode == 75, said
+    assert "the fleet lock on backend-01 was lost" in said
+    assert replica.attempt(f"test -e {missing}")[0] == 1
     assert road.fleet_file.read_text() == before
     ended = road.deploy()
     assert ended.status == 0, ended.everything
-    replica.sh("test -e /usr/local/lib/certsync/receiver")
+    replica.sh(f"test -e {missing}")
 
 
 def deploys_as_a_replaced_issuer(road: Road) -> Ended:
