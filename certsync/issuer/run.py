@@ -17,6 +17,7 @@ from certsync.issuer.state import LineageState
 from certsync.issuer.store import Store
 from certsync.model.errors import CertsyncError, LaterError, StoreError
 from certsync.model.fleet import Fleet, Lineage
+from certsync.system.patience import Patience
 
 Tell = Callable[[str], None]
 
@@ -31,6 +32,9 @@ class Run:
     tell: Tell
     did: Tell
     """Records a change, in words."""
+
+    patience: Patience = field(default_factory=Patience)
+    """With slow backends, in the whole command."""
 
     @property
     def name(self) -> str:
@@ -71,6 +75,9 @@ class Session:
     done: list[str] = field(default_factory=list)
     """What was changed, in words."""
 
+    patience: Patience = field(default_factory=Patience)
+    """With slow backends."""
+
     _account: str | None = None
 
     def run(self, fleet: Fleet, lineage: Lineage, prefix: str = "") -> Run:
@@ -87,6 +94,7 @@ class Session:
             self.now,
             lambda text: self.tell(f"{prefix}{text}"),
             lambda text: self.done.append(f"{prefix}{text}"),
+            self.patience,
         )
 
     def each(self, work: Callable[[Run], None]) -> None:

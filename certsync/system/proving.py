@@ -11,13 +11,15 @@ from time import sleep
 from certsync.model.errors import StoreError
 from certsync.model.fleet import Machine
 from certsync.model.generation import Manifest
-from certsync.model.proof import Proof, Verdict, judge
+from certsync.model.proof import Proof, Unreachable, Verdict, judge
 from certsync.system import parallel
 from certsync.system.handshake import probe
+from certsync.system.patience import Late, Patience
 
 TLS_PORT = 443
 PATIENCE = timedelta(seconds=10)
 """How long a reload may take: the command returns before nginx's new workers serve."""
+SLOW = Unreachable("it is slow to answer")
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,16 @@ class Expected:
     roots: str
 
 
-def prove(hosts: Sequence[Machine], name: str, wanted: Expected, now: datetime) -> list[Proof]:
+def prove(
+    hosts: Sequence[Machine],
+    name: str,
+    wanted: Expected,
+    now: datetime,
+    patience: Patience | None = None,
+) -> list[Proof]:
     """Probe hosts for a name at their private addresses, many at once.
+
+    With ``patience``, those that are late count as unreachable.
 
     Raises:
         StoreError: the roots cannot be read.
@@ -49,7 +59,14 @@ def prove(hosts: Sequence[Machine], name: str, wanted: Expected, now: datetime) 
         raise StoreError(
             f"{wanted.roots}: {error.strerror or error}", "is ca.roots in the fleet file right?"
         ) from None
-    return parallel.each(look, hosts)
+    if patience is None:
+        return parallel.each(look, hosts)
+    return [
+        judge(machine.name, SLOW, wanted.chain, wanted.manifests, wanted.current, now)
+        if isinstance(found, Late)
+        else found
+        for machine, found in patience.each(look, hosts)
+    ]
 
 
 def prove_patiently(

@@ -93,7 +93,7 @@ SUBJECTS: dict[str, Sequence[str]] = {
 }
 """Pattern of a file's path to the modules, without their `test_`, that a change of it can touch."""
 
-BROAD = ("expired", "identity", "hostile", "load", "lineages", "pyinfra_door")
+BROAD = ("expired", "identity", "slow", "hostile", "load", "lineages", "pyinfra_door")
 """Modules that no single file is named for: whatever is not named above touches them."""
 
 LONGEST = (

@@ -445,7 +445,9 @@ class Conversation:
         """Do nothing: nobody waits."""
 
 
-def each_in_turn(work: Callable[[Any], Any], among: Sequence[Any]) -> list[tuple[Any, Any]]:
+def each_in_turn(
+    work: Callable[[Any], Any], among: Sequence[Any], _patience: object = None
+) -> list[tuple[Any, Any]]:
     """Do what `receivers.each` does, one after the other."""
     found = []
     for one in among:

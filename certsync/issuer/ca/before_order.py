@@ -34,7 +34,7 @@ def free_number(run: Run) -> int:
     seen = run.seen
     own = max({*seen.numbers, *seen.barred}, default=0)
     with receivers.connected(seen.fleet, seen.holders) as backends:
-        found = receivers.standings(seen.name, backends)
+        found = receivers.standings(seen.name, backends, run.patience)
     admission.check_not_fenced(run, found)
     return next_free(own, believed(own, [rollout.claims(each) for each in found]))
 

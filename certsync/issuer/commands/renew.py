@@ -150,8 +150,8 @@ def _heal(hour: Hourly, newest: Manifest, known: LineageState) -> None:
 
 
 def _prove(hour: Hourly) -> None:
-    seen = hour.run.seen
-    hour.proofs = proving.prove(seen.holders, seen.name, expected(seen), hour.run.now)
+    run, seen = hour.run, hour.run.seen
+    hour.proofs = proving.prove(seen.holders, seen.name, expected(seen), run.now, run.patience)
 
 
 def _ask_ca(run: Run, newest: Manifest) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from certsync.issuer import canary, guards, identity
 from certsync.issuer.replicas import fence
+from certsync.issuer.replicas.fence import Fence
 from certsync.issuer.replicas.rollout import Standing
 from certsync.issuer.run import Run
 from certsync.model.epoch import Epoch
@@ -25,20 +26,27 @@ def check_not_fenced(run: Run, standings: Sequence[Standing]) -> dict[str, str]:
             later issuer; all are named.
         BrokenStateError: the record of that cannot be read.
     """
-    store, name = run.seen.store, run.name
+    store = run.seen.store
     _require_original(run)
     replicas = [each for each in standings if each.name != run.seen.fleet.issuer_name]
     own = identity.epoch_of(store)
     later = fence.later_than(own, replicas)
-    before = store.fence(name)
-    after = before.seeing(replicas, run.now, later)
-    if after != before:
-        store.keep_fence(name, after)
+    after = note(run, replicas, later)
     accepting = [each.name for each in replicas if each.reached and each.name not in later]
     refusing = [each.name for each in replicas if each.refuses_key]
     if refusing and not accepting and not after.refused:
         _refuse_where_challenges_lead_elsewhere(run, refusing)
     return leave_out(run, after.refused, accepting, own, later)
+
+
+def note(run: Run, replicas: Sequence[Standing], later: Collection[str] = ()) -> Fence:
+    """Record and return which replicas accept or refuse the push key."""
+    store, name = run.seen.store, run.name
+    before = store.fence(name)
+    after = before.seeing(replicas, run.now, later)
+    if after != before:
+        store.keep_fence(name, after)
+    return after
 
 
 def _require_original(run: Run) -> None:

@@ -23,6 +23,7 @@ from certsync.model.generation import number_text
 from certsync.model.paths import PUSH_HOME, PUSH_RUNTIME, PUSHING_USER, RECEIVER
 from certsync.programs import receiver
 from certsync.system import parallel, process, ssh
+from certsync.system.patience import Late, Patience
 
 RECEIVE_SECONDS = 90
 """How long a push or an answer may take; less than a receiver waits for the next line."""
@@ -239,10 +240,18 @@ def connected(
             one.close(end_seconds)
 
 
+SLOW = "it is slow to answer, so the others did not wait for it"
+
+
 def each(
-    work: Callable[[Backend], Result], among: Sequence[Backend]
+    work: Callable[[Backend], Result],
+    among: Sequence[Backend],
+    patience: Patience | None = None,
 ) -> list[tuple[Backend, Result | HostError]]:
-    """Return the result of ``work`` or its error for each backend, many at once."""
+    """Return the result of ``work`` or its error for each backend, many at once.
+
+    With ``patience``, a slow replica is given up after a while, and counts as unreachable.
+    """
 
     def guarded(backend: Backend) -> Result | HostError:
         try:
@@ -250,6 +259,12 @@ def each(
         except HostError as error:
             return error
 
+    if patience is not None:
+        own = [one.name for one in among if one.local]
+        return [
+            (one, UnreachableError(SLOW, host=one.name) if isinstance(found, Late) else found)
+            for one, found in patience.each(guarded, among, own)
+        ]
     pool = ThreadPoolExecutor(parallel.AT_ONCE)
     try:
         return list(zip(among, pool.map(guarded, among), strict=True))
@@ -258,9 +273,11 @@ def each(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def standings(lineage: str, among: Sequence[Backend]) -> list[Standing]:
-    """Return what each backend says it has; many are asked at once."""
-    found = each(lambda one: one.standing(lineage), among)
+def standings(
+    lineage: str, among: Sequence[Backend], patience: Patience | None = None
+) -> list[Standing]:
+    """Return what each backend says it has; many are asked at once: see `each`."""
+    found = each(lambda one: one.standing(lineage), among, patience)
     return [
         answer if isinstance(answer, Standing) else backend.unheard(answer)
         for backend, answer in found

@@ -9,7 +9,15 @@ from pathlib import Path
 
 from certsync.issuer import steps
 from certsync.issuer.guards import guards_end
-from certsync.issuer.replicas import admission, outdated, outgoing, receivers, renumber, rollout
+from certsync.issuer.replicas import (
+    admission,
+    latecomers,
+    outdated,
+    outgoing,
+    receivers,
+    renumber,
+    rollout,
+)
 from certsync.issuer.replicas.expected import expected
 from certsync.issuer.replicas.rollout import Plan, Standing
 from certsync.issuer.replicas.under_way import Rollout
@@ -24,6 +32,7 @@ from certsync.model.errors import (
 from certsync.model.generation import number_text
 from certsync.model.proof import Proof, Verdict
 from certsync.system import proving
+from certsync.system.patience import Patience
 
 STILL_SERVED = "what was served before is still served"
 
@@ -75,7 +84,7 @@ def outlook(
         return []
     with receivers.connected(seen.fleet, seen.holders, end_seconds=0) as backends:
         standings = receivers.standings(seen.name, backends)
-    served = proven() if proven else _proofs(seen, now, patiently=False)
+    served = proven() if proven else _proofs(seen, now)
     proofs = [each for each in served if each.name not in returned]
     plan = _plan(seen, standings, proofs)
     found = outdated.look(seen, plan, now)
@@ -136,16 +145,16 @@ def roll_out(run: Run) -> Outcome:
     if seen.target is None:
         raise StoreError(_why_none(seen), "run `certsync issue` first")
     with receivers.connected(seen.fleet, seen.holders) as backends:
-        served = _proofs(seen, run.now, patiently=False)
-        standings = receivers.standings(seen.name, backends)
+        served = _proofs(seen, run.now, run.patience)
+        standings = receivers.standings(seen.name, backends, run.patience)
         left_out = admission.check_not_fenced(run, standings)
         renumber.if_used_otherwise(run, standings, served)
         seen, _returned = run.seen.without_returned()
         plan = outdated.refuse(run, _plan(seen, standings, served))
-        way = Rollout(seen.name, plan, backends, run.tell)
+        way = Rollout(seen.name, plan, backends, run.tell, patience=run.patience)
         left_out |= _activated(run, way, seen)
         seen, _returned = run.look_again().without_returned()
-        proofs = steps.take(Step.PROVE, lambda: _proofs(seen, run.now, patiently=True))
+        proofs = steps.take(Step.PROVE, lambda: _proven_patiently(seen, run.now))
         behind = any(each.verdict in (Verdict.BEHIND, Verdict.WRONG) for each in proofs)
         mixed = None if behind else way.mixed_seconds()
     if mixed is not None:
@@ -154,7 +163,8 @@ def roll_out(run: Run) -> Outcome:
         what = f"activated generation {number_text(plan.number)}"
         run.did(f"{what} on {', '.join(way.changed)}")
     refused = {name: each.why for name, each in way.refused.items()}
-    reasons = {**plan.unreached, **way.unreached, **refused, **left_out, **returned}
+    reasons = {name: why for name, why in plan.unreached.items() if name not in way.caught_up}
+    reasons |= {**way.unreached, **refused, **left_out, **returned}
     pushed, changed = tuple(way.pushed), tuple(way.changed)
     failures = _failures(proofs, reasons)
     return Outcome(plan.number, tuple(proofs), pushed, changed, failures, mixed)
@@ -166,7 +176,9 @@ def _activated(run: Run, way: Rollout, seen: Situation) -> dict[str, str]:
     files = seen.store.files(seen.name, number)
     try:
         with outgoing.outbox(files, number_text(number)) as outbox:
-            return _carry_out(run, way, seen, outbox)
+            left_out = _carry_out(run, way, seen, outbox)
+            latecomers.catch_up(run, way, outbox)
+            return left_out
     except VetoError:
         _bar_what_the_issuer_refuses(way, seen)
         run.look_again()
@@ -242,9 +254,12 @@ def _plan(seen: Situation, standings: Sequence[Standing], served: Sequence[Proof
     return rollout.plan(number, manifest_sum, standings, seen.fleet.issuer_name, not_serving)
 
 
-def _proofs(seen: Situation, now: datetime, *, patiently: bool) -> list[Proof]:
-    prove = proving.prove_patiently if patiently else proving.prove
-    return prove(seen.holders, seen.name, expected(seen), now)
+def _proofs(seen: Situation, now: datetime, patience: Patience | None = None) -> list[Proof]:
+    return proving.prove(seen.holders, seen.name, expected(seen), now, patience)
+
+
+def _proven_patiently(seen: Situation, now: datetime) -> list[Proof]:
+    return proving.prove_patiently(seen.holders, seen.name, expected(seen), now)
 
 
 def _failures(proofs: Sequence[Proof], reasons: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from certsync.model.errors import (
     UnreachableError,
 )
 from certsync.model.generation import number_text
+from certsync.system.patience import Patience
 
 Tell = Callable[[str], None]
 
@@ -38,8 +39,14 @@ class Rollout:
     changed: list[str] = field(default_factory=list)
     """Backends that activated it in this run."""
 
+    caught_up: set[str] = field(default_factory=set)
+    """Backends that were slow, and were asked after the others."""
+
     switched: int = 0
     """How many of these had a different one live before."""
+
+    patience: Patience | None = None
+    """With backends that are slower than the others; None: wait for all."""
 
     began: float | None = None
     """When the first was asked to activate, by the monotonic clock."""
@@ -69,21 +76,31 @@ class Rollout:
     def ask(self, verb: str, among: Sequence[Backend]) -> list[tuple[Backend, Answer | HostError]]:
         """Ask the receivers to do something, record failures, and return all answers."""
         lineage, number = self.lineage, self.plan.number
-        answers = receivers.each(lambda one: one.ask(verb, lineage, number), among)
+        answers = receivers.each(lambda one: one.ask(verb, lineage, number), among, self.patience)
         for backend, answer in answers:
             self.note(backend, answer)
         return answers
 
     def push(self, outbox: Path) -> None:
         """Send the generation to those that lack it."""
-        for backend, error in receivers.each(
-            lambda one: one.push(outbox), self.among(self.plan.push)
-        ):
+        lacking = self.among(self.plan.push)
+        for backend, error in receivers.each(lambda one: one.push(outbox), lacking, self.patience):
             if error is None:
                 self.pushed.append(backend.name)
                 self.tell(f"{backend.name}: received generation {number_text(self.plan.number)}")
             else:
                 self.note(backend, error)
+
+    def take_over(self, later: Rollout) -> None:
+        """Add the outcome of a later round, in which other backends were asked."""
+        for name in later.plan.names:
+            self.unreached.pop(name, None)
+            self.caught_up.add(name)
+        self.unreached |= {**later.plan.unreached, **later.unreached}
+        self.refused |= later.refused
+        self.pushed += later.pushed
+        self.changed += later.changed
+        self.switched += later.switched
 
     def note(self, backend: Backend, answer: Answer | HostError) -> None:
         """Record a backend that is unreachable, and so has no vote, or that refuses."""

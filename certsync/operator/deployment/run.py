@@ -126,6 +126,7 @@ class Run:
         self._close_stdin()
         if self._process.poll() is None:
             process.end(self._process)
+        self._events.close()
 
     def output_of(self, name: str) -> list[str]:
         """Return pyinfra's output about a host, without routine lines."""
