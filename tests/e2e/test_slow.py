@@ -42,9 +42,7 @@ def seconds_until_live(road: Road, machines: list[Machine]) -> float:
     """Return how long after the issuer had it the last of these had the newest generation live."""
     number = road.current(road.issuer)
     kept = float(road.issuer.sh(f"stat -c %.Y {LINEAGE}/{number}/manifest.json"))
-    live = [
-        machine.sh(f"readlink {live_link()}; stat -c %.Y {live_link()}") for machine in machines
-    ]
+    live = [machine.sh(f"readlink {LIVE}; stat -c %.Y {LIVE}") for machine in machines]
     assert all(each.split()[0].endswith(f"/{number}") for each in live)
     return max(float(each.split()[1]) for each in live) - kept
 
