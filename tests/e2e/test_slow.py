@@ -12,7 +12,7 @@ import pytest
 
 from lab import Lab, Machine, cgroup, network
 from tests.e2e.conftest import BringUp
-from tests.e2e.road import LINEAGE, Ended, Road
+from tests.e2e.road import LINEAGE, LIVE, Ended, Road
 
 MOST_SECONDS = 10.0
 RECEIVER = "/usr/local/lib/certsync/receiver"
