@@ -12,6 +12,8 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from enum import Enum
 
+from certsync.model.fleet import DIRECTORIES
+
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 GROUPS = ("backends", "issuer", "replicas", "balancers")
 """The groups in pyinfra's inventory; pyinfra confuses a machine with a group of the same name."""
@@ -19,6 +21,13 @@ GROUPS = ("backends", "issuer", "replicas", "balancers")
 USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 KEY_IDENTIFIER = re.compile(r"[!-~]{1,256}")
 PROFILE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+MOST_NAMES = 100
+"""Let's Encrypt's limit for one certificate."""
+
+MOST_NAMES_BY_PROFILE = {"tlsserver": 25, "shortlived": 25}
+"""Let's Encrypt's lower limits (https://letsencrypt.org/docs/profiles/, 2026-07-14). Another CA's
+profile may have the same name and another limit."""
+
 YEAR = 365 * 24 * 3600
 HOURS = (1, 2, 3, 4, 6, 12)
 """Allowed intervals: each divides a day, so that runs are at the same hours every day."""
@@ -138,6 +147,24 @@ def profile(value: str) -> str:
             "use letters, digits, dots, underscores and hyphens, at most 64 characters",
         )
     return value
+
+
+def number_of_names(number: int, profile: str, directory: str) -> None:
+    """Refuse more names than a CA puts into one certificate with a profile.
+
+    Raises:
+        UnfitError: there are more.
+    """
+    too_many = f"{number} names are too many for one certificate"
+    most = MOST_NAMES_BY_PROFILE.get(profile)
+    if most and number > most and directory in DIRECTORIES.values():
+        raise UnfitError(
+            f"{too_many} with profile {quoted(profile)}",
+            f"Let's Encrypt signs at most {most} with it: move some names to another lineage, or "
+            "set another profile under [certificate]",
+        )
+    if number > MOST_NAMES:
+        raise UnfitError(too_many, f"a CA signs at most {MOST_NAMES}")
 
 
 def every_hours(value: int) -> int:

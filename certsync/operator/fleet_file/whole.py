@@ -15,10 +15,7 @@ from certsync.model.options import Provider, SiteKind
 from certsync.operator.fleet_file.draft import Draft
 from certsync.operator.fleet_file.hosts import is_ip_address
 from certsync.operator.fleet_file.mistakes import dotted, from_rule
-from certsync.operator.fleet_file.rules import UnfitError, machine_name, quoted
-
-MOST_NAMES = 100
-"""Let's Encrypt's limit for one certificate."""
+from certsync.operator.fleet_file.rules import UnfitError, machine_name, number_of_names, quoted
 
 TERMS = "https://letsencrypt.org/repository/"
 STAGING_ROOTS = "https://letsencrypt.org/docs/staging-environment/"
@@ -67,9 +64,10 @@ def _lists(table: dict[str, Any], *above: str) -> Iterator[tuple[str, list[str]]
 
 def _names_fit_one_certificate(draft: Draft) -> Iterator[Mistake]:
     for place, _, lineage in draft.lineages:
-        if (number := len(lineage.names)) > MOST_NAMES:
-            message = f"{number} names are too many for one certificate"
-            yield Mistake(f"{place}names", message, f"a CA signs at most {MOST_NAMES}")
+        try:
+            number_of_names(len(lineage.names), lineage.profile, draft.fleet.authority.directory)
+        except UnfitError as error:
+            yield from_rule(error, f"{place}names")
 
 
 def _names_lead_to_one_lineage(draft: Draft) -> Iterator[Mistake]:

@@ -509,6 +509,37 @@ def test_a_hundred_names_fit_a_certificate_and_one_more_is_a_mistake() -> None:
     ]
 
 
+@pytest.mark.parametrize("profile", ["tlsserver", "shortlived"])
+def test_some_of_lets_encrypts_profiles_take_25_names(profile: str) -> None:
+    names = [f"n{number}.example.com" for number in range(26)]
+    table = f'[certificate]\nprofile = "{profile}"\n'
+    assert len(fleet_of(with_top(f"names = {names[:25]}") + table).lineages[0].names) == 25
+    assert mistakes(with_top(f"names = {names}") + table) == [
+        Mistake(
+            "names",
+            f'26 names are too many for one certificate with profile "{profile}"',
+            "Let's Encrypt signs at most 25 with it: move some names to another lineage, or set "
+            "another profile under [certificate]",
+        )
+    ]
+
+
+def test_the_profiles_limit_is_that_of_the_lineage_which_has_it() -> None:
+    names = [f"n{number}.example.com" for number in range(26)]
+    other = f'[lineages.shop]\nnames = {names}\nserved_by = ["backend-01"]\n'
+    own = '[lineages.shop.certificate]\nprofile = "shortlived"\n'
+    (mistake,) = mistakes(with_table(other + own))
+    assert mistake.place == "lineages.shop.names"
+    assert len(fleet_of(with_table(other)).lineages[1].names) == 26
+
+
+def test_another_cas_profile_of_the_same_name_has_no_limit_that_we_know() -> None:
+    names = [f"n{number}.example.com" for number in range(26)]
+    text = with_top(f"names = {names}") + '[certificate]\nprofile = "shortlived"\n'
+    other = text.replace("[ca]\n", '[ca]\ndirectory = "https://ca.example/directory"\n')
+    assert len(fleet_of(other).lineages[0].names) == 26
+
+
 @pytest.mark.parametrize(
     ("text", "place", "message", "hint"),
     [
