@@ -12,9 +12,14 @@ from acme import errors, messages
 from certsync.issuer.ca.issuance.account import account_key
 from certsync.issuer.ca.issuance.clock import clock_finding
 from certsync.issuer.ca.issuance.network import retry_after
-from certsync.issuer.ca.issuance.order import alternatives, open_order
+from certsync.issuer.ca.issuance.order import _validation_failed, alternatives, open_order
 from certsync.issuer.ca.issuance.pending import Pending
-from certsync.issuer.ca.issuance.problem import translate_acme_errors
+from certsync.issuer.ca.issuance.problem import (
+    FROM_EVERYWHERE,
+    HINTS,
+    hint_for,
+    translate_acme_errors,
+)
 from certsync.issuer.store import sums
 from certsync.issuer.webroot import challenge_folder, present
 from certsync.model.errors import CaBusyError, CaError, CaSilentError, ClockError
@@ -45,6 +50,40 @@ def test_a_problem_is_told_with_its_detail_its_subproblems_and_a_hint() -> None:
         "suffix (rejectedIdentifier)"
     )
     assert caught.value.hint == "the CA does not issue for this name; is it spelled right?"
+
+
+SECONDARY = "During secondary validation: 203.0.113.10: Fetching http://a.test/.well-known/acme-"
+
+
+@pytest.mark.parametrize("kind", ["connection", "unauthorized", "dns"])
+def test_a_challenge_that_fails_only_from_elsewhere_has_a_hint_of_its_own(kind: str) -> None:
+    problem = messages.Error.from_json({"type": f"{ACME}{kind}", "detail": f"{SECONDARY}: Timeout"})
+    assert hint_for(problem) == FROM_EVERYWHERE
+    below = messages.Error.from_json(
+        {"type": f"{ACME}{kind}", "detail": "two names", "subproblems": [problem.to_json()]}
+    )
+    assert hint_for(below) == FROM_EVERYWHERE
+
+
+@pytest.mark.parametrize(
+    "detail", ["203.0.113.10: Timeout", "a page that says: During secondary validation: no", None]
+)
+def test_other_words_of_a_ca_get_the_hint_of_the_problems_type(detail: str | None) -> None:
+    problem = messages.Error(typ=f"{ACME}connection", detail=detail)
+    assert hint_for(problem) == HINTS["connection"]
+    unknown = messages.Error(typ=f"{ACME}odd", detail=detail)
+    assert hint_for(unknown, "what was known before") == "what was known before"
+
+
+def test_a_name_that_fails_only_from_elsewhere_fails_an_order_with_that_hint() -> None:
+    error = {"type": f"{ACME}connection", "detail": f"{SECONDARY}: Timeout"}
+    challenge = {"type": "http-01", "url": "https://ca/c", "token": "a" * 43, "error": error}
+    body = messages.Authorization.from_json(
+        {"identifier": {"type": "dns", "value": "a.test"}, "challenges": [challenge]}
+    )
+    failed = _validation_failed([messages.AuthorizationResource(uri="https://ca/a", body=body)])
+    assert failed.hint == FROM_EVERYWHERE
+    assert "a.test: During secondary validation: 203.0.113.10" in failed.message
 
 
 def test_a_rate_limit_means_later() -> None:

@@ -166,7 +166,7 @@ def _validation_failed(failed: list[messages.AuthorizationResource]) -> Certsync
             if challenge.error is not None:
                 name = authorization.body.identifier.value
                 parts.append(f"{name}: {problem.describe(challenge.error)}")
-                hint = problem.HINTS.get(problem.kind(challenge.error), hint)
+                hint = problem.hint_for(challenge.error, hint)
     reasons = "; ".join(parts) or "it gave no reason"
     return CaError(f"the CA could not validate the names: {reasons}", hint)
 

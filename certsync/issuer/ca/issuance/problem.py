@@ -32,6 +32,17 @@ HINTS = {
 }
 """What to try, by the last word of the problem's type."""
 
+SECONDARY = "During secondary validation"
+"""How Let's Encrypt's detail begins if the CA's own look succeeded, and one from elsewhere failed
+(Boulder, va/va.go). No other words of a CA are matched."""
+
+FROM_EVERYWHERE = (
+    "the CA got through from one place, and not from another: it connects to port 80 from several "
+    "networks and countries, and all of them must get in, over IPv4 and IPv6. Look for a block by "
+    "country or network, a cloud firewall, and an AAAA record that leads elsewhere"
+)
+"""CAs look from several places (CA/B Forum ballot SC-067): five or more from 2026-12-15."""
+
 
 def describe(problem: messages.Error) -> str:
     """Return a problem document in one line: its text, and that for each name."""
@@ -49,6 +60,14 @@ def kind(problem: messages.Error) -> str:
     return str(problem.typ).rsplit(":", 1)[-1]
 
 
+def hint_for(problem: messages.Error, otherwise: str = "") -> str:
+    """Return what to try about a problem; ``otherwise`` if nothing is known about its type."""
+    details = [str(each.detail or "") for each in (problem, *(problem.subproblems or ()))]
+    if any(each.startswith(SECONDARY) for each in details):
+        return FROM_EVERYWHERE
+    return HINTS.get(kind(problem), otherwise)
+
+
 def refusal(problem: messages.Error, doing: str) -> CaError | CaBusyError:
     """Return the error to raise for a problem document received while ``doing`` something."""
     word = kind(problem)
@@ -57,8 +76,8 @@ def refusal(problem: messages.Error, doing: str) -> CaError | CaBusyError:
             f"the CA's rate limit was hit while {doing}: {describe(problem)}",
             "nothing is lost: run the same command again later",
         )
-    hint = HINTS.get(word, "")
-    return CaError(f"the CA refused while {doing}: {describe(problem)} ({word})", hint, word)
+    text = f"the CA refused while {doing}: {describe(problem)} ({word})"
+    return CaError(text, hint_for(problem), word)
 
 
 @contextmanager
