@@ -62,6 +62,7 @@ PURE = (
     "certsync/issuer/replicas/rollout.py", "certsync/issuer/schedule.py",
     "certsync/issuer/state.py", "certsync/issuer/steps.py", "certsync/issuer/tickets/decide.py",
     "certsync/model/*", "certsync/operator/balancer/capacity.py",
+    "certsync/operator/balancer/checks.py",
     "certsync/operator/balancer/foreseen.py", "certsync/operator/balancer/gate.py",
     "certsync/operator/balancer/provider_rules.py", "certsync/operator/balancer/server_states.py",
     "certsync/operator/balancer/vrrp.py", "certsync/operator/change.py",

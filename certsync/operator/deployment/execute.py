@@ -14,7 +14,7 @@ from certsync.model.errors import CertsyncError, HostError, LaterError, RefusedE
 from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet
 from certsync.model.options import Provider
-from certsync.operator.balancer import foreseen
+from certsync.operator.balancer import checks, foreseen
 from certsync.operator.deployment import operations, plan, progress
 from certsync.operator.deployment.dependents import completed
 from certsync.operator.deployment.plan import Plan, Step
@@ -38,7 +38,8 @@ NOTHING_ELSE = (
 """Operations that only deploy/site.py has."""
 
 SETTLING_SECONDS = 10.0
-"""A member that was down has to pass two checks, one per second."""
+"""A member that was down has to pass two checks, one per second; in a large fleet the first of them
+comes later, see `checks.interval`."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,8 @@ def run(asked: DeployRequest, fleet: Fleet, locks: Sequence[Lock], done: list[St
 
 def wait_until_settled(file: FleetFile, now: Callable[[], datetime]) -> Status:
     """Return the status once no healed member is waiting for the balancer's checks."""
-    end = monotonic() + SETTLING_SECONDS
+    later = checks.interval(file.fleet) - checks.SHORTEST
+    end = monotonic() + SETTLING_SECONDS + later
     while True:
         shown = status.status(file, now())
         if not shown.awaited or monotonic() > end:

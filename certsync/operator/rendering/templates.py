@@ -18,7 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 import certsync
 from certsync.model.fleet import SYSTEM_ROOTS, Fleet, Lineage, Machine
 from certsync.model.options import SiteKind
-from certsync.operator.balancer import vrrp
+from certsync.operator.balancer import checks, vrrp
 from certsync.operator.balancer.gate import Gate, pool_name
 from certsync.operator.hosts.facts import MARK, PEER_PORT
 from certsync.operator.rendering.timetable import moment_of
@@ -146,6 +146,7 @@ def haproxy(
         "roots": BALANCER_ROOTS if fleet.authority.roots else SYSTEM_ROOTS,
         "roots_sum": roots_sum,
         "connections": connections,
+        "check_seconds": checks.interval(fleet),
         "peer_port": PEER_PORT,
     }
     return render("haproxy/haproxy.cfg.j2", fleet.templates, **values)
