@@ -12,6 +12,12 @@ from typing import Any
 from certsync.model.generation import Manifest, number_text
 from certsync.model.moment import moment
 
+GROUPS: Mapping[int, str] = {
+    0x11EC: "X25519MLKEM768", 0x001D: "x25519", 0x0017: "secp256r1", 0x0018: "secp384r1",
+}  # fmt: skip
+"""Groups for the key exchange of TLS 1.3, by IANA's number, as a client prefers them. The first one
+resists quantum computers (draft-ietf-tls-ecdhe-mlkem)."""
+
 
 class Verdict(str, Enum):
     """How what a backend serves compares with the current generation."""
@@ -73,6 +79,9 @@ class Proof:
     not_before: datetime | None = None
     """When the served leaf's validity begins, if clients trust it; never part of the JSON."""
 
+    key_exchange: str = ""
+    """The group it chooses of `GROUPS`; empty: unknown, or it was not asked."""
+
     def to_json(self) -> dict[str, Any]:
         """Return it as data for `json.dumps`, for operators of any version."""
         data = {**self.__dict__, "verdict": self.verdict.value}
@@ -96,7 +105,12 @@ class Proof:
             str(data.get("fingerprint", "")),
             not_after,
             str(data.get("why", "")),
+            key_exchange=_known_group(data.get("key_exchange", "")),
         )
+
+
+def _known_group(name: object) -> str:
+    return next((each for each in GROUPS.values() if each == name), "")
 
 
 def judge(

@@ -10,7 +10,9 @@ from typing import Any
 from certsync.model.fleet import Fleet
 from certsync.model.proof import Proof, Verdict
 
-HEADINGS = ("backend", "generation", "served", "days left", "in pool", "finding")
+HEADINGS = ("backend", "generation", "served", "days left", "in pool", "key exchange", "finding")
+"""The last two columns are shown only if a row has something there."""
+
 SHORT = 12
 """Hex digits of a fingerprint to show: enough to compare by eye."""
 
@@ -34,6 +36,9 @@ class Row:
     lineage: str = ""
     """Which certificate it is about, if not the fleet's first."""
 
+    key_exchange: str = ""
+    """The group that it chooses; empty: unknown."""
+
     @property
     def name(self) -> str:
         """The row's label."""
@@ -53,8 +58,17 @@ def row(proof: Proof, pool: str, now: datetime) -> Row:
     finding = proof.why
     if proof.verdict is Verdict.IN_SYNC and pool == "disabled":
         finding = "in sync; the next `certsync deploy` admits it"
-    proven = proof.verdict is Verdict.IN_SYNC
-    return Row(proof.name, proof.generation, proof.fingerprint, left, pool, finding, good, proven)
+    return Row(
+        proof.name,
+        proof.generation,
+        proof.fingerprint,
+        left,
+        pool,
+        finding,
+        good,
+        proven=proof.verdict is Verdict.IN_SYNC,
+        key_exchange=proof.key_exchange,
+    )
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -62,6 +76,8 @@ def table(rows: Sequence[Row]) -> str:
     lines = [HEADINGS, *(_cells(each) for each in rows)]
     if not any(each.finding for each in rows):
         lines = [line[:-1] for line in lines]
+    if not any(each.key_exchange for each in rows):
+        lines = [line[:5] + line[6:] for line in lines]
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -72,7 +88,8 @@ def table(rows: Sequence[Row]) -> str:
 def _cells(each: Row) -> tuple[str, ...]:
     days = "-" if each.days_left is None else str(each.days_left)
     shown = each.fingerprint[:SHORT] or "-"
-    return (each.name, each.generation or "-", shown, days, each.pool or "-", each.finding)
+    first = (each.name, each.generation or "-", shown, days, each.pool or "-")
+    return (*first, each.key_exchange or "-", each.finding)
 
 
 def pool_words(answers: Mapping[str, str]) -> str:

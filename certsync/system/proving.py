@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from time import sleep
 
@@ -12,7 +13,7 @@ from certsync.model.errors import StoreError
 from certsync.model.fleet import Machine
 from certsync.model.generation import Manifest
 from certsync.model.proof import Proof, Unreachable, Verdict, judge
-from certsync.system import parallel
+from certsync.system import key_exchange, parallel
 from certsync.system.handshake import probe
 from certsync.system.patience import Late, Patience
 
@@ -67,6 +68,23 @@ def prove(
         else found
         for machine, found in patience.each(look, hosts)
     ]
+
+
+def prove_with_key_exchange(
+    hosts: Sequence[Machine], name: str, wanted: Expected, now: datetime
+) -> list[Proof]:
+    """Probe hosts as `prove` does, and at the same time ask each which key exchange it chooses.
+
+    Only for people who look: it is one more connection with each host.
+
+    Raises:
+        StoreError: the roots cannot be read.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(key_exchange.of_each, hosts, TLS_PORT, name)
+        proofs = prove(hosts, name, wanted, now)
+        groups = asked.result()
+    return [replace(proof, key_exchange=group) for proof, group in zip(proofs, groups, strict=True)]
 
 
 def prove_patiently(

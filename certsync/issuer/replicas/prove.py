@@ -128,7 +128,7 @@ def _of_lineage(
         if proven:
             served = proven()[seen.name]
         else:
-            served = proving.prove(seen.holders, seen.name, wanted, now)
+            served = proving.prove_with_key_exchange(seen.holders, seen.name, wanted, now)
         through = asked.result()
     returned = seen.marks.returned(fleet)
     proofs = [_barred(each) if each.name in returned else each for each in served]

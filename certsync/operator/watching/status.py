@@ -157,7 +157,7 @@ def _from_here(fleet: Fleet, lineage: Lineage, now: datetime) -> list[Proof]:
     uncompared = "clients trust it; only the issuer knows which generation it is"
     return [
         replace(proof, why=uncompared) if proof.verdict is Verdict.BEHIND else proof
-        for proof in proving.prove(machines, lineage.name, wanted, now)
+        for proof in proving.prove_with_key_exchange(machines, lineage.name, wanted, now)
     ]
 
 

@@ -73,3 +73,11 @@ def test_when_a_certificate_was_issued_is_known_here_and_told_to_nobody() -> Non
     assert proof.not_before == NOW
     assert "not_before" not in proof.to_json()
     assert Proof.from_json(proof.to_json()) == replace(proof, not_before=None)
+
+
+def test_a_key_exchange_is_read_if_it_is_one_that_we_offer() -> None:
+    written = verdict(Served(CHAIN, "")).to_json()
+    for said, read in (("x25519", "x25519"), ("\x1b[2J", ""), (["x25519"], ""), (None, "")):
+        assert Proof.from_json({**written, "key_exchange": said}).key_exchange == read
+    del written["key_exchange"]
+    assert Proof.from_json(written).key_exchange == "", "an older issuer's"
