@@ -88,6 +88,7 @@ SUBJECTS: dict[str, Sequence[str]] = {
     "tests/e2e/faulty_ca.py": ("bad_ca",),
     "tests/e2e/managed.py": ("killed_deploy",),
     "tests/e2e/outage.py": ("outages", "two_balancers"),
+    "tests/e2e/segments.py": ("tls_profile",),
     "tests/e2e/sessions.py": ("sessions", "through"),
     "tests/sslyze-requirements.*": ("tls_profile",),
 }

@@ -10,11 +10,15 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from lab import Lab
 from lab.world import CHECKOUT
+from tests.e2e import segments
 from tests.e2e.conftest import BringUp
 from tests.e2e.road import NAME, Ended, Road
 
 SSLYZE = CHECKOUT / ".venv-sslyze/bin/sslyze"
 HOSTS = ("balancer", "backend-01", "backend-02")
+OTHERS = ("shop.example.net", "blog.example.net")
+AHEAD = (4, 60, 1460)
+"""Bytes that come ahead: less than a record's header, less than the server name, and a segment."""
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +65,13 @@ def shakes_hands(road: Road, name: str, *options: str) -> bool:
     address = road.lab.machine(name).address
     argv = ["openssl", "s_client", "-connect", f"{address}:443", "-servername", NAME, *options]
     return road.operator("sh", "-c", 'timeout 10 "$@" < /dev/null', "sh", *argv).status == 0
+
+
+def passes_in_segments(road: Road, name: str, ahead: int) -> bool:
+    """Return whether the balancer leads a hello to a backend whose first bytes come ahead."""
+    address, roots = road.lab.balancer.address, str(road.lab.ca.roots)
+    ended = road.operator(*segments.PROGRAM, address, name, roots, str(ahead))
+    return "HTTP/1.1 200" in ended.stdout and "backend-0" in ended.stdout
 
 
 def curl(road: Road, name: str, *options: str) -> Ended:
@@ -114,6 +125,19 @@ def test_a_key_exchange_that_outlives_quantum_computers_is_made_with_every_backe
     assert pages == {"backend-01", "backend-02"}
 
 
+def test_the_status_names_the_key_exchange_of_every_backend(road: Road) -> None:
+    chosen = {row["name"]: row["key_exchange"] for row in road.status()["rows"]}
+    assert chosen["backend-01"] == chosen["backend-02"] == "X25519MLKEM768"
+    shown = road.certsync("status").stdout.splitlines()
+    assert shown[0].split("  ")[-1].strip() == "key exchange"
+    assert "X25519MLKEM768" in road.issuer.sh("certsync prove")
+
+
+@pytest.mark.parametrize("ahead", AHEAD)
+def test_a_hello_in_two_segments_passes_with_one_lineage(road: Road, ahead: int) -> None:
+    assert passes_in_segments(road, NAME, ahead)
+
+
 @pytest.mark.parametrize("name", HOSTS)
 def test_no_ocsp_response_is_stapled(road: Road, name: str) -> None:
     assert curl(road, name).status == 0
@@ -132,3 +156,30 @@ def test_the_last_scan_was_of_an_rsa_key(road: Road, with_rsa: dict[str, str]) -
     key = road.leaf(road.lab.machine("backend-02").address).public_key()
     assert isinstance(key, rsa.RSAPublicKey)
     assert key.key_size == 2048
+
+
+@pytest.fixture(scope="module")
+def with_three_lineages(road: Road, with_rsa: dict[str, str]) -> None:
+    """Give the fleet two more lineages, served by every backend, once the scans are made."""
+    assert with_rsa
+    tables = "".join(f'[lineages."{name}"]\nnames = ["{name}"]\n' for name in OTHERS)
+    road.edit("[balancers.balancer]\n", f"{tables}\n[balancers.balancer]\n")
+    ended = road.deploy()
+    assert ended.status == 0, ended.everything
+
+
+@pytest.mark.usefixtures("with_three_lineages")
+@pytest.mark.parametrize("ahead", AHEAD)
+@pytest.mark.parametrize("name", [NAME, *OTHERS])
+def test_a_hello_in_two_segments_passes_with_three_lineages(
+    road: Road, name: str, ahead: int
+) -> None:
+    assert passes_in_segments(road, name, ahead)
+
+
+@pytest.mark.usefixtures("with_three_lineages")
+def test_a_hello_with_a_hybrid_key_share_passes_with_three_lineages(road: Road) -> None:
+    (road.lab.balancer.root / "srv/roots.pem").write_text(road.lab.ca.roots.read_text())
+    ask = "curl -sS --max-time 10 --curves X25519MLKEM768 --tlsv1.3 --cacert /srv/roots.pem"
+    for name in (NAME, *OTHERS):
+        assert "backend-0" in road.lab.balancer.sh(f"{ask} https://{name}/lb.html")
