@@ -195,4 +195,5 @@ def test_a_promotion_makes_it_the_issuer_again_with_a_later_epoch(road: Road) ->
     again = road.deploy()
     assert again.status == 0, again.everything
     assert "\n0 changes\n" in again.stderr
+    assert road.renew().status == 0
     assert road.certsync("status").status == 0
