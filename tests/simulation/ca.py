@@ -151,6 +151,11 @@ class Ca:
         if self.mood.busy_until:
             raise CaBusyError("the CA says: later", "", max(self.mood.busy_until, now))
 
+    def would_issue(self, now: datetime) -> bool:
+        """Return whether an order would end with a certificate that clients take."""
+        is_free = len(self.signed_within(WEEK, now)) < SAME_NAMES_A_WEEK
+        return self.mood.would_issue and is_free
+
     def signed_within(self, span: timedelta, now: datetime) -> list[Order]:
         """Return the orders with a certificate of the last while."""
         return [each for each in self.orders if each.chain and now - each.at < span]

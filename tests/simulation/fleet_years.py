@@ -156,7 +156,7 @@ class FleetYears:
 
     def _look(self) -> None:
         world = self.world
-        ca_well = world.ca.mood.would_issue and world.ca.mood.window is None
+        ca_well = world.ca.would_issue(world.now) and world.ca.mood.window is None
         issuer_well = (
             world.issuer.is_healthy and ca_well and world.names_lead_here
             and world.challenge_comes_through and world.resolver_answers

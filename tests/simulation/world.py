@@ -37,6 +37,7 @@ from certsync.model.identity import Identity, marker
 from certsync.model.proof import Served, Unreachable
 from certsync.programs import receiver
 from certsync.system import dns, files, parallel, process, proving
+from certsync.system.patience import Patience
 from tests.simulation.ca import Ca, Order
 from tests.simulation.certificates import Signer
 from tests.simulation.host import NOBODYS, Host
@@ -337,6 +338,11 @@ class World:
             (proving, "sleep", lambda _: None),
             (proving, "ssl", SimpleNamespace(create_default_context=lambda **_: None)),
             (parallel, "each", lambda work, items: [work(each) for each in items]),
+            (
+                Patience,
+                "each",
+                lambda _, work, items, *_always: [(one, work(one)) for one in items],
+            ),
             (canary, "look", self.sightings),
             (identity, "of_this_machine", lambda _: Identity(self.at_work.name)),
             (dns, "look_up_all", self.looked_up),
@@ -456,3 +462,10 @@ def each_in_turn(
         except HostError as error:
             found.append((one, error))
     return found
+
+
+def each_at_once(
+    work: Callable[[Any], Any], items: Sequence[Any], *_always: object
+) -> list[tuple[Any, Any]]:
+    """Do what `Patience.each` does where nobody is slow, one after the other."""
+    return [(one, work(one)) for one in items]
