@@ -80,8 +80,12 @@ class Session:
 
     _account: str | None = None
 
-    def run(self, fleet: Fleet, lineage: Lineage, prefix: str = "") -> Run:
+    def run(
+        self, fleet: Fleet, lineage: Lineage, prefix: str = "", *, with_records: bool = True
+    ) -> Run:
         """Return the run for one lineage; ``prefix`` precedes its messages.
+
+        Not ``with_records``: as if nothing had been withdrawn or compromised.
 
         Raises:
             StoreError: the store cannot be read.
@@ -89,7 +93,7 @@ class Session:
         if self._account is None:
             self._account = situation.account_of(self.store, fleet)
         return Run(
-            situation.look(self.store, fleet, lineage, self._account),
+            situation.look(self.store, fleet, lineage, self._account, with_records=with_records),
             self.memory,
             self.now,
             lambda text: self.tell(f"{prefix}{text}"),

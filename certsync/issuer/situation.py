@@ -131,8 +131,13 @@ class Situation:
         return replace(self, fleet=fleet), {name: RETURNED.format(name) for name in names}
 
 
-def look(store: Store, fleet: Fleet, lineage: Lineage, account: str | None = None) -> Situation:
+def look(
+    store: Store, fleet: Fleet, lineage: Lineage, account: str | None = None, *,
+    with_records: bool = True,
+) -> Situation:  # fmt: skip
     """Read a lineage's snapshot; ``account`` is `account_of`, if known already.
+
+    Not ``with_records``: as if nothing had been withdrawn or compromised.
 
     Raises:
         NewerSchemaError: a newer version wrote some of it.
@@ -146,9 +151,9 @@ def look(store: Store, fleet: Fleet, lineage: Lineage, account: str | None = Non
         store.numbers(name),
         store.kept(name),
         store.current(name),
-        store.withdrawn(name),
+        store.withdrawn(name) if with_records else {},
         store.refused(name),
-        store.compromised(name),
+        store.compromised(name) if with_records else Marks(),
         account_of(store, fleet) if account is None else account,
     )
 

@@ -67,6 +67,9 @@ class LineageState:
     renumbered_at: Moment | None = None
     """When a generation was last kept under another number, because replicas had used its own."""
 
+    new_key: bool = False
+    """Whether the next order must not reuse a key: it is not known which ones are compromised."""
+
     revoked: str = ""
     """A certificate known to be revoked, by its leaf's SHA-256 in hex."""
 

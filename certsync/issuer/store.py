@@ -112,7 +112,7 @@ class Store(IssuerPaths):
 
     def withdrawn(self, lineage: str) -> dict[int, datetime]:
         """Return the numbers that were withdrawn and must not be activated again, and when."""
-        path = self._withdrawn_file(lineage)
+        path = self.withdrawn_file(lineage)
         try:
             at = dict(self.read_state(path).get("at", {}))
             return {int(number): moment(at[number]) for number in at}
@@ -123,7 +123,7 @@ class Store(IssuerPaths):
     def withdraw(self, lineage: str, numbers: Mapping[int, datetime]) -> None:
         """Record which numbers were withdrawn, and when; this replaces the previous record."""
         at = {number_text(number): moment.isoformat() for number, moment in numbers.items()}
-        self.write_state(self._withdrawn_file(lineage), {"at": at})
+        self.write_state(self.withdrawn_file(lineage), {"at": at})
 
     def refused(self, lineage: str) -> dict[int, str]:
         """Return the numbers that this host's own receiver refused for their content, and why.
@@ -131,7 +131,7 @@ class Store(IssuerPaths):
         A corrupt record is ignored: what was refused will be refused again.
         """
         try:
-            why = dict(self.read_state(self._refused_file(lineage)).get("why", {}))
+            why = dict(self.read_state(self.refused_file(lineage)).get("why", {}))
             return {int(number): str(why[number]) for number in why}
         except (BrokenStateError, ValueError, TypeError):
             return {}
@@ -141,17 +141,11 @@ class Store(IssuerPaths):
         existing = {*self.numbers(lineage), number}
         noted = {**self.refused(lineage), number: why}
         texts = {number_text(each): text for each, text in noted.items() if each in existing}
-        self.write_state(self._refused_file(lineage), {"why": texts})
-
-    def _refused_file(self, lineage: str) -> Path:
-        return self.state / f"refused-{lineage}.json"
-
-    def _withdrawn_file(self, lineage: str) -> Path:
-        return self.state / f"withdrawn-{lineage}.json"
+        self.write_state(self.refused_file(lineage), {"why": texts})
 
     def compromised(self, lineage: str) -> Marks:
         """Return which private keys are compromised, and what was done about it."""
-        path = self._compromised_file(lineage)
+        path = self.compromised_file(lineage)
         try:
             return Marks.from_json(self.read_state(path))
         except codec.NOT_THESE:
@@ -160,10 +154,7 @@ class Store(IssuerPaths):
 
     def mark_compromised(self, lineage: str, marks: Marks) -> None:
         """Record which keys are compromised; this replaces the previous record."""
-        self.write_state(self._compromised_file(lineage), marks.to_json())
-
-    def _compromised_file(self, lineage: str) -> Path:
-        return self.state / f"compromised-{lineage}.json"
+        self.write_state(self.compromised_file(lineage), marks.to_json())
 
     def fence(self, lineage: str) -> Fence:
         """Return what is remembered about replicas accepting or refusing the push key.
@@ -171,7 +162,7 @@ class Store(IssuerPaths):
         Raises:
             BrokenStateError: it is corrupt. If ignored, a demoted issuer would keep acting.
         """
-        path = self._fence_file(lineage)
+        path = self.fence_file(lineage)
         try:
             return codec.typed(self.read_state(path), Fence)
         except codec.NOT_THESE:
@@ -179,10 +170,7 @@ class Store(IssuerPaths):
 
     def keep_fence(self, lineage: str, fence: Fence) -> None:
         """Record which replicas accepted or refused the push key."""
-        self.write_state(self._fence_file(lineage), codec.plain(fence))
-
-    def _fence_file(self, lineage: str) -> Path:
-        return self.state / f"fence-{lineage}.json"
+        self.write_state(self.fence_file(lineage), codec.plain(fence))
 
     def read_state(self, path: Path) -> dict[str, Any]:
         """Return a state file's content; empty if it does not exist.

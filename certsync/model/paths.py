@@ -106,3 +106,19 @@ class IssuerPaths:
     def live(self, lineage: str) -> Path:
         """Return the link to the current generation."""
         return self.root / "live" / lineage
+
+    def withdrawn_file(self, lineage: str) -> Path:
+        """Return the record of what was rolled back."""
+        return self.state / f"withdrawn-{lineage}.json"
+
+    def refused_file(self, lineage: str) -> Path:
+        """Return the record of what the issuer's own receiver refused."""
+        return self.state / f"refused-{lineage}.json"
+
+    def compromised_file(self, lineage: str) -> Path:
+        """Return the record of compromised keys."""
+        return self.state / f"compromised-{lineage}.json"
+
+    def fence_file(self, lineage: str) -> Path:
+        """Return the record of which replicas accepted or refused the push key."""
+        return self.state / f"fence-{lineage}.json"

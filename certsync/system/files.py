@@ -34,6 +34,11 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
+def put_aside(path: Path) -> Path:
+    """Rename a file to NAME.broken, and return its new path."""
+    return path.replace(path.with_name(f"{path.name}.broken"))
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder and its contents, if it exists."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -169,6 +169,23 @@ def broken_state(world: World) -> End:
     return nothing
 
 
+def broken_record(world: World) -> End:
+    """Cut off a record of what must not go live again; somebody removes it in the end."""
+    store, lineage = world.issuer.store, NAMES[0]
+    path = world.random.choice(
+        [store.withdrawn_file(lineage), store.compromised_file(lineage), store.fence_file(lineage)]
+    )
+    path.write_text('{"schema": 2, "')
+    world.broken_records.append(path)
+
+    def end() -> None:
+        world.broken_records.remove(path)
+        if path.exists() and path.read_text() == '{"schema": 2, "':
+            path.unlink()
+
+    return end
+
+
 def revoked(world: World) -> End:
     """Have the CA revoke what is live, without a word of ours."""
     issuer = world.issuer
@@ -284,6 +301,7 @@ FAULTS = (
     Fault("generation damaged", damaged, HOUR),
     Fault("archive emptied", emptied, HOUR),
     Fault("state cut off", broken_state, HOUR),
+    Fault("record cut off", broken_record, 200 * DAY),
     Fault("revoked out of band", revoked, HOUR),
     Fault("killed", killed, DAY),
     Fault("issuer restored", restored, 100 * DAY),

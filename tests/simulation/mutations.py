@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from certsync.issuer import guards, identity, schedule
+from certsync.issuer import broken_records, guards, identity, schedule
 from certsync.issuer.backoff import Tries
 from certsync.issuer.ca import before_order, crl
 from certsync.issuer.ca.issuance import acceptance
-from certsync.issuer.replicas import fence, outdated, renumber, replicate, rollout
+from certsync.issuer.replicas import admission, fence, outdated, renumber, replicate, rollout
 from certsync.issuer.situation import Situation
 from certsync.programs import receiver
 
@@ -58,6 +58,10 @@ MUTATIONS: Mapping[str, tuple[Place, ...]] = {
     "a veto has no end": ((rollout, "veto", _refusals_count_all),),
     "guards do not end where the live certificate is revoked or soon expires": (
         (guards, "guards_end", lambda _run: None), (replicate, "guards_end", lambda _run: None),
+    ),
+    "a broken record stops every run": (
+        (broken_records, "run_on", lambda session, *rest: session.run(*rest)),
+        (admission, "_remembered", lambda run, _: run.seen.store.fence(run.name)),
     ),
     "one refused push key fences for ever": ((fence, "is_exception", lambda *_, **__: False),),
     "a replica's claims use up the numbers": (

@@ -110,6 +110,9 @@ class World:
         self.damaged: set[tuple[str, int]] = set()
         """Which generations on which hosts somebody has broken."""
 
+        self.broken_records: list[Path] = []
+        """Records of the issuer's that somebody has cut off, and nobody has looked at yet."""
+
         self.clones: list[Host] = []
         """Machines that are copies of the issuer, with addresses of their own."""
 

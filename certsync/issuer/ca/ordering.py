@@ -74,12 +74,12 @@ def issue(run: Run, *, interactive: bool = True, force: bool = False) -> int | N
 
     seen = replace(run.seen, lineage=lineage)
     with _noting_a_failure(run, look.tries):
-        issued = issuance.obtain(seen, run.now, run.tell, _request(seen, look, run.now))
+        issued = issuance.obtain(seen, run.now, run.tell, _request(run, seen, look))
     _keep(run, manifest_of(seen, number, issued), issued)
     if refused := _refused_here(run, number):
         run.note(tries=_after(look.tries, refused, run.now))
         raise refused
-    run.note(tries=Tries(unusable=look.tries.unusable))
+    run.note(tries=Tries(unusable=look.tries.unusable), new_key=False)
     if _is_early(look, run.now):
         run.note(renewed_early_at=run.now)
     return number
@@ -111,7 +111,7 @@ def _noting_a_failure(run: Run, tries: Tries) -> Iterator[None]:
         raise
 
 
-def _request(seen: Situation, look: Outlook, now: datetime) -> Request:
+def _request(run: Run, seen: Situation, look: Outlook) -> Request:
     """Return how to order, given the failures so far."""
     from certsync.issuer.ca import issuance
 
@@ -119,10 +119,10 @@ def _request(seen: Situation, look: Outlook, now: datetime) -> Request:
     return issuance.Request(
         before=look.newest,
         replacing=tries.count < DROP_REPLACES_AFTER,
-        new_key=bool(look.compromised) or tries.problem in KEY_PROBLEMS,
+        new_key=bool(look.compromised) or run.known.new_key or tries.problem in KEY_PROBLEMS,
         anew=tries.count >= ABANDONING,
         roots=seen.roots,
-        insisting=end is not None and now >= end,
+        insisting=end is not None and run.now >= end,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from certsync.issuer import replacement
+from certsync.issuer import broken_records, replacement
 from certsync.issuer.ca import ari, due, ordering, renewal_info
 from certsync.issuer.hourly import Hourly, Parts
 from certsync.issuer.monitoring.afterwards import Ended, afterwards
@@ -64,7 +64,7 @@ def _hour(
 ) -> tuple[Hourly | None, CertsyncError | None]:
     """Run one lineage; return the run and its error. The run is None if the disk is unreadable."""
     try:
-        hour = Hourly(session.run(fleet, lineage, prefix))
+        hour = Hourly(broken_records.run_on(session, fleet, lineage, prefix))
     except (CertsyncError, OSError) as error:
         return None, as_certsync_error(error)
     hour.part(lambda: _all_of_it(hour, force=force))

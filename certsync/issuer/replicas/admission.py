@@ -10,7 +10,8 @@ from certsync.issuer.replicas.fence import Fence
 from certsync.issuer.replicas.rollout import Standing
 from certsync.issuer.run import Run
 from certsync.model.epoch import Epoch
-from certsync.model.errors import ClonedError
+from certsync.model.errors import BrokenStateError, ClonedError, NewerSchemaError
+from certsync.system.files import put_aside
 
 NONE: Mapping[str, Epoch] = {}
 
@@ -24,7 +25,7 @@ def check_not_fenced(run: Run, standings: Sequence[Standing]) -> dict[str, str]:
         ClonedError: this machine is a copy of the issuer.
         FencedError: replicas refuse the push key although they accepted it before, or accept a
             later issuer; all are named.
-        BrokenStateError: the record of that cannot be read.
+        BrokenStateError: the record of that cannot be read, and there is time to look at it.
     """
     store = run.seen.store
     _require_original(run)
@@ -40,13 +41,33 @@ def check_not_fenced(run: Run, standings: Sequence[Standing]) -> dict[str, str]:
 
 
 def note(run: Run, replicas: Sequence[Standing], later: Collection[str] = ()) -> Fence:
-    """Record and return which replicas accept or refuse the push key."""
-    store, name = run.seen.store, run.name
-    before = store.fence(name)
+    """Record and return which replicas accept or refuse the push key.
+
+    Raises:
+        BrokenStateError: the record cannot be read, and there is time to look at it.
+    """
+    before = _remembered(run, replicas)
     after = before.seeing(replicas, run.now, later)
     if after != before:
-        store.keep_fence(name, after)
+        run.seen.store.keep_fence(run.name, after)
     return after
+
+
+def _remembered(run: Run, replicas: Sequence[Standing]) -> Fence:
+    """Return what is remembered of the push key; a broken record ends as all guards do.
+
+    Then each replica counts as one that has accepted the key: who refuses it now is heard.
+    """
+    store, name = run.seen.store, run.name
+    try:
+        return store.fence(name)
+    except (BrokenStateError, NewerSchemaError) as error:
+        if not guards.have_ended(run):
+            raise
+        aside = put_aside(store.fence_file(name))
+        run.tell(f"warning: {error.message}: moved to {aside}, because time is running out")
+        run.did(f"moved a broken record of refused push keys to {aside}")
+        return Fence({}, tuple(sorted(each.name for each in replicas)))
 
 
 def _require_original(run: Run) -> None:

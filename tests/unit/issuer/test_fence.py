@@ -236,12 +236,32 @@ def test_what_is_remembered_is_read_as_it_was_written(store: Store) -> None:
      json.dumps({"schema": 1, "refused": {"backend-02": "2026-11-21T12:00:00"}}),
      json.dumps({"schema": 1, "accepted": "backend-02"}), "[" * 100_000],
 )  # fmt: skip
-def test_a_broken_memory_of_refusals_stops_the_run_and_is_not_forgotten(
+def test_a_broken_memory_of_refusals_stops_the_run_while_there_is_time(
     store: Store, text: str
 ) -> None:
     (store.state / f"fence-{NAME}.json").write_text(text)
     with pytest.raises(BrokenStateError, match=r"fence-.*\.json is broken"):
         check_not_fenced(store, HERE)
+
+
+@pytest.mark.parametrize("seen_there", [OURS, ANOTHERS], ids=["here", "elsewhere"])
+def test_in_the_end_it_is_put_aside_and_every_refusal_of_today_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seen_there: list[Sighting]
+) -> None:
+    lead(monkeypatch, seen_there)
+    path = disk(tmp_path).fence_file(NAME)
+    path.write_text("{")
+    heard, found = Heard(), situation(manifest(2), store=Store(tmp_path / "etc", path.parent))
+    with pytest.raises(BrokenStateError):
+        admission.check_not_fenced(heard.run(found, NOW + 74 * DAY), [ISSUER, REFUSES])
+    run = heard.run(found, NOW + 75 * DAY)
+    if seen_there is ANOTHERS:
+        with pytest.raises(FencedError, match="backend-02 refuses this issuer's push key"):
+            admission.check_not_fenced(run, [ISSUER, REFUSES])
+    else:
+        assert admission.check_not_fenced(run, [ISSUER, REFUSES]) == {"backend-02": LEFT_OUT}
+    assert heard.done == [f"moved a broken record of refused push keys to {path}.broken"]
+    assert run.seen.store.fence(NAME).accepted == ("backend-02",)
 
 
 @pytest.mark.parametrize("seen_there", [OURS, ANOTHERS], ids=["here", "elsewhere"])
