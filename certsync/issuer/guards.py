@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from certsync.issuer.ca import crl
 from certsync.issuer.run import Run
-from certsync.issuer.schedule import last_chance
+from certsync.issuer.schedule import half_way
+from certsync.model.proof import Proof
 
 
 def guards_end(run: Run) -> datetime | None:
     """Return until when a guard may refuse what is to follow the live certificate.
 
     That is half-way from when the live one is due to its expiry; or now, if the CA has revoked it.
-    None: nothing is live.
+    If nothing is live here, or the link to it is lost, what a backend serves counts, too. None:
+    nothing is served.
     """
-    live, known = run.seen.live, run.memory.state_or_nothing.lineage(run.name)
+    seen, known = run.seen, run.memory.state_or_nothing.lineage(run.name)
+    live = seen.live
+    served = None if seen.current in seen.kept else what_is_served_ends(run.served())
     if live is None:
-        return None
+        return served
     info = known.renewal_info
     if known.revoked == live.fingerprint or (
         info is not None and crl.wants_it_replaced(live, info, run.now)
     ):
         return run.now
-    return last_chance(live)
+    own = half_way(live.not_before, live.not_after)
+    return min(own, served) if served else own
+
+
+def what_is_served_ends(proofs: Iterable[Proof]) -> datetime | None:
+    """Return half-way from when the first of the served certificates is due to its expiry.
+
+    Proofs are from handshakes: a backend can show no certificate that nobody has issued for the
+    name. An expired one ends the guards at once. None: no backend serves one.
+    """
+    ends = [
+        half_way(each.not_before, each.leaf_ends) if each.not_before else each.leaf_ends
+        for each in proofs
+        if each.leaf_ends is not None
+    ]
+    return min(ends, default=None)
 
 
 def have_ended(run: Run) -> bool:
-    """Return whether guards may refuse no longer."""
+    """Return whether guards may refuse no longer.
+
+    The issuer's own server may still serve something older than the live link points to: it has
+    not been reloaded since the link was lost and put back.
+    """
     end = guards_end(run)
-    return end is not None and run.now >= end
+    if end is not None and run.now >= end:
+        return True
+    served = what_is_served_ends(run.served_here())
+    return served is not None and run.now >= served

@@ -12,11 +12,14 @@ from typing import Any
 
 from certsync.issuer import situation
 from certsync.issuer.memory import Memory
+from certsync.issuer.replicas.expected import expected
 from certsync.issuer.situation import Situation
 from certsync.issuer.state import LineageState
 from certsync.issuer.store import Store
 from certsync.model.errors import CertsyncError, LaterError, StoreError
-from certsync.model.fleet import Fleet, Lineage
+from certsync.model.fleet import Fleet, Lineage, Machine
+from certsync.model.proof import Proof
+from certsync.system import proving
 from certsync.system.patience import Patience
 
 Tell = Callable[[str], None]
@@ -35,6 +38,7 @@ class Run:
 
     patience: Patience = field(default_factory=Patience)
     """With slow backends, in the whole command."""
+    _served: list[Proof] | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -57,6 +61,19 @@ class Run:
             OSError: the disk cannot be written.
         """
         self.memory.note(self.name, **changes)
+
+    def served(self) -> list[Proof]:
+        """Return what each backend serves; they are probed once."""
+        if self._served is None:
+            self._served = self._proofs(self.seen.holders)
+        return self._served
+
+    def served_here(self) -> list[Proof]:
+        """Return what this machine serves."""
+        return self._proofs([self.seen.fleet.issuer])
+
+    def _proofs(self, hosts: Sequence[Machine]) -> list[Proof]:
+        return proving.prove(hosts, self.name, expected(self.seen), self.now)
 
     def look_again(self) -> Situation:
         """Read the disk again after a change."""

@@ -191,10 +191,13 @@ def last_chance(live: Manifest | None) -> datetime | None:
 
     It is half-way between due and expiry: no safeguard may let a site expire.
     """
-    if live is None:
-        return None
-    due = renewal_moment(live.not_before, live.not_after)
-    return due + (live.not_after - due) / 2
+    return half_way(live.not_before, live.not_after) if live else None
+
+
+def half_way(not_before: datetime, not_after: datetime) -> datetime:
+    """Return the moment half-way from when a certificate is due to its expiry."""
+    due = renewal_moment(not_before, not_after)
+    return due + (not_after - due) / 2
 
 
 def patience_ends(due: Due, newest: Manifest | None) -> datetime | None:

@@ -48,6 +48,9 @@ class Served:
     not_before: datetime | None = None
     """When the leaf's validity begins; None: a client would reject it."""
 
+    not_after: datetime | None = None
+    """When it ends; None: a client would reject it for another reason than that."""
+
 
 @dataclass(frozen=True)
 class Unreachable:
@@ -81,11 +84,13 @@ class Proof:
 
     key_exchange: str = ""
     """The group it chooses of `GROUPS`; empty: unknown, or it was not asked."""
+    leaf_ends: datetime | None = None
+    """When it ends, if clients trust it, or did until then; never part of the JSON."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as data for `json.dumps`, for operators of any version."""
         data = {**self.__dict__, "verdict": self.verdict.value}
-        del data["not_before"]
+        del data["not_before"], data["leaf_ends"]
         return data
 
     @classmethod
@@ -133,7 +138,8 @@ def judge(
     number = number_text(known.number) if known else ""
     not_after = known.not_after.isoformat() if known else ""
     verdict, why = _verdict(seen, chain, current, known, now)
-    return Proof(name, verdict, number, served, not_after, why, seen.not_before)
+    begins, ends = seen.not_before, seen.not_after
+    return Proof(name, verdict, number, served, not_after, why, begins, ends)
 
 
 def _verdict(

@@ -5,6 +5,7 @@ Standard library only, so that the hourly run stays cheap. `proof` judges the re
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import ssl
@@ -15,6 +16,12 @@ from certsync.model.proof import Served, Unreachable
 
 SECONDS = 5.0
 """How long one handshake may take."""
+
+HAS_EXPIRED = 10
+"""OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED, see verify(1)."""
+
+NO_CHECK_TIME = 0x200000
+"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which `ssl` has no name for."""
 
 
 def probe(
@@ -34,11 +41,17 @@ def probe(
     strict.verify_flags &= ~ssl.VERIFY_X509_STRICT
     try:
         chain, leaf = _handshake(strict, address, port, server_name, seconds)
-        return Served(chain, "", _not_before(leaf))
+        return Served(chain, "", _moment(leaf["notBefore"]), _moment(leaf["notAfter"]))
     except ssl.SSLCertVerificationError as error:
         refusal = error.verify_message or "it is not trusted"
+        has_expired = error.verify_code == HAS_EXPIRED
     except (OSError, ssl.SSLError) as error:
         return Unreachable(_why(error), no_route=error.errno == errno.ENETUNREACH)
+    if has_expired:
+        strict.verify_flags |= NO_CHECK_TIME
+        with contextlib.suppress(OSError):
+            chain, leaf = _handshake(strict, address, port, server_name, seconds)
+            return Served(chain, refusal, None, _moment(leaf["notAfter"]))
     loose = ssl.create_default_context()
     loose.check_hostname = False
     loose.verify_mode = ssl.CERT_NONE
@@ -59,9 +72,8 @@ def _handshake(
         return _chain(tls), dict(tls.getpeercert() or {})
 
 
-def _not_before(leaf: dict[str, Any]) -> datetime:
-    seconds = ssl.cert_time_to_seconds(leaf["notBefore"])
-    return datetime.fromtimestamp(seconds, timezone.utc)
+def _moment(text: str) -> datetime:
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(text), timezone.utc)
 
 
 def _chain(tls: ssl.SSLSocket) -> tuple[bytes, ...]:

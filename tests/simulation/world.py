@@ -184,7 +184,7 @@ class World:
         begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
         seen_at = self.now + self.issuer_skew
         refusal = "" if begin <= seen_at < end else "the certificate has expired"
-        return Served(host.served, refusal, begin if not refusal else None)
+        return Served(host.served, refusal, begin if not refusal else None, end)
 
     def _at(self, address: str) -> Host | None:
         return next(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
+from certsync.issuer import guards
 from certsync.issuer.ca.due import Outlook
 from certsync.issuer.replicas import admission, receivers, rollout
 from certsync.issuer.run import Run, Tell
@@ -39,7 +40,7 @@ def free_number(run: Run) -> int:
     return next_free(own, believed(own, [rollout.claims(each) for each in found]))
 
 
-def look_before_buying(seen: Situation, look: Outlook, now: datetime, tell: Tell) -> Lineage:
+def look_before_buying(run: Run, look: Outlook) -> Lineage:
     """Check disk, names and the challenge's path, and return what to order.
 
     A problem with the path stops a first order, but only delays a renewal until half of the time
@@ -51,12 +52,13 @@ def look_before_buying(seen: Situation, look: Outlook, now: datetime, tell: Tell
         DnsError: a name does not resolve to the fleet, and this is the first order for it.
         CanaryError: a challenge would not reach the issuer, and there is time.
     """
+    seen, tell, now = run.seen, run.tell, run.now
     seen.store.prove_writable()
     lineage = _with_names_that_lead_here(seen, look, tell)
     judgement = seen.challenge.look()
     for text in judgement.told:
         tell(f"warning: {text}")
-    end = patience_ends(look.due, look.newest) if look.due else None
+    end = _patience_ends(run, look)
     has_time = not look.compromised and (end is None or now < end)
     if judgement.misses and has_time:
         until = f"; it is ordered anyway after {end:%Y-%m-%d %H:%M} UTC" if end else ""
@@ -69,6 +71,13 @@ def look_before_buying(seen: Situation, look: Outlook, now: datetime, tell: Tell
     for text in judgement.misses:
         tell(f"warning: a challenge may not reach the issuer: {text}")
     return lineage
+
+
+def _patience_ends(run: Run, look: Outlook) -> datetime | None:
+    """Return until when an order may wait; None: nothing that is served would expire."""
+    if look.newest is None:
+        return guards.guards_end(run)
+    return patience_ends(look.due, look.newest) if look.due else None
 
 
 def _with_names_that_lead_here(seen: Situation, look: Outlook, tell: Tell) -> Lineage:

@@ -115,7 +115,8 @@ def _request(run: Run, seen: Situation, look: Outlook) -> Request:
     """Return how to order, given the failures so far."""
     from certsync.issuer.ca import issuance
 
-    tries, end = look.tries, last_chance(look.newest)
+    tries = look.tries
+    end = last_chance(look.newest) if look.newest else guards.guards_end(run)
     return issuance.Request(
         before=look.newest,
         replacing=tries.count < DROP_REPLACES_AFTER,
@@ -174,7 +175,7 @@ def _looked(run: Run, look: Outlook) -> tuple[Lineage, int]:
     """Return what to order, and the number for the new generation."""
     # First, because it may show that another backend is the issuer, which gets the challenges then.
     number = free_number(run)
-    return look_before_buying(run.seen, look, run.now, run.tell), number
+    return look_before_buying(run, look), number
 
 
 def _keep(run: Run, manifest: Manifest, issued: Issued) -> None:
@@ -199,12 +200,12 @@ def _refused_here(run: Run, number: int) -> UnusableError | None:
     replicas may still accept it.
     """
     seen = run.seen
-    if guards.have_ended(run):
-        return None
     with receivers.connected(seen.fleet, ()) as backends:
         answers = receivers.each(lambda one: one.ask("check", seen.name, number), backends)
     answer = answers[0][1]
     if isinstance(answer, HostError) or answer.ok or not answer.of_content:
+        return None
+    if guards.have_ended(run):
         return None
     why, issuer = answer.why, seen.fleet.issuer_name
     seen.store.refuse(seen.name, number, why)

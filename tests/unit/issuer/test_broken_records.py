@@ -116,7 +116,7 @@ def test_where_the_power_fails_on_the_way_the_next_run_does_all_of_it_again(
 def test_the_next_certificate_gets_a_new_key_however_often_its_order_fails(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, record: str
 ) -> None:
-    monkeypatch.setattr(ordering, "look_before_buying", lambda seen, *_: seen.lineage)
+    monkeypatch.setattr(ordering, "look_before_buying", lambda run, _: run.seen.lineage)
     monkeypatch.setattr(ordering, "free_number", lambda one: 1 + max(one.seen.numbers))
     cut_off(store, record)
     (store.pending(NAME)).mkdir(parents=True)

@@ -20,6 +20,7 @@ from certsync.issuer.state import LineageState, State
 from certsync.issuer.store import Store
 from certsync.model.epoch import Epoch
 from certsync.model.errors import BrokenStateError, FencedError
+from certsync.system import proving
 from tests.unit.fake_fleet import NAME, NOW, fleet, manifest
 from tests.unit.issuer.fake_disk import Heard, disk, seen, situation
 
@@ -49,6 +50,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture(autouse=True)
 def _challenges(monkeypatch: pytest.MonkeyPatch) -> None:
     lead(monkeypatch, ANOTHERS)
+    monkeypatch.setattr(proving, "prove", lambda *_: [])
 
 
 def lead(monkeypatch: pytest.MonkeyPatch, sightings: Sequence[Sighting]) -> None:

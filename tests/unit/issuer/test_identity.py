@@ -12,6 +12,7 @@ from certsync.issuer.replicas import admission
 from certsync.model.epoch import Epoch
 from certsync.model.errors import ClonedError
 from certsync.model.identity import Identity, in_marker, marker
+from certsync.system import proving
 from tests.unit.issuer.fake_disk import Heard, disk, seen
 
 EPOCH = Epoch(1, "f1" * 16)
@@ -52,6 +53,7 @@ def leads(monkeypatch: pytest.MonkeyPatch) -> list[Sighting]:
     """Return what is seen of challenges; nothing, until a test adds something."""
     sightings: list[Sighting] = []
     monkeypatch.setattr(canary, "look", lambda *_: sightings)
+    monkeypatch.setattr(proving, "prove", lambda *_: [])
     return sightings
 
 

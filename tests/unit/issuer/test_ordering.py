@@ -29,6 +29,7 @@ from certsync.model.errors import (
 )
 from certsync.model.fleet import SYSTEM_ROOTS
 from certsync.programs import receiver
+from certsync.system import proving
 from tests.unit.fake_fleet import DIRECTORY, NAME, NOW, fleet, machine
 from tests.unit.issuer.fake_disk import Heard, disk, render, seen
 from tests.unit.issuer.test_registration import lay
@@ -58,8 +59,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setattr(receiver, "HOME", tmp_path / "etc")
     monkeypatch.setattr(receivers, "PUSH_RUNTIME", tmp_path / "run")
     store = disk(tmp_path)
-    monkeypatch.setattr(ordering, "look_before_buying", lambda seen, *_: seen.lineage)
+    monkeypatch.setattr(ordering, "look_before_buying", lambda run, _: run.seen.lineage)
     monkeypatch.setattr(ordering, "free_number", lambda one: 1 + max(one.seen.numbers, default=0))
+    monkeypatch.setattr(proving, "prove", lambda *_: [])
     answers(monkeypatch, Answer(ok=True))
     return store
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from certsync.model.certificate import parse_chain
+from certsync.model.certificate import key_pem, parse_chain
 from certsync.model.proof import Served, Unreachable
 from certsync.system.handshake import probe
+from tests.unit import authority
+from tests.unit.authority import signer
 from tests.unit.programs.test_receiver import NAME, make_pair
 
 
@@ -21,27 +26,55 @@ class Silent(BaseHTTPRequestHandler):
         pass
 
 
+@contextmanager
+def serving(folder: Path) -> Iterator[int]:
+    """Serve the pair in a folder; give the port."""
+    server = HTTPServer(("127.0.0.1", 0), Silent)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "privkey.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server.server_address[1]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     """Serve a self-signed certificate; give the port and the certificate's file."""
     make_pair(tmp_path)
-    server = HTTPServer(("127.0.0.1", 0), Silent)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "privkey.pem")
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server.server_address[1], tmp_path / "cert.pem"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(tmp_path) as port:
+        yield port, tmp_path / "cert.pem"
 
 
 def test_a_trusted_certificate_is_seen_as_clients_see_it(served: tuple[int, Path]) -> None:
     port, certificate = served
     seen = probe("127.0.0.1", port, NAME, str(certificate))
     der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
-    assert seen == Served((der,), "", parse_chain(certificate.read_text()).not_before)
+    leaf = parse_chain(certificate.read_text())
+    assert seen == Served((der,), "", leaf.not_before, leaf.not_after)
+
+
+def test_of_one_that_has_expired_the_end_is_seen_and_of_one_for_another_name_nothing(
+    tmp_path: Path,
+) -> None:
+    key, root = ec.generate_private_key(ec.SECP256R1()), signer("a root")
+    expired = authority.leaf(root, key, [NAME], begin=timedelta(days=-9), days=8)
+    leaf = parse_chain(expired)
+    (tmp_path / "cert.pem").write_text(expired)
+    (tmp_path / "privkey.pem").write_bytes(key_pem(key))
+    (tmp_path / "root.pem").write_text(root.pem)
+    with serving(tmp_path) as port:
+        roots = str(tmp_path / "root.pem")
+        seen = probe("127.0.0.1", port, NAME, roots)
+        other = probe("127.0.0.1", port, "other.example.com", roots)
+    assert isinstance(seen, Served)
+    assert (seen.refusal, seen.not_before) == ("certificate has expired", None)
+    assert seen.not_after == leaf.not_after
+    assert isinstance(other, Served)
+    assert (other.not_before, other.not_after) == (None, None)
 
 
 def test_one_that_clients_refuse_is_seen_all_the_same_with_the_reason(
