@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from certsync.issuer import guards
+from certsync.issuer.ca import right_time
 from certsync.issuer.run import Run, Session
 from certsync.issuer.store import Store
 from certsync.model.errors import BrokenStateError, NewerSchemaError
@@ -35,7 +36,7 @@ def run_on(session: Session, fleet: Fleet, lineage: Lineage, prefix: str) -> Run
             raise
         run = session.run(fleet, lineage, prefix, with_records=False)
         end = guards.guards_end(run)
-        if end is None or run.now < end:
+        if end is None or not _is_past(end, run):
             raise type(error)(f"{error.message}{_until(end)}", error.hint) from None
         _go_on_without(run)
     return session.run(fleet, lineage, prefix)
@@ -56,6 +57,19 @@ def _is_understood(read: Callable[[str], object], lineage: str) -> bool:
     except (BrokenStateError, NewerSchemaError):
         return False
     return True
+
+
+def _is_past(end: datetime, run: Run) -> bool:
+    """Return whether a moment is past by this machine's clock, or by the CA's if ours is far off.
+
+    A clock that is ahead bars too much too early, but loses nothing: no order follows.
+    """
+    seen = run.seen
+    if run.now >= end:
+        return True
+    date = right_time.ask(seen.fleet.authority.directory, seen.bundle)
+    time = right_time.right_time(date, run.now, end)
+    return time is not None and time >= end
 
 
 def _until(end: datetime | None) -> str:

@@ -282,7 +282,7 @@ FAULTS = (
     Fault("claims", claims, 60 * DAY),
     Fault("CA silent", of_ca(lambda *_: {"silent": True})),
     Fault("CA busy", of_ca(lambda chance, now: {
-        "busy_until": chance.choice([now + HOUR, now + 300 * DAY, now.replace(year=9999)]),
+        "busy_until": chance.choice([now + HOUR, now + 300 * DAY, now.replace(year=9999, day=1)]),
     })),
     Fault("CA refuses orders", of_ca(lambda chance, _: {"refuses": chance.choice(PROBLEMS)})),
     Fault("CA refuses to sign", of_ca(lambda chance, _: {
@@ -294,8 +294,8 @@ FAULTS = (
     Fault("names lead elsewhere", of_world(names_lead_here=False)),
     Fault("challenges lost", of_world(challenge_comes_through=False)),
     Fault("resolver fails", of_world(resolver_answers=False), 60 * DAY),
-    Fault("issuer's clock behind", of_world(issuer_skew=-100 * DAY), 5 * DAY),
-    Fault("issuer's clock ahead", of_world(issuer_skew=100 * DAY), 5 * DAY),
+    Fault("issuer's clock behind", of_world(issuer_skew=-100 * DAY), 60 * DAY),
+    Fault("issuer's clock ahead", of_world(issuer_skew=100 * DAY), 60 * DAY),
     Fault("issuer's disk full", of_world(disk_full=True), 10 * DAY),
     Fault("live link lost", lost_live_link, HOUR),
     Fault("generation damaged", damaged, HOUR),

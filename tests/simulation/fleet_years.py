@@ -80,7 +80,7 @@ class FleetYears:
 
         self.revoked_since: dict[str, datetime] = {}
         self.orders_seen = 0
-        self.records_broken_at = self.world.now - DAY * 365
+        self.stopped_at = self.world.now - DAY * 365
 
     def live(self, years: float) -> Story:
         """Let the years pass."""
@@ -161,7 +161,7 @@ class FleetYears:
         issuer_well = (
             world.issuer.is_healthy and ca_well and world.names_lead_here
             and world.challenge_comes_through and world.resolver_answers
-            and not world.issuer_skew and not world.disk_full and world.kill_at is None
+            and not world.disk_full and world.kill_at is None
         )  # fmt: skip
         for host in world.hosts.values():
             self._look_at(host, self.seen[host.name], well=issuer_well and world.is_well(host))
@@ -184,7 +184,7 @@ class FleetYears:
         due = renewal_moment(seen.begin, seen.end)
         if healed and now >= due + (seen.end - due) / 2 + HEALED:
             seen.had_its_chance = True
-        if self._had_broken_records():
+        if self._stopped_lately():
             # Nothing is brought to anybody, but the guards end before what the issuer serves does.
             healed = False
             seen.had_its_chance &= host.served_number == self.world.issuer.served_number
@@ -193,10 +193,10 @@ class FleetYears:
         if healed:
             self._healed(host)
 
-    def _had_broken_records(self) -> bool:
-        if self.world.broken_records:
-            self.records_broken_at = self.world.now
-        return self.world.now - self.records_broken_at < HEALED
+    def _stopped_lately(self) -> bool:
+        if self.world.broken_records or self.world.issuer_skew:
+            self.stopped_at = self.world.now
+        return self.world.now - self.stopped_at < HEALED
 
     def _healed(self, host: Host) -> None:
         """Look at a backend for which all has been well for a while."""

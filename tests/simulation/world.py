@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certsync.issuer import canary, identity, steps
-from certsync.issuer.ca import ari, crl, issuance, registration
+from certsync.issuer.ca import ari, crl, issuance, registration, right_time
 from certsync.issuer.canary import Sighting
 from certsync.issuer.replicas import outgoing, receivers
 from certsync.issuer.replicas.answer import Answer, parsed
@@ -313,7 +313,9 @@ class World:
         """Answer a GET about renewals."""
         if url == self.fleet.authority.directory:
             self.ca.answer(now)
-            return ari.Answer({"renewalInfo": "https://ca.example/ari"}, timedelta(hours=6), now)
+            return ari.Answer(
+                {"renewalInfo": "https://ca.example/ari"}, timedelta(hours=6), self.now
+            )
         kept = self.at_work.store.kept(NAMES[0])
         identifier = url.rpartition("/")[2]
         for each in kept.values():
@@ -351,6 +353,7 @@ class World:
             (dns, "look_up_all", self.looked_up),
             (crl, "by_list", self.revoked),
             (ari, "_get", self.renewal_info),
+            (right_time, "ask", lambda *_: None if self.ca.mood.silent else self.now),
             (receivers, "connected", self.connected),
             (receivers, "each", each_in_turn),
             (outgoing, "outbox", self.outbox),
@@ -363,7 +366,7 @@ class World:
             (obtain, "alternatives", lambda *_: iter(())),
             (obtain, "log_in", self.log_in),
             (obtain, "account_key", lambda _: None),
-            (obtain, "Network", lambda *_: SimpleNamespace(ca_date=None)),
+            (obtain, "Network", lambda *_: SimpleNamespace(ca_date=self.now)),
             (obtain, "open_directory", lambda *_: None),
             (obtain, "check_profile", lambda *_: None),
             (issuance, "revoke", self.revoke),

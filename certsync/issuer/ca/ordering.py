@@ -75,6 +75,8 @@ def issue(run: Run, *, interactive: bool = True, force: bool = False) -> int | N
     seen = replace(run.seen, lineage=lineage)
     with _noting_a_failure(run, look.tries):
         issued = issuance.obtain(seen, run.now, run.tell, _request(run, seen, look))
+    # All that follows in this run goes by the time by which the certificate was judged.
+    run.now = issued.at or run.now
     _keep(run, manifest_of(seen, number, issued), issued)
     if refused := _refused_here(run, number):
         run.note(tries=_after(look.tries, refused, run.now))
@@ -93,7 +95,7 @@ def _register(run: Run, look: Outlook, *, interactive: bool) -> None:
     _wait_after_failures(look, run.now, interactive=interactive)
     run.tell(f"warning: {look.account}")
     with _noting_a_failure(run, tries):
-        account = issuance.register(run.seen, run.tell)
+        account = issuance.register(run.seen, run.now, run.tell)
     run.look_again()
     run.note(tries=tries.begun_anew(tries.request_key))
     run.tell(f"registered at the CA: account {account}")
@@ -123,7 +125,7 @@ def _request(run: Run, seen: Situation, look: Outlook) -> Request:
         new_key=bool(look.compromised) or run.known.new_key or tries.problem in KEY_PROBLEMS,
         anew=tries.count >= ABANDONING,
         roots=seen.roots,
-        insisting=end is not None and run.now >= end,
+        end=end,
     )
 
 

@@ -71,7 +71,7 @@ def register(session: Session) -> str:
             withdrawn = {**dict.fromkeys(numbers, session.now), **one.withdrawn}
             session.store.withdraw(one.name, withdrawn)
             session.done.append(f"withdrew {', '.join(number_text(each) for each in numbers)}")
-    account = issuance.register(look.looks[0], session.tell)
+    account = issuance.register(look.looks[0], session.now, session.tell)
     if not look.registered:
         session.done.append(f"registered account {account}")
     return account

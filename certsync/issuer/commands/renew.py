@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from certsync.issuer import broken_records, replacement
-from certsync.issuer.ca import ari, due, ordering, renewal_info
+from certsync.issuer import broken_records, guards, replacement
+from certsync.issuer.ca import ari, due, ordering, renewal_info, right_time
 from certsync.issuer.hourly import Hourly, Parts
 from certsync.issuer.monitoring.afterwards import Ended, afterwards
 from certsync.issuer.replicas.expected import expected
@@ -22,6 +22,8 @@ from certsync.model.generation import Manifest, number_text
 from certsync.model.proof import Verdict
 from certsync.programs.receiver import CLOCK_TOLERANCE
 from certsync.system import proving
+
+GOING_BY_CA = "going by the CA's clock, because the live certificate expires soon"
 
 FUTURE = timedelta(days=1)
 """How far in the future a generation's validity may begin before it is refused."""
@@ -93,9 +95,10 @@ def _all_of_it(hour: Hourly, *, force: bool) -> None:
     _bar_the_future(run)
     newest = run.seen.newest
     if newest:
-        _refuse_the_past(newest, run.now)
-        hour.part(lambda: _heal(hour, newest, known))
+        _know_the_time(run, newest)
+        # First, because it may show that the clock is wrong, and that time is running out.
         hour.part(lambda: _ask_ca(run, newest))
+        hour.part(lambda: _heal(hour, newest, known))
     elif run.seen.current:
         # The live one is compromised and there is no other yet: backends are still checked.
         hour.part(lambda: _prove(hour))
@@ -121,6 +124,19 @@ def _bar_the_future(run: Run) -> None:
         run.tell(f"warning: ignoring generation {number_text(newest.number)}: {why}")
         run.seen.store.refuse(run.name, newest.number, why)
         run.look_again()
+
+
+def _know_the_time(run: Run, newest: Manifest) -> None:
+    """Refuse to go on with a clock from before the newest certificate; in the end, ask the CA.
+
+    It is also asked where that certificate has expired by our clock: ours may be ahead.
+
+    Raises:
+        ClockError: the clock is wrong, and there is time to set it, or nobody to ask.
+    """
+    if not newest.not_before <= run.now < newest.not_after:
+        _go_by_ca_if_late(run, right_time.ask(run.seen.fleet.authority.directory, run.seen.bundle))
+    _refuse_the_past(newest, run.now)
 
 
 def _refuse_the_past(newest: Manifest, now: datetime) -> None:
@@ -168,9 +184,22 @@ def _ask_ca(run: Run, newest: Manifest) -> None:
         return
     if off := _off(answer.ca_date, run.now):
         run.tell(f"warning: {off}")
+        _go_by_ca_if_late(run, answer.ca_date)
     if found.explanation and (before is None or before.window != found.window):
         run.tell(f"the CA's explanation of its renewal window: {found.explanation}")
     run.note(renewal_info=found)
+
+
+def _go_by_ca_if_late(run: Run, ca_date: datetime | None) -> None:
+    """Go by the CA's time if ours is far off and guards have ended by the CA's.
+
+    With a clock that is far behind, an order may be due, and nobody knows; with one that is far
+    ahead, a good certificate seems to have expired, and is brought to nobody.
+    """
+    time = right_time.right_time(ca_date, run.now, guards.guards_end(run))
+    if time is not None and time != run.now:
+        run.tell(f"warning: {_off(ca_date, run.now)}; {GOING_BY_CA}")
+        run.now = time
 
 
 def _off(ca_date: datetime | None, now: datetime) -> str:

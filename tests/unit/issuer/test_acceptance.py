@@ -50,11 +50,16 @@ class Order:
         return authority.leaf(BETWEEN, self.key, names or (NAME,), **options)  # type: ignore[arg-type]  # a test's shorthand
 
     def accepted(
-        self, fullchain: str, others: Sequence[str] = (), *, insisting: bool = False
+        self,
+        fullchain: str,
+        others: Sequence[str] = (),
+        *,
+        insisting: bool = False,
+        off: timedelta = timedelta(0),
     ) -> certificate.Certificate:
         """Return what is taken of it."""
         judge = Acceptance((NAME,), self.pending, str(self.roots), insisting)
-        now = datetime.now(timezone.utc)
+        now = datetime.now(timezone.utc) + off
         return judge.chosen(fullchain, others, now, self.told.append)
 
 
@@ -119,6 +124,17 @@ def test_what_nobody_could_serve_is_a_failed_order(
     for insisting in (False, True):
         with pytest.raises(OrderFailedError, match=why):
             order.accepted(order.leaf(*names, **options) + BETWEEN.pem, insisting=insisting)
+
+
+@pytest.mark.parametrize("off", [-99 * DAY, 99 * DAY], ids=["our clock ahead", "and behind"])
+def test_by_the_cas_time_a_certificate_is_good_that_is_over_or_not_yet_valid_by_ours(
+    order: Order, off: timedelta
+) -> None:
+    fullchain = order.leaf(begin=off) + BETWEEN.pem
+    assert order.accepted(fullchain, insisting=True, off=off).names == (NAME,)
+    assert order.told == []
+    with pytest.raises(OrderFailedError):
+        order.accepted(fullchain, insisting=True)
 
 
 def test_an_extension_that_clients_must_know_and_do_not_is_told(order: Order) -> None:

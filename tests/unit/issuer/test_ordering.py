@@ -265,11 +265,13 @@ def test_a_chain_is_measured_by_the_roots_that_the_proof_goes_by(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked = signs(monkeypatch, tmp_path)
+    at = [NOW, NOW + 70 * DAY, NOW + 140 * DAY]
     ordering.issue(Heard().run(seen(store)), force=True)
     authority = replace(fleet().authority, roots="/home/somebody/roots.pem")
     render(store, fleet(authority=authority))
     ordering.issue(Heard().run(seen(store), NOW + 70 * DAY), force=True)
     ordering.issue(Heard().run(seen(store), NOW + 140 * DAY), force=True)
-    assert [(each.roots, each.insisting) for each in asked] == [
+    ends = [each.end is not None and now >= each.end for each, now in zip(asked, at, strict=True)]
+    assert [*zip((each.roots for each in asked), ends, strict=True)] == [
         (SYSTEM_ROOTS, False), (str(store.roots), False), (str(store.roots), True),
     ]  # fmt: skip

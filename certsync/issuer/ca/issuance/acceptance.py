@@ -14,6 +14,7 @@ from certsync.model.certificate import Certificate
 from certsync.model.errors import StoreError, UnusableError
 from certsync.programs import receiver
 from certsync.system.files import write_whole
+from certsync.system.handshake import HAS_EXPIRED, NO_CHECK_TIME
 
 Tell = Callable[[str], None]
 
@@ -22,6 +23,8 @@ CLOCKS = timedelta(hours=1)
 
 NOT_YET_VALID = 9
 """OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID, see verify(1)."""
+
+OF_TIME = (NOT_YET_VALID, HAS_EXPIRED)
 
 
 @dataclass(frozen=True)
@@ -133,14 +136,14 @@ def untrusted(chain: Path, key: Path, roots: str, name: str) -> str:
     try:
         _handshake(client, chain, key, name)
     except ssl.SSLCertVerificationError as error:
-        if error.verify_code != NOT_YET_VALID:
+        if error.verify_code not in OF_TIME:
             return error.verify_message or "it is not trusted"
     except ssl.SSLError as error:
         return str(error.reason or error)
     else:
         return ""
-    # Our clock may be behind the CA's; `unfit` has checked by how much.
-    client.verify_flags |= receiver.X509_NO_CHECK_TIME
+    # Our clock may be off the CA's; `unfit` has checked the dates, and by which time.
+    client.verify_flags |= NO_CHECK_TIME
     try:
         _handshake(client, chain, key, name)
     except ssl.SSLError as error:

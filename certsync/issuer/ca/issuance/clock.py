@@ -1,19 +1,18 @@
-"""Compare this machine's clock with the CA's: nothing is ordered with a wrong date."""
+"""Compare this machine's clock with the CA's: nothing is ordered with a wrong date, for a time."""
 
 from __future__ import annotations
 
 import http.client
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 
+from certsync.issuer.ca.right_time import is_far_off, right_time
 from certsync.model.errors import ClockError
 from certsync.system import http_get, unverified
 
 TOLERATED = timedelta(minutes=5)
 """How far our clock may be off before it is reported."""
-
-UNBEARABLE = timedelta(hours=1)
-"""How far it may be off before nothing is ordered: CAs backdate not-before by an hour."""
 
 SECONDS = 10
 
@@ -26,17 +25,41 @@ def clock_finding(ca_date: datetime | None, now: datetime) -> str:
     """
     if ca_date is None:
         return ""
-    off = now - ca_date
-    if abs(off) <= TOLERATED:
-        return ""
-    side = "ahead of" if off > timedelta(0) else "behind"
-    text = f"the issuer's clock is {_length(abs(off))} {side} the CA's"
-    if abs(off) > UNBEARABLE:
+    text = _how_far_off(ca_date, now)
+    if is_far_off(ca_date, now):
         raise ClockError(
             f"{text}, so nothing was ordered",
             "set the clock (timedatectl set-ntp true), then run this again",
         )
     return text
+
+
+def time_to_go_by(
+    ca_date: datetime | None, now: datetime, end: datetime | None, tell: Callable[[str], None]
+) -> datetime:
+    """Return the time by which a certificate is judged: ours, or in the end the CA's.
+
+    ``end`` is when guards end; None: nothing that is served would expire.
+
+    Raises:
+        ClockError: our clock is over an hour off the CA's, and there is time to set it.
+    """
+    time = right_time(ca_date, now, end)
+    if time is None or ca_date is None:
+        clock_finding(ca_date, now)
+        return now
+    if warning := _how_far_off(ca_date, now):
+        going_by = "; going by the CA's, because the live certificate expires soon"
+        tell(f"warning: {warning}{going_by if time != now else ''}")
+    return time
+
+
+def _how_far_off(ca_date: datetime, now: datetime) -> str:
+    off = now - ca_date
+    if abs(off) <= TOLERATED:
+        return ""
+    side = "ahead of" if off > timedelta(0) else "behind"
+    return f"the issuer's clock is {_length(abs(off))} {side} the CA's"
 
 
 def _length(span: timedelta) -> str:

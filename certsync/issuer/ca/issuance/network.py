@@ -6,6 +6,7 @@ limit; a short Retry-After is waited for, a long one is reported.
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -15,10 +16,12 @@ from typing import Any
 import josepy
 import requests
 from acme import client, errors, messages
+from urllib3.util.ssl_ import create_urllib3_context
 
 from certsync import __version__
 from certsync.model.errors import CaBusyError
 from certsync.system.deadline import within
+from certsync.system.handshake import NO_CHECK_TIME
 from certsync.system.process import printable
 
 USER_AGENT = f"certsync/{__version__}"
@@ -44,6 +47,18 @@ class BusyResponse(Exception):
         self.response = response
 
 
+class _WithContext(requests.adapters.HTTPAdapter):
+    """Connections with a TLS context of our own; `requests` loads the roots into it."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pool of connections with it."""
+        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
+
+
 class Network(client.ClientNetwork):
     """The library's network, with retries."""
 
@@ -63,6 +78,12 @@ class Network(client.ClientNetwork):
 
         self.status = 0
         """The HTTP status of its last answer."""
+
+    def trust_any_date(self) -> None:
+        """From here on, verify the CA's chain, but not whether its certificates are valid now."""
+        context = create_urllib3_context()
+        context.verify_flags |= NO_CHECK_TIME
+        self.session.mount("https://", _WithContext(context))
 
     def _send_request(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:
         response = self._in_time(lambda: self._sent(method, url, *args, **kwargs))

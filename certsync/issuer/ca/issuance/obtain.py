@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 
 from acme.messages import OrderResource
 
@@ -15,7 +15,7 @@ from certsync.issuer.ca.issuance.acceptance import Acceptance, client_context
 from certsync.issuer.ca.issuance.account import account_key, log_in, open_directory
 from certsync.issuer.ca.issuance.binding import read_binding
 from certsync.issuer.ca.issuance.client import Client, check_profile
-from certsync.issuer.ca.issuance.clock import clock_finding
+from certsync.issuer.ca.issuance.clock import time_to_go_by
 from certsync.issuer.ca.issuance.network import Network
 from certsync.issuer.ca.issuance.order import alternatives, finalize, is_over, place, validate
 from certsync.issuer.ca.issuance.pending import Pending
@@ -25,11 +25,12 @@ from certsync.model.certificate import Certificate
 from certsync.model.errors import (
     CaError,
     CertsyncError,
+    ClockError,
     OrderFailedError,
     StoreError,
     UnusableError,
 )
-from certsync.model.fleet import Lineage
+from certsync.model.fleet import Authority, Lineage
 from certsync.model.generation import Manifest
 from certsync.system.files import remove_folder
 
@@ -49,6 +50,9 @@ class Issued:
 
     order: str
     """The order's URL."""
+
+    at: datetime | None = None
+    """The CA's time, if its certificate was judged by it; None: by ours."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,9 @@ class Request:
     roots: str = ""
     """The PEM file with the roots that the chain must lead to; empty: any root."""
 
-    insisting: bool = False
-    """Whether to accept a chain that does not lead there, because time is running out."""
+    end: datetime | None = None
+    """After it, time is running out: a chain that does not lead there is accepted, and a wrong
+    clock stops nothing; None: nothing that is served would expire."""
 
 
 def obtain(seen: Situation, now: datetime, tell: Tell, request: Request) -> Issued:
@@ -84,11 +89,12 @@ def obtain(seen: Situation, now: datetime, tell: Tell, request: Request) -> Issu
         CaError: the CA refuses or cannot be reached.
         OrderFailedError: an order was placed, but failed.
         CaBusyError: it says when to come back.
-        ClockError: this machine's clock is over an hour off the CA's.
+        ClockError: this machine's clock is over an hour off the CA's, and there is time.
         StoreError: a file that the issuer needs is missing or invalid.
     """
-    roots = _roots(request, tell)
-    acme, account = steps.take(Step.LOG_IN, lambda: _log_in(seen, tell))
+    acme, account, time = steps.take(Step.LOG_IN, lambda: _log_in(seen, now, request.end, tell))
+    insisting = request.end is not None and time >= request.end
+    roots = _roots(request.roots, tell, insisting=insisting)
     forget_if_kept(seen)
     pending = _pending(seen)
     if request.anew:
@@ -106,9 +112,10 @@ def obtain(seen: Situation, now: datetime, tell: Tell, request: Request) -> Issu
             registration.forget(seen.store.account(directory))
         raise
     signed = _signed(acme, order, pending, seen)
-    judge = Acceptance(lineage.names, pending, roots, request.insisting)
-    issued = _accepted(acme, signed, judge, seen, now, tell)
-    return Issued(pending.key.read_bytes(), issued, account, order.uri)
+    judge = Acceptance(lineage.names, pending, roots, insisting)
+    issued = _accepted(acme, signed, judge, seen, time, tell)
+    at = time if time != now else None
+    return Issued(pending.key.read_bytes(), issued, account, order.uri, at)
 
 
 def _accepted(
@@ -147,45 +154,61 @@ def _signed(acme: Client, order: OrderResource, pending: Pending, seen: Situatio
         raise
 
 
-def _roots(request: Request, tell: Tell) -> str:
+def _roots(roots: str, tell: Tell, *, insisting: bool) -> str:
     """Return the roots to check a chain against; none if unreadable and time is running out.
 
     Raises:
         StoreError: they cannot be read.
     """
-    if not request.roots:
+    if not roots:
         return ""
     try:
-        client_context(request.roots)
+        client_context(roots)
     except StoreError as error:
-        if not request.insisting:
+        if not insisting:
             raise
         tell(f"warning: {error.message}; the chain is not verified")
         return ""
-    return request.roots
+    return roots
 
 
-def register(seen: Situation, tell: Tell) -> str:
+def register(seen: Situation, now: datetime, tell: Tell) -> str:
     """Register at the fleet's CA if necessary, and return the account's URL; nothing is ordered.
 
     Raises:
         CaError, CaBusyError, ClockError, StoreError: as `obtain`.
     """
-    _acme, account = steps.take(Step.LOG_IN, lambda: _log_in(seen, tell))
+    _acme, account, _ = steps.take(Step.LOG_IN, lambda: _log_in(seen, now, None, tell))
     return account
 
 
-def _log_in(seen: Situation, tell: Tell) -> tuple[Client, str]:
-    """Return the client and the account's URL; the clock is checked first."""
+def _log_in(
+    seen: Situation, now: datetime, end: datetime | None, tell: Tell
+) -> tuple[Client, str, datetime]:
+    """Return the client, the account's URL, and the time to go by: the clock is checked first."""
     authority = seen.fleet.authority
     binding = read_binding(seen.fleet, seen.store.binding_key)
     folder = seen.store.account(authority.directory)
     network = Network(account_key(folder), seen.bundle)
-    acme = open_directory(network, authority)
-    if warning := clock_finding(network.ca_date, datetime.now(timezone.utc)):
-        tell(f"warning: {warning}")
+    acme = _opened(network, authority, end)
+    time = time_to_go_by(network.ca_date, now, end, tell)
     check_profile(acme, seen.lineage.profile)
-    return acme, log_in(acme, authority, folder, binding)
+    return acme, log_in(acme, authority, folder, binding), time
+
+
+def _opened(network: Network, authority: Authority, end: datetime | None) -> Client:
+    """Return a client with the CA's directory, although its own certificate may seem expired.
+
+    By a wrong clock it does. Where something would expire, its time is then asked for with its
+    chain verified, and only its dates not.
+    """
+    try:
+        return open_directory(network, authority)
+    except ClockError:
+        if end is None:
+            raise
+        network.trust_any_date()
+        return open_directory(network, authority)
 
 
 def replaced(before: Manifest | None, directory: str, lineage: Lineage, account: str) -> str:
