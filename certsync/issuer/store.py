@@ -84,10 +84,8 @@ class Store(IssuerPaths):
     def kept(self, lineage: str) -> dict[int, Kept]:
         """Return, by number, all generations whose files match their manifests.
 
-        A damaged one is left out: an older one is served, and a newer one ordered in time.
-
-        Raises:
-            NewerSchemaError: one has a newer schema.
+        A damaged one is left out: an older one is served, and a newer one ordered in time. So is
+        one that a newer version has written. Their numbers are not used again.
         """
         found = {}
         for number in self.numbers(lineage):
@@ -95,8 +93,6 @@ class Store(IssuerPaths):
             try:
                 files = self.files(lineage, number)
                 manifest = Manifest.from_json(files[receiver.MANIFEST], place)
-            except NewerSchemaError:
-                raise
             except StoreError:
                 continue
             found_sums = sums(files)

@@ -368,7 +368,7 @@ class World:
             (obtain, "account_key", lambda _: None),
             (obtain, "Network", lambda *_: SimpleNamespace(ca_date=self.now)),
             (obtain, "open_directory", lambda *_: None),
-            (obtain, "check_profile", lambda *_: None),
+            (obtain, "check_profile", lambda *_, **__: None),
             (issuance, "revoke", self.revoke),
             (receiver, "rights_of", lambda _: contextlib.nullcontext()),
             (receiver, "sync_folder", lambda _: None),

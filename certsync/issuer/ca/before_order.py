@@ -18,7 +18,7 @@ from certsync.model.errors import (
     DnsError,
 )
 from certsync.model.fleet import Lineage
-from certsync.model.generation import believed, next_free
+from certsync.model.generation import Manifest, believed, next_free
 from certsync.system import dns
 
 
@@ -54,12 +54,13 @@ def look_before_buying(run: Run, look: Outlook) -> Lineage:
     """
     seen, tell, now = run.seen, run.tell, run.now
     seen.store.prove_writable()
-    lineage = _with_names_that_lead_here(seen, look, tell)
+    end = _patience_ends(run, look)
+    late = end is not None and now >= end
+    lineage = _with_names_that_lead_here(seen, look, tell, late=late)
     judgement = seen.challenge.look()
     for text in judgement.told:
         tell(f"warning: {text}")
-    end = _patience_ends(run, look)
-    has_time = not look.compromised and (end is None or now < end)
+    has_time = not look.compromised and not late
     if judgement.misses and has_time:
         until = f"; it is ordered anyway after {end:%Y-%m-%d %H:%M} UTC" if end else ""
         raise CanaryError(
@@ -80,12 +81,14 @@ def _patience_ends(run: Run, look: Outlook) -> datetime | None:
     return patience_ends(look.due, look.newest) if look.due else None
 
 
-def _with_names_that_lead_here(seen: Situation, look: Outlook, tell: Tell) -> Lineage:
+def _with_names_that_lead_here(
+    seen: Situation, look: Outlook, tell: Tell, *, late: bool
+) -> Lineage:
     """Return the lineage with the names to order: all, unless waiting would let it expire.
 
     A new name that resolves elsewhere stops an order, but must not block the renewal of names that
     are served already. A failed lookup proves nothing: a name that has a certificate is ordered
-    anyway.
+    anyway. If it is ``late``, so is one that seems to lead elsewhere: our resolver may be wrong.
     """
     lineage, due, newest = seen.lineage, look.due, look.newest
     wrong = dns.findings(seen.fleet, lineage.names, dns.look_up_all(lineage.names))
@@ -104,6 +107,8 @@ def _with_names_that_lead_here(seen: Situation, look: Outlook, tell: Tell) -> Li
         if lost:
             tell(f"warning: renewing without {', '.join(lost)}")
         return replace(lineage, names=kept)
+    if late:
+        return _with_served_names(lineage, newest, tell)
     if all(each.unknown for each in blocking):
         raise DnsError(
             f"nothing was ordered: {'; '.join(stopping.values())}",
@@ -115,3 +120,11 @@ def _with_names_that_lead_here(seen: Situation, look: Outlook, tell: Tell) -> Li
         "set these records, then run the same command again:\n  "
         + "\n  ".join(dns.records(seen.fleet, lineage.names)),
     )
+
+
+def _with_served_names(lineage: Lineage, newest: Manifest | None, tell: Tell) -> Lineage:
+    """Return the lineage with the names that have a certificate; with all, if its first has not."""
+    served = tuple(name for name in lineage.names if newest and name in newest.names)
+    names = served if lineage.name in served else lineage.names
+    tell(f"warning: ordering for {', '.join(names)} anyway: what is served expires soon")
+    return replace(lineage, names=names)

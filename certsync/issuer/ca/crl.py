@@ -68,8 +68,12 @@ def by_list(fullchain: bytes, now: datetime) -> Finding:
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
-    leaf, *chain = x509.load_pem_x509_certificates(fullchain)
-    urls = list_addresses(leaf)
+    try:
+        leaf, *chain = x509.load_pem_x509_certificates(fullchain)
+        urls = list_addresses(leaf)
+    except (ValueError, TypeError) as error:
+        # An earlier version may have kept a certificate that cannot be parsed.
+        return Finding(unknown=f"the certificate cannot be parsed: {error}")
     if not urls:
         return Finding(unknown="the certificate names no revocation list")
     if not chain:

@@ -5,8 +5,11 @@ Standard library only, so that the hourly run can check it without loading an AC
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,9 @@ KEY = "key.pem"
 REGISTRATION = "account.json"
 KEY_SUM = "key"
 """In the registration: the SHA-256, in hex, of its key's file."""
+
+ENDED = ".ended"
+ANEW = timedelta(days=1)
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -48,6 +54,24 @@ def put_broken_aside(folder: Path) -> None:
         return
     except (ValueError, RecursionError):
         path.replace(path.with_suffix(".json.broken"))
+
+
+def put_ended_aside(folder: Path, now: datetime) -> bool:
+    """Rename the files of an account that the CA has ended, so that a new one is registered.
+
+    At most once a day: a CA may end each new account, too. Return whether they were renamed.
+    """
+    aside = folder / f"{KEY}{ENDED}"
+    if aside.exists():
+        last = datetime.fromtimestamp(aside.stat().st_mtime, timezone.utc)
+        if timedelta(0) <= now - last < ANEW:
+            return False
+    for name in (KEY, REGISTRATION):
+        with contextlib.suppress(FileNotFoundError):
+            (folder / name).replace(folder / f"{name}{ENDED}")
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(aside, (now.timestamp(), now.timestamp()))
+    return True
 
 
 def forget(folder: Path) -> None:

@@ -31,12 +31,20 @@ def ordered(
     """Return the names that are ordered, and what is told."""
     names = {"first": NAME, "www": WWW, "new": NEW}
     looked = {names[key]: found for key, found in answers.items()}
+    return ordered_by(monkeypatch, due, served, looked, late=False)
+
+
+def ordered_by(
+    monkeypatch: pytest.MonkeyPatch, due: Due, served: tuple[str, ...], looked: dict[str, Found],
+    *, late: bool,
+) -> tuple[tuple[str, ...], list[str]]:  # fmt: skip
+    """Return the same, when time is running out or not."""
     seen = situation(wanted=fleet(names=tuple(looked)))
     newest = manifest(names=served) if served else None
     monkeypatch.setattr(dns, "look_up_all", lambda _names: looked)
     told: list[str] = []
     outlook = Outlook(newest, due, None, Tries())
-    return _with_names_that_lead_here(seen, outlook, told.append).names, told
+    return _with_names_that_lead_here(seen, outlook, told.append, late=late).names, told
 
 
 @pytest.mark.parametrize(
@@ -115,3 +123,24 @@ def test_records_to_set_are_told_where_any_name_really_leads_elsewhere(
         ordered(monkeypatch, FIRST, (), first=ELSEWHERE, new=HICCUP)
     assert caught.value.message.startswith("DNS does not point to the balancer yet: ")
     assert caught.value.hint.startswith("set these records")
+
+
+@pytest.mark.parametrize(
+    ("due", "served", "names"),
+    [
+        pytest.param(ADDED_LATE, (NAME, WWW), (NAME, WWW), id="what is served is ordered again"),
+        pytest.param(ADDED_LATE, (WWW,), (NAME, WWW, NEW), id="but never without the first name"),
+        pytest.param(FIRST, (), (NAME, WWW, NEW), id="and all, where the issuer has lost its own"),
+    ],
+)
+def test_no_resolver_that_leads_the_first_name_elsewhere_lets_a_site_expire(
+    monkeypatch: pytest.MonkeyPatch, due: Due, served: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    looked = {NAME: ELSEWHERE, WWW: ELSEWHERE, NEW: ELSEWHERE}
+    with pytest.raises(DnsError):
+        ordered_by(monkeypatch, due, served, looked, late=False)
+    found, told = ordered_by(monkeypatch, due, served, looked, late=True)
+    assert found == names
+    assert told[-1] == (
+        f"warning: ordering for {', '.join(names)} anyway: what is served expires soon"
+    )

@@ -246,3 +246,8 @@ def test_a_dry_run_asks_no_ca_and_writes_nothing(store: Store, world: World) -> 
     assert outdated.look(seen(store), plan, NOW).newer != ""
     assert world.asked == ["backends"]
     assert not store.state_file.exists()
+
+
+def test_a_certificate_that_cannot_be_parsed_stops_no_look_at_the_revocation_lists() -> None:
+    found = crl.by_list(b"no certificate", NOW)
+    assert (found.revoked, found.unknown[:36]) == ("", "the certificate cannot be parsed: Un")

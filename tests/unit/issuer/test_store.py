@@ -13,7 +13,7 @@ from certsync.issuer.memory import Memory
 from certsync.issuer.state import LineageState, State
 from certsync.issuer.store import Store, generation_files, sums
 from certsync.model.certificate import belongs, key_pem, load_key, make_csr, make_key, parse_chain
-from certsync.model.errors import NewerSchemaError, StoreError
+from certsync.model.errors import StoreError
 from certsync.model.options import KeyType
 from certsync.programs import receiver
 from certsync.system.files import write_whole
@@ -65,13 +65,14 @@ def test_a_damaged_generation_is_as_good_as_none_and_its_number_is_not_used_agai
     assert store.numbers(NAME) == [1, 2]
 
 
-def test_a_manifest_of_a_newer_certsync_is_refused_not_passed_over(
+def test_a_generation_that_a_newer_certsync_wrote_is_left_out_and_its_number_not_used_again(
     store: Store, tmp_path: Path
 ) -> None:
-    path = kept(store, tmp_path, 1) / "manifest.json"
+    kept(store, tmp_path, 1)
+    path = kept(store, tmp_path, 2) / "manifest.json"
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 9'))
-    with pytest.raises(NewerSchemaError, match="has schema 9, but this certsync reads up to 1"):
-        seen(store, fleet())
+    found = seen(store, fleet())
+    assert (found.target, found.damaged, found.numbers) == (1, [2], [1, 2])
 
 
 @pytest.mark.parametrize("at", ["5", '{"0002": "soon"}', '{"two": "2026-11-21T12:00:00+00:00"}'])

@@ -15,11 +15,15 @@ from certsync.issuer.ca.issuance.binding import Binding
 from certsync.issuer.ca.issuance.client import Client
 from certsync.issuer.ca.issuance.clock import clock_finding, unverified_date
 from certsync.issuer.ca.issuance.network import Network
-from certsync.issuer.ca.issuance.problem import NO_ACME, kind, translate_acme_errors
+from certsync.issuer.ca.issuance.problem import NO_ACME, kind, refusal, translate_acme_errors
 from certsync.model import certificate
 from certsync.model.errors import CaError, CaSilentError, StoreError
 from certsync.model.fleet import Authority
 from certsync.system.files import write_whole
+
+
+class AccountEndedError(CaError):
+    """The CA has ended our account: its key can order nothing any more."""
 
 
 def account_key(folder: Path) -> josepy.JWKEC:
@@ -92,6 +96,7 @@ def log_in(acme: Client, authority: Authority, folder: Path, binding: Binding | 
     """Use our account, registering it first if necessary; return its URL.
 
     Raises:
+        AccountEndedError: the CA has ended the account of our key.
         CaError: the CA refuses.
     """
     known = known_account(folder)
@@ -119,9 +124,27 @@ def registered(acme: Client) -> messages.RegistrationResource | None:
             )
             return acme.query_registration(account)
         except messages.Error as error:
+            if kind(error) == "unauthorized":
+                # RFC 8555 section 7.3.6: our key has an account, and it was deactivated.
+                found = refusal(error, "looking for our account")
+                raise AccountEndedError(found.message, "", "unauthorized") from None
             if kind(error) != "accountDoesNotExist":
                 raise
     return None
+
+
+def has_ended(acme: Client, account: messages.RegistrationResource) -> bool:
+    """Return whether our account is deactivated or revoked (RFC 8555 section 7.1.6).
+
+    A CA refuses everything by such an account with "unauthorized" (section 7.3.6), but that may
+    have other reasons, too.
+    """
+    try:
+        with translate_acme_errors("looking at our account"):
+            found = acme.query_registration(account)
+    except CaError as error:
+        return error.problem == "unauthorized"
+    return str(found.body.status or "") in ("deactivated", "revoked")
 
 
 def _registered_anew(

@@ -83,17 +83,32 @@ def _reason(refused: Exception) -> str:
     return type(refused).__name__
 
 
-def check_profile(acme: Client, wanted: str) -> None:
-    """Refuse a profile that the CA's directory does not list.
+def is_offered(acme: Client, profile: str) -> bool:
+    """Return whether the CA's directory lists a profile; none at all is always offered."""
+    return not profile or profile in _profiles(acme)
+
+
+def _profiles(acme: Client) -> list[str]:
+    return sorted(acme.directory["meta"].profiles or {})
+
+
+def check_profile(
+    acme: Client, wanted: str, tell: Callable[[str], None], *, insisting: bool
+) -> None:
+    """Refuse a profile that the CA's directory does not list; only report it if ``insisting``.
 
     Raises:
         CaError: it does not; the hint lists what it offers.
     """
-    offered = sorted(acme.directory["meta"].profiles or {})
-    if not wanted or wanted in offered:
+    if is_offered(acme, wanted):
         return
+    text = f'the CA offers no certificate profile "{wanted}"'
+    if insisting:
+        tell(f"warning: {text}: ordering without one, because the live certificate expires soon")
+        return
+    offered = _profiles(acme)
     raise CaError(
-        f'the CA offers no certificate profile "{wanted}"',
+        text,
         f"set certificate.profile to one of: {', '.join(offered)}"
         if offered
         else "it offers none: remove certificate.profile",

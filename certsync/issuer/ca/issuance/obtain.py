@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from acme.messages import OrderResource
 
@@ -12,9 +13,16 @@ from certsync.issuer import steps
 from certsync.issuer.backoff import KEY_PROBLEMS
 from certsync.issuer.ca import registration
 from certsync.issuer.ca.issuance.acceptance import Acceptance, client_context
-from certsync.issuer.ca.issuance.account import account_key, log_in, open_directory
+from certsync.issuer.ca.issuance.account import (
+    AccountEndedError,
+    account_key,
+    has_ended,
+    known_account,
+    log_in,
+    open_directory,
+)
 from certsync.issuer.ca.issuance.binding import read_binding
-from certsync.issuer.ca.issuance.client import Client, check_profile
+from certsync.issuer.ca.issuance.client import Client, check_profile, is_offered
 from certsync.issuer.ca.issuance.clock import time_to_go_by
 from certsync.issuer.ca.issuance.network import Network
 from certsync.issuer.ca.issuance.order import alternatives, finalize, is_over, place, validate
@@ -104,18 +112,34 @@ def obtain(seen: Situation, now: datetime, tell: Tell, request: Request) -> Issu
     pending.prepare(directory, lineage, kept_key)
     tell(f"ordering a certificate for {', '.join(lineage.names)}")
     replaces = replaced(request.before, directory, lineage, account) if request.replacing else ""
-    profile = lineage.profile
+    profile = lineage.profile if is_offered(acme, lineage.profile) else ""
     try:
         order = steps.take(Step.PLACE, lambda: place(acme, pending, profile, replaces, tell))
     except CaError as error:
-        if error.problem == "accountDoesNotExist":
-            registration.forget(seen.store.account(directory))
-        raise
+        raise _without_account(error, acme, seen, now) from None
     signed = _signed(acme, order, pending, seen)
     judge = Acceptance(lineage.names, pending, roots, insisting)
     issued = _accepted(acme, signed, judge, seen, time, tell)
     at = time if time != now else None
     return Issued(pending.key.read_bytes(), issued, account, order.uri, at)
+
+
+def _without_account(error: CaError, acme: Client, seen: Situation, now: datetime) -> CaError:
+    """Give up an account that the CA no longer knows or has ended; return the error to raise."""
+    folder = seen.store.account(seen.fleet.authority.directory)
+    if error.problem == "accountDoesNotExist":
+        registration.forget(folder)
+    account = known_account(folder)
+    if error.problem != "unauthorized" or account is None or not has_ended(acme, account):
+        return error
+    return _of_ended_account(error, folder, now)
+
+
+def _of_ended_account(error: CaError, folder: Path, now: datetime) -> CaError:
+    hint = "the next run registers a new one"
+    if not registration.put_ended_aside(folder, now):
+        hint = "it was registered less than a day ago; a new one is registered in a day"
+    return CaError(f"{error.message}: the CA has ended our account", hint, error.problem)
 
 
 def _accepted(
@@ -192,8 +216,11 @@ def _log_in(
     network = Network(account_key(folder), seen.bundle)
     acme = _opened(network, authority, end)
     time = time_to_go_by(network.ca_date, now, end, tell)
-    check_profile(acme, seen.lineage.profile)
-    return acme, log_in(acme, authority, folder, binding), time
+    check_profile(acme, seen.lineage.profile, tell, insisting=end is not None and time >= end)
+    try:
+        return acme, log_in(acme, authority, folder, binding), time
+    except AccountEndedError as error:
+        raise _of_ended_account(error, folder, now) from None
 
 
 def _opened(network: Network, authority: Authority, end: datetime | None) -> Client:
