@@ -82,10 +82,11 @@ class Proof:
     not_before: datetime | None = None
     """When the served leaf's validity begins, if clients trust it; never part of the JSON."""
 
-    key_exchange: str = ""
-    """The group it chooses of `GROUPS`; empty: unknown, or it was not asked."""
     leaf_ends: datetime | None = None
     """When it ends, if clients trust it, or did until then; never part of the JSON."""
+
+    key_exchange: str = ""
+    """The group it chooses of `GROUPS`; empty: unknown, or it was not asked."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as data for `json.dumps`, for operators of any version."""
