@@ -166,8 +166,9 @@ def _rendered_fleet(fleet: Fleet, fleet_sum: str, seen: Survey, epoch: Epoch) ->
     machines += "".join(f"{each.name} {BALANCER}\n" for each in fleet.balancers)
     yield step.file(seen, "List of machines", str(STORE.machines), machines, mode="600")
     addresses = {address for _interface, address in seen.addresses}
-    own = Identity(seen.machine, fleet.issuer.private_address in addresses)
-    text = identity.marker(f"{MARK}: this host is the issuer of {fleet.name}", own, epoch)
+    address = fleet.issuer.private_address
+    own = Identity(seen.machine, address in addresses)
+    text = identity.marker(f"{MARK}: this host is the issuer of {fleet.name}", own, epoch, address)
     yield step.file(seen, "Issuer marker", str(STORE.marker), text, mode="600")
 
 

@@ -49,7 +49,7 @@ if certificate == request.ISSUE and not promoting:
     answers.ask_ahead(issuing_host)
 refuse_foreign_servers(state, fleet, adopt, promoting=promoting)
 has_marker = machine in fleet.replicas and surveys.of(host).facts.issuer
-copied = has_marker and is_copy_of_issuer(fleet, surveys.of(host).facts)
+copied = has_marker and is_copy_of_issuer(surveys.of(host).facts)
 demoted = promoting and has_marker and not copied
 
 phase(operations.PACKAGES)

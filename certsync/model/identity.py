@@ -30,10 +30,13 @@ class Identity:
         return ""
 
 
-def marker(heading: str, identity: Identity, epoch: Epoch) -> str:
-    """Return the marker file's content; ``heading`` is for people."""
+def marker(heading: str, identity: Identity, epoch: Epoch, address: str) -> str:
+    """Return the marker file's content.
+
+    ``heading`` is for people, ``address`` the issuer's private one.
+    """
     machine = f"machine {identity.machine} {int(identity.has_address)}"
-    return f"# {heading}\n{machine}\n{epoch}\n"
+    return f"# {heading}\n{machine}\naddress {address}\n{epoch}\n"
 
 
 def in_marker(text: str) -> Identity:

@@ -58,7 +58,7 @@ for site in /etc/nginx/sites-enabled/* /etc/nginx/conf.d/*.conf; do
 done
 if [ -f /etc/certsync/issuer ]; then
     echo issuer
-    sed -n 's/^machine /original /p' /etc/certsync/issuer
+    sed -n -e 's/^machine /original /p' -e 's/^address /original-address /p' /etc/certsync/issuer
 fi
 if [ -f /etc/certsync/machines ]; then sed 's/^/known /' /etc/certsync/machines; fi
 

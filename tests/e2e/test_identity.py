@@ -11,7 +11,9 @@ import pytest
 
 from lab import Lab, Machine
 from tests.e2e.conftest import BringUp
-from tests.e2e.road import Ended, Road
+from tests.e2e.load import NEW as NEW_CONNECTIONS
+from tests.e2e.load import Load, Target
+from tests.e2e.road import NAME, Ended, Road
 
 NEW = "backend-04"
 OF_ITS_OWN = ("etc/hosts", "etc/hostname", "etc/resolv.conf", "home/admin", "root/.ssh")
@@ -181,11 +183,13 @@ def test_an_issuer_put_back_to_before_two_promotions_changes_nothing(
     copy_disk(tmp_path, first.root)
     boot(first)
     orders, generations = road.lab.ca.orders(), road.generations()
+    accounts = first.sh("ls /etc/certsync/accounts")
     status, output = tries_to_renew(first)
     assert status == 1, output
     assert "push key: nothing was ordered or activated" in output
     deploys_as_a_replaced_issuer(road)
     assert (road.lab.ca.orders(), road.generations()) == (orders, generations)
+    assert first.sh("ls /etc/certsync/accounts") == accounts
 
 
 def test_a_promotion_makes_it_the_issuer_again_with_a_later_epoch(road: Road) -> None:
@@ -197,3 +201,46 @@ def test_a_promotion_makes_it_the_issuer_again_with_a_later_epoch(road: Road) ->
     assert "\n0 changes\n" in again.stderr
     assert road.renew().status == 0
     assert road.certsync("status").status == 0
+
+
+# Clients
+
+
+def test_ten_thousand_requests_are_served_over_a_promotion_without_the_issuer_and_revoked_keys(
+    road: Road,
+) -> None:
+    lab, dead = road.lab, road.issuer
+    replica = road.replicas[-1]
+    replica.sh("tar -C / -cf /root/backup.tar etc/certsync")
+    dead.kill()
+    end = time.monotonic() + 30
+    while road.pages() != {"backend-02", "backend-03", NEW}:
+        assert time.monotonic() < end
+    target = Target(NAME, str(lab.ca.roots))
+    with Load(
+        lab.operator_argv(),
+        NEW_CONNECTIONS,
+        [lab.balancer.address],
+        target,
+        count=10_000,
+        pause=0.01,
+    ) as load:
+        promoted = road.certsync("promote", "backend-02", "--old-is-dead")
+        removed = road.certsync("remove-backend", dead.name, "--gone", "--compromised")
+        # Restored from a backup with the revoked key; its server goes on with what it has.
+        old = "etc/certsync/live etc/certsync/archive"
+        replica.sh(f"cd / && rm -rf {old} && tar -xf root/backup.tar")
+        healed = road.renew()
+        tally = load.over()
+    for ended in (promoted, removed, healed):
+        assert ended.status == 0, ended.everything
+    assert tally.watched
+    assert tally.requests >= 10_000
+    assert tally.failed == {}
+    # The old one, and the one that took its place.
+    assert len(tally.all_leaves) == 2
+    shown = [seen for leaves in tally.leaves.values() for seen in leaves.values()]
+    first, second = sorted(shown, key=lambda seen: seen.first)
+    beside = first.last - second.first
+    print(f"{tally.requests} requests; two leaves side by side for {beside:.1f} s")
+    assert beside < 10

@@ -82,7 +82,9 @@ def test_status_shows_one_generation_in_sync_and_all_in_the_pool(road: Road) -> 
     ended = road.certsync("status")
     assert ended.status == 0
     lines = ended.stdout.splitlines()
-    assert lines[0].split() == ["backend", "generation", "served", "days", "left", "in", "pool"]
+    assert lines[0].split() == (
+        ["backend", "generation", "served", "days", "left", "in", "pool", "key", "exchange"]
+    )
     rows = [line.split() for line in lines[1:4]]
     assert [row[0] for row in rows] == [machine.name for machine in road.lab.backends]
     assert {row[1] for row in rows} == {"0001"}

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from tests.simulation.fleet_years import YEARS_OF_A_FLEET, Story, lived
-from tests.simulation.mutations import MUTATIONS
+from tests.simulation.mutations import FOUND_AT, MUTATIONS
 
 FLEETS_FOR_A_MUTATION = 30
 SHOWN = 25
@@ -65,7 +65,8 @@ def mutations(seed: int) -> int:
 
 def found(mend: str, seed: int) -> Story | None:
     """Return the first story with a violation where a mend is taken out; None: there is none."""
-    stories = (lived(each, without=mend) for each in range(seed, seed + FLEETS_FOR_A_MUTATION))
+    seeds = [FOUND_AT.get(mend, seed), *range(seed, seed + FLEETS_FOR_A_MUTATION)]
+    stories = (lived(each, without=mend) for each in seeds)
     return next((story for story in stories if story.violations), None)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from certsync.issuer import broken_records, guards, identity, schedule
 from certsync.issuer.backoff import Tries
 from certsync.issuer.ca import before_order, crl
-from certsync.issuer.ca.issuance import acceptance
 from certsync.issuer.replicas import admission, fence, outdated, renumber, replicate, rollout
 from certsync.issuer.situation import Situation
 from certsync.programs import receiver
@@ -80,9 +79,14 @@ MUTATIONS: Mapping[str, tuple[Place, ...]] = {
     ),
     "any renewal window counts": ((schedule, "_suggested", _suggested),),
     "a failed order is repeated on the same day": ((Tries, "next", _same_day),),
-    "what a CA signs is taken": (
-        (acceptance, "unfit", lambda *_: ""), (acceptance, "untrusted", lambda *_: ""),
-    ),
     "nobody hears of a revocation": ((crl, "wants_it_replaced", lambda *_: ""),),
 }  # fmt: skip
 """What is taken out, and what stands in its place."""
+
+FOUND_AT = {
+    "a copy of the issuer acts": 2,
+    "a number that replicas have used stays": 30,
+    "what the issuer's receiver refused counts as a certificate": 16,
+    "any renewal window counts": 12,
+}
+"""The seeds of fleets in which this has shown before, where that is not the first one."""

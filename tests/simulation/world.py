@@ -160,7 +160,7 @@ class World:
     def _render(self, host: Host) -> None:
         host.store.fleet_file.write_text(json.dumps(self.fleet.to_json()))
         host.store.roots.write_text(self.ca.signer.root_pem)
-        host.store.marker.write_text(marker("the issuer", Identity(host.name), self.epoch))
+        host.store.marker.write_text(marker("the issuer", Identity(host.name), self.epoch, ""))
 
     def _placeholder(self, host: Host) -> None:
         folder = host.folder / "etc/archive" / NAMES[0] / receiver.PLACEHOLDER

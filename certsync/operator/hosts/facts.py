@@ -68,6 +68,9 @@ class HostFacts:
     original: Identity = NOBODY
     """The machine that this marker was written for."""
 
+    original_address: str = ""
+    """That machine's private address then; empty: an earlier version wrote the marker."""
+
     machine: str = ""
     """What tells this machine from a copy of it: see `model/identity.py`."""
 
@@ -110,6 +113,7 @@ def parse(lines: Sequence[str]) -> HostFacts:
         nginx_sites=tuple((word[1], " ".join(word[2:])) for word in words if word[0] == "nginx"),
         issuer="issuer" in first,
         original=in_marker(f"machine {' '.join(first.get('original', []))}"),
+        original_address=_first(first, "original-address"),
         machine=_first(first, "machine"),
         addresses=tuple(
             word[2].partition("/")[0] for word in words if word[0] == "address" and word[2:]

@@ -14,9 +14,10 @@ OLDEST_UBUNTU = ("ubuntu", "22.04")
 OLDEST_PYTHON = (3, 10)
 
 
-def is_copy_of_issuer(fleet: Fleet, seen: HostFacts) -> bool:
-    """Return whether a host has the issuer's disk, but is another machine."""
-    own = Identity(seen.machine, fleet.issuer.private_address in seen.addresses)
+def is_copy_of_issuer(seen: HostFacts) -> bool:
+    """Return whether a host has an issuer's disk, but is another machine than that issuer was."""
+    address = seen.original_address
+    own = Identity(seen.machine, not address or address in seen.addresses)
     return seen.issuer and bool(seen.original.differs(own))
 
 
@@ -139,7 +140,7 @@ def _of_issuer(
 ) -> list[Finding]:
     found = []
     is_other = seen.issuer and machine.name != fleet.issuer_name
-    if is_other and not promoting and not is_copy_of_issuer(fleet, seen):
+    if is_other and not promoting and not is_copy_of_issuer(seen):
         found.append(
             Finding(
                 machine.name,

@@ -29,7 +29,7 @@ HERE = Identity("a" * 64, has_address=True)
     ids=["the same", "another machine", "another address"],
 )
 def test_a_machine_is_compared_with_the_one_in_the_marker(other: Identity, why: str) -> None:
-    kept = in_marker(marker("Written by certsync", HERE, EPOCH))
+    kept = in_marker(marker("Written by certsync", HERE, EPOCH, "203.0.113.11"))
     assert kept == HERE
     assert kept.differs(other) == why
 
@@ -64,7 +64,7 @@ def test_a_copy_does_nothing_unless_challenges_lead_to_it(
     heard = Heard()
     run = heard.run(seen(store))
     assert admission.check_not_fenced(run, []) == {}
-    store.marker.write_text(marker("the issuer", Identity("b" * 64), EPOCH))
+    store.marker.write_text(marker("the issuer", Identity("b" * 64), EPOCH, "203.0.113.11"))
     with pytest.raises(ClonedError) as caught:
         admission.check_not_fenced(run, [])
     assert caught.value.message == (
