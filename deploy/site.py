@@ -50,11 +50,12 @@ if certificate == request.ISSUE and not promoting:
 refuse_foreign_servers(state, fleet, adopt, promoting=promoting)
 has_marker = machine in fleet.replicas and surveys.of(host).facts.issuer
 copied = has_marker and is_copy_of_issuer(surveys.of(host).facts)
-demoted = promoting and has_marker and not copied
+# In a promotion nobody gives up the role before the new issuer has it, not even a copy.
+demoted = promoting and has_marker
 
 phase(operations.PACKAGES)
 
-if copied:
+if copied and not promoting:
     carried_out(name="A copy of the issuer becomes a replica", plans=[absent.runs, absent.issuing])
 
 if machine in fleet.backends:
@@ -140,6 +141,7 @@ if machine in fleet.balancers and certificate != request.NOT_YET:
 
 if demoted:
     fellows.require_taken_over(state, issuing_host)
-    # If its account cannot be closed yet, it keeps its hourly runs.
-    road.close_account()
+    # If its account cannot be closed yet, it keeps its hourly runs. A copy's is the issuer's, too.
+    if not copied:
+        road.close_account()
     carried_out(name="No longer the issuer", plans=[absent.runs, absent.issuing])

@@ -58,7 +58,7 @@ class Task:
 
 @dataclass
 class Patience:
-    """How long the others wait in one command, and for whom no more."""
+    """How long the others wait in one command, and which machines they no longer wait for."""
 
     left: float = SECONDS
     _late: dict[str, Future[Any]] = field(default_factory=dict)

@@ -22,10 +22,11 @@ from certsync.issuer.run import Run, Session
 from certsync.issuer.schedule import renewal_moment
 from certsync.model.certificate import fingerprint
 from certsync.model.errors import CertsyncError
+from tests.simulation.conversation import Killed
 from tests.simulation.faults import DAY, FAULTS, HOUR, End, Fault
 from tests.simulation.host import NOBODYS, Host
 from tests.simulation.mutations import MUTATIONS
-from tests.simulation.world import Killed, World
+from tests.simulation.world import World
 
 YEARS_OF_A_FLEET = 2
 HEALED = 3 * DAY

@@ -24,22 +24,21 @@ from certsync.issuer import canary, identity, steps
 from certsync.issuer.ca import ari, crl, issuance, registration, right_time
 from certsync.issuer.canary import Sighting
 from certsync.issuer.replicas import outgoing, receivers
-from certsync.issuer.replicas.answer import Answer, parsed
-from certsync.issuer.replicas.rollout import Standing
 from certsync.issuer.steps import Step
 from certsync.issuer.store import Kept, Store
 from certsync.model import certificate
 from certsync.model.certificate import fingerprint
 from certsync.model.epoch import Epoch
-from certsync.model.errors import CaSilentError, HostError, KeyRefusedError, UnreachableError
+from certsync.model.errors import CaSilentError
 from certsync.model.fleet import Authority, Fleet, Lineage, Machine
 from certsync.model.identity import Identity, marker
 from certsync.model.proof import Served, Unreachable
 from certsync.programs import receiver
-from certsync.system import dns, files, parallel, process, proving
+from certsync.system import dns, files, parallel, proving
 from certsync.system.patience import Patience
 from tests.simulation.ca import Ca, Order
 from tests.simulation.certificates import Signer
+from tests.simulation.conversation import Conversation, Killed, each_in_turn
 from tests.simulation.host import NOBODYS, Host
 
 # The package's names for these two are its functions.
@@ -50,10 +49,6 @@ BEGIN = datetime(2040, 1, 1, tzinfo=timezone.utc)
 NAMES = ("www.example.com", "example.com")
 PUBLIC = "203.0.113.10"
 KEPT = Store.kept
-
-
-class Killed(BaseException):
-    """The process is gone, as by SIGKILL or a power cut."""
 
 
 def fleet(count: int) -> Fleet:
@@ -235,9 +230,10 @@ class World:
         """Have the receivers to talk to."""
         del end_seconds
         others = [each for each in hosts if each != fleet.issuer]
-        yield [Conversation(self, self.at_work, local=True, name=fleet.issuer_name),
-               *(Conversation(self, self.hosts[each.name], local=False, name=each.name)
-                 for each in others)]  # fmt: skip
+        yield [
+            Conversation(fleet.issuer, True, self, self.at_work),
+            *(Conversation(each, False, self, self.hosts[each.name]) for each in others),
+        ]
 
     @contextlib.contextmanager
     def outbox(self, content: dict[str, bytes], name: str) -> Iterator[Path]:
@@ -392,86 +388,3 @@ def writers() -> list[Any]:
         for name, module in list(sys.modules.items())
         if name.startswith("certsync.") and module is not files and hasattr(module, "write_whole")
     ]
-
-
-class Conversation:
-    """The way to one receiver, as `receivers.Backend` is."""
-
-    def __init__(self, world: World, host: Host, *, local: bool, name: str) -> None:
-        self.world = world
-        self.host = host
-        self.local = local
-        self.name = name
-
-    def _require(self) -> None:
-        if self.local:
-            return
-        if not self.host.up or not self.host.reachable:
-            raise UnreachableError("connection timed out\x1b]0;", host=self.name)
-        if not self.host.accepts_key or self.host.accepts_from != self.world.at_work.name:
-            raise KeyRefusedError("permission denied (publickey)", host=self.name)
-
-    def ask(self, verb: str, lineage: str, number: int) -> Answer:
-        """Return what the receiver answers."""
-        self._require()
-        world = self.world
-        if world.kill_at and world.kill_at(f"{verb} on {self.name}"):
-            raise Killed(f"{verb} on {self.name}")
-        told = self.host.answer(f"{verb} {lineage} {number:04}", world.now, local=self.local)
-        if verb == "activate" and told.get("ok"):
-            by = world.at_work.name
-            world.activations.append((world.now, by, self.host.name, number))
-        answer = parsed(json.dumps(told))
-        if answer is None:
-            raise HostError(f"no receiver answers: {process.printable(str(told))}", host=self.name)
-        return answer
-
-    def standing(self, lineage: str) -> Standing:
-        """Return what the backend says it has."""
-        try:
-            answer = self.ask("current", lineage, 0)
-        except HostError as error:
-            return self.unheard(error)
-        if not answer.ok:
-            return Standing(self.name, reached=False, why=answer.why)
-        return Standing(
-            self.name, reached=True, current=answer.current,
-            generations=dict(answer.generations), epoch=answer.epoch,
-        )  # fmt: skip
-
-    def unheard(self, error: HostError) -> Standing:
-        """Return the standing of a backend that could not be asked."""
-        return Standing(
-            self.name, reached=False, why=error.why,
-            refuses_key=isinstance(error, KeyRefusedError),
-        )  # fmt: skip
-
-    def push(self, outbox: Path) -> None:
-        """Send files."""
-        self._require()
-        if self.host.full:
-            raise HostError("rsync failed (11): No space left on device", host=self.name)
-        self.host.receive(outbox)
-
-    def close_stdin(self) -> None:
-        """Do nothing: nobody waits."""
-
-
-def each_in_turn(
-    work: Callable[[Any], Any], among: Sequence[Any], _patience: object = None
-) -> list[tuple[Any, Any]]:
-    """Do what `receivers.each` does, one after the other."""
-    found = []
-    for one in among:
-        try:
-            found.append((one, work(one)))
-        except HostError as error:
-            found.append((one, error))
-    return found
-
-
-def each_at_once(
-    work: Callable[[Any], Any], items: Sequence[Any], *_always: object
-) -> list[tuple[Any, Any]]:
-    """Do what `Patience.each` does where nobody is slow, one after the other."""
-    return [(one, work(one)) for one in items]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from certsync.issuer import identity
@@ -29,8 +29,9 @@ def catch_up(run: Run, way: Rollout, outbox: Path) -> None:
     standings = receivers.standings(way.lineage, late)
     issuer, known = run.seen.fleet.issuer_name, {each.name for each in standings}
     others = [each for each in way.plan.standings if each.name not in {issuer, *known}]
-    admission.note(run, [*others, *standings])
-    fit = _fit(run, way, standings)
+    later = fence.later_than(identity.epoch_of(run.seen.store), standings)
+    admission.note(run, [*others, *standings], later)
+    fit = _fit(way, standings, later)
     generation = run.seen.kept[way.plan.number]
     plan = rollout.plan(way.plan.number, generation.manifest_sum, fit, issuer, ())
     again = Rollout(way.lineage, plan, late, way.tell)
@@ -47,13 +48,10 @@ def _that_answer_again(run: Run, way: Rollout) -> list[Backend]:
     return [each for each in late if run.patience.settle(each.name, max(0, end - time.monotonic()))]
 
 
-def _fit(run: Run, way: Rollout, standings: Sequence[Standing]) -> list[Standing]:
+def _fit(way: Rollout, standings: Sequence[Standing], later: Collection[str]) -> list[Standing]:
     """Return the standings of those that may get it; the others are recorded with the reason."""
     plan = rollout.plan(way.plan.number, "", standings, "", ())
-    doubtful = {
-        *rollout.claiming_newer(plan),
-        *fence.later_than(identity.epoch_of(run.seen.store), standings),
-    }
+    doubtful = {*rollout.claiming_newer(plan), *later}
     for name in doubtful:
         way.unreached[name] = NEXT_RUN
     return [each for each in standings if each.name not in doubtful]

@@ -1,4 +1,4 @@
-"""A certificate profile that the CA does not offer, or no more."""
+"""A certificate profile that the CA does not offer, or no longer offers."""
 
 from __future__ import annotations
 
