@@ -110,6 +110,7 @@ def _proven(data: Mapping[str, Any], first: str) -> Proven:
     first = str(data.get("lineage") or first)
     state = data.get("state", {})
     proofs = {first: data.get("proofs", ()), **data.get("others", {})}
+    groups = data.get("key_exchange", {})
     # An older issuer only says when the first one is renewed.
     renewals = {
         first: (data.get("next_renewal", ""), data.get("why", "")), **data.get("renewals", {})
@@ -118,7 +119,7 @@ def _proven(data: Mapping[str, Any], first: str) -> Proven:
     origin, last_success = data.get("origin"), state.get("last_success", "")
     return Proven(
         current=str(data.get("current", "")),
-        proofs={lineage: _proofs(each) for lineage, each in proofs.items()},
+        proofs={name: _proofs(each, groups.get(name, {})) for name, each in proofs.items()},
         renewals={
             lineage: NextRenewal(moment(at), str(why))
             for lineage, (at, why) in renewals.items()
@@ -143,8 +144,9 @@ def _origin(data: Mapping[str, Any]) -> Origin:
     return Origin(str(data["sha256"]), str(data["at"]), str(data["by"]))
 
 
-def _proofs(said: Iterable[Mapping[str, Any]]) -> dict[str, Proof]:
-    return {each.name: each for each in map(Proof.from_json, said)}
+def _proofs(said: Iterable[Mapping[str, Any]], groups: Mapping[str, Any]) -> dict[str, Proof]:
+    proofs = map(Proof.from_json, said)
+    return {each.name: each.choosing(groups.get(each.name)) for each in proofs}
 
 
 def _run(data: Mapping[str, Any]) -> PastRun:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -86,12 +86,13 @@ class Proof:
     """When it ends, if clients trust it, or did until then; never part of the JSON."""
 
     key_exchange: str = ""
-    """The group it chooses of `GROUPS`; empty: unknown, or it was not asked."""
+    """The group it chooses of `GROUPS`; empty: unknown, or it was not asked. Never part of the
+    JSON: operators from before it would refuse the whole answer."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as data for `json.dumps`, for operators of any version."""
         data = {**self.__dict__, "verdict": self.verdict.value}
-        del data["not_before"], data["leaf_ends"]
+        del data["not_before"], data["leaf_ends"], data["key_exchange"]
         return data
 
     @classmethod
@@ -111,12 +112,12 @@ class Proof:
             str(data.get("fingerprint", "")),
             not_after,
             str(data.get("why", "")),
-            key_exchange=_known_group(data.get("key_exchange", "")),
         )
 
-
-def _known_group(name: object) -> str:
-    return next((each for each in GROUPS.values() if each == name), "")
+    def choosing(self, group: object) -> Proof:
+        """Return it with the key exchange ``group``, if that is the name of one of `GROUPS`."""
+        known = next((each for each in GROUPS.values() if each == group), "")
+        return replace(self, key_exchange=known)
 
 
 def judge(

@@ -93,6 +93,11 @@ class Seen:
             "compromise": "; ".join(each.compromise for each in self.lineages if each.compromise),
             "others": {each.name: [proof.to_json() for proof in each.proofs] for each in others},
             "renewals": {each.name: each.renewal for each in others},
+            # Not in the proofs: operators from before it would refuse a proof with one more field.
+            "key_exchange": {
+                each.name: {proof.name: proof.key_exchange for proof in each.proofs}
+                for each in self.lineages
+            },
         }
 
 

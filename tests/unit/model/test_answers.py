@@ -31,6 +31,14 @@ def test_proofs_are_by_lineage_and_backend() -> None:
     }  # fmt: skip
 
 
+def test_the_key_exchange_comes_beside_the_proofs() -> None:
+    proofs = {"proofs": [ONE.to_json(), OTHER.to_json()]}
+    groups = {NAME: {"backend-01": "x25519", "backend-02": "\x1b[2J", "backend-09": "x25519"}}
+    found = Proven.from_json({**proofs, "key_exchange": groups}, NAME).proofs[NAME]
+    assert found == {"backend-01": ONE.choosing("x25519"), "backend-02": OTHER}
+    assert Proven.from_json(proofs, NAME).proofs[NAME] == {"backend-01": ONE, "backend-02": OTHER}
+
+
 def test_of_an_issuer_that_says_nothing_there_is_no_proof_and_no_run() -> None:
     assert Proven.from_json({}, NAME) == Proven(proofs={NAME: {}})
 
