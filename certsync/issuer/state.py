@@ -76,6 +76,15 @@ class LineageState:
     revocation_asked: Moment | None = None
     """When the CA was last asked whether a certificate is revoked."""
 
+    challenge_looked_at: Moment | None = None
+    """When the path of a challenge was last looked at, although no order was due."""
+
+    challenge_misses: tuple[str, ...] = ()
+    """Where a challenge would have been lost then, in words."""
+
+    challenge_missed_since: Moment | None = None
+    """Since when it would be; None: it would not."""
+
     renewal_info: RenewalInfo | None = None
     """The CA's last suggestion for the newest generation (RFC 9773)."""
 

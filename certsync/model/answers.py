@@ -84,6 +84,9 @@ class Proven:
     compromise: str = ""
     """What remains to be done about compromised keys, in words; empty: nothing."""
 
+    challenge: str = ""
+    """Where a challenge would be lost, in words; empty: nowhere, or an older issuer."""
+
     state: Mapping[str, Any] = field(default_factory=dict)
     """Everything it remembers, unparsed, for programs."""
 
@@ -131,6 +134,7 @@ def _proven(data: Mapping[str, Any], first: str) -> Proven:
         last_success=moment(last_success) if last_success else None,
         origin=_origin(origin) if origin else None,
         compromise=str(data.get("compromise", "")),
+        challenge=str(data.get("challenge", "")),
         state=dict(state),
     )
 

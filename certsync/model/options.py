@@ -79,6 +79,9 @@ class Event(str, Enum):
     EXPIRING = "expiring"
     """Less than a quarter of the certificate's lifetime is left."""
 
+    CHALLENGE = "challenge"
+    """For over two days, a challenge would not have reached the issuer."""
+
 
 @dataclass(frozen=True)
 class Site:

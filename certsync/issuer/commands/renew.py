@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from certsync.issuer import broken_records, guards, replacement
+from certsync.issuer import broken_records, challenge_watch, guards, replacement
 from certsync.issuer.ca import ari, due, ordering, renewal_info, right_time
 from certsync.issuer.hourly import Hourly, Parts
 from certsync.issuer.monitoring.afterwards import Ended, afterwards
@@ -107,6 +107,8 @@ def _all_of_it(hour: Hourly, *, force: bool) -> None:
     if not hour.is_fenced:
         # Revoke and delete what remains of a compromise: nearly always nothing.
         hour.part(lambda: replacement.finish(run, hour.proofs))
+    if newest and not hour.is_fenced:
+        hour.part(lambda: challenge_watch.look(run))
     hour.part(lambda: _remember(hour))
 
 

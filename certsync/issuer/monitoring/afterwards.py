@@ -79,6 +79,9 @@ def observed(run: Ended, known: LineageState, now: datetime) -> alerts.Observed:
         backends=behind or None,
         not_before=known.not_before,
         not_after=known.not_after,
+        challenge_looked_at=known.challenge_looked_at,
+        challenge_missed_since=known.challenge_missed_since,
+        challenge_misses=known.challenge_misses,
     )
 
 
@@ -97,4 +100,5 @@ def readings(
         exit_status=error.exit_status if error else 0,
         failed_tries=known.tries.count,
         next_renewal=known.next_renewal,
+        challenge_reachable=not known.challenge_misses if known.challenge_looked_at else None,
     )

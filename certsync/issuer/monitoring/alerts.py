@@ -18,6 +18,9 @@ from certsync.model.options import Event
 PATIENCE = timedelta(days=1)
 """How long a backend may be behind, or runs be postponed, before a message is sent."""
 
+CHALLENGE_PATIENCE = timedelta(days=2)
+"""How long a challenge may be lost, while no order is due, before a message is sent."""
+
 LEFT = 4
 """A message is sent when less than this fraction of the lifetime is left: renewal is due long
 before, whatever the lifetime."""
@@ -43,6 +46,14 @@ class Observed:
     """The validity of the current generation."""
 
     not_after: datetime | None = None
+    challenge_looked_at: datetime | None = None
+    """When the path of a challenge was last looked at."""
+
+    challenge_missed_since: datetime | None = None
+    """Since when a challenge would be lost; None: it would not."""
+
+    challenge_misses: tuple[str, ...] = ()
+    """Where it would be lost, in words."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +146,7 @@ def _causes(seen: Observed, before: Mapping[str, Alert]) -> Iterator[_Cause]:
     yield from _failed_run(seen, before)
     yield from _backends_behind(seen, before)
     yield from _little_left(seen)
+    yield from _challenge_lost(seen)
 
 
 def _failed_run(seen: Observed, before: Mapping[str, Alert]) -> Iterator[_Cause]:
@@ -191,11 +203,29 @@ def _little_left(seen: Observed) -> Iterator[_Cause]:
     )
 
 
+def _challenge_lost(seen: Observed) -> Iterator[_Cause]:
+    since = seen.challenge_missed_since
+    if since is None:
+        return
+    yield _Cause(
+        Event.CHALLENGE.value,
+        Event.CHALLENGE,
+        since,
+        seen.at - since > CHALLENGE_PATIENCE,
+        f"{seen.lineage}: a challenge would not reach the issuer",
+        f"Since {_moment(since)}, the next renewal would fail, because a challenge would be lost: "
+        f"{'; '.join(seen.challenge_misses)}. Port 80 of each backend must forward "
+        "/.well-known/acme-challenge/ to the issuer: `certsync deploy FLEET` fixes what it "
+        "can reach.",
+    )
+
+
 def _looked_at(event: Event, seen: Observed) -> bool:
     return {
         Event.RUN_FAILED: True,
         Event.BEHIND: seen.backends is not None,
         Event.EXPIRING: seen.not_before is not None and seen.not_after is not None,
+        Event.CHALLENGE: seen.challenge_looked_at is not None,
     }[event]
 
 
@@ -205,6 +235,7 @@ def _over(alert: Alert, seen: Observed) -> Message:
         Event.RUN_FAILED: "runs succeed again",
         Event.BEHIND: f"{name} serves the current generation again",
         Event.EXPIRING: "the certificate has been renewed",
+        Event.CHALLENGE: "a challenge would reach the issuer again",
     }[alert.event]
     if alert.event is Event.BEHIND and name not in (seen.backends or {}):
         what = f"{name} is no longer in the fleet"

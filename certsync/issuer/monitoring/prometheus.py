@@ -23,6 +23,7 @@ HELP = {
     "last_run_exit_status": "Exit status of the last run: 0 success, 75 retry later.",
     "failed_tries": "Failed attempts to order since the last success.",
     "next_renewal_timestamp_seconds": "When the next order is due.",
+    "challenge_reachable": "1 if a challenge would reach the issuer, looked at daily, else 0.",
 }
 """Every metric, in the order of output, by its name without `certsync_`."""
 
@@ -46,6 +47,8 @@ class Readings:
     exit_status: int = 0
     failed_tries: int = 0
     next_renewal: datetime | None = None
+    challenge_reachable: bool | None = None
+    """Whether a challenge would reach the issuer; None: nobody has looked yet."""
 
 
 def text(*lineages: Readings) -> str:
@@ -72,6 +75,7 @@ def _samples(readings: Readings) -> dict[str, list[Sample]]:
         for proof in readings.proofs
         if proof.not_after
     }
+    reachable = readings.challenge_reachable
     named = {proof.name: {**lineage, "backend": proof.name} for proof in readings.proofs}
     return {
         "certificate_not_after_seconds": [(named[name], ends[name].timestamp()) for name in ends],
@@ -87,6 +91,7 @@ def _samples(readings: Readings) -> dict[str, list[Sample]]:
         "last_run_exit_status": [({}, readings.exit_status)] if readings.last_run else [],
         "failed_tries": [(lineage, readings.failed_tries)],
         "next_renewal_timestamp_seconds": _moment(lineage, readings.next_renewal),
+        "challenge_reachable": [] if reachable is None else [(lineage, reachable)],
     }
 
 

@@ -37,6 +37,9 @@ class OfLineage:
     compromise: str = ""
     """What remains to be done about compromised keys, in words; empty: nothing."""
 
+    challenge: tuple[str, ...] = ()
+    """Where a challenge would be lost, in words."""
+
     @property
     def renewal(self) -> tuple[str, str]:
         """When it will be renewed, ISO 8601, and why; empty: unknown."""
@@ -78,6 +81,7 @@ class Seen:
         state = self.state.to_json()
         first, *others = self.lineages
         next_renewal, why = first.renewal
+        lost = [text for each in self.lineages for text in each.challenge]
         return {
             "protocol": PROTOCOL,
             "lineage": first.name,
@@ -91,6 +95,7 @@ class Seen:
             "why": why,
             "origin": self.origin,
             "compromise": "; ".join(each.compromise for each in self.lineages if each.compromise),
+            "challenge": "; ".join(dict.fromkeys(lost)),
             "others": {each.name: [proof.to_json() for proof in each.proofs] for each in others},
             "renewals": {each.name: each.renewal for each in others},
             # Not in the proofs: operators from before it would refuse a proof with one more field.
@@ -138,8 +143,10 @@ def _of_lineage(
     returned = seen.marks.returned(fleet)
     proofs = [_barred(each) if each.name in returned else each for each in served]
     current = number_text(wanted.current.number) if wanted.current else ""
-    coming = due.outlook(seen, state.lineage(seen.name), now).next(now)
-    return OfLineage(seen.name, current, proofs, through, coming, seen.marks.waiting())
+    known = state.lineage(seen.name)
+    coming, waiting = due.outlook(seen, known, now).next(now), seen.marks.waiting()
+    lost = known.challenge_misses
+    return OfLineage(seen.name, current, proofs, through, coming, waiting, lost)
 
 
 def _barred(proof: Proof) -> Proof:

@@ -248,3 +248,29 @@ def test_without_a_certificate_to_look_at_its_alert_stays_as_it_is() -> None:
 def test_what_is_no_alert_is_left_out(kept: object) -> None:
     good = Alert("behind b", Event.BEHIND, NOW, told=True)
     assert alerts.read([kept, codec.plain(good)]) == (good,)
+
+
+# A challenge that would be lost
+
+
+def lost(since: datetime, at: datetime) -> Observed:
+    return replace(
+        FINE, at=at, challenge_looked_at=at, challenge_missed_since=since,
+        challenge_misses=("backend-02 (203.0.113.12): answers HTTP 404",),
+    )  # fmt: skip
+
+
+def test_a_challenge_that_would_be_lost_is_told_after_two_days_and_when_it_is_over() -> None:
+    runs = Runs()
+    assert runs.told(lost(NOW, NOW)) == []
+    assert runs.told(lost(NOW, NOW + 2 * DAY)) == []
+    assert runs.told(lost(NOW, NOW + 2 * DAY + HOUR)) == ["a challenge would not reach the issuer"]
+    assert runs.told(lost(NOW, NOW + 3 * DAY)) == []
+    assert runs.told(replace(FINE, at=NOW + 4 * DAY)) == []
+    well = replace(FINE, at=NOW + 4 * DAY, challenge_looked_at=NOW + 4 * DAY)
+    assert runs.told(well) == ["a challenge would reach the issuer again"]
+
+
+def test_a_lost_challenge_is_told_with_where_it_is_lost() -> None:
+    news = alerts.judge((), lost(NOW, NOW + 3 * DAY), ALL)
+    assert "backend-02 (203.0.113.12): answers HTTP 404" in news.messages[0].body

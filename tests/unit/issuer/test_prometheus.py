@@ -18,7 +18,7 @@ END = NOW + timedelta(days=60, hours=12)
 GOOD = Proof("backend-01", Verdict.IN_SYNC, "0007", "ab" * 32, END.isoformat(), "")
 AWAY = Proof("backend-02", Verdict.UNREACHABLE, "", "", "", "it does not answer")
 FULL = Readings(
-    NAME, NOW, (GOOD, AWAY), 7, NOW, NOW - timedelta(hours=1), 75, 2, NOW + timedelta(days=30)
+    NAME, NOW, (GOOD, AWAY), 7, NOW, NOW - timedelta(hours=1), 75, 2, NOW + timedelta(days=30), True
 )
 
 

@@ -355,7 +355,7 @@ def quiet_store(session_store: Store, tmp_path: Path, monkeypatch: pytest.Monkey
     store.withdraw(NAME, {})
     store.mark_compromised(NAME, Marks())
     advice = RenewalInfo(manifest(2).fingerprint, NOW, NOW + DAY / 4)
-    Memory(store).note(NAME, renewal_info=advice, asked_all=NOW)
+    Memory(store).note(NAME, renewal_info=advice, asked_all=NOW, challenge_looked_at=NOW)
 
     def prove(hosts: list[Machine], *_: object) -> list[Proof]:
         return [Proof(each.name, Verdict.IN_SYNC, "0002", "ff", "", "") for each in hosts]

@@ -855,7 +855,8 @@ def test_ssh_options_that_ssh_would_not_take_are_mistakes(
         ),
         pytest.param(
             '[notify]\nevents = ["all"]', "notify.events",
-            'unknown value "all"', "write one of: run-failed, behind, expiring", id="event",
+            'unknown value "all"', "write one of: run-failed, behind, expiring, challenge",
+            id="event",
         ),
     ],
 )  # fmt: skip

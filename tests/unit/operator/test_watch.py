@@ -90,6 +90,14 @@ def test_a_run_that_failed_is_a_finding_and_one_put_off_is_none() -> None:
     ]
 
 
+def test_a_challenge_that_would_be_lost_is_a_finding() -> None:
+    proven = Proven.from_json({"challenge": "backend-02: answers HTTP 404"}, "example.com")
+    assert [str(each) for each in watch.findings(proven, fleet(), NOW)] == [
+        "backend-01: a challenge would not reach the issuer: backend-02: answers HTTP 404"
+    ]
+    assert watch.findings(Proven.from_json({}, "example.com"), fleet(), NOW) == []
+
+
 def test_a_run_noted_by_a_clock_that_was_ahead_hides_nothing() -> None:
     state = ran(timedelta(hours=5)).ended(PastRun("issue", NOW + timedelta(days=9), 0))
     found = findings(told(state), fleet(), NOW)
