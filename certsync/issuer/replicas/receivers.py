@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from certsync.issuer.replicas import push_key
 from certsync.issuer.replicas.answer import Answer, parsed
 from certsync.issuer.replicas.outgoing import open_runtime
 from certsync.issuer.replicas.rollout import Standing
@@ -127,6 +128,9 @@ class Backend:
 
     def _unreached(self, stderr: str) -> UnreachableError:
         error = ssh.ssh_reason(self.name, stderr)
+        if isinstance(error, KeyRefusedError) and (why := push_key.finding()):
+            # Not the replica's refusal: it was offered no key.
+            return UnreachableError(why, host=self.name)
         if "SSH host key" not in error.message:
             return error
         # Here the key was pinned by a deploy, not by connecting once by hand.

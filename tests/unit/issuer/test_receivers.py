@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
-from certsync.issuer.replicas import receivers
+from certsync.issuer.replicas import push_key, receivers
 from certsync.issuer.replicas.answer import parsed
 from certsync.issuer.replicas.receivers import Backend
 from certsync.issuer.tickets import share
@@ -165,7 +166,10 @@ def test_a_connection_that_fails_is_told_as_ssh_tells_it() -> None:
         one.ask("current", NAME, 0)
 
 
-def test_a_replica_that_refuses_the_key_says_so_in_its_standing() -> None:
+def test_a_replica_that_refuses_the_key_says_so_in_its_standing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(push_key, "finding", lambda: "")
     refused = "certsync@203.0.113.12: Permission denied (publickey)."
     standing = says("", stderr=refused, status=255).standing(NAME)
     assert (standing.reached, standing.refuses_key) == (False, True)
@@ -261,3 +265,43 @@ def test_a_connection_that_comes_about_after_the_end_is_ended_at_once() -> None:
     (conversation,) = Fake.started
     assert conversation.over
     assert conversation.asked == []
+
+
+# The issuer's own push key
+
+REFUSED = "certsync-receive@203.0.113.12: Permission denied (publickey).\n"
+
+
+@pytest.fixture
+def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where the issuer's push key should be; programs run as we do."""
+    run = process.run
+
+    def as_we_do(argv: list[str], *, seconds: float, user: str) -> process.Completed:
+        assert user == paths.PUSHING_USER
+        return run(argv, seconds=seconds)
+
+    monkeypatch.setattr(push_key, "PUSH_HOME", tmp_path)
+    monkeypatch.setattr(process, "run", as_we_do)
+    return tmp_path / "id_ed25519"
+
+
+def test_a_missing_push_key_is_not_told_as_the_replicas_refusal(key_file: Path) -> None:
+    found = says("", stderr=REFUSED, status=255).standing(NAME)
+    assert (found.reached, found.refuses_key) == (False, False)
+    assert found.why == (
+        f"this issuer's push key {key_file} is missing: run `certsync deploy FLEET`"
+    )
+
+
+def test_nor_is_one_that_cannot_be_read(key_file: Path) -> None:
+    key_file.write_text("half a key")
+    key_file.chmod(0o600)
+    found = says("", stderr=REFUSED, status=255).standing(NAME)
+    assert not found.refuses_key
+    assert found.why.startswith(f"this issuer's push key {key_file} cannot be read (")
+
+
+def test_a_good_one_is_no_reason(key_file: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key_file], check=True)
+    assert push_key.finding() == ""
