@@ -14,7 +14,13 @@ from certsync.issuer.run import Session
 from certsync.issuer.steps import Step
 from certsync.issuer.store import Store
 from certsync.model.answers import PastRun
-from certsync.model.errors import CertsyncError, LockHeldError, NewerSchemaError, StoreError
+from certsync.model.errors import (
+    CertsyncError,
+    LockHeldError,
+    NewerSchemaError,
+    StoreError,
+    as_certsync_error,
+)
 from certsync.programs import lock
 from certsync.system import console
 
@@ -33,12 +39,12 @@ def on_issuer(store: Store, verb: str, token: str, now: datetime) -> Iterator[Se
         try:
             yield session
         except CertsyncError as error:
-            _note(session, verb, error)
+            _note_failure(session, verb, error)
             raise
         except (Exception, KeyboardInterrupt) as error:
             stopped = isinstance(error, KeyboardInterrupt)
             why = "interrupted" if stopped else f"unexpected error: {error!r}"
-            _note(session, verb, CertsyncError(why))
+            _note_failure(session, verb, CertsyncError(why))
             raise
         _note(session, verb, None)
 
@@ -99,6 +105,14 @@ def require_root() -> None:
     """
     if os.geteuid() != 0:
         raise StoreError("only root can read the fleet's certificates", "run this with sudo")
+
+
+def _note_failure(session: Session, verb: str, error: CertsyncError) -> None:
+    """Record a failure if possible: on a full disk, people should still see the failure itself."""
+    try:
+        _note(session, verb, error)
+    except OSError as unwritten:
+        console.warn(f"{as_certsync_error(unwritten).message}: the run's end is not recorded")
 
 
 def _note(session: Session, verb: str, error: CertsyncError | None) -> None:

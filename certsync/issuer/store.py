@@ -231,7 +231,8 @@ class Store(IssuerPaths):
         """
         noise = os.urandom(64 * 1024)
         for folder in (self.root, self.state):
-            probe = folder / ".writable"
+            # Of this process alone: `prove` does not wait for the lock.
+            probe = folder / f".writable-{os.getpid()}"
             try:
                 write_whole(probe, noise, mode=0o600)
                 same = probe.read_bytes() == noise
@@ -243,6 +244,14 @@ class Store(IssuerPaths):
                 ) from None
             if not same:
                 raise StoreError(f"{folder} returned other data than was written to it")
+
+    def unwritable(self) -> str:
+        """Return why the disk cannot be written; empty: it can."""
+        try:
+            self.prove_writable()
+        except StoreError as error:
+            return error.message
+        return ""
 
     def _read(self, path: Path) -> bytes:
         try:

@@ -84,6 +84,9 @@ class Proven:
     compromise: str = ""
     """What remains to be done about compromised keys, in words; empty: nothing."""
 
+    unwritable: str = ""
+    """Why the issuer's disk cannot be written; empty: it can, or an older issuer."""
+
     challenge: str = ""
     """Where a challenge would be lost, in words; empty: nowhere, or an older issuer."""
 
@@ -134,6 +137,7 @@ def _proven(data: Mapping[str, Any], first: str) -> Proven:
         last_success=moment(last_success) if last_success else None,
         origin=_origin(origin) if origin else None,
         compromise=str(data.get("compromise", "")),
+        unwritable=str(data.get("unwritable", "")),
         challenge=str(data.get("challenge", "")),
         state=dict(state),
     )

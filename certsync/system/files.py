@@ -9,7 +9,20 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes, *, mode: int) -> None:
-    """Replace a file in one rename, synced to disk: readers see either the old or the new one."""
+    """Replace a file in one rename, synced to disk: readers see either the old or the new one.
+
+    Raises:
+        OSError: that failed, and nothing was changed; it names the file.
+    """
+    try:
+        _write_whole(path, content, mode)
+    except OSError as error:
+        # Errors of an open file, such as a full disk's, do not say which one it was.
+        error.filename = error.filename or str(path)
+        raise
+
+
+def _write_whole(path: Path, content: bytes, mode: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

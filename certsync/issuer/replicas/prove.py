@@ -58,6 +58,8 @@ class Seen:
     """The fleet file that was deployed: its SHA-256, when and by whom."""
 
     at: datetime
+    unwritable: str = ""
+    """Why the issuer's disk cannot be written; empty: it can."""
 
     @property
     def all_in_sync(self) -> bool:
@@ -95,6 +97,7 @@ class Seen:
             "why": why,
             "origin": self.origin,
             "compromise": "; ".join(each.compromise for each in self.lineages if each.compromise),
+            "unwritable": self.unwritable,
             "challenge": "; ".join(dict.fromkeys(lost)),
             "others": {each.name: [proof.to_json() for proof in each.proofs] for each in others},
             "renewals": {each.name: each.renewal for each in others},
@@ -124,7 +127,7 @@ def prove(
     """
     state, store = memory.state, looks[0].store
     found = parallel.each(lambda one: _of_lineage(one, state, now, proven), looks)
-    return Seen(found, state, store.read_state(store.origin), now)
+    return Seen(found, state, store.read_state(store.origin), now, store.unwritable())
 
 
 def _of_lineage(

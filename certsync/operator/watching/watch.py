@@ -43,6 +43,8 @@ def findings(proven: Proven, fleet: Fleet, now: datetime) -> list[Finding]:
         )
     if last and _counts(last, proven.last_success, now):
         found.append(f"renewal run of {_short(last.at)} UTC: {last.error}")
+    if proven.unwritable:
+        found.append(f"{proven.unwritable}: nothing can be ordered or recorded there")
     if proven.challenge:
         found.append(f"a challenge would not reach the issuer: {proven.challenge}")
     return [Finding(fleet.issuer_name, text) for text in found]

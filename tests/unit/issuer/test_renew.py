@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import errno
+import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -44,6 +46,7 @@ from certsync.model.errors import (
     LockHeldError,
     RolloutError,
     TooSoonError,
+    as_certsync_error,
 )
 from certsync.model.fleet import Machine
 from certsync.model.options import KeyType
@@ -327,6 +330,29 @@ def test_a_run_that_breaks_is_noted_too(session_store: Store) -> None:
         raise ZeroDivisionError("what")
     run = Memory(session_store).state.runs["renew"]
     assert run.error == "unexpected error: ZeroDivisionError('what')"
+
+
+def test_a_disk_that_cannot_take_the_end_of_a_run_hides_no_failure_of_the_run(
+    session_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with (
+        pytest.raises(CaError, match="the CA refused"),
+        session.on_issuer(session_store, "renew", "", NOW),
+    ):
+        raise CaError("the CA refused")
+    path = session_store.state_file
+    assert f"{path}: No space left on device: the run's end is not" in capsys.readouterr().err
+    # Where the run itself was well, that is its failure, and it names the file.
+    with (
+        pytest.raises(OSError, match="No space left") as caught,
+        session.on_issuer(session_store, "renew", "", NOW),
+    ):
+        pass
+    assert as_certsync_error(caught.value).message == f"{path}: No space left on device"
 
 
 def test_a_run_that_finds_the_lock_held_is_told_by_whom_and_notes_nothing(

@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certsync.issuer.memory import Memory
+from certsync.issuer.replicas import prove
 from certsync.issuer.state import LineageState, State
 from certsync.issuer.store import Store, generation_files, sums
 from certsync.model.certificate import belongs, key_pem, load_key, make_csr, make_key, parse_chain
@@ -219,6 +220,9 @@ def test_a_store_that_cannot_be_written_is_found_before_an_order_is_spent(
     with pytest.raises(StoreError) as caught:
         store.prove_writable()
     assert caught.value.message == f"{store.root} cannot be written: No space left on device"
+    assert store.unwritable() == caught.value.message
+    shown = prove.prove([seen(store, fleet())], Memory(store), NOW, proven=lambda: {NAME: []})
+    assert shown.to_json()["unwritable"] == caught.value.message
     assert "df -h" in caught.value.hint
     assert list(store.root.iterdir()) == []
 

@@ -98,6 +98,14 @@ def test_a_challenge_that_would_be_lost_is_a_finding() -> None:
     assert watch.findings(Proven.from_json({}, "example.com"), fleet(), NOW) == []
 
 
+def test_a_disk_that_cannot_be_written_is_a_finding_though_the_last_recorded_run_was_well() -> None:
+    why = "/var/lib/certsync cannot be written: No space left on device"
+    proven = Proven.from_json({"unwritable": why}, "example.com")
+    assert [str(each) for each in watch.findings(proven, fleet(), NOW)] == [
+        f"backend-01: {why}: nothing can be ordered or recorded there"
+    ]
+
+
 def test_a_run_noted_by_a_clock_that_was_ahead_hides_nothing() -> None:
     state = ran(timedelta(hours=5)).ended(PastRun("issue", NOW + timedelta(days=9), 0))
     found = findings(told(state), fleet(), NOW)
