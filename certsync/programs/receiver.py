@@ -661,6 +661,11 @@ def use_tickets(files: dict) -> None:
     for name in TICKET_KEYS:
         if len(files[name]) != TICKET_KEY_SIZE:
             raise Refused(f"{name} has {len(files[name])} bytes, a key has {TICKET_KEY_SIZE}")
+        # The issuer makes random ones: this catches a mistake, not somebody who knows the keys.
+        if len(set(files[name])) == 1:
+            raise Refused(f"{name} is one byte repeated, and no random key")
+    if len({files[name] for name in TICKET_KEYS}) == 1:
+        raise Refused("the three keys are the same, and no random ones")
     link = TICKETS / "live"
     before = os.readlink(link) if link.is_symlink() else ""
     folder = write_ticket_set(files)

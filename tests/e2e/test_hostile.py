@@ -357,7 +357,7 @@ def test_ticket_keys_that_are_none_are_refused_and_nginx_keeps_what_it_has(
     siege: Siege, attack: str
 ) -> None:
     command, why = TICKETS[attack]
-    good = "head -c 80 /dev/zero | tee current.key > previous.key"
+    good = "head -c 80 /dev/urandom | tee current.key > previous.key"
     status, told = siege.on_replica(f"cd {TICKETS_INBOX} && {good} && {command}")
     assert status == 0, told
     answer = siege.ask("tickets")

@@ -44,7 +44,7 @@ NEW = Note(NOW, BOTH)
 
 
 def key(letter: str) -> bytes:
-    return letter.encode() * receiver.TICKET_KEY_SIZE
+    return (letter.encode() + bytes(range(256)))[: receiver.TICKET_KEY_SIZE]
 
 
 # Decisions

@@ -900,6 +900,25 @@ def test_a_key_of_another_size_is_refused(tickets: Path, size: int) -> None:
     assert names(tickets) == []
 
 
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"previous.key": bytes(80)}, "previous.key is one byte repeated, and no random key"),
+        (dict.fromkeys(receiver.TICKET_KEYS, bytes(range(80))), "the three keys are the same"),
+    ],
+    ids=["all zero", "all the same"],
+)
+def test_keys_that_nobody_has_made_at_random_are_refused(
+    tickets: Path, keys: dict[str, bytes], why: str
+) -> None:
+    before = receiver.ticket_keys()
+    lay(tickets, {**three(b"a"), **keys})
+    with pytest.raises(Refused, match=f"^{why}"):
+        receiver.answer("tickets")
+    assert receiver.ticket_keys() == before
+    assert names(tickets) == []
+
+
 @pytest.mark.parametrize("kind", ["symlink", "hard link", "fifo", "folder", "large"])
 def test_a_key_that_is_no_plain_file_is_refused_at_once(tickets: Path, kind: str) -> None:
     before = receiver.ticket_keys()
