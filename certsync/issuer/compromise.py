@@ -7,7 +7,7 @@ generation may be gone from the archive by then. Once all is done, it keeps only
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -40,8 +40,8 @@ class CompromisedKey:
     leaf: str = ""
     """PEM; empty: the generation was damaged, or nothing remains to be done."""
 
-    key: str = ""
-    """PEM, for a revocation that none of our accounts may request; empty as above."""
+    key: str = field(default="", repr=False)
+    """PEM, for a revocation that none of our accounts may request; empty: as above, or pruned."""
 
     revoked: bool = False
 

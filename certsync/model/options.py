@@ -5,7 +5,7 @@ Only the standard library is used, see `fleet`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 DEFAULT_HEALTH_PATH = "/.well-known/certsync-health"
@@ -166,7 +166,7 @@ class Notify:
     """Who hears of it, apart from `certsync status`. The addresses are secrets, on the issuer."""
 
     events: tuple[Event, ...] = ()
-    heartbeat_url: str = ""
+    heartbeat_url: str = field(default="", repr=False)
     """Asked for by every good run, so that silence alarms elsewhere; empty: none."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class Found:
     """What certbot has for the fleet, ready to be taken over."""
 
     public: Public
-    key: bytes
+    key: bytes = field(repr=False)
     """PEM, in certsync's format."""
 
     taken: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -49,7 +49,7 @@ Tell = Callable[[str], None]
 class Issued:
     """A certificate from the CA, with its key."""
 
-    key: bytes
+    key: bytes = field(repr=False)
     """The private key, PEM."""
 
     certificate: Certificate
