@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from certsync.issuer import steps
+from certsync.issuer import issued, steps
 from certsync.issuer.ca import due, ordering
 from certsync.issuer.compromise import CompromisedKey, Mark, Marks
 from certsync.issuer.replicas import receivers, transport
@@ -25,6 +25,11 @@ from certsync.issuer.tickets import share
 from certsync.model.errors import CertsyncError, FencedError, HostError, RolloutError, StoreError
 from certsync.model.generation import number_text
 from certsync.model.proof import Proof, Verdict
+
+BY_NOBODY = (
+    "cannot be revoked: its key is no longer kept here, and the account that ordered it is not "
+    "this issuer's"
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,9 @@ def outlook(seen: Situation, known: LineageState, now: datetime, backend: str) -
     mark = seen.marks.of(backend)
     serves = mark is not None and _serves_a_key_of(mark, seen)
     again = mark is None or (mark.done and serves)
-    marked = seen.numbers if mark is None or again else [each.number for each in mark.exposed]
+    marked = [each.number for each in mark.exposed] if mark else []
+    if again:
+        marked = sorted({*seen.numbers, *(each.number for each in issued.pruned(seen, now))})
     is_due = again or due.outlook(seen, known, now).due is not None
     return Outlook(seen.marks, backend, is_due, marked, serves, seen.fleet.share_tickets)
 
@@ -176,27 +183,13 @@ def mark(run: Run, look: Outlook) -> None:
     from certsync.issuer.ca import issuance
 
     seen = run.seen
-    exposed = tuple(_exposed(seen, number) for number in seen.numbers)
+    kept = tuple(issued.of_archive(seen, number) for number in seen.numbers)
+    exposed = (*issued.pruned(seen, run.now), *kept)
     pending = issuance.pending_key_sum(seen)
     found = Mark(look.backend, run.now, exposed, pending)
     seen.store.mark_compromised(seen.name, look.marks.having(found))
     issuance.forget(seen)
     run.look_again()
-
-
-def _exposed(seen: Situation, number: int) -> CompromisedKey:
-    if number not in seen.kept:
-        return CompromisedKey(number)
-    found, files = seen.kept[number].manifest, seen.store.files(seen.name, number)
-    return CompromisedKey(
-        number,
-        found.files["privkey.pem"],
-        found.directory,
-        found.account,
-        found.not_after,
-        files["cert.pem"].decode(),
-        files["privkey.pem"].decode(),
-    )
 
 
 def finish(run: Run, proofs: Sequence[Proof]) -> None:
@@ -257,7 +250,9 @@ def _revoke(run: Run) -> list[CertsyncError]:
         from certsync.issuer.ca import issuance
 
         try:
-            issuance.revoke(exposed, seen.fleet, seen.store)
+            if not issuance.revoke(exposed, seen.fleet, seen.store):
+                run.tell(f"warning: generation {number_text(number)} {BY_NOBODY}")
+                continue
         except CertsyncError as error:
             text = f"generation {number_text(number)} could not be revoked: {error.message}"
             problems.append(type(error)(text, error.hint))

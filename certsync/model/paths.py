@@ -119,6 +119,10 @@ class IssuerPaths:
         """Return the record of compromised keys."""
         return self.state / f"compromised-{lineage}.json"
 
+    def issued_file(self, lineage: str) -> Path:
+        """Return the record of what was issued and has not expired; it has no private key."""
+        return self.state / f"issued-{lineage}.json"
+
     def fence_file(self, lineage: str) -> Path:
         """Return the record of which replicas accepted or refused the push key."""
         return self.state / f"fence-{lineage}.json"

@@ -285,11 +285,12 @@ class World:
         """Have it signed."""
         return self.ca.finalize(order, self.now)
 
-    def revoke(self, exposed: Any, _fleet: Fleet, _store: Any) -> None:
+    def revoke(self, exposed: Any, _fleet: Fleet, _store: Any) -> bool:
         """Have a certificate revoked."""
         self.ca.answer(self.now)
         leaf = x509.load_pem_x509_certificate(exposed.leaf.encode())
         self.ca.revoked.add(fingerprint(leaf.public_bytes(Encoding.DER)))
+        return True
 
     def log_in(self, *_arguments: Any) -> str:
         """Log in to the CA."""

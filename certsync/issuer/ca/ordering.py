@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from certsync.issuer import guards, steps
+from certsync.issuer import issued as issued_before
 from certsync.issuer.backoff import KEY_PROBLEMS, Tries
 from certsync.issuer.ca.before_order import free_number, look_before_buying
 from certsync.issuer.ca.due import Outlook, outlook
@@ -185,6 +186,7 @@ def _keep(run: Run, manifest: Manifest, issued: Issued) -> None:
     from certsync.issuer.ca import issuance
 
     store = run.seen.store
+    issued_before.note(run.seen, run.now)
     steps.take(Step.KEEP, lambda: store.keep(manifest, issued.key, issued.certificate))
     steps.take(Step.FORGET, lambda: issuance.forget(run.seen))
     run.look_again()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -10,8 +11,8 @@ from pathlib import Path
 import josepy
 import pytest
 
-from certsync.issuer import replacement
-from certsync.issuer.ca import due, ordering
+from certsync.issuer import issued, replacement
+from certsync.issuer.ca import due, issuance, ordering
 from certsync.issuer.ca.issuance.obtain import _kept_key, forget_if_kept
 from certsync.issuer.ca.issuance.pending import Pending
 from certsync.issuer.ca.issuance.revoke import signer
@@ -243,6 +244,73 @@ def test_all_that_is_kept_is_marked_whole_and_the_open_order_is_dropped(
     assert not pending.folder.exists()
     path = store.state / f"compromised-{NAME}.json"
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_pruned_lately_is_marked_and_revoked_too(
+    store: Store, keep: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {number: keep(number) for number in (1, 2)}
+    issued.note(seen(store), NOW)
+    leaf = store.files(NAME, 1)["cert.pem"].decode()
+    shutil.rmtree(store.archive(NAME) / "0001")
+    keep(3)
+    issued.note(seen(store), NOW)
+    assert keys[1].decode() not in store.issued_file(NAME).read_text()
+    assert store.issued_file(NAME).stat().st_mode & 0o777 == 0o600
+    assert look(store).marked == [1, 2, 3]
+    marked(store)
+    found = store.compromised(NAME).exposed
+    assert sorted(found) == [1, 2, 3]
+    assert (found[1].leaf, found[1].key, found[1].account) == (
+        leaf, "", "https://ca.example/account/1"
+    )  # fmt: skip
+    asked: list[int] = []
+
+    def revoke(exposed: CompromisedKey, *_: object) -> bool:
+        asked.append(exposed.number)
+        return bool(exposed.key)
+
+    monkeypatch.setattr(issuance, "revoke", revoke)
+    heard = Heard()
+    assert replacement._revoke(heard.run(seen(store))) == []
+    assert asked == [1, 2, 3]
+    assert heard.told == [f"warning: generation 0001 {replacement.BY_NOBODY}"]
+    assert heard.done == ["revoked generation 0002", "revoked generation 0003"]
+
+
+def test_what_was_pruned_is_forgotten_when_it_has_expired(
+    store: Store, keep: Callable[[int], bytes]
+) -> None:
+    keep(1)
+    issued.note(seen(store), NOW)
+    shutil.rmtree(store.archive(NAME) / "0001")
+    end = issued.read(seen(store))[1].not_after
+    assert end is not None
+    assert issued.pruned(seen(store), end - DAY) != ()
+    assert issued.pruned(seen(store), end) == ()
+    issued.note(seen(store), end)
+    assert issued.read(seen(store)) == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"schema": 2, "issued": 3}', '{"schema": 1, "issued": [{}]}']
+)
+def test_a_broken_record_of_what_was_issued_is_begun_anew(
+    store: Store, keep: Callable[[int], bytes], text: str
+) -> None:
+    store.issued_file(NAME).write_text(text)
+    assert issued.read(seen(store)) == {}
+    keep(1)
+    issued.note(seen(store), NOW)
+    assert list(issued.read(seen(store))) == [1]
+
+
+def test_without_its_key_a_certificate_of_another_account_is_not_revoked(
+    store: Store, keep: Callable[[int], bytes]
+) -> None:
+    keep(1)
+    exposed = replace(issued.of_archive(seen(store), 1), key="")
+    assert not issuance.revoke(exposed, fleet(), store)
 
 
 def test_a_backend_that_would_get_the_new_key_is_not_called_compromised(store: Store) -> None:

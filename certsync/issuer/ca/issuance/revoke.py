@@ -26,11 +26,11 @@ NOT_BY_THIS_ONE = ("unauthorized", "accountDoesNotExist")
 """A CA's problems for an account that did not order the certificate or no longer exists."""
 
 
-def revoke(exposed: CompromisedKey, fleet: Fleet, store: Store) -> None:
+def revoke(exposed: CompromisedKey, fleet: Fleet, store: Store) -> bool:
     """Revoke a certificate at the CA that signed it; one that is revoked already is fine.
 
     The request is signed by the account that ordered it, if it is ours; else by the certificate's
-    own key.
+    own key. Return whether it is revoked; it is not if we have neither.
 
     Raises:
         CaError: the CA refuses, or cannot be reached.
@@ -44,11 +44,14 @@ def revoke(exposed: CompromisedKey, fleet: Fleet, store: Store) -> None:
         acme = open_directory(Network(account_key(folder), bundle), authority)
         acme.net.account = account
         if _is_done(acme, leaf):
-            return
+            return True
+    if not exposed.key:
+        return False
     key = certificate.load_key(exposed.key.encode())
     jwk, algorithm = signer(key)
     if not _is_done(open_directory(Network(jwk, bundle, algorithm), authority), leaf):
         raise CaError("the CA refuses revocation by both our account and the certificate's own key")
+    return True
 
 
 def _authority(directory: str, fleet: Fleet, store: Store) -> tuple[Authority, str]:
