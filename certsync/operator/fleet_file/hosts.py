@@ -10,6 +10,7 @@ import re
 from urllib.parse import SplitResult, urlsplit
 
 from certsync.model.fleet import DIRECTORIES
+from certsync.operator.fleet_file import international
 from certsync.operator.fleet_file.rules import LABEL, UnfitError, did_you_mean, quoted
 
 LONGEST_NAME = 253
@@ -56,7 +57,10 @@ def certificate_name(value: str) -> str:
             "list each name separately",
         )
     if not value.isascii():
-        raise UnfitError(f"{quoted(value)} is not ASCII", 'write it in punycode: "xn--..."')
+        written = international.in_ascii(value) or "xn--..."
+        raise UnfitError(
+            f"{quoted(value)} is not ASCII", f"write it in punycode: {quoted(written)}"
+        )
     _lower_case(value)
     if len(value) > LONGEST_NAME:
         raise UnfitError(
@@ -66,6 +70,11 @@ def certificate_name(value: str) -> str:
         raise UnfitError(
             f"{quoted(value)} is not a host name",
             "use labels of a-z, 0-9 and inner hyphens, at most 63 characters each, joined by dots",
+        )
+    if wrong := [each for each in value.split(".") if not international.is_label(each)]:
+        raise UnfitError(
+            f"{quoted(value)} is not a host name: {quoted(wrong[0])} is no valid punycode",
+            "CAs refuse such a name; is it spelled right?",
         )
     if "." not in value:
         raise UnfitError(

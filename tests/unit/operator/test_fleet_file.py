@@ -443,7 +443,24 @@ def test_a_value_of_the_wrong_type_is_a_mistake(
         ),
         pytest.param(
             "bücher.example", '"bücher.example" is not ASCII',
-            'write it in punycode: "xn--..."', id="internationalised",
+            'write it in punycode: "xn--bcher-kva.example"', id="internationalised",
+        ),
+        pytest.param(
+            "Straße.example", '"Straße.example" is not ASCII',
+            'write it in punycode: "xn--strae-oqa.example"', id="internationalised and capital",
+        ),
+        pytest.param(
+            "★.example", '"★.example" is not ASCII',
+            'write it in punycode: "xn--..."', id="a character that no name has",
+        ),
+        pytest.param(
+            "xn--a.example.com", '"xn--a.example.com" is not a host name: "xn--a" is no valid '
+            "punycode", "CAs refuse such a name; is it spelled right?", id="no punycode",
+        ),
+        pytest.param(
+            "www.xn--zzzzzz99999.example.com", '"www.xn--zzzzzz99999.example.com" is not a host '
+            'name: "xn--zzzzzz99999" is no valid punycode',
+            "CAs refuse such a name; is it spelled right?", id="punycode without an end",
         ),
         pytest.param(
             "WWW.Example.com", '"WWW.Example.com" has capital letters',
