@@ -41,7 +41,11 @@ def findings(proven: Proven, fleet: Fleet, now: datetime) -> list[Finding]:
             f"no renewal run for over {limit / timedelta(hours=1):.0f} hours, "
             f"{what}: see journalctl -t certsync there"
         )
-    if last and _counts(last, proven.last_success, now):
+    # What failed then has been done since, by a deploy or by hand.
+    is_past = last is not None and any(
+        run.exit == 0 and last.at < run.at <= now + AHEAD for run in known
+    )
+    if last and not is_past and _counts(last, proven.last_success, now):
         found.append(f"renewal run of {_short(last.at)} UTC: {last.error}")
     if proven.unwritable:
         found.append(f"{proven.unwritable}: nothing can be ordered or recorded there")

@@ -90,6 +90,25 @@ def test_a_run_that_failed_is_a_finding_and_one_put_off_is_none() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("later", "is_past"),
+    [
+        (PastRun("replicate", NOW, 0), True),
+        (PastRun("issue", NOW, 0), True),
+        (PastRun("replicate", NOW, 1, "no answer"), False),
+        (PastRun("replicate", NOW - timedelta(hours=2), 0), False),
+        (PastRun("tickets", NOW, 0), False),
+        (PastRun("issue", NOW + timedelta(days=9), 0), False),
+    ],
+)
+def test_a_run_that_failed_is_past_once_another_command_has_succeeded(
+    later: PastRun, *, is_past: bool
+) -> None:
+    failed = ran(timedelta(hours=1), 1, "no answer").ended(later)
+    told_of = "backend-01: renewal run of 2026-11-21 11:00 UTC: no answer"
+    assert (told_of not in findings(told(failed), fleet(), NOW)) is is_past
+
+
 def test_a_challenge_that_would_be_lost_is_a_finding() -> None:
     proven = Proven.from_json({"challenge": "backend-02: answers HTTP 404"}, "example.com")
     assert [str(each) for each in watch.findings(proven, fleet(), NOW)] == [
