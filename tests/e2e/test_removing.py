@@ -150,6 +150,13 @@ def test_a_backend_is_gone_for_good_and_the_person_is_told_of_its_key(road: Road
     assert gone.name not in names(road)
 
 
+def test_a_backend_that_was_removed_is_removed_again_with_nothing_to_do(road: Road) -> None:
+    ended = road.certsync("remove-backend", "backend-03")
+    assert ended.status == 0, ended.everything
+    assert "nothing to do: backend-03 was removed before\n" in ended.stderr
+    assert road.certsync("remove-backend", "backend-03", "--dry-run").status == 0
+
+
 def test_what_an_issuer_restored_from_a_backup_still_knows_is_taken_out_again(road: Road) -> None:
     gone, text = road.lab.machine("backend-03"), road.fleet_file.read_text()
     road.issuer.sh(f"cp {BACKUP}/* /etc/certsync/")

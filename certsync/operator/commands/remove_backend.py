@@ -27,6 +27,8 @@ def plan(path: Path, name: str, options: Options) -> Plan:
         CertsyncError: see `remove_backend`.
     """
     wanted = _looked(leaving(path, name, options))
+    if wanted.is_over:
+        return Plan()
     found = execute.dry_run(wanted.request, wanted.fleet, execute.NOTHING_ELSE)
     order = "one, with a new key" if options.compromised else "none"
     last = Plan()
@@ -54,6 +56,9 @@ def remove_backend(
     wanted = leaving(path, name, options)
     with fleet_lock.held(wanted.fleet, "remove-backend") as lock:
         wanted = _looked(wanted)
+        if wanted.is_over:
+            console.tell(f"nothing to do: {name} was removed before")
+            return
         _warn_of_the_pool(wanted)
         executed = execute.run(wanted.request, wanted.fleet, [lock], done)
         has_left = not executed.failures or _are_only_keys_left(wanted.fleet, executed.outcome)

@@ -50,6 +50,9 @@ class Leaving:
     named: bool = True
     """Whether the fleet file names it; else only the issuer knows the machine, if any."""
 
+    is_over: bool = False
+    """Whether it was removed before, and nothing remains to be done."""
+
     @property
     def change(self) -> Change:
         """What changes in the fleet file."""

@@ -73,7 +73,10 @@ def _looked(wanted: Leaving) -> Leaving:
     """
     fleet = wanted.fleet
     if not wanted.named:
-        wanted = as_the_issuer_knows_it(wanted, issuer_side.rendered(fleet, fleet.issuer))
+        rendered = issuer_side.rendered(fleet, fleet.issuer)
+        if _is_over(wanted, rendered):
+            return replace(wanted, is_over=True)
+        wanted = as_the_issuer_knows_it(wanted, rendered)
     issuer_side.refuse_what_is_not_deployed(fleet, fleet.issuer, (wanted.name,))
     if wanted.options.compromised:
         issuer_side.refuse_another_release(fleet, fleet.issuer)
@@ -83,6 +86,13 @@ def _looked(wanted: Leaving) -> Leaving:
     _refuse_the_last(wanted)
     _refuse_wrong_gone(wanted, wanted.machine)
     return wanted
+
+
+def _is_over(wanted: Leaving, rendered: Fleet) -> bool:
+    """Return whether the issuer has removed this backend before; its keys may still be replaced."""
+    if wanted.options.compromised or wanted.name in {each.name for each in rendered.backends}:
+        return False
+    return wanted.name in issuer_side.left(wanted.fleet, wanted.fleet.issuer)
 
 
 def as_the_issuer_knows_it(wanted: Leaving, rendered: Fleet) -> Leaving:

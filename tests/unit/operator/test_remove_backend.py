@@ -16,13 +16,15 @@ from certsync.operator.change import Change
 from certsync.operator.commands import remove_backend
 from certsync.operator.deployment import removal
 from certsync.operator.deployment.leaving import Leaving, Options
+from certsync.operator.deployment.plan import Plan
 from certsync.operator.deployment.progress import Outcome
 from certsync.operator.fleet_file import FleetFile
+from certsync.operator.hosts import fleet_lock, issuer_side
 from certsync.operator.rendering import templates
 from certsync.system import ssh
 from certsync.system.process import Completed
 from deploy import issuer
-from tests.unit.fake_fleet import NAME, fleet, lineage, machine
+from tests.unit.fake_fleet import NAME, NOW, fleet, lineage, machine
 
 HEADING = f"# {templates.HEADER}\n"
 FILE = FleetFile(Path("f.toml"), b"")
@@ -141,6 +143,26 @@ def test_one_that_nobody_knows_cannot_be_unless_its_keys_are_to_be_replaced() ->
     assert caught.value.hint == "its backends are backend-01, backend-02, backend-03"
     said = unnamed("backend-09", gone=True, compromised=True)
     assert removal.as_the_issuer_knows_it(said, fleet(4)) == said
+
+
+def test_who_has_left_already_is_removed_again_with_nothing_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(issuer_side, "rendered", lambda *_: fleet())
+    monkeypatch.setattr(issuer_side, "left", lambda *_: ["backend-09"])
+    monkeypatch.setattr(remove_backend, "leaving", lambda *_: unnamed("backend-09"))
+    monkeypatch.setattr(fleet_lock, "held", lambda *_: nullcontext())
+    done: list[Any] = []
+    remove_backend.remove_backend(FILE.path, "backend-09", Options(), lambda: NOW, done)
+    assert (capsys.readouterr().err, done) == (
+        "nothing to do: backend-09 was removed before\n", []
+    )  # fmt: skip
+    assert remove_backend.plan(FILE.path, "backend-09", Options()) == Plan()
+    with pytest.raises(CertsyncError, match="has no backend backend-08"):
+        removal._looked(unnamed("backend-08"))
+    # Who is in the deployed fleet again, or whose keys are to be replaced, has more to come.
+    assert not removal._is_over(unnamed("backend-02"), fleet())
+    assert not removal._is_over(unnamed("backend-09", compromised=True), fleet())
 
 
 def test_several_that_the_issuer_alone_knows_are_not_forgotten_with_the_first() -> None:
