@@ -16,7 +16,7 @@ from certsync.programs import receiver
 from tests.simulation.ca import Mood
 from tests.simulation.certificates import Nonsense
 from tests.simulation.host import Host
-from tests.simulation.world import NAMES, World
+from tests.simulation.world import CUT_OFF, NAMES, World
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 End = Callable[[], None]
@@ -171,16 +171,11 @@ def broken_state(world: World) -> End:
 
 def broken_record(world: World) -> End:
     """Cut off a record of what must not go live again; somebody removes it in the end."""
-    store, lineage = world.issuer.store, NAMES[0]
-    path = world.random.choice(
-        [store.withdrawn_file(lineage), store.compromised_file(lineage), store.fence_file(lineage)]
-    )
-    path.write_text('{"schema": 2, "')
-    world.broken_records.append(path)
+    path = world.random.choice(world.records(world.issuer))
+    path.write_text(CUT_OFF)
 
     def end() -> None:
-        world.broken_records.remove(path)
-        if path.exists() and path.read_text() == '{"schema": 2, "':
+        if path.exists() and path.read_text() == CUT_OFF:
             path.unlink()
 
     return end

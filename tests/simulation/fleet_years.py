@@ -195,7 +195,7 @@ class FleetYears:
             self._healed(host)
 
     def _stopped_lately(self) -> bool:
-        if self.world.broken_records or self.world.issuer_skew:
+        if self.world.has_broken_record or self.world.issuer_skew:
             self.stopped_at = self.world.now
         return self.world.now - self.stopped_at < HEALED
 

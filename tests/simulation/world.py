@@ -48,6 +48,7 @@ BEGIN = datetime(2040, 1, 1, tzinfo=timezone.utc)
 """Later than any real day: OpenSSL judges by the real clock, and takes a later day for not yet."""
 NAMES = ("www.example.com", "example.com")
 PUBLIC = "203.0.113.10"
+CUT_OFF = '{"schema": 2, "'
 KEPT = Store.kept
 
 
@@ -105,9 +106,6 @@ class World:
         self.damaged: set[tuple[str, int]] = set()
         """Which generations on which hosts somebody has broken."""
 
-        self.broken_records: list[Path] = []
-        """Records of the issuer's that somebody has cut off, and nobody has looked at yet."""
-
         self.clones: list[Host] = []
         """Machines that are copies of the issuer, with addresses of their own."""
 
@@ -120,6 +118,21 @@ class World:
     def issuer(self) -> Host:
         """The machine that is the issuer, as the fleet file says."""
         return self.hosts[self.fleet.issuer_name]
+
+    @staticmethod
+    def records(host: Host) -> list[Path]:
+        """Return the files of what must not go live again, and of who refused the push key."""
+        store, lineage = host.store, NAMES[0]
+        return [
+            store.withdrawn_file(lineage), store.compromised_file(lineage),
+            store.fence_file(lineage),
+        ]  # fmt: skip
+
+    @property
+    def has_broken_record(self) -> bool:
+        """Whether one of the issuer's is cut off; it may come back with a snapshot."""
+        records = self.records(self.issuer)
+        return any(path.exists() and path.read_text() == CUT_OFF for path in records)
 
     @property
     def would_be_issuers(self) -> list[Host]:
