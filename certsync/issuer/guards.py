@@ -46,14 +46,19 @@ def what_is_served_ends(proofs: Iterable[Proof]) -> datetime | None:
     return min(ends, default=None)
 
 
-def have_ended(run: Run) -> bool:
-    """Return whether guards may refuse no longer.
+def end_by_all_that_is_known(run: Run) -> datetime | None:
+    """Return the same, where what this machine's server serves counts in any case.
 
-    The issuer's own server may still serve something older than the live link points to: it has
-    not been reloaded since the link was lost and put back.
+    It may still serve something older than the live link points to: it has not been reloaded since
+    the link was lost and put back.
     """
+    ends = (guards_end(run), what_is_served_ends(run.served_here()))
+    return min((each for each in ends if each is not None), default=None)
+
+
+def have_ended(run: Run) -> bool:
+    """Return whether guards may refuse no longer."""
     end = guards_end(run)
-    if end is not None and run.now >= end:
-        return True
-    served = what_is_served_ends(run.served_here())
-    return served is not None and run.now >= served
+    if end is None or run.now < end:
+        end = end_by_all_that_is_known(run)
+    return end is not None and run.now >= end

@@ -198,7 +198,9 @@ def _go_by_ca_if_late(run: Run, ca_date: datetime | None) -> None:
     With a clock that is far behind, an order may be due, and nobody knows; with one that is far
     ahead, a good certificate seems to have expired, and is brought to nobody.
     """
-    time = right_time.right_time(ca_date, run.now, guards.guards_end(run))
+    if not right_time.is_far_off(ca_date, run.now):
+        return
+    time = right_time.right_time(ca_date, run.now, guards.end_by_all_that_is_known(run))
     if time is not None and time != run.now:
         run.tell(f"warning: {_off(ca_date, run.now)}; {GOING_BY_CA}")
         run.now = time

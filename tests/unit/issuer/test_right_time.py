@@ -21,6 +21,8 @@ from certsync.issuer.state import LineageState, State
 from certsync.model.certificate import key_pem
 from certsync.model.errors import ClockError
 from certsync.model.fleet import SYSTEM_ROOTS
+from certsync.model.proof import Proof, Verdict
+from certsync.system import proving
 from tests.unit import authority
 from tests.unit.authority import signer
 from tests.unit.fake_fleet import NAME, NOW, manifest
@@ -87,6 +89,27 @@ def test_a_run_whose_clock_is_outside_of_the_newest_certificates_time_asks_the_c
     else:
         renew._know_the_time(run, manifest(1))
         assert run.now == goes_by
+
+
+@pytest.fixture(autouse=True)
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Proof]:
+    """Return what the issuer's own server serves; nothing, until a test adds something."""
+    proofs: list[Proof] = []
+    monkeypatch.setattr(proving, "prove", lambda *_: proofs)
+    return proofs
+
+
+def test_what_the_issuers_server_still_serves_counts_though_the_live_link_is_newer(
+    monkeypatch: pytest.MonkeyPatch, served: list[Proof]
+) -> None:
+    monkeypatch.setattr(right_time, "ask", lambda *_: NOW)
+    run = Heard().run(situation(manifest(2)), NOW - 99 * DAY)
+    with pytest.raises(ClockError):
+        renew._know_the_time(run, manifest(2))
+    begin = NOW - 80 * DAY
+    served += [Proof("backend-01", Verdict.BEHIND, "", "ff", "", "", begin, begin + 90 * DAY)]
+    renew._know_the_time(run, manifest(2))
+    assert run.now == NOW
 
 
 @pytest.mark.parametrize(("late", "goes_by"), [(False, NOW), (True, END + DAY)])
