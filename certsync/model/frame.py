@@ -15,7 +15,10 @@ BEGIN = "certsync: what follows is the answer, 6f1d0c52"
 END = re.compile("certsync: that was the answer, 6f1d0c52, with ([0-9]{1,3})")
 """A line of its own after it, with the command's exit status."""
 
-PREFIX = f"printf '\\n%s\\n' '{BEGIN}' && printf '\\n%s\\n' '{BEGIN}' >&2 &&"
+ENGLISH = "LC_ALL=C && export LC_ALL &&"
+"""A shell command that makes programs print what we recognize, whatever the host's language is."""
+
+PREFIX = f"{ENGLISH} printf '\\n%s\\n' '{BEGIN}' && printf '\\n%s\\n' '{BEGIN}' >&2 &&"
 """A shell command that prints the first mark, to put in front of another one."""
 
 BEFORE = f"{{ {PREFIX} ("

@@ -145,8 +145,18 @@ def test_ufw_says_its_rules_and_what_it_limits(tmp_path: Path, chain: str, state
     assert seen.facts.limited == ("OpenSSH", "2222")
 
 
-def on_this_machine(folder: Path) -> Survey:
-    path = {"PATH": f"{folder}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+def test_ufw_says_its_rules_in_english_on_a_host_that_speaks_french(tmp_path: Path) -> None:
+    french = "printf '%s\\n' 'Règles ajoutées :' 'ufw autoriser 80/tcp'"
+    english = "printf '%s\\n' 'Added user rules:' 'ufw limit 22/tcp'"
+    program(tmp_path, "ufw", f'if [ "${{LC_ALL-}}" = C ]; then {english}; else {french}; fi')
+    program(tmp_path, "iptables", "exit 0")
+    seen = on_this_machine(tmp_path, LC_ALL="fr_FR.UTF-8", LANG="fr_FR.UTF-8")
+    assert seen.rules == ("limit 22/tcp",)
+    assert (seen.facts.ufw, seen.facts.limited) == ("active", ("22/tcp",))
+
+
+def on_this_machine(folder: Path, **environment: str) -> Survey:
+    path = {"PATH": f"{folder}/bin:/usr/sbin:/usr/bin:/sbin:/bin", **environment}
     done = subprocess.run(["sh", "-c", survey.script()], capture_output=True, text=True, env=path)
     assert done.returncode == 0
     return parse(done.stdout.splitlines())

@@ -44,6 +44,26 @@ def login_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSsh:
     return set_up
 
 
+FRENCH = """\
+if [ "${LC_ALL-}" = C ]; then echo 'Status: active'; else echo 'État : actif'; fi
+"""
+"""A program that speaks French, unless it is asked not to."""
+
+
+@pytest.mark.parametrize("who", [ADMIN, ROOT], ids=["admin", "root"])
+@pytest.mark.parametrize("framed", [frame.framed, frame.begun])
+def test_every_command_speaks_english_whatever_the_hosts_language_is(
+    login_shell: FakeSsh, tmp_path: Path, who: Machine, framed: Callable[[str], str]
+) -> None:
+    login_shell("export LC_ALL=fr_FR.UTF-8 LANG=fr_FR.UTF-8")
+    spoken = tmp_path / "spoken"
+    spoken.write_text(f"#!/bin/sh\n{FRENCH}")
+    spoken.chmod(0o755)
+    assert ssh.on(who, "", "spoken").stdout == "Status: active\n"
+    done = process.run([*ssh.ssh_argv(who, ""), ssh.as_root(who, framed("spoken"))])
+    assert "Status: active" in done.stdout
+
+
 UNRESOLVED = "echo 'sudo: unable to resolve host backend-01: Name or service not known' >&2"
 
 
