@@ -11,6 +11,11 @@ if [ -e /run/certsync-apply.lock ]; then
     flock -s -w 20 /run/certsync-apply.lock true
 fi
 
+# sshd, sudo and cron start nothing for a user whose password has expired (PAM's `account`).
+getent shadow root "${SUDO_USER-root}" | awk -F: -v today="$(($(date +%s) / 86400))" '
+    $3 == "0" || $3 != "" && $5 != "" && today - $3 > $5 || $8 != "" && today >= $8 {
+        print "expired", $1 }' | sort -u
+
 # shellcheck source=/dev/null
 . /etc/os-release
 echo "os $ID $VERSION_ID"
@@ -78,7 +83,7 @@ dpkg-query -W -f='package ${Package} ${Status}\n' ca-certificates cron haproxy k
 getent passwd certsync certsync-push | sed 's/^/user /'
 systemctl show -p Id,ActiveState,UnitFileState,NeedDaemonReload,LimitNOFILE \
     nginx.service haproxy.service keepalived.service certsync-verify.service \
-    certsync-tickets.service certsync-renew.timer | awk -F= '
+    certsync-tickets.service certsync-renew.timer cron.service | awk -F= '
     function tell() { if ("Id" in is) print "unit", is["Id"], is["ActiveState"] ":" \
         is["UnitFileState"] ":" is["NeedDaemonReload"] ":" is["LimitNOFILE"]; split("", is) }
     $0 == "" { tell(); next }

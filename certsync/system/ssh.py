@@ -50,6 +50,16 @@ REASONS = (
 SUDO = re.compile(r"\bsudo(ers)?\b|^Sorry, user|not allowed to execute", re.MULTILINE)
 """Matches errors from sudo, or about sudo missing: why our command did not start."""
 
+EXPIRED = re.compile(
+    r"password (has |is )?expired|password change required|account (or password )?(has |is )?"
+    r"expired|change your password|account validation failure",
+    re.IGNORECASE,
+)
+"""Matches what PAM, sshd and sudo print if a password or an account has expired."""
+
+RENEW = 'chage -d "$(date +%F)" -M -1 -E -1 {}'
+"""chage(1): what makes an expired password and an expired account valid again."""
+
 UNRESOLVED = re.compile(r"^.*unable to resolve host.*\n?", re.MULTILINE)
 """A harmless warning of sudo's on a host that cannot resolve its own name."""
 
@@ -208,6 +218,13 @@ def not_begun(machine: Machine, done: Completed) -> HostError:
     stderr = frame.unmarked(done.stderr)
     errors = UNRESOLVED.sub("", stderr)
     output = Completed(done.status, frame.unmarked(done.stdout), errors or stderr)
+    if EXPIRED.search(f"{errors}\n{output.stdout}"):
+        return HostError(
+            f"the password or the account of {machine.ssh_user} has expired there, so no command "
+            f"runs: {output.error_summary}",
+            f"as root, on its console: {RENEW.format(machine.ssh_user)}",
+            host=machine.name,
+        )
     if machine.ssh_user != "root" and SUDO.search(errors):
         return HostError(
             f"{machine.ssh_user} cannot become root: {output.error_summary}",

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from certsync.model.errors import HostError
 from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet, Machine
+from certsync.model.options import Scheduler
 from certsync.operator.fleet_file import read_fleet
-from certsync.operator.hosts import facts, objections, survey
+from certsync.operator.hosts import epochs, facts, host_keys, objections, survey
 from certsync.operator.hosts.facts import Adopt, HostFacts
+from certsync.operator.hosts.survey import Survey
 from certsync.system import dns, parallel, ssh
-from certsync.system.process import printable
+from certsync.system.process import Completed, printable
 
 LEAST_DISK_MB = 100
 """For packages, and for certsync's virtual environment on the issuer."""
 
 ADOPT_NOTHING = Adopt()
+TIMER = "/etc/systemd/system/certsync-renew.timer"
+NOT_RUN = "the survey did not run: {}"
+NOT_RUN_HINT = "is it Debian or Ubuntu, with /etc/os-release? `sh -c '. /etc/os-release'` there"
 CLOCK_SECONDS = 300
 """How far a host's clock may be off from this machine's."""
 
@@ -32,23 +38,83 @@ def check_online(path: Path, now: datetime, tell: Callable[[str], None]) -> list
     fleet = read_fleet(path)
     names = [name for each in fleet.lineages for name in each.names]
     tell(f"checking {len(fleet.machines)} hosts and {len(names)} names")
-    of_hosts = parallel.each(lambda machine: look_at(fleet, machine, now), fleet.machines)
-    found = [finding for findings in of_hosts for finding in findings]
+    looks = parallel.each(lambda machine: look(fleet, machine, now), fleet.machines)
+    found = [finding for each in looks for finding in each.findings]
+    machines = zip(fleet.machines, looks, strict=True)
+    found += of_fleet(fleet, {host.name: each.seen for host, each in machines if each.seen})
     answers = dns.look_up_all(names)
     return found + [each for one in fleet.lineages for each in of_names(fleet, one.names, answers)]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a host is like, and what is wrong with it."""
+
+    findings: list[Finding]
+    seen: Survey | None = None
+    """None: it was not surveyed."""
 
 
 def look_at(
     fleet: Fleet, machine: Machine, now: datetime, adopt: Adopt = ADOPT_NOTHING
 ) -> list[Finding]:
     """Survey a host and return what is wrong with it."""
+    return look(fleet, machine, now, adopt).findings
+
+
+def look(fleet: Fleet, machine: Machine, now: datetime, adopt: Adopt = ADOPT_NOTHING) -> Look:
+    """Survey a host; a host that cannot be surveyed is a finding."""
     try:
         done = ssh.on(machine, fleet.known_hosts, survey.script())
     except HostError as error:
-        message = error.why
-        return [Finding(machine.name, message, error.hint)]
-    seen = facts.parse(done.stdout.splitlines())
-    return of_host(fleet, machine, seen, now, adopt) + _of_shell(machine, done.noise)
+        return Look([Finding(machine.name, error.why, error.hint)])
+    seen = survey.parse(done.stdout.splitlines())
+    noise = _of_shell(machine, done.noise)
+    if not seen.facts.time or not seen.facts.os[0]:
+        why = (
+            Completed(done.status, "", done.stderr).error_summary
+            or f"exit status {done.status} without a word"
+        )
+        return Look([Finding(machine.name, NOT_RUN.format(why), NOT_RUN_HINT), *noise])
+    found = of_host(fleet, machine, seen.facts, now, adopt) + of_renewal(fleet, machine, seen)
+    return Look(found + noise, seen)
+
+
+def of_fleet(fleet: Fleet, surveys: Mapping[str, Survey]) -> list[Finding]:
+    """Return what is wrong between hosts, as a deploy would; ``surveys`` are by name."""
+    return epochs.objections(fleet, surveys) + host_keys.shared(surveys)
+
+
+def of_renewal(fleet: Fleet, machine: Machine, seen: Survey) -> list[Finding]:
+    """Return what keeps the hourly run from being started on the issuer."""
+    if machine != fleet.issuer:
+        return []
+    if fleet.renewal.scheduler is Scheduler.SYSTEMD:
+        if not seen.has(TIMER) or seen.unit("certsync-renew.timer").runs:
+            return []
+        why = "certsync-renew.timer does not run, so nothing renews the certificate"
+        return [Finding(machine.name, why, "certsync deploy FLEET starts it", stops=False)]
+    found = []
+    if "cron" in seen.packages and not seen.unit("cron").runs:
+        why = "cron is installed but not running, so it would not start the hourly run"
+        unmask = "systemctl unmask cron && " if seen.unit("cron").enabled == "masked" else ""
+        hint = f'{unmask}systemctl enable --now cron; or set scheduler = "systemd" under [renewal]'
+        found.append(Finding(machine.name, why, hint, stops=False))
+    return found
+
+
+def _of_expired(fleet: Fleet, machine: Machine, seen: HostFacts) -> list[Finding]:
+    by_cron = machine == fleet.issuer and fleet.renewal.scheduler is Scheduler.CRON
+    return [
+        Finding(
+            machine.name,
+            f"the password or the account of {printable(user)} has expired"
+            + (", so cron runs nothing for root" if by_cron and user == "root" else ""),
+            f"as root there: {ssh.RENEW.format(printable(user))}",
+            stops=False,
+        )
+        for user in seen.expired
+    ]
 
 
 def _of_shell(machine: Machine, noise: str) -> list[Finding]:
@@ -87,7 +153,7 @@ def of_host(
         found.append(Finding(machine.name, message, "timedatectl set-ntp true"))
     if machine == fleet.issuer and not seen.python:
         found.append(Finding(machine.name, "the issuer has no python3", "apt install python3"))
-    return found + _of_limit(fleet, machine, seen)
+    return found + _of_limit(fleet, machine, seen) + _of_expired(fleet, machine, seen)
 
 
 def _of_limit(fleet: Fleet, machine: Machine, seen: HostFacts) -> list[Finding]:

@@ -89,6 +89,9 @@ class HostFacts:
     limited: tuple[str, ...] = ()
     """Services and ports with a `limit` rule in UFW."""
 
+    expired: tuple[str, ...] = ()
+    """Of root and the operator's user, those whose password or account has expired."""
+
 
 def parse(lines: Sequence[str]) -> HostFacts:
     """Parse the script's output; other lines are ignored."""
@@ -124,6 +127,7 @@ def parse(lines: Sequence[str]) -> HostFacts:
         known_machines=tuple(word[1] for word in words if word[0] == "known"),
         ufw=_first(first, "ufw"),
         limited=tuple(word[1] for word in words if word[0] == "limit"),
+        expired=tuple(word[1] for word in words if word[0] == "expired"),
     )
 
 

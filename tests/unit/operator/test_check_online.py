@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from certsync.operator.hosts.check_online import of_host
+import pytest
+
+from certsync.model.epoch import Epoch
+from certsync.model.options import Renewal, Scheduler
+from certsync.operator.hosts import epochs, host_keys
+from certsync.operator.hosts.check_online import Look, look, of_fleet, of_host, of_renewal
 from certsync.operator.hosts.facts import Adopt, HostFacts
+from certsync.operator.hosts.survey import Entry, Survey, Unit, parse
+from certsync.system import ssh
+from certsync.system.process import Completed
 from tests.unit.fake_fleet import NOW, fleet
 
 FLEET = fleet()
@@ -53,3 +61,81 @@ def test_somebodys_site_is_told_unless_it_may_be_taken_over() -> None:
     seen = replace(FIT, nginx_sites=(("foreign", "/etc/nginx/sites-enabled/theirs"),))
     assert "an nginx site that certsync did not write" in told(seen)[0]
     assert told(seen, Adopt(nginx=True)) == []
+
+
+def looked(monkeypatch: pytest.MonkeyPatch, done: Completed) -> Look:
+    monkeypatch.setattr(ssh, "on", lambda *_: done)
+    return look(FLEET, FLEET.backends[1], NOW)
+
+
+@pytest.mark.parametrize(
+    ("done", "why"),
+    [
+        (Completed(2, "", "sh: 22: .: cannot open /etc/os-release"), "sh: 22: .: cannot open"),
+        (Completed(1, "os debian 13\n", ""), "exit status 1 without a word"),
+        (Completed(0, f"time {int(NOW.timestamp())}\n", ""), "exit status 0 without a word"),
+    ],
+)
+def test_a_survey_that_did_not_run_says_nothing_of_clock_and_system(
+    monkeypatch: pytest.MonkeyPatch, done: Completed, why: str
+) -> None:
+    seen = looked(monkeypatch, done)
+    [found] = seen.findings
+    assert found.text.startswith(f"the survey did not run: {why}"[:60])
+    assert found.hint
+    assert seen.seen is None
+
+
+def test_what_is_wrong_between_hosts_is_told_before_a_deploy_finds_it() -> None:
+    of = "f1" * 16
+    key = Entry("f", text="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPUt root@x")
+    pub = {"/etc/ssh/ssh_host_ed25519_key.pub": key}
+    issuer = Survey(entries={epochs.MARKER: Entry("f", text=f"{Epoch(1, of)}\n"), **pub})
+    later = Survey(entries={epochs.KEYS: Entry("f", text=f"# {Epoch(2, of)}\nkey\n"), **pub})
+    found = of_fleet(FLEET, {"backend-01": issuer, "backend-02": later})
+    assert [each.stops for each in found] == [True, False]
+    assert "accepts the issuer of epoch 2" in found[0].text
+    assert found[1].text == host_keys.SAME.format("backend-01")
+
+
+def test_an_expired_password_of_root_keeps_cron_from_renewing_on_the_issuer() -> None:
+    expired = replace(FIT, expired=("root", "admin"))
+    [root, admin] = of_host(FLEET, FLEET.issuer, expired, NOW)
+    # A deploy succeeds there all the same.
+    assert (root.stops, admin.stops) == (False, False)
+    assert root.text == (
+        "the password or the account of root has expired, so cron runs nothing for root"
+    )
+    assert root.hint == 'as root there: chage -d "$(date +%F)" -M -1 -E -1 root'
+    assert "account of admin has expired" in admin.text
+    with_timer = replace(FLEET, renewal=Renewal(scheduler=Scheduler.SYSTEMD))
+    elsewhere = of_host(FLEET, FLEET.backends[1], expired, NOW)
+    assert not any("cron" in each.text for each in elsewhere)
+    assert not any("cron" in each.text for each in of_host(with_timer, FLEET.issuer, expired, NOW))
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [("active:enabled:no:", 0), ("inactive:disabled:no:", 1), ("inactive:masked:no:", 1),
+     ("active:disabled:no:", 1)],
+)  # fmt: skip
+def test_a_cron_that_does_not_run_is_told_of_the_issuer(state: str, told: int) -> None:
+    seen = parse([f"unit cron.service {state}", "package cron install ok installed"])
+    found = of_renewal(FLEET, FLEET.issuer, seen)
+    assert len(found) == told
+    assert all("systemctl enable --now cron" in each.hint for each in found)
+    assert all(("unmask" in each.hint) == ("masked" in state) for each in found)
+    assert not any(each.stops for each in found)
+    assert of_renewal(FLEET, FLEET.backends[1], seen) == []
+    assert of_renewal(FLEET, FLEET.issuer, replace(seen, packages=frozenset())) == []
+
+
+def test_a_timer_that_does_not_run_is_told_once_it_is_there() -> None:
+    with_timer = replace(FLEET, renewal=Renewal(scheduler=Scheduler.SYSTEMD))
+    there = {"/etc/systemd/system/certsync-renew.timer": Entry("f")}
+    stopped = Survey(entries=there)
+    [found] = of_renewal(with_timer, FLEET.issuer, stopped)
+    assert found.text.startswith("certsync-renew.timer does not run")
+    runs = {"certsync-renew.timer": Unit("active", "enabled", is_outdated=False)}
+    assert of_renewal(with_timer, FLEET.issuer, replace(stopped, units=runs)) == []
+    assert of_renewal(with_timer, FLEET.issuer, Survey()) == []

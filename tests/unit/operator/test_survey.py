@@ -155,6 +155,23 @@ def test_ufw_says_its_rules_in_english_on_a_host_that_speaks_french(tmp_path: Pa
     assert (seen.facts.ufw, seen.facts.limited) == ("active", ("22/tcp",))
 
 
+SHADOW = {
+    "root:*:0:0:99999:7:::": "root",
+    "root:!:20000:0:99999:7:::": "",
+    "root:!::0:99999:7:::": "",
+    "root:!:10000:0:90:7:::": "root",
+    "admin:!:20000:0:99999:7::10000:": "admin",
+    "admin:!:20000::::::": "",
+}
+
+
+@pytest.mark.parametrize(("line", "user"), SHADOW.items())
+def test_an_expired_password_or_account_is_named(tmp_path: Path, line: str, user: str) -> None:
+    program(tmp_path, "getent", f"[ $1 = shadow ] && echo '{line}'")
+    seen = on_this_machine(tmp_path)
+    assert seen.facts.expired == ((user,) if user else ())
+
+
 def on_this_machine(folder: Path, **environment: str) -> Survey:
     path = {"PATH": f"{folder}/bin:/usr/sbin:/usr/bin:/sbin:/bin", **environment}
     done = subprocess.run(["sh", "-c", survey.script()], capture_output=True, text=True, env=path)

@@ -180,8 +180,6 @@ def test_a_mark_of_ours_is_in_no_message(login_shell: FakeSsh) -> None:
     [
         ("echo 'This account is currently not available.'; exit 1",
          "This account is currently not available."),
-        ("echo 'Password change required but no TTY available.' >&2; exit 1",
-         "Password change required but no TTY available."),
         ("exit 0", "exit status 0 without output"),
     ],
 )  # fmt: skip
@@ -194,6 +192,26 @@ def test_a_login_shell_that_runs_no_command_is_told_with_where_to_look(
             ask()
         assert caught.value.message == f"backend-01: its login shell does not run commands: {words}"
         assert "/root/.bashrc" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("noise", "sudo"),
+    [
+        ("echo 'Password change required but no TTY available.' >&2; exit 1", "exit 1"),
+        ("", "echo 'sudo: Account or password is expired, reset your password' >&2; exit 1"),
+        ("", "echo 'sudo: Password expired, contact your system administrator' >&2; exit 1"),
+        ("", "echo 'sudo: account validation failure, is your account locked?' >&2; exit 1"),
+        ("echo 'Your account has expired; please contact the administrator.'; exit 1", ""),
+    ],
+)
+def test_an_expired_password_is_told_with_what_renews_it(
+    login_shell: FakeSsh, noise: str, sudo: str
+) -> None:
+    login_shell(noise, sudo=sudo)
+    with pytest.raises(HostError) as caught:
+        ssh.on(ADMIN, "", "echo yes")
+    assert "backend-01: the password or the account of admin has expired" in caught.value.message
+    assert 'chage -d "$(date +%F)" -M -1 -E -1 admin' in caught.value.hint
 
 
 def test_a_connection_that_is_lost_is_told_as_that(login_shell: FakeSsh) -> None:
