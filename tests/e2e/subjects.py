@@ -30,7 +30,9 @@ ISSUING = ("adopt", "bad_ca", "before", "compromised", "killed", "rehearse", "re
 SUBJECTS: dict[str, Sequence[str]] = {
     "certsync/issuer/monitoring/alerts.py": UNATTENDED,
     "certsync/operator/watching/alt_svc.py": ("through",),
-    "certsync/system/caa.py": ("changing", "old_issuer"),
+    "certsync/model/caa.py": ("before",),
+    "certsync/operator/hosts/caa.py": ("before",),
+    "certsync/system/caa.py": ("before", "changing", "old_issuer"),
     "certsync/issuer/canary.py": ISSUING,
     "certsync/model/certbot.py": ("adopt",),
     "certsync/operator/commands/add_backend.py": CHANGING,

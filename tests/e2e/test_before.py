@@ -12,6 +12,9 @@ from lab import Lab, Machine
 from tests.e2e.conftest import BringUp
 from tests.e2e.road import LINEAGE, NAME, Road, state
 
+PEBBLE = "pebble.letsencrypt.org"
+"""The domain in CAA records that the lab's CA names in its directory."""
+
 
 @pytest.fixture(scope="module")
 def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
@@ -37,6 +40,31 @@ def test_check_online_finds_every_host_ready(road: Road) -> None:
     ended = road.certsync("check", "--online")
     assert ended.status == 0, ended.everything
     assert "every host is ready" in ended.stdout
+
+
+def test_caa_records_that_forbid_an_order_are_told_before_one_is_made(road: Road) -> None:
+    parent, account = NAME.partition(".")[2], "https://ca.example/acct/1"
+    try:
+        for values, text in (
+            (";", "permit no CA"),
+            ("other.example", f"permit only other.example, not {PEBBLE}"),
+        ):
+            road.lab.ca.forbid_all_but(parent, values)
+            ended = road.certsync("check", "--online")
+            assert ended.status == 3
+            hint = f'hint: add: {parent}. CAA 0 issue "{PEBBLE}"'
+            assert f"the CAA records at {parent} {text}\n  {hint}\n" in ended.stdout
+        road.lab.ca.forbid_all_but(parent)
+        road.lab.ca.forbid_all_but(parent, f"{PEBBLE}; accounturi={account}")
+        ended = road.certsync("check", "--online")
+        assert ended.status == 0, ended.everything
+        assert f"permit {PEBBLE} only for the account {account}\n" in ended.stdout
+        ended = road.deploy("--dry-run")
+        assert ended.status == 0, ended.everything
+        assert f"warning: {NAME}, www.{NAME}: the CAA records at {parent} permit" in ended.stderr
+    finally:
+        road.lab.ca.forbid_all_but(parent)
+    assert road.lab.ca.orders() == 0
 
 
 def test_a_fleet_that_has_not_been_deployed_cannot_be_changed(road: Road) -> None:

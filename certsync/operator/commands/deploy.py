@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
+from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet
 from certsync.operator.balancer import rules
 from certsync.operator.deployment import execute
 from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.request import DeployRequest, Options
 from certsync.operator.fleet_file import opened
-from certsync.operator.hosts import fleet_lock
+from certsync.operator.hosts import caa, fleet_lock
 from certsync.system import console, ssh
 
 
@@ -25,6 +27,7 @@ def plan(path: Path, options: Options) -> Plan:
         HostError: a host cannot be reached.
     """
     file = opened(path)
+    _warn_of_records(caa.look(file.fleet, ask_ca=False))
     return execute.dry_run(DeployRequest(file, options), file.fleet)
 
 
@@ -42,17 +45,26 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list
     """
     file = opened(path)
     fleet = file.fleet
-    # pyinfra connects while the lock is being acquired, and surveys hosts only once it is held.
-    # The balancers' connections are for the status at the end.
-    with (
-        execute.started(DeployRequest(file, options)) as run,
-        ssh.opened(fleet.balancers, fleet.known_hosts),
-        fleet_lock.held(fleet, "deploy") as lock,
-    ):
-        executed = execute.resume(run, fleet, [lock], done)
-        shown = execute.wait_until_settled(file, now)
+    # pyinfra connects, and CAA records are looked up, while the lock is being acquired; hosts are
+    # surveyed only once it is held. The balancers' connections are for the status at the end.
+    with ThreadPoolExecutor(1) as pool:
+        records = pool.submit(caa.look, fleet)
+        with (
+            execute.started(DeployRequest(file, options)) as run,
+            ssh.opened(fleet.balancers, fleet.known_hosts),
+            fleet_lock.held(fleet, "deploy") as lock,
+        ):
+            _warn_of_records(records.result())
+            executed = execute.resume(run, fleet, [lock], done)
+            shown = execute.wait_until_settled(file, now)
     execute.report_outcome(fleet, executed, shown, whole=True)
     _say_where(fleet, path)
+
+
+def _warn_of_records(findings: Sequence[Finding]) -> None:
+    """Warn of CAA records that would make the CA refuse an order; it decides, and may be asked."""
+    for each in findings:
+        console.warn(f"{each.text}; {each.hint}")
 
 
 def _say_where(fleet: Fleet, path: Path) -> None:

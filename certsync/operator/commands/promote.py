@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
-from certsync.model import paths
 from certsync.model.errors import (
     HostError,
     RolloutError,
@@ -22,7 +20,7 @@ from certsync.operator.deployment.promotion import Succession, _if_dead, _look, 
 from certsync.operator.deployment.succession import (
     is_ordered_anew,
 )
-from certsync.operator.hosts import fleet_lock
+from certsync.operator.hosts import fleet_lock, issuer_side
 from certsync.operator.hosts.fleet_lock import Lock
 from certsync.system import caa, console, ssh
 
@@ -174,19 +172,11 @@ def expected(fleet: Fleet, dead: str, anew: Sequence[str]) -> list[tuple[str, st
     return found
 
 
-def _account(text: str) -> str:
-    try:
-        return str(json.loads(text)["uri"])
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return ""
-
-
 def _warn_of_remaining_work(wanted: Succession, *, pinned: bool) -> None:
     fleet, name = wanted.fleet, wanted.fleet.issuer_name
     if pinned:
-        place = paths.IssuerPaths().account(fleet.authority.directory)
-        output = ssh.on(fleet.issuer, fleet.known_hosts, f"cat {place}/account.json").stdout
-        console.warn(f"put this account into the CAA record: accounturi={_account(output)}")
+        account = issuer_side.account(fleet)
+        console.warn(f"put this account into the CAA record: accounturi={account}")
     if fleet.notify.events:
         console.warn(
             "the notification URLs are secret and were not copied; set them again, on "

@@ -12,7 +12,7 @@ from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.options import Scheduler
 from certsync.operator.fleet_file import read_fleet
-from certsync.operator.hosts import epochs, facts, host_keys, objections, survey
+from certsync.operator.hosts import caa, epochs, facts, host_keys, objections, survey
 from certsync.operator.hosts.facts import Adopt, HostFacts
 from certsync.operator.hosts.survey import Survey
 from certsync.system import dns, parallel, ssh
@@ -43,7 +43,8 @@ def check_online(path: Path, now: datetime, tell: Callable[[str], None]) -> list
     machines = zip(fleet.machines, looks, strict=True)
     found += of_fleet(fleet, {host.name: each.seen for host, each in machines if each.seen})
     answers = dns.look_up_all(names)
-    return found + [each for one in fleet.lineages for each in of_names(fleet, one.names, answers)]
+    found += [each for one in fleet.lineages for each in of_names(fleet, one.names, answers)]
+    return found + caa.look(fleet)
 
 
 @dataclass(frozen=True)

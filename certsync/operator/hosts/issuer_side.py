@@ -39,6 +39,20 @@ def proven(fleet: Fleet, issuer: Machine) -> Proven:
         ) from None
 
 
+def account(fleet: Fleet) -> str:
+    """Return the URL of the issuer's account at the CA; empty: it has none yet.
+
+    Raises:
+        HostError: the issuer cannot be reached.
+    """
+    place = ISSUER.account(fleet.authority.directory) / "account.json"
+    output = ssh.on(fleet.issuer, fleet.known_hosts, f"cat {place}").stdout
+    try:
+        return str(json.loads(output)["uri"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""
+
+
 def rendered(fleet: Fleet, issuer: Machine) -> Fleet:
     """Return the fleet as deployed last, from the issuer.
 

@@ -13,6 +13,7 @@ import dns.resolver
 import dns.rrset
 import pytest
 
+from certsync.model.caa import Property, Records
 from certsync.system import caa
 from certsync.system.caa import Pin
 
@@ -26,6 +27,7 @@ ZONE = {
         '0 iodef "mailto:a@example.net"',
     ],
     "free.example.org.": [],
+    "odd.example.": ['0 issue "ca\\255\\027.example"'],
 }
 """Names that are there, with their CAA records; all others are not."""
 
@@ -36,7 +38,9 @@ def answered(wire: bytes) -> bytes:
     answer = dns.message.make_response(query)
     answer.flags |= dns.flags.RA
     name = question.name.to_text()
-    if name not in ZONE:
+    if name.endswith("broken.example."):
+        answer.set_rcode(dns.rcode.SERVFAIL)
+    elif name not in ZONE:
         answer.set_rcode(dns.rcode.NXDOMAIN)
     elif ZONE[name]:
         answer.answer.append(dns.rrset.from_text(question.name, 60, "IN", "CAA", *ZONE[name]))
@@ -120,4 +124,36 @@ def test_a_resolver_that_does_not_answer_is_told_and_is_no_error() -> None:
 def test_a_property_names_an_account_in_its_parameters(
     tag: str, value: str, pin: Pin | None
 ) -> None:
-    assert caa.parse("n", tag, value) == pin
+    found = Records("n", (Property(0, tag.lower(), value),))
+    assert caa._pins(found) == ([pin] if pin else [])
+
+
+# What was found for each name
+
+
+def test_every_name_has_the_records_that_are_closest_to_it(server: socket.socket) -> None:
+    names = ["a.b.example.com", "shop.example.com", "gone.example.org"]
+    found = caa.records(names, asking(server.getsockname()[1]))
+    assert [found[name].at for name in names] == ["example.com", "shop.example.com", ""]
+    assert found["shop.example.com"].properties == (Property(0, "issue", "ca.example"),)
+    assert found["gone.example.org"] == Records()
+
+
+def test_a_zone_that_is_broken_is_told_from_a_resolver_that_is_silent(
+    server: socket.socket,
+) -> None:
+    resolver = asking(server.getsockname()[1])
+    found = caa.records(["www.broken.example", "shop.example.com"], resolver)
+    assert found["www.broken.example"].broken
+    assert "SERVFAIL" in found["www.broken.example"].failure
+    assert not found["shop.example.com"].failure, "one name's failure is not another's"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        (hiccup,) = caa.records(["a.example"], asking(silent.getsockname()[1], 0.5)).values()
+    assert hiccup.failure
+    assert not hiccup.broken
+
+
+def test_bytes_that_are_no_text_are_no_error(server: socket.socket) -> None:
+    (found,) = caa.records(["odd.example"], asking(server.getsockname()[1])).values()
+    assert [each.ca for each in found.properties] == [""]
