@@ -39,9 +39,9 @@ def what_is_served_ends(proofs: Iterable[Proof]) -> datetime | None:
     name. An expired one ends the guards at once. None: no backend serves one.
     """
     ends = [
-        half_way(each.not_before, each.leaf_ends) if each.not_before else each.leaf_ends
+        half_way(each.not_before, each.leaf_ends)
         for each in proofs
-        if each.leaf_ends is not None
+        if each.not_before is not None and each.leaf_ends is not None
     ]
     return min(ends, default=None)
 

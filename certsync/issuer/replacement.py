@@ -15,7 +15,7 @@ from certsync.issuer import issued, steps
 from certsync.issuer.ca import due, ordering
 from certsync.issuer.compromise import CompromisedKey, Mark, Marks
 from certsync.issuer.replicas import receivers, transport
-from certsync.issuer.replicas.receivers import BRING_NEWER, OLDER
+from certsync.issuer.replicas.backend import BRING_NEWER, OLDER
 from certsync.issuer.replicas.replicate import Outcome
 from certsync.issuer.run import Run, Session
 from certsync.issuer.situation import Situation, look_at_all

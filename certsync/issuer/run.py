@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from certsync.issuer import situation
@@ -38,6 +38,10 @@ class Run:
 
     patience: Patience = field(default_factory=Patience)
     """With slow backends, in the whole command."""
+
+    clock_off: timedelta = timedelta(0)
+    """How far this machine's clock is ahead of ``now``, if that is the CA's time."""
+
     _served: list[Proof] | None = field(default=None, repr=False)
 
     @property
@@ -61,6 +65,11 @@ class Run:
             OSError: the disk cannot be written.
         """
         self.memory.note(self.name, **changes)
+
+    def go_by(self, ca_time: datetime) -> None:
+        """Go by the CA's time from now on, because this machine's clock is wrong."""
+        self.clock_off += self.now - ca_time
+        self.now, self._served = ca_time, None
 
     def served(self) -> list[Proof]:
         """Return what each backend serves; they are probed once."""

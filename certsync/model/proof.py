@@ -46,10 +46,10 @@ class Served:
     """Why a client that trusts the roots would reject it; empty: it would not."""
 
     not_before: datetime | None = None
-    """When the leaf's validity begins; None: a client would reject it."""
+    """When the leaf's validity begins; None: a client would reject it for more than its dates."""
 
     not_after: datetime | None = None
-    """When it ends; None: a client would reject it for another reason than that."""
+    """When it ends; None: as above."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,11 @@ class Proof:
     """What is wrong, in words; empty: in sync."""
 
     not_before: datetime | None = None
-    """When the served leaf's validity begins, if clients trust it; never part of the JSON."""
+    """When the served leaf's validity begins; None: clients would reject it whatever the date.
+    Never part of the JSON."""
 
     leaf_ends: datetime | None = None
-    """When it ends, if clients trust it, or did until then; never part of the JSON."""
+    """When it ends; None: as above. Never part of the JSON."""
 
     key_exchange: str = ""
     """The group it chooses of `GROUPS`; empty: unknown, or it was not asked. Never part of the

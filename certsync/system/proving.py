@@ -42,7 +42,7 @@ def prove(
     now: datetime,
     patience: Patience | None = None,
 ) -> list[Proof]:
-    """Probe hosts for a name at their private addresses, many at once.
+    """Probe hosts for a name at their private addresses, many at once, and judge by ``now``.
 
     With ``patience``, those that are late count as unreachable.
 
@@ -51,7 +51,7 @@ def prove(
     """
 
     def look(machine: Machine) -> Proof:
-        seen = probe(machine.private_address, TLS_PORT, name, wanted.roots)
+        seen = probe(machine.private_address, TLS_PORT, name, wanted.roots, now)
         return judge(machine.name, seen, wanted.chain, wanted.manifests, wanted.current, now)
 
     try:

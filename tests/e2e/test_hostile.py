@@ -895,9 +895,9 @@ def test_the_pushing_user_can_do_nothing_else_on_the_issuer(siege: Siege, comman
 
 
 STAND = f"""
-from certsync.issuer.replicas import receivers
+from certsync.issuer.replicas import backend, receivers
 from certsync.issuer.store import Store
-receivers.RECEIVE_SECONDS = 3
+backend.RECEIVE_SECONDS = 3
 fleet = Store().fleet()
 with receivers.connected(fleet, fleet.backends) as among:
     for _, each in receivers.each(lambda one: one.standing("{NAME}"), among):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certsync.issuer.replicas.answer import Answer, parsed
-from certsync.issuer.replicas.receivers import Backend
+from certsync.issuer.replicas.backend import Backend
 from certsync.model.errors import HostError, KeyRefusedError, UnreachableError
 from certsync.system import process
 from tests.simulation.host import Host
@@ -26,8 +26,8 @@ class Killed(BaseException):
 class Conversation(Backend):
     """The way to one receiver; only the connection is simulated."""
 
-    world: World
-    host: Host
+    world: World = field(kw_only=True)
+    host: Host = field(kw_only=True)
 
     def _require(self) -> None:
         if self.local:
@@ -43,7 +43,8 @@ class Conversation(Backend):
         world = self.world
         if world.kill_at and world.kill_at(f"{verb} on {self.name}"):
             raise Killed(f"{verb} on {self.name}")
-        told = self.host.answer(f"{verb} {lineage} {number:04}", world.now, local=self.local)
+        clock = world.now + world.issuer_skew - self.clock_off if self.local else world.now
+        told = self.host.answer(f"{verb} {lineage} {number:04}", clock, local=self.local)
         if verb == "activate" and told.get("ok"):
             by = world.at_work.name
             world.activations.append((world.now, by, self.host.name, number))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import ssl
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from certsync.issuer.store import Store
+from certsync.model.certificate import fingerprint
+from certsync.operator.deployment.succession import Holding, objection_of_holdings
 from certsync.programs import receiver
 from tests.simulation.ca import Mood
 from tests.simulation.certificates import Nonsense
@@ -224,10 +227,31 @@ def cloned(world: World) -> End:
     return end
 
 
+def may_follow(host: Host, world: World) -> bool:
+    """Return whether `certsync promote --old-is-dead` takes a host for the next issuer."""
+    holdings = {}
+    for each in world.hosts.values():
+        if each.up and each.reachable and each is not world.issuer:
+            live = each.folder / "etc/live" / NAMES[0]
+            cert = live / "cert.pem"
+            held = digest(cert) if cert.exists() and cert.stat().st_size else ""
+            number = live.readlink().name if live.is_symlink() else ""
+            holdings[each.name] = Holding(number, held, fingerprint(each.served[0]))
+    return host.is_healthy and not objection_of_holdings(host.name, holdings)
+
+
+def digest(cert: Path) -> str:
+    """Return SHA-256 of a certificate's file, in hex; empty: it cannot be read."""
+    try:
+        return fingerprint(ssl.PEM_cert_to_DER_cert(cert.read_text()))
+    except ValueError:
+        return ""
+
+
 def promoted(world: World) -> End:
     """Lose the issuer for a while, and make another backend the issuer meanwhile."""
     old = world.issuer
-    others = [each for each in world.hosts.values() if each is not old and each.is_healthy]
+    others = [each for each in world.hosts.values() if each is not old and may_follow(each, world)]
     if not others:
         return nothing
     old.up = False

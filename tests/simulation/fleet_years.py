@@ -121,7 +121,7 @@ class FleetYears:
     def _run(self, host: Host) -> None:
         self.story.runs += 1
         try:
-            with host.at_work(self.world.now, local=True):
+            with host.at_work(self.world.now + self.world.issuer_skew, local=True):
                 renew.renew(self._session(host))
         except CertsyncError as error:
             self._told(f"error: {error.message}")
@@ -195,8 +195,9 @@ class FleetYears:
             self._healed(host)
 
     def _stopped_lately(self) -> bool:
-        if self.world.has_broken_record or self.world.issuer_skew:
-            self.stopped_at = self.world.now
+        world = self.world
+        if world.has_broken_record or world.issuer_skew or world.is_of_an_earlier_epoch:
+            self.stopped_at = world.now
         return self.world.now - self.stopped_at < HEALED
 
     def _healed(self, host: Host) -> None:

@@ -135,6 +135,11 @@ class World:
         return any(path.exists() and path.read_text() == CUT_OFF for path in records)
 
     @property
+    def is_of_an_earlier_epoch(self) -> bool:
+        """Whether the issuer's disk is from before a promotion: a person has to promote it."""
+        return str(self.epoch) not in self.issuer.store.marker.read_text()
+
+    @property
     def would_be_issuers(self) -> list[Host]:
         """The machines that run and think that they are the issuer."""
         among = [*self.hosts.values(), *self.clones]
@@ -181,7 +186,9 @@ class World:
 
     # What the engine sees
 
-    def probe(self, address: str, _port: int, _name: str, _roots: str) -> Served | Unreachable:
+    def probe(
+        self, address: str, _port: int, _name: str, _roots: str, at: datetime
+    ) -> Served | Unreachable:
         """Shake hands with a backend."""
         host = self._at(address)
         if host is None or not host.up or not host.reachable:
@@ -190,9 +197,8 @@ class World:
             return Served(host.served, "a self-signed certificate")
         leaf = x509.load_der_x509_certificate(host.served[0])
         begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
-        seen_at = self.now + self.issuer_skew
-        refusal = "" if begin <= seen_at < end else "the certificate has expired"
-        return Served(host.served, refusal, begin if not refusal else None, end)
+        refusal = "" if begin <= at < end else "the certificate has expired"
+        return Served(host.served, refusal, begin, end)
 
     def _at(self, address: str) -> Host | None:
         return next(
@@ -238,14 +244,19 @@ class World:
 
     @contextlib.contextmanager
     def connected(
-        self, fleet: Fleet, hosts: Sequence[Machine], *, end_seconds: float = 5
+        self,
+        fleet: Fleet,
+        hosts: Sequence[Machine],
+        *,
+        end_seconds: float = 5,
+        clock_off: timedelta = timedelta(0),
     ) -> Iterator[list[Conversation]]:
         """Have the receivers to talk to."""
         del end_seconds
         others = [each for each in hosts if each != fleet.issuer]
         yield [
-            Conversation(fleet.issuer, True, self, self.at_work),
-            *(Conversation(each, False, self, self.hosts[each.name]) for each in others),
+            Conversation(fleet.issuer, True, clock_off, world=self, host=self.at_work),
+            *(Conversation(each, False, world=self, host=self.hosts[each.name]) for each in others),
         ]
 
     @contextlib.contextmanager

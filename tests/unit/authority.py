@@ -28,11 +28,17 @@ class Signer:
 
 
 def signer(
-    name: str, above: Signer | None = None, key: ec.EllipticCurvePrivateKey | None = None
+    name: str,
+    above: Signer | None = None,
+    key: ec.EllipticCurvePrivateKey | None = None,
+    *,
+    begin: timedelta = timedelta(0),
+    days: int = 90,
 ) -> Signer:
     """Return a root, or an intermediate below another one; it has a new key if none is given."""
     key = key or ec.generate_private_key(ec.SECP256R1())
-    builder = _builder(name, above.certificate.subject if above else None, key.public_key())
+    subject = above.certificate.subject if above else None
+    builder = _builder(name, subject, key.public_key(), begin, days)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     return Signer(builder.sign(above.key if above else key, hashes.SHA256()), key)
 

@@ -77,7 +77,8 @@ def issue(run: Run, *, interactive: bool = True, force: bool = False) -> int | N
     with _noting_a_failure(run, look.tries):
         issued = issuance.obtain(seen, run.now, run.tell, _request(run, seen, look))
     # All that follows in this run goes by the time by which the certificate was judged.
-    run.now = issued.at or run.now
+    if issued.at is not None:
+        run.go_by(issued.at)
     _keep(run, manifest_of(seen, number, issued), issued)
     if refused := _refused_here(run, number):
         run.note(tries=_after(look.tries, refused, run.now))
@@ -204,7 +205,7 @@ def _refused_here(run: Run, number: int) -> UnusableError | None:
     replicas may still accept it.
     """
     seen = run.seen
-    with receivers.connected(seen.fleet, ()) as backends:
+    with receivers.connected(seen.fleet, (), clock_off=run.clock_off) as backends:
         answers = receivers.each(lambda one: one.ask("check", seen.name, number), backends)
     answer = answers[0][1]
     if isinstance(answer, HostError) or answer.ok or not answer.of_content:

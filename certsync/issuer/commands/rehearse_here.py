@@ -16,7 +16,7 @@ from certsync.issuer import canary, webroot
 from certsync.issuer.canary import Sighting
 from certsync.issuer.replicas import outgoing, receivers
 from certsync.issuer.replicas.answer import Answer
-from certsync.issuer.replicas.receivers import Backend
+from certsync.issuer.replicas.backend import OLDER, Backend
 from certsync.issuer.situation import Situation, look, look_at_all
 from certsync.issuer.store import Store, generation_files
 from certsync.model.errors import CertsyncError, HostError
@@ -164,7 +164,7 @@ def _refusal(answer: Answer | HostError) -> str:
     if isinstance(answer, HostError):
         return answer.why
     if answer.is_older:
-        return f"{receivers.OLDER}: deploy again"
+        return f"{OLDER}: deploy again"
     return "" if answer.ok else answer.why
 
 

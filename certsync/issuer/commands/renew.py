@@ -203,7 +203,7 @@ def _go_by_ca_if_late(run: Run, ca_date: datetime | None) -> None:
     time = right_time.right_time(ca_date, run.now, guards.end_by_all_that_is_known(run))
     if time is not None and time != run.now:
         run.tell(f"warning: {_off(ca_date, run.now)}; {GOING_BY_CA}")
-        run.now = time
+        run.go_by(time)
 
 
 def _off(ca_date: datetime | None, now: datetime) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from certsync.issuer import identity
 from certsync.issuer.replicas import admission, fence, receivers, rollout
-from certsync.issuer.replicas.receivers import RECEIVE_SECONDS, Backend
+from certsync.issuer.replicas.backend import RECEIVE_SECONDS, Backend
 from certsync.issuer.replicas.rollout import Standing
 from certsync.issuer.replicas.under_way import Rollout
 from certsync.issuer.run import Run

@@ -82,7 +82,7 @@ def _serving_newer(seen: Situation, plan: Plan, now: datetime) -> dict[str, str]
         return {}
     proofs = proving.prove(machines, seen.name, expected(seen), now)
     numbers = {each.name: each.current for each in plan.standings}
-    serving = rollout.serving_newer(seen.kept[plan.number].manifest, proofs)
+    serving = rollout.serving_newer(seen.kept[plan.number].manifest, proofs, now)
     return {name: numbers[name] for name in serving}
 
 

@@ -40,7 +40,7 @@ def is_due(
     Not for a certificate that is older than what a backend serves: under a higher number it would
     look newer. ``last`` is when a number was given up before.
     """
-    if rollout.serving_newer(seen.kept[number].manifest, served):
+    if rollout.serving_newer(seen.kept[number].manifest, served, now):
         return False
     return last is None or not timedelta(0) <= now - last < AGAIN
 

@@ -144,7 +144,7 @@ def roll_out(run: Run) -> Outcome:
     seen, returned = run.seen.without_returned()
     if seen.target is None:
         raise StoreError(_why_none(seen), "run `certsync issue` first")
-    with receivers.connected(seen.fleet, seen.holders) as backends:
+    with receivers.connected(seen.fleet, seen.holders, clock_off=run.clock_off) as backends:
         served = _proofs(seen, run.now, run.patience)
         standings = receivers.standings(seen.name, backends, run.patience)
         left_out = admission.check_not_fenced(run, standings)

@@ -116,19 +116,21 @@ def claiming_newer(plan: Plan) -> tuple[str, ...]:
     )
 
 
-def serving_newer(generation: Manifest, proofs: Iterable[Proof]) -> tuple[str, ...]:
+def serving_newer(generation: Manifest, proofs: Iterable[Proof], now: datetime) -> tuple[str, ...]:
     """Return the backends that serve something newer than a generation.
 
     A number alone is no evidence, because a replica may claim any. A certificate is, if clients
     trust it, the issuer does not have it, and it was issued later. So the next order resolves this.
+    One that is not valid yet counts, too: our clock may be behind.
     """
     return tuple(
         each.name
         for each in proofs
-        if each.verdict is Verdict.BEHIND
+        if each.verdict in (Verdict.BEHIND, Verdict.WRONG)
         and not each.generation
         and each.not_before is not None
         and each.not_before > generation.not_before
+        and (each.leaf_ends is None or now < each.leaf_ends)
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from certsync.issuer.replicas import receivers
 from certsync.issuer.replicas.answer import Answer
-from certsync.issuer.replicas.receivers import Backend
+from certsync.issuer.replicas.backend import Backend
 from certsync.issuer.replicas.rollout import Plan, Refusal
 from certsync.model.errors import (
     HostError,

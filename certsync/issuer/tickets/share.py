@@ -12,8 +12,8 @@ from datetime import datetime
 
 from certsync.issuer import steps
 from certsync.issuer.replicas import admission, outgoing, receivers
+from certsync.issuer.replicas.backend import BRING_NEWER, OLDER, TICKETS, Backend
 from certsync.issuer.replicas.expected import expected
-from certsync.issuer.replicas.receivers import Backend
 from certsync.issuer.run import Run, Session, Tell
 from certsync.issuer.situation import Situation, look_at_all
 from certsync.issuer.steps import Step
@@ -83,7 +83,7 @@ class Sharing:
         among = [each for each in self.replicas if each.name in {*names} - {*self.unreached}]
         if not among:
             return
-        with outgoing.outbox(keys.files(), receivers.TICKETS) as outbox:
+        with outgoing.outbox(keys.files(), TICKETS) as outbox:
             found = receivers.each(lambda one: one.give_tickets(outbox), among)
         for backend, error in found:
             if error is not None:
@@ -176,7 +176,7 @@ def _carry_out(
 def trouble(failures: Mapping[str, str]) -> TicketsError:
     """Return the error that names the backends that do not share the keys."""
     reasons = "; ".join(f"{name}: {why}" for name, why in sorted(failures.items()))
-    hint = receivers.BRING_NEWER if receivers.OLDER in failures.values() else HINT
+    hint = BRING_NEWER if OLDER in failures.values() else HINT
     return TicketsError(f"not all backends have the session ticket keys: {reasons}", hint)
 
 

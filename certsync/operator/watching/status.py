@@ -103,7 +103,7 @@ def status(file: FleetFile, now: datetime) -> Status:
     with ThreadPoolExecutor(parallel.AT_ONCE) as pool:
         from_issuer = pool.submit(_answer, fleet)
         from_balancers = pool.submit(haproxy.ask, fleet)
-        shown = _shown(fleet, pool) if fleet.passthrough else {}
+        shown = _shown(fleet, pool, now) if fleet.passthrough else {}
         answer, findings = from_issuer.result()
         asked = from_balancers.result()
     seen_from = fleet.issuer_name if answer else "here"
@@ -169,12 +169,12 @@ def _answer(fleet: Fleet) -> tuple[Proven | None, list[Finding]]:
         return None, [Finding(error.host, error.why, error.hint)]
 
 
-def _shown(fleet: Fleet, pool: Executor) -> Shown:
+def _shown(fleet: Fleet, pool: Executor, now: datetime) -> Shown:
     """Probe each public address from this machine, for each lineage."""
     port, roots = proving.TLS_PORT, fleet.authority.roots
     looks = {
         (each.name, address): (
-            pool.submit(probe, address, port, each.name, roots),
+            pool.submit(probe, address, port, each.name, roots, now),
             pool.submit(alt_svc.promise, address, port, each.name),
         )
         for each in fleet.lineages

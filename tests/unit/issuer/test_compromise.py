@@ -18,7 +18,8 @@ from certsync.issuer.ca.issuance.pending import Pending
 from certsync.issuer.ca.issuance.revoke import signer
 from certsync.issuer.commands import close_account, register, rollback
 from certsync.issuer.compromise import CompromisedKey, Mark, Marks
-from certsync.issuer.replicas import prove, receivers, replicate
+from certsync.issuer.replicas import prove, replicate
+from certsync.issuer.replicas.backend import OLDER
 from certsync.issuer.schedule import issuance_due
 from certsync.issuer.state import LineageState
 from certsync.issuer.store import Store
@@ -429,8 +430,8 @@ def test_a_mark_that_is_done_is_not_believed_while_a_key_of_it_is_live(
 
 
 def test_a_receiver_that_does_not_know_how_to_delete_is_to_be_replaced() -> None:
-    old = {"backend-02": receivers.OLDER}
-    assert receivers.OLDER == "its receiver is from an older certsync"
+    old = {"backend-02": OLDER}
+    assert OLDER == "its receiver is from an older certsync"
     assert replacement._hint(old) == (
         "update its receiver: certsync deploy FLEET; the hourly run then continues"
     )

@@ -46,7 +46,7 @@ def run_with(monkeypatch: pytest.MonkeyPatch, after: timedelta, *proofs: Proof) 
         pytest.param([served()], None, id="placeholders alone"),
         pytest.param([of_days(90)], 75, id="one certificate"),
         pytest.param([of_days(90), served(), of_days(45)], 37.5, id="the earliest counts"),
-        pytest.param([of_days(90), served(end=NOW - DAY)], -1, id="one has expired already"),
+        pytest.param([of_days(90), served(NOW - 4 * DAY, NOW - DAY)], -1.75, id="one has expired"),
     ],
 )
 def test_where_nothing_is_live_here_what_the_backends_serve_ends_the_guards(

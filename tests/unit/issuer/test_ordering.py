@@ -15,9 +15,9 @@ from certsync.issuer.backoff import Tries
 from certsync.issuer.ca import due, issuance, ordering
 from certsync.issuer.ca.issuance import Issued, Request
 from certsync.issuer.memory import Memory
-from certsync.issuer.replicas import receivers
+from certsync.issuer.replicas import backend, receivers
 from certsync.issuer.replicas.answer import Answer
-from certsync.issuer.replicas.receivers import Backend
+from certsync.issuer.replicas.backend import Backend
 from certsync.issuer.store import Store
 from certsync.model.certificate import parse_chain
 from certsync.model.errors import (
@@ -57,7 +57,7 @@ class Receiver(Backend):
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Return an issuer's store, where challenges are known to find their way."""
     monkeypatch.setattr(receiver, "HOME", tmp_path / "etc")
-    monkeypatch.setattr(receivers, "PUSH_RUNTIME", tmp_path / "run")
+    monkeypatch.setattr(backend, "PUSH_RUNTIME", tmp_path / "run")
     store = disk(tmp_path)
     monkeypatch.setattr(ordering, "look_before_buying", lambda run, _: run.seen.lineage)
     monkeypatch.setattr(ordering, "free_number", lambda one: 1 + max(one.seen.numbers, default=0))
@@ -70,7 +70,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> None:
     """Let the issuer's receiver give this answer to everything."""
 
     @contextmanager
-    def connected(*_: object) -> Iterator[Sequence[Backend]]:
+    def connected(*_: object, **_options: object) -> Iterator[Sequence[Backend]]:
         yield [Receiver(answer)]
 
     monkeypatch.setattr(receivers, "connected", connected)

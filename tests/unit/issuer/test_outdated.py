@@ -147,6 +147,21 @@ def test_a_claim_of_something_newer_is_believed_for_a_certificate_only(
     refuse(store, standing)
 
 
+def test_something_newer_that_is_not_valid_yet_by_our_clock_stops_the_rollout(
+    store: Store, world: World
+) -> None:
+    begin, end = NOW + DAY, NOW + 91 * DAY
+    world.serves = [Proof("backend-02", Verdict.WRONG, "", "ff", "", "not yet", begin, end)]
+    with pytest.raises(OutdatedError, match="backend-02 serves 0005"):
+        refuse(store, NEWER)
+
+
+def test_something_newer_that_has_expired_stops_nothing(store: Store, world: World) -> None:
+    begin, end = NOW + DAY, NOW + 7 * DAY
+    world.serves = [Proof("backend-02", Verdict.WRONG, "", "ff", "", "expired", begin, end)]
+    refuse(store, NEWER, days=8)
+
+
 def test_what_is_ordered_later_than_that_goes_live(store: Store, world: World) -> None:
     world.serves = [Proof("backend-02", Verdict.BEHIND, "", "ff", "", "x", NOW)]
     refuse(store, NEWER)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,12 +13,13 @@ import pytest
 
 from certsync.issuer.replicas import push_key, receivers
 from certsync.issuer.replicas.answer import parsed
-from certsync.issuer.replicas.receivers import Backend
+from certsync.issuer.replicas.backend import OLDER, Backend
 from certsync.issuer.tickets import share
 from certsync.model import paths
 from certsync.model.errors import HostError, UnreachableError
 from certsync.system import process
-from tests.unit.fake_fleet import NAME, fleet, machine
+from tests.unit.fake_fleet import NAME, NOW, fleet, machine, manifest
+from tests.unit.issuer.fake_disk import Heard, situation
 
 GOOD = '{"ok": true}'
 
@@ -148,6 +150,17 @@ def test_the_issuers_own_receiver_is_asked_without_ssh() -> None:
     assert (Fake.started[0].argv, Fake.started[0].user) == ([paths.RECEIVER], None)
 
 
+def test_the_issuers_own_receiver_judges_by_the_time_that_the_run_goes_by() -> None:
+    says(GOOD)
+    run = Heard().run(situation(manifest(1)), NOW - timedelta(days=100))
+    run.go_by(NOW)
+    issuer, replica = receivers.backends(fleet(), fleet().backends[:2], run.clock_off)
+    issuer.ask("current", NAME, 0)
+    replica.ask("current", NAME, 0)
+    assert Fake.started[0].argv == [paths.RECEIVER, "clock-off", "-8640000.0"]
+    assert "clock-off" not in Fake.started[1].argv
+
+
 def test_a_receiver_whose_patience_has_ended_is_started_again_once() -> None:
     one = says(GOOD, "", GOOD)
     one.ask("check", NAME, 1)
@@ -232,7 +245,7 @@ def test_so_is_one_without_an_inbox_for_them(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_brings_the_newer_one_there_is_the_hint_of_a_whole_run_too() -> None:
-    error = share.trouble({"backend-02": receivers.OLDER, "backend-03": "nginx: no"})
+    error = share.trouble({"backend-02": OLDER, "backend-03": "nginx: no"})
     assert error.message == (
         f"not all backends have the session ticket keys: {OF_OLDER}; backend-03: nginx: no"
     )

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from certsync.issuer.replicas.answer import Answer
-from certsync.issuer.replicas.receivers import Backend
+from certsync.issuer.replicas.backend import Backend
 from certsync.issuer.replicas.rollout import Plan, Refusal, Standing, plan, veto
 from certsync.issuer.replicas.under_way import Rollout
 from certsync.issuer.schedule import last_chance

@@ -18,7 +18,7 @@ import pytest
 from certsync.issuer import canary, steps
 from certsync.issuer.compromise import Mark, Marks
 from certsync.issuer.replicas import admission, outgoing, receivers
-from certsync.issuer.replicas.receivers import Backend
+from certsync.issuer.replicas.backend import Backend
 from certsync.issuer.replicas.rollout import Standing
 from certsync.issuer.run import Run
 from certsync.issuer.situation import look_at_all

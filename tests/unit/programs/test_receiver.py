@@ -754,6 +754,30 @@ def test_whatever_is_sent_is_answered_in_one_line_of_json(program: Program, sent
     assert status == 1
 
 
+@pytest.mark.parametrize(
+    ("days", "why"),
+    [
+        pytest.param(0, "", id="right"),
+        pytest.param(-40, "0001: the certificate has expired", id="behind"),
+        pytest.param(40, "0001: not valid yet", id="ahead"),
+    ],
+)
+def test_root_says_how_far_the_issuers_clock_is_off(
+    program: Program, generation: Path, tmp_path: Path, days: int, why: str
+) -> None:
+    there = tmp_path / "home/archive" / NAME / "0001"
+    there.parent.mkdir(parents=True)
+    shutil.copytree(generation, there)
+    process = program("clock-off", str(days * 86400.0)) if days else program()
+    output = process.communicate(f"check {NAME} 0001\n".encode(), timeout=20)[0]
+    answer = json.loads(output)
+    assert answer["ok"] is False
+    if days:
+        assert answer["why"].startswith(why)
+    else:
+        assert "certificate" not in answer["why"], "there is no web server here"
+
+
 def test_who_asks_nothing_gets_no_answer(program: Program) -> None:
     assert said(program, b"") == ([], 0)
 

@@ -14,17 +14,12 @@ from certsync.model.certificate import Certificate
 from certsync.model.errors import StoreError, UnusableError
 from certsync.programs import receiver
 from certsync.system.files import write_whole
-from certsync.system.handshake import HAS_EXPIRED, NO_CHECK_TIME
+from certsync.system.handshake import NO_CHECK_TIME, OF_DATES
 
 Tell = Callable[[str], None]
 
 CLOCKS = timedelta(hours=1)
 """How far our clock may be from the CA's, as in `clock`."""
-
-NOT_YET_VALID = 9
-"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID, see verify(1)."""
-
-OF_TIME = (NOT_YET_VALID, HAS_EXPIRED)
 
 
 @dataclass(frozen=True)
@@ -136,7 +131,7 @@ def untrusted(chain: Path, key: Path, roots: str, name: str) -> str:
     try:
         _handshake(client, chain, key, name)
     except ssl.SSLCertVerificationError as error:
-        if error.verify_code not in OF_TIME:
+        if error.verify_code not in OF_DATES:
             return error.verify_message or "it is not trusted"
     except ssl.SSLError as error:
         return str(error.reason or error)
