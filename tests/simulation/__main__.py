@@ -9,8 +9,9 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from tests.simulation.fleet_years import YEARS_OF_A_FLEET, Story, lived
+from tests.simulation.fleet_years import YEARS_OF_A_FLEET, lived
 from tests.simulation.mutations import FOUND_AT, MUTATIONS
+from tests.simulation.observer import Story
 
 FLEETS_FOR_A_MUTATION = 30
 SHOWN = 25

@@ -16,6 +16,7 @@ from certsync.issuer.store import Store
 from certsync.model.certificate import fingerprint
 from certsync.operator.deployment.succession import Holding, objection_of_holdings
 from certsync.programs import receiver
+from tests.simulation.by_hand import compromised, nothing, rolled_back
 from tests.simulation.ca import Mood
 from tests.simulation.certificates import Nonsense
 from tests.simulation.host import Host
@@ -38,7 +39,7 @@ class Fault:
 
 def some_replicas(world: World) -> list[Host]:
     """Return one replica, or several, or all."""
-    replicas = [each for each in world.hosts.values() if each is not world.issuer]
+    replicas = [each for each in world.members if each is not world.issuer]
     return world.random.sample(replicas, world.random.randint(1, len(replicas)))
 
 
@@ -132,20 +133,16 @@ def claims(world: World) -> End:
     return end
 
 
-def nothing() -> None:
-    """End what is over at once."""
-
-
 def lost_live_link(world: World) -> End:
     """Remove the live link of a host."""
-    host = world.random.choice(list(world.hosts.values()))
+    host = world.random.choice(world.members)
     (host.folder / "etc/live" / NAMES[0]).unlink(missing_ok=True)
     return nothing
 
 
 def damaged(world: World) -> End:
     """Cut a file of a generation off, on any host."""
-    host = world.random.choice(list(world.hosts.values()))
+    host = world.random.choice(world.members)
     folders = sorted((host.folder / "etc/archive" / NAMES[0]).glob("[0-9]" * 4))[1:]
     if folders:
         path = world.random.choice(folders) / world.random.choice(receiver.FILES)
@@ -207,6 +204,8 @@ def restored(world: World) -> End:
             shutil.copytree(snapshot / each, issuer.folder / each, symlinks=True)
         shutil.rmtree(snapshot)
         world.reverted.add(issuer.name)
+        # It knows of no mark that was made since; the CA knows what is revoked.
+        world.forbidden &= world.ca.revoked
         issuer.reload()
 
     return end
@@ -230,7 +229,7 @@ def cloned(world: World) -> End:
 def may_follow(host: Host, world: World) -> bool:
     """Return whether `certsync promote --old-is-dead` takes a host for the next issuer."""
     holdings = {}
-    for each in world.hosts.values():
+    for each in world.members:
         if each.up and each.reachable and each is not world.issuer:
             live = each.folder / "etc/live" / NAMES[0]
             cert = live / "cert.pem"
@@ -251,7 +250,7 @@ def digest(cert: Path) -> str:
 def promoted(world: World) -> End:
     """Lose the issuer for a while, and make another backend the issuer meanwhile."""
     old = world.issuer
-    others = [each for each in world.hosts.values() if each is not old and may_follow(each, world)]
+    others = [each for each in world.members if each is not old and may_follow(each, world)]
     if not others:
         return nothing
     old.up = False
@@ -326,6 +325,8 @@ FAULTS = (
     Fault("issuer restored", restored, 100 * DAY),
     Fault("issuer cloned", cloned, 60 * DAY),
     Fault("another one promoted", promoted, 40 * DAY),
+    Fault("rolled back", rolled_back, HOUR),
+    Fault("backend compromised", compromised, 60 * DAY),
     Fault("deployed", deployed, HOUR),
     Fault("deployed again", deployed, HOUR),
 )  # fmt: skip

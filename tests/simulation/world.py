@@ -7,7 +7,7 @@ import json
 import os
 import random
 import syslog
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from importlib import import_module
@@ -106,11 +106,14 @@ class World:
         self.damaged: set[tuple[str, int]] = set()
         """Which generations on which hosts somebody has broken."""
 
+        self.forbidden: set[str] = set()
+        """The fingerprints of what the issuer knows as withdrawn, or as compromised."""
+
         self.clones: list[Host] = []
         """Machines that are copies of the issuer, with addresses of their own."""
 
         for host in self.hosts.values():
-            self._placeholder(host)
+            self.placeholder(host)
             self._admit_issuer(host)
         self._render(self.issuer)
 
@@ -160,11 +163,21 @@ class World:
         if not self.issuer.up or not self.issuer.reachable:
             return
         self._render(self.issuer)
-        for host in self.hosts.values():
+        for host in self.members:
             if host.up and host.reachable:
                 self._admit_issuer(host)
                 if host is not self.issuer:
                     host.store.fleet_file.unlink(missing_ok=True)
+
+    @property
+    def members(self) -> list[Host]:
+        """The hosts that the fleet file names."""
+        return [self.hosts[each.name] for each in self.fleet.backends]
+
+    def forbid(self, numbers: Iterable[int]) -> None:
+        """Remember generations of the issuer's that nobody must begin to serve again."""
+        kept = self.issuer.store.kept(NAMES[0])
+        self.forbidden |= {kept[each].manifest.fingerprint for each in numbers if each in kept}
 
     def _admit_issuer(self, host: Host) -> None:
         host.accepts_from = self.fleet.issuer_name
@@ -175,7 +188,8 @@ class World:
         host.store.roots.write_text(self.ca.signer.root_pem)
         host.store.marker.write_text(marker("the issuer", Identity(host.name), self.epoch, ""))
 
-    def _placeholder(self, host: Host) -> None:
+    def placeholder(self, host: Host) -> None:
+        """Give a host its placeholder, as a deploy does."""
         folder = host.folder / "etc/archive" / NAMES[0] / receiver.PLACEHOLDER
         folder.mkdir(parents=True)
         for name in receiver.FILES:
