@@ -8,7 +8,7 @@ connection, which would end the run for all hosts, become failures of that host.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from io import IOBase
 from pathlib import Path
@@ -31,11 +31,21 @@ from certsync.model.errors import HostError
 from certsync.model.frame import AFTER, BEFORE, BEGIN, END
 from certsync.programs import command as program
 from certsync.system.process import Completed
-from certsync.system.ssh import connection_lost, instead, not_begun, too_late
+from certsync.system.ssh import SHELL, connection_lost, instead, not_begun, too_late
 from deploy.progress import event
 
 BEGIN_SECONDS = 60.0
-"""The limit for a login shell to start a command, which then has no limit: apt may have to wait."""
+"""The limit for a login shell to start a command, which may then take longer: apt may have to wait.
+"""
+
+LONGEST_SECONDS = 3600
+"""The limit for a command that has none of its own: installing packages on a slow host."""
+
+MOST_BYTES = 16 * 1024 * 1024
+"""The limit for each of a command's outputs; the longest one that is asked for has some 100 kB."""
+
+LONGEST_LINE = 1024 * 1024
+"""Bytes; a longer line is split."""
 
 EXIT_SECONDS = 60.0
 """The limit for the exit status to arrive after both outputs are closed."""
@@ -91,7 +101,7 @@ class Framed(SSHConnector):
             EOFError: the connection ended.
             OSError: the same.
             SSHException: the same.
-            HostError: the command did not start in time.
+            HostError: the command did not start in time, or wrote too much.
         """
         control: Any = extract_control_arguments(arguments)
         unix = make_unix_command_for_host(
@@ -126,15 +136,22 @@ class Framed(SSHConnector):
         )
         # Concurrently: a large file may take longer than the start of the command.
         writer = spawn(_write, control.get("_stdin"), stdin)
-        channel = stdout.channel
+        channel, flooded = stdout.channel, list[int]()
         output = read_output_buffers(
-            _lines(channel.makefile("rb"), limit),
-            _lines(channel.makefile_stderr("rb")),
-            timeout=control.get("_timeout"),
+            _lines(channel.makefile("rb"), flooded.append, limit),
+            _lines(channel.makefile_stderr("rb"), flooded.append),
+            timeout=control.get("_timeout") or LONGEST_SECONDS,
             print_output=print_output,
             print_prefix=self.host.print_prefix,
         )
         writer.kill(block=False)
+        if flooded:
+            self.client.close()
+            raise HostError(
+                f"a command wrote more than {MOST_BYTES // 1024 // 1024} MB, so it was stopped",
+                f"as the SSH user there: what does `sh -c true` print? {SHELL}",
+                host=self.host.name,
+            )
         return channel, output
 
     def _failure(self, error: HostError) -> tuple[bool, CommandOutput]:
@@ -182,9 +199,17 @@ def _write(text: Any, stdin: Any) -> None:
         stdin.close()
 
 
-def _lines(output: Iterable[bytes], limit: Any = None) -> Iterator[str]:
-    """Yield lines as text, even if not UTF-8; cancel the limit when the answer begins."""
-    for each in output:
+def _lines(output: Any, flood: Callable[[int], None], limit: Any = None) -> Iterator[str]:
+    """Yield lines as text, even if not UTF-8; cancel the limit when the answer begins.
+
+    After too many bytes, report them to ``flood``, and end.
+    """
+    count = 0
+    while each := output.readline(LONGEST_LINE):
+        count += len(each)
+        if count > MOST_BYTES:
+            flood(count)
+            return
         line = each.decode(errors="replace")
         if limit and line == f"{BEGIN}\n":
             limit.close()

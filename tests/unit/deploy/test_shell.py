@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import threading
+from collections.abc import Callable, Iterator
 from io import BytesIO, StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,6 +61,20 @@ class Stdin(BytesIO):
         """Stay readable."""
 
 
+class Output:
+    """What a command prints, once somebody reads it: until then its input is written."""
+
+    def __init__(self, run: Callable[[], bytes]) -> None:
+        self.run, self.file = run, BytesIO()
+        self.has_run = False
+
+    def readline(self, size: int) -> bytes:
+        """Return the next line, or its next part."""
+        if not self.has_run:
+            self.has_run, self.file = True, BytesIO(self.run())
+        return self.file.readline(size)
+
+
 class Channel:
     """One command on it."""
 
@@ -68,22 +83,37 @@ class Channel:
         self.status_event = threading.Event()
 
     def makefile(self, _mode: str) -> Any:
-        """Run the command as sshd would, and yield its output's lines."""
+        """Return its output."""
+        return Output(self.run)
+
+    def run(self) -> bytes:
+        """Run the command as sshd would, and return what it prints."""
         self.done = subprocess.run(
             ["bash", "-c", f"{self.login.noise}\neval {shlex.quote(self.command)}"],
             input=self.stdin.getvalue()[: self.login.ends_after],
             capture_output=True,
         )
         self.status_event.set()
-        yield from BytesIO(self.done.stdout)
+        return self.done.stdout
 
     def makefile_stderr(self, _mode: str) -> Any:
-        """Yield the lines of its other output."""
-        yield from BytesIO(self.done.stderr)
+        """Return its other output."""
+        return Output(lambda: self.done.stderr)
 
     def recv_exit_status(self) -> int:
         """Return its exit status."""
         return self.done.returncode if self.login.status is None else self.login.status
+
+
+class Said:
+    """An output that comes line by line, when a test wants it to."""
+
+    def __init__(self, lines: Iterator[Any]) -> None:
+        self.lines = lines
+
+    def readline(self, _size: int) -> Any:
+        """Return the next line."""
+        return next(self.lines, b"")
 
 
 @pytest.fixture
@@ -230,8 +260,8 @@ def test_a_login_shell_that_never_begins_a_command_is_given_up_once_and_for_all(
     connector: shell.Framed, login: Login, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shell, "BEGIN_SECONDS", 0.1)
-    monkeypatch.setattr(Channel, "makefile", lambda *_: iter(lambda: gevent.sleep(60), 1))
-    monkeypatch.setattr(Channel, "makefile_stderr", lambda *_: iter([]))
+    monkeypatch.setattr(Channel, "makefile", lambda *_: Said(iter(lambda: gevent.sleep(60), 1)))
+    monkeypatch.setattr(Channel, "makefile_stderr", lambda *_: BytesIO())
     for _ in range(2):
         status, output = connector.run_shell_command(StringCommand("true"))
         assert not status
@@ -252,11 +282,39 @@ def test_a_command_that_has_begun_may_take_longer(
         gevent.sleep(0.3)
         yield b"yes\n"
 
-    monkeypatch.setattr(Channel, "makefile", said)
-    monkeypatch.setattr(Channel, "makefile_stderr", lambda *_: iter([]))
+    monkeypatch.setattr(Channel, "makefile", lambda *channel: Said(said(*channel)))
+    monkeypatch.setattr(Channel, "makefile_stderr", lambda *_: BytesIO())
     monkeypatch.setattr(Channel, "recv_exit_status", lambda *_: 0)
     status, output = connector.run_shell_command(StringCommand("true"))
     assert (status, output.stdout_lines) == (True, ["yes"])
+
+
+@pytest.mark.parametrize("what", ["yes", "tr '\\\\0' x < /dev/zero"], ids=["lines", "one line"])
+def test_a_host_that_writes_without_end_fails_alone(
+    connector: shell.Framed, login: Login, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(shell, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(shell, "LONGEST_LINE", 5_000)
+    status, output = connector.run_shell_command(StringCommand(f"{what} | head -c 200000"))
+    assert not status
+    assert output.stdout_lines == []
+    assert output.stderr_lines[0].startswith("error: a command wrote more than ")
+    assert login.closed
+
+
+def test_a_command_that_never_ends_is_given_up(
+    connector: shell.Framed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "LONGEST_SECONDS", 0.1)
+
+    def said(_channel: Channel, *_: Any) -> Any:
+        yield f"{frame.BEGIN}\n".encode()
+        gevent.sleep(60)
+
+    monkeypatch.setattr(Channel, "makefile", lambda *channel: Said(said(*channel)))
+    monkeypatch.setattr(Channel, "makefile_stderr", lambda *_: BytesIO())
+    with pytest.raises(TimeoutError):
+        connector.run_shell_command(StringCommand("true"))
 
 
 def test_an_upload_may_take_longer_than_a_command_may_take_to_begin(
@@ -275,8 +333,8 @@ def test_an_upload_may_take_longer_than_a_command_may_take_to_begin(
         written.wait()
 
     monkeypatch.setattr(shell, "write_stdin", write)
-    monkeypatch.setattr(Channel, "makefile", said)
-    monkeypatch.setattr(Channel, "makefile_stderr", lambda *_: iter([]))
+    monkeypatch.setattr(Channel, "makefile", lambda *channel: Said(said(*channel)))
+    monkeypatch.setattr(Channel, "makefile_stderr", lambda *_: BytesIO())
     monkeypatch.setattr(Channel, "recv_exit_status", lambda *_: 0)
     assert connector.put_file(StringIO("slow\n"), "/etc/x")
 
