@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,10 +12,40 @@ import pytest
 from certsync.issuer.ca.issuance.client import check_profile, is_offered
 from certsync.model.errors import CaError
 
+obtain: Any = import_module("certsync.issuer.ca.issuance.obtain")
+"""The package's name for it is its function."""
+
 
 def ca(*offered: str) -> Any:
     """Return a client of a CA that offers these."""
     return SimpleNamespace(directory={"meta": SimpleNamespace(profiles=dict.fromkeys(offered, ""))})
+
+
+@pytest.mark.parametrize(
+    ("profile", "problem", "insisting", "placed"),
+    [
+        pytest.param("shortlived", "invalidProfile", True, ["shortlived", ""], id="time is up"),
+        pytest.param("shortlived", "invalidProfile", False, ["shortlived"], id="there is time"),
+        pytest.param("shortlived", "rateLimited", True, ["shortlived"], id="another problem"),
+        pytest.param("", "invalidProfile", True, [""], id="it had none"),
+    ],
+)
+def test_a_profile_that_the_ca_lists_and_refuses_is_left_out_in_the_end(
+    profile: str, problem: str, placed: list[str], *, insisting: bool
+) -> None:
+    asked: list[str] = []
+    told: list[str] = []
+
+    def place(wanted: str) -> Any:
+        asked.append(wanted)
+        if len(asked) == 1:
+            raise CaError("the CA refuses", "", problem)
+
+    refuses = contextlib.nullcontext() if len(placed) > 1 else pytest.raises(CaError)
+    with refuses:
+        obtain._placed(place, profile, told.append, insisting=insisting)
+    assert asked == placed
+    assert len(told) == len(placed) - 1
 
 
 def test_a_profile_that_is_offered_and_none_at_all_are_fine() -> None:

@@ -7,13 +7,13 @@ challenges through the webroot, finalizes, and returns key and certificate. `rev
 
 from certsync.issuer.ca.issuance.obtain import (
     Issued,
-    Request,
     forget,
     forget_if_kept,
     obtain,
     pending_key_sum,
     register,
 )
+from certsync.issuer.ca.issuance.request import Request
 from certsync.issuer.ca.issuance.revoke import revoke
 from certsync.issuer.ca.issuance.role import give_up_account, has_account, is_registered
 

@@ -83,6 +83,9 @@ def _reason(refused: Exception) -> str:
     return type(refused).__name__
 
 
+WITHOUT_PROFILE = "ordering without one, because the live certificate expires soon"
+
+
 def is_offered(acme: Client, profile: str) -> bool:
     """Return whether the CA's directory lists a profile; none at all is always offered."""
     return not profile or profile in _profiles(acme)
@@ -104,7 +107,7 @@ def check_profile(
         return
     text = f'the CA offers no certificate profile "{wanted}"'
     if insisting:
-        tell(f"warning: {text}: ordering without one, because the live certificate expires soon")
+        tell(f"warning: {text}: {WITHOUT_PROFILE}")
         return
     offered = _profiles(acme)
     raise CaError(

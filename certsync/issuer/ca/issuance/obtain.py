@@ -22,11 +22,17 @@ from certsync.issuer.ca.issuance.account import (
     open_directory,
 )
 from certsync.issuer.ca.issuance.binding import read_binding
-from certsync.issuer.ca.issuance.client import Client, check_profile, is_offered
+from certsync.issuer.ca.issuance.client import (
+    WITHOUT_PROFILE,
+    Client,
+    check_profile,
+    is_offered,
+)
 from certsync.issuer.ca.issuance.clock import time_to_go_by
 from certsync.issuer.ca.issuance.network import Network
 from certsync.issuer.ca.issuance.order import alternatives, finalize, is_over, place, validate
 from certsync.issuer.ca.issuance.pending import Pending
+from certsync.issuer.ca.issuance.request import Request
 from certsync.issuer.situation import Situation
 from certsync.issuer.steps import Step
 from certsync.model.certificate import Certificate
@@ -63,30 +69,6 @@ class Issued:
     """The CA's time, if its certificate was judged by it; None: by ours."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """How to order."""
-
-    before: Manifest | None = None
-    """The generation that the new one succeeds."""
-
-    replacing: bool = True
-    """Whether the order names the certificate that it replaces."""
-
-    new_key: bool = False
-    """Whether the key of ``before`` must not be reused, whatever the fleet file says."""
-
-    anew: bool = False
-    """Whether to abandon an earlier run's open order, because it has failed often."""
-
-    roots: str = ""
-    """The PEM file with the roots that the chain must lead to; empty: any root."""
-
-    end: datetime | None = None
-    """After it, time is running out: a chain that does not lead there is accepted, and a wrong
-    clock stops nothing; None: nothing that is served would expire."""
-
-
 def obtain(seen: Situation, now: datetime, tell: Tell, request: Request) -> Issued:
     """Order a certificate for all of a lineage's names, or resume an open order.
 
@@ -114,7 +96,10 @@ def obtain(seen: Situation, now: datetime, tell: Tell, request: Request) -> Issu
     replaces = replaced(request.before, directory, lineage, account) if request.replacing else ""
     profile = lineage.profile if is_offered(acme, lineage.profile) else ""
     try:
-        order = steps.take(Step.PLACE, lambda: place(acme, pending, profile, replaces, tell))
+        order = _placed(
+            lambda wanted: place(acme, pending, wanted, replaces, tell),
+            profile, tell, insisting=insisting,
+        )  # fmt: skip
     except CaError as error:
         raise _without_account(error, acme, seen, now) from None
     signed = _signed(acme, order, pending, seen)
@@ -122,6 +107,19 @@ def obtain(seen: Situation, now: datetime, tell: Tell, request: Request) -> Issu
     issued = _accepted(acme, signed, judge, seen, time, tell)
     at = time if time != now else None
     return Issued(pending.key.read_bytes(), issued, account, order.uri, at)
+
+
+def _placed(
+    place: Callable[[str], OrderResource], profile: str, tell: Tell, *, insisting: bool
+) -> OrderResource:
+    """Return a placed order; without its profile if the CA refuses that and time is running out."""
+    try:
+        return steps.take(Step.PLACE, lambda: place(profile))
+    except CaError as error:
+        if not profile or not insisting or error.problem != "invalidProfile":
+            raise
+        tell(f"warning: {error.message}: {WITHOUT_PROFILE}")
+    return steps.take(Step.PLACE, lambda: place(""))
 
 
 def _without_account(error: CaError, acme: Client, seen: Situation, now: datetime) -> CaError:
