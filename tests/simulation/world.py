@@ -150,7 +150,9 @@ class World:
 
     def is_well(self, host: Host) -> bool:
         """Return whether nothing of a host's own keeps a certificate of the issuer's from it."""
-        return host.is_healthy and host.accepts_from == self.fleet.issuer_name
+        # An issuer that was restored may know of an earlier fleet, until the next deploy.
+        known = f'"{host.name}"' in self.issuer.store.fleet_file.read_text()
+        return host.is_healthy and known and host.accepts_from == self.fleet.issuer_name
 
     def promote(self, name: str) -> None:
         """Make another backend the issuer, as `certsync promote --old-is-dead` does."""
