@@ -121,7 +121,7 @@ def _order(run: Run) -> None:
 
 def lived(seed: int, years: float = YEARS_OF_A_FLEET, without: str = "") -> Story:
     """Return the story of the fleet of a seed; ``without`` one of `MUTATIONS`."""
-    folder = Path(tempfile.mkdtemp(prefix="certsync-fleet-", dir="/dev/shm"))  # memory
+    folder = Path(tempfile.mkdtemp(prefix="certsync-fleet-"))
     try:
         with contextlib.ExitStack() as stack:
             for place, name, instead in MUTATIONS[without] if without else ():
