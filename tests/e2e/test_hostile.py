@@ -972,3 +972,31 @@ def test_after_all_that_the_replica_is_in_service(siege: Siege) -> None:
     answer = siege.ask(f"current {NAME} 0000")
     assert answer["current"] == "0001"
     assert set(answer["generations"]) == {"0000", "0001"}
+
+
+CLAIMS = r"""
+exec python3 -c '
+import json, sys
+many = {f"{number:04}": "f" * 64 for number in range(1, 9999)}
+for line in sys.stdin:
+    told = {"ok": True, "current": "9998", "generations": many}
+    if not line.startswith("current "):
+        told = {"ok": False, "code": "host", "why": "no"}
+    print(json.dumps(told), flush=True)
+'
+"""
+
+
+def test_a_replica_that_claims_all_numbers_moves_none_and_ends_no_renewal(
+    siege: Siege, impostor: Callable[[str], None]
+) -> None:
+    impostor(CLAIMS)
+    for number in ("0002", "0003"):
+        status, told = siege.issuer.attempt("certsync renew --force")
+        assert status != 0, "one replica did not take it"
+        assert siege.issuer.sh(f"readlink /etc/certsync/live/{NAME}").endswith(f"/{number}\n"), told
+
+
+def test_that_replica_gets_the_certificate_as_soon_as_it_is_a_replica_again(siege: Siege) -> None:
+    assert siege.issuer.sh("certsync replicate > /dev/null 2>&1; echo $?") == "0\n"
+    assert siege.ask(f"current {NAME} 0000")["current"] == "0003"
