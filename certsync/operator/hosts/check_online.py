@@ -135,7 +135,7 @@ def of_host(
         found.append(
             Finding(
                 machine.name,
-                f"it runs {' '.join(seen.os)}, which certsync does not support",
+                f"it runs {_system(seen)}, which certsync does not support",
                 "use Debian 12 or 13, or Ubuntu 22.04, 24.04 or 26.04",
             )
         )
@@ -155,6 +155,12 @@ def of_host(
     if machine == fleet.issuer and not seen.python:
         found.append(Finding(machine.name, "the issuer has no python3", "apt install python3"))
     return found + _of_limit(fleet, machine, seen) + _of_expired(fleet, machine, seen)
+
+
+def _system(seen: HostFacts) -> str:
+    name, version = seen.os
+    # Debian testing and unstable have none.
+    return f"{name} {version or 'without a version number'}"
 
 
 def _of_limit(fleet: Fleet, machine: Machine, seen: HostFacts) -> list[Finding]:

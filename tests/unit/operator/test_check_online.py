@@ -48,6 +48,17 @@ def test_an_unknown_system_is_told_with_those_that_are_known() -> None:
     ]
 
 
+def test_a_system_without_a_version_is_told_without_a_gap() -> None:
+    # Debian testing and unstable, and distributions that never have one.
+    unknown = parse(["os debian ", f"time {FIT.time}"]).facts
+    assert told(replace(FIT, os=unknown.os)) == [
+        (
+            "backend-02: it runs debian without a version number, which certsync does not support\n"
+            "  hint: use Debian 12 or 13, or Ubuntu 22.04, 24.04 or 26.04"
+        )
+    ]
+
+
 def test_a_clock_that_is_off_is_told_with_its_side() -> None:
     assert told(replace(FIT, time=FIT.time - 600)) == [
         (
