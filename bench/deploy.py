@@ -44,8 +44,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
 from lab import Lab, Machine  # noqa: E402  # found through the line above
-from lab.image import DEFAULT_SUITE, SUITES  # noqa: E402  # the same
 from lab.machine import USER  # noqa: E402  # the same
+from lab.suites import DEFAULT_SUITE, SUITES  # noqa: E402  # the same
 from tests.e2e import managed  # noqa: E402  # the same
 
 ANSIBLE = CHECKOUT / ".venv-ansible/bin/ansible-playbook"

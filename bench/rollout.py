@@ -33,7 +33,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
 from lab import Lab, Machine, cgroup  # noqa: E402  # found through the line above
-from lab.image import DEFAULT_SUITE, SUITES  # noqa: E402  # the same
+from lab.suites import DEFAULT_SUITE, SUITES  # noqa: E402  # the same
 
 NAME = "passthrough.example.com"
 LIVE = f"/etc/certsync/live/{NAME}"

@@ -13,35 +13,16 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.mirror import debian_mirror, keyring_folder
+from lab.mirror import hint, keyring_folder, source
 from lab.shell import run, say, watch
+from lab.suites import SUITES, Runtime, Suite
 
 CACHE = Path(os.environ.get("CERTSYNC_LAB_CACHE", "/var/cache/certsync-lab"))
 
 
-@dataclass(frozen=True)
-class Runtime:
-    """A suite's Python and glibc, as arguments of `certsync fetch-wheels`."""
-
-    python: str
-    """Major and minor."""
-
-    libc: str
-    """glibc's version."""
-
-
-RUNTIMES = {
-    "bookworm": Runtime(python="3.11", libc="2.36"),
-    "trixie": Runtime(python="3.13", libc="2.41"),
-}
-"""Runtime by suite. The lab is offline, so its issuers' wheels are downloaded beforehand."""
-
-SUITES = tuple(RUNTIMES)
-DEFAULT_SUITE = "trixie"
 PEBBLE_SUITE = "forky"
 """Pebble in Debian 12 and 13 has no ARI and no profiles; this suite's 2.10 runs on both."""
 
@@ -99,8 +80,20 @@ rm -f "$root"/etc/ssh/ssh_host_*
 
 def recipe(suite: str) -> str:
     """Return twelve hex digits that change when the image's ingredients change."""
-    parts = (suite, INSTALLED, OFFERED, SETUP, *UNITS, *UNITS.values())
+    own = SUITES[suite]
+    parts = [suite, *_packages(suite), SETUP + own.setup, *UNITS, *UNITS.values()]
+    if own.second:
+        parts += [own.second, own.preferences]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def _packages(suite: str) -> tuple[str, str]:
+    """Return a suite's installed and offered packages."""
+    own = SUITES[suite]
+    return (
+        ",".join(filter(None, (INSTALLED, own.installed))),
+        " ".join(filter(None, (OFFERED, own.offered))),
+    )
 
 
 def image_path(suite: str) -> Path:
@@ -126,6 +119,16 @@ def image(suite: str) -> Path:
             _build(suite, root)
             _drop_older(suite, root)
     return root
+
+
+def runtime(suite: str) -> Runtime:
+    """Return the Python and glibc of a suite's image; build it if it does not exist yet."""
+    ask = (
+        "import os, sys; print('%d.%d' % sys.version_info[:2], "
+        "os.confstr('CS_GNU_LIBC_VERSION').split()[-1])"
+    )
+    python, libc = run(["chroot", image(suite), "python3", "-ISc", ask]).split()
+    return Runtime(python, libc)
 
 
 def pebble() -> Path:
@@ -154,20 +157,30 @@ def _build(suite: str, root: Path) -> None:
     for name, text in UNITS.items():
         (units / name).parent.mkdir(parents=True, exist_ok=True)
         (units / name).write_text(text)
+    installed, offered = _packages(suite)
+    own = SUITES[suite]
     hook = CACHE / "setup.sh"
-    hook.write_text(f"OFFERED='{OFFERED}'\nUNITS='{units}'\n{SETUP}")
+    hook.write_text(f"OFFERED='{offered}'\nUNITS='{units}'\n{SETUP}{own.setup}")
     unfinished = root.with_suffix(".part")
     forget(unfinished)
     watch(
-        ["mmdebstrap", "--variant=minbase", "--mode=root", f"--include={INSTALLED}",
-         f"--keyring={keyring_folder()}", "--skip=cleanup/apt/lists",
+        ["mmdebstrap", "--variant=minbase", "--mode=root", f"--include={installed}",
+         f"--keyring={keyring_folder()}", "--skip=cleanup/apt/lists", *_preferring(own),
          f'--customize-hook=sh {hook} "$1"', suite, unfinished,
-         f"deb {debian_mirror()} {suite} main"],
+         *(source(each) for each in (suite, own.second) if each)],
         label=f"building the {suite} image",
         log=log,
-        hint="is this machine's Debian mirror reachable? try apt-get update",
+        hint=hint(suite),
     )  # fmt: skip
     unfinished.rename(root)
+
+
+def _preferring(suite: Suite) -> list[str]:
+    if not suite.preferences:
+        return []
+    preferences = CACHE / "preferences"
+    preferences.write_text(suite.preferences)
+    return [f'--setup-hook=install -D -m 644 {preferences} "$1/etc/apt/preferences.d/lab"']
 
 
 def _drop_older(suite: str, keep: Path) -> None:
@@ -198,7 +211,7 @@ def _fetch_pebble(folder: Path) -> None:
         (ring for ring in (keys / "debian-archive-keyring.gpg",) if ring.exists()),
         next(keys.glob("debian-archive-*")),
     )
-    sources.write_text(f"deb [signed-by={ring}] {debian_mirror()} {PEBBLE_SUITE} main\n")
+    sources.write_text(f"{source(PEBBLE_SUITE, f'signed-by={ring}')}\n")
     options = [
         f"Dir::Etc::sourcelist={sources}", "Dir::Etc::sourceparts=-",
         f"Dir::State::Lists={work / 'lists'}", "Dir::State::status=/dev/null",
@@ -207,12 +220,12 @@ def _fetch_pebble(folder: Path) -> None:
     apt = ["apt-get"]
     for option in options:
         apt += ["-o", option]
-    run([*apt, "update"], timeout=300, hint="is this machine's Debian mirror reachable?")
+    run([*apt, "update"], timeout=300, hint=hint(PEBBLE_SUITE))
     done = subprocess.run(
         [*apt, "download", "pebble"], cwd=work, capture_output=True, text=True, timeout=300
     )
     if done.returncode != 0:
-        raise LabError(f"Pebble cannot be downloaded: {done.stderr.strip()}")
+        raise LabError(f"Pebble cannot be downloaded: {done.stderr.strip()}", hint(PEBBLE_SUITE))
     package = next(work.glob("pebble_*.deb"))
     unpacked = work / "unpacked"
     run(["dpkg-deb", "--extract", package, unpacked])

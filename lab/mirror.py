@@ -45,6 +45,23 @@ def _configured() -> str:
     return ""
 
 
+def source(suite: str, *options: str) -> str:
+    """Return apt's line for a suite on that mirror, with options for it.
+
+    A testing suite's index is valid for a week, and a mirror may lag by more.
+    """
+    given = " ".join(("check-valid-until=no", *options))
+    return f"deb [{given}] {debian_mirror()} {suite} main"
+
+
+def hint(suite: str) -> str:
+    """Return what to do if a suite cannot be downloaded."""
+    return (
+        f"is this machine's Debian mirror reachable, and does it have {suite}? try apt-get update, "
+        "or set CERTSYNC_LAB_MIRROR to a mirror that has it"
+    )
+
+
 def keyring_folder() -> Path:
     """Return the folder with Debian's archive keys, which verify the other suites."""
     for folder in KEYRINGS:

@@ -16,10 +16,11 @@ from types import TracebackType
 from lab import cgroup, needs, network
 from lab.ca import CertificateAuthority
 from lab.errors import LabError
-from lab.image import DEFAULT_SUITE, image, image_path, pebble
+from lab.image import image, image_path, pebble
 from lab.machine import EXPORTS, Machine
 from lab.shell import attempt, run, say
 from lab.snapshot import keep_layer
+from lab.suites import DEFAULT_SUITE
 
 RUN = Path("/run/certsync-lab")
 CHECKOUT = Path(__file__).resolve().parent.parent

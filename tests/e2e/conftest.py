@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,6 +14,8 @@ from typing import Protocol
 import pytest
 
 from lab import Lab, LabError
+from lab.image import runtime
+from lab.suites import SUITES, Runtime
 from tests.e2e.prepared import disks
 from tests.e2e.subjects import turn
 
@@ -62,10 +67,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def _brought_up(lab: Lab, *, prepared: bool = False) -> Iterator[Lab]:
     if any(machine.running() for machine in lab.machines):
         raise LabError(f"lab {lab.name} is already up", "do other tests run at the same time?")
+    if SUITES[lab.suite].runtime is None:
+        _fetch_wheels(runtime(lab.suite))
     if prepared:
         lab.disks = disks(lab)
     with lab:
         yield lab
+
+
+def _fetch_wheels(wanted: Runtime) -> None:
+    words = ["fetch-wheels", wanted.python, platform.machine(), wanted.libc]
+    subprocess.run([sys.executable, "-m", "certsync", *words], check=True, timeout=300)
 
 
 @pytest.fixture(scope="session")

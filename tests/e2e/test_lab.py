@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from lab import Lab, LabError, Machine, cgroup, network
-from lab.image import DEFAULT_SUITE, SUITES
 from lab.machine import EXPORTS
+from lab.suites import DEFAULT_SUITE, SUITES
 from lab.world import CHECKOUT, RUN
 from tests.e2e.conftest import BringUp
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab import Lab
-from lab.image import RUNTIMES
+from lab.suites import DEFAULT_SUITE, SUITES
 from lab.world import CHECKOUT
 from tests.e2e.conftest import BringUp
 from tests.e2e.load import NEW, Load, Tally, Target
@@ -29,12 +29,13 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["git", "-C", CHECKOUT, "archive", BEFORE], capture_output=True, check=True, timeout=60
     )
     subprocess.run(["tar", "-x"], cwd=folder, input=archive.stdout, check=True, timeout=60)
-    for runtime in RUNTIMES.values():
-        words = ["fetch-wheels", runtime.python, platform.machine(), runtime.libc]
-        subprocess.run(
-            [sys.executable, "-m", "certsync", *words],
-            cwd=folder, stdout=subprocess.DEVNULL, check=True, timeout=300,
-        )  # fmt: skip
+    runtime = SUITES[DEFAULT_SUITE].runtime
+    assert runtime is not None
+    words = ["fetch-wheels", runtime.python, platform.machine(), runtime.libc]
+    subprocess.run(
+        [sys.executable, "-m", "certsync", *words],
+        cwd=folder, stdout=subprocess.DEVNULL, check=True, timeout=300,
+    )  # fmt: skip
     return folder
 
 
