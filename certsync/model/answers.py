@@ -16,8 +16,10 @@ from certsync.model.moment import moment
 from certsync.model.proof import Proof
 
 PROTOCOL = 1
-"""The version of these answers. It grows when an older reader would misunderstand them, not when a
-field is added. Issuers from before it was counted send none."""
+"""The version of what operator and issuer say to each other: these answers, the commands that the
+operator runs there, and the rendered fleet. It grows when an older side would misunderstand or
+refuse something, so with every schema of the rendered fleet, but not when a field is added. Issuers
+from before it was counted send none."""
 
 NOT_THESE = (
     ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError,
@@ -90,6 +92,9 @@ class Proven:
     challenge: str = ""
     """Where a challenge would be lost, in words; empty: nowhere, or an older issuer."""
 
+    protocol: int = 0
+    """0: from before it was counted."""
+
     state: Mapping[str, Any] = field(default_factory=dict)
     """Everything it remembers, unparsed, for programs."""
 
@@ -139,6 +144,7 @@ def _proven(data: Mapping[str, Any], first: str) -> Proven:
         compromise=str(data.get("compromise", "")),
         unwritable=str(data.get("unwritable", "")),
         challenge=str(data.get("challenge", "")),
+        protocol=int(data.get("protocol", 0)),
         state=dict(state),
     )
 

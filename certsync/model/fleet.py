@@ -24,7 +24,8 @@ from certsync.model.options import (
 )
 
 SCHEMA = 4
-"""The rendered fleet's schema. Older ones are read, newer ones refused."""
+"""The rendered fleet's schema. Older ones are read, newer ones refused. When it grows, so does
+`answers.PROTOCOL`."""
 
 SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 """Where Debian and Ubuntu keep the system's trusted roots."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from certsync.model.answers import PROTOCOL
 from lab import Lab
 from tests.e2e.conftest import BringUp
 from tests.e2e.load import NEW, Load, Target
@@ -51,18 +53,54 @@ def test_the_issuer_the_last_one_and_a_stranger_are_not_removed(road: Road) -> N
     assert "error: backend-03 is the last backend that serves; nothing was changed" in ended.stderr
 
 
-def test_an_older_certsync_on_the_issuer_is_not_asked_to_replace_keys(road: Road) -> None:
+@contextmanager
+def issuer_speaks(road: Road, protocol: int) -> Iterator[None]:
+    """Have the issuer's certsync be of another release, with this protocol, inside the block."""
+    answers = "/opt/certsync/current/lib/python3.*/site-packages/certsync/model/answers.py"
     current = road.issuer.sh("readlink /opt/certsync/current").strip()
-    road.issuer.sh(f"cd /opt/certsync && ln -s {current} 0.0.1-old && ln -sfn 0.0.1-old current")
-    try:
-        ended = road.certsync("remove-backend", "backend-03", "--compromised")
-    finally:
-        road.issuer.sh(f"cd /opt/certsync && ln -sfn {current} current && rm 0.0.1-old")
-    assert ended.status == 1
-    assert ended.stderr == (
-        f"error: backend-01 has certsync 0.0.1-old, this machine has {current}; nothing was "
-        "changed\nhint: install this one there first: certsync deploy FLEET\n"
+    road.issuer.sh(
+        f"cd /opt/certsync && ln -s {current} 0.0.1-other && ln -sfn 0.0.1-other current && "
+        f"cp -a {answers} /root/answers.py && "
+        f"sed -i 's/^PROTOCOL = .*/PROTOCOL = {protocol}/' {answers}"
     )
+    try:
+        yield
+    finally:
+        road.issuer.sh(
+            f"mv /root/answers.py {answers} && cd /opt/certsync && ln -sfn {current} current && "
+            "rm 0.0.1-other"
+        )
+
+
+ASKED = (
+    ("remove-backend", "backend-03"),
+    ("remove-backend", "backend-03", "--compromised"),
+    ("promote", "backend-02"),
+)
+
+
+def test_an_issuer_of_another_release_is_asked_if_it_has_the_same_protocol(road: Road) -> None:
+    with issuer_speaks(road, PROTOCOL):
+        for words in ASKED:
+            ended = road.certsync(*words, "--dry-run")
+            assert ended.status == 0, ended.everything
+
+
+def test_an_issuer_of_another_protocol_is_not_asked(road: Road) -> None:
+    older = (
+        "error: certsync on backend-01 is older than here: it speaks protocol "
+        f"{PROTOCOL - 1}, this one {PROTOCOL}; nothing was changed\n"
+        "hint: install this one there first: certsync deploy FLEET\n"
+    )
+    newer = (
+        "error: backend-01: certsync there is newer than here: it speaks protocol "
+        f"{PROTOCOL + 1}, this one {PROTOCOL}\nhint: upgrade certsync on this machine\n"
+    )
+    for protocol, told in ((PROTOCOL - 1, older), (PROTOCOL + 1, newer)):
+        with issuer_speaks(road, protocol):
+            for words in ASKED:
+                ended = road.certsync(*words)
+                assert (ended.status, ended.stderr) == (1, told)
 
 
 def test_while_a_balancer_is_out_of_reach_nobody_is_removed(road: Road) -> None:

@@ -156,9 +156,9 @@ def _proven_by_issuer(wanted: Succession) -> Proven:
     fleet = wanted.fleet
     asked = _acting_issuer(wanted)
     issuer_side.refuse_what_is_not_deployed(fleet, asked, ())
-    # It has to deactivate its account, which older releases cannot.
-    issuer_side.refuse_another_release(fleet, asked)
     seen = issuer_side.proven(fleet, asked)
+    # It has to deactivate its account.
+    issuer_side.refuse_older_protocol(asked, seen)
     if seen.compromise:
         raise RefusedError(
             f"{asked.name} has not replaced compromised keys yet: {seen.compromise}; nothing "

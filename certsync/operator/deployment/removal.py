@@ -78,12 +78,13 @@ def _looked(wanted: Leaving) -> Leaving:
             return replace(wanted, is_over=True)
         wanted = as_the_issuer_knows_it(wanted, rendered)
     issuer_side.refuse_what_is_not_deployed(fleet, fleet.issuer, (wanted.name,))
-    if wanted.options.compromised:
-        issuer_side.refuse_another_release(fleet, fleet.issuer)
+    seen = issuer_side.proven(fleet, fleet.issuer)
+    # It gets this certsync's rendered fleet, and may have to replace keys.
+    issuer_side.refuse_older_protocol(fleet.issuer, seen)
     if wanted.machine is None:
         _refuse_unknown_name(wanted, issuer_side.left(fleet, fleet.issuer))
         return wanted
-    _refuse_the_last(wanted)
+    _refuse_the_last(wanted, seen.proofs)
     _refuse_wrong_gone(wanted, wanted.machine)
     return wanted
 
@@ -173,9 +174,8 @@ def _refuse_unknown_name(wanted: Leaving, left: Sequence[str]) -> None:
     )
 
 
-def _refuse_the_last(wanted: Leaving) -> None:
+def _refuse_the_last(wanted: Leaving, proofs: Mapping[str, Mapping[str, Proof]]) -> None:
     fleet = wanted.fleet
-    proofs = issuer_side.proven(fleet, fleet.issuer).proofs
     asked = list[Pools]()
     for pools in haproxy.pools(fleet).values():
         if isinstance(pools, HostError):

@@ -7,10 +7,9 @@ import json
 from certsync.model.answers import PROTOCOL, NewerProtocolError, Proven
 from certsync.model.errors import HostError, RefusedError, StoreError
 from certsync.model.fleet import Fleet, Machine
-from certsync.model.paths import CERTSYNC, CURRENT, IssuerPaths
+from certsync.model.paths import CERTSYNC, IssuerPaths
 from certsync.operator.fleet_file import hosts, rules
 from certsync.operator.fleet_file.differences import undeployed
-from certsync.operator.hosts import wheels
 from certsync.system import ssh
 
 ISSUER = IssuerPaths()
@@ -113,19 +112,18 @@ def forgotten(wanted: Fleet, deployed: Fleet) -> dict[str, Machine]:
     return {each.name: each for each in found}
 
 
-def refuse_another_release(fleet: Fleet, issuer: Machine) -> None:
-    """Refuse to use features that the issuer's release may lack.
+def refuse_older_protocol(issuer: Machine, seen: Proven) -> None:
+    """Refuse to ask an issuer for what it would misunderstand; `proven` has refused a newer one.
+
+    Its release may be another one: it changes with every edit of the code.
 
     Raises:
-        HostError: the issuer cannot be reached.
-        RefusedError: its release differs from this machine's.
+        RefusedError: it has an older protocol.
     """
-    has = ssh.on(issuer, fleet.known_hosts, f"readlink {CURRENT}").stdout.strip()
-    ours = wheels.release(notify=bool(fleet.notify.events))
-    if has != ours:
+    if seen.protocol < PROTOCOL:
         raise RefusedError(
-            f"{issuer.name} has {f'certsync {has}' if has else 'no certsync'}, this machine has "
-            f"{ours}; nothing was changed",
+            f"certsync on {issuer.name} is older than here: it speaks protocol {seen.protocol}, "
+            f"this one {PROTOCOL}; nothing was changed",
             "install this one there first: certsync deploy FLEET",
         )
 
