@@ -60,6 +60,9 @@ for tool in "$root"/usr/lib/cargo/bin/coreutils/*; do
         [ ! -e "$root/$name" ] || ln -sf /usr/bin/coreutils "$root/$name"
     done
 done
+# Debian's sudo no longer looks in /usr/local since July 2026.
+path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin
+sed -i "s|^Defaults secure_path=.*|Defaults secure_path=\"$path\"|" "$root/etc/sudoers"
 rm "$root/etc/apt/preferences.d/lab"
 cat > "$root/usr/lib/os-release" <<END
 PRETTY_NAME="Debian forky in place of Ubuntu 26.04"

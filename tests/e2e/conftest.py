@@ -13,7 +13,7 @@ from typing import Protocol
 
 import pytest
 
-from lab import Lab, LabError
+from lab import Lab, LabError, needs
 from lab.image import runtime
 from lab.suites import SUITES, Runtime
 from tests.e2e.prepared import disks
@@ -68,6 +68,7 @@ def _brought_up(lab: Lab, *, prepared: bool = False) -> Iterator[Lab]:
     if any(machine.running() for machine in lab.machines):
         raise LabError(f"lab {lab.name} is already up", "do other tests run at the same time?")
     if SUITES[lab.suite].runtime is None:
+        needs.require()
         _fetch_wheels(runtime(lab.suite))
     if prepared:
         lab.disks = disks(lab)

@@ -96,13 +96,15 @@ SUBJECTS: dict[str, Sequence[str]] = {
 }
 """Pattern of a file's path to the modules, without their `test_`, that a change of it can touch."""
 
-BROAD = ("expired", "identity", "slow", "hostile", "load", "lineages", "pyinfra_door")
+BROAD = (
+    "expired", "identity", "slow", "hostile", "load", "lineages", "pyinfra_door", "ubuntu",
+)  # fmt: skip
 """Modules that no single file is named for: whatever is not named above touches them."""
 
 LONGEST = (
     "bad_ca", "changing", "removing", "old_issuer", "interrupted", "expired", "lineages",
     "compromised", "outages", "renewal", "two_balancers", "through", "variants", "before", "road",
-    "adopt", "hostile", "unattended", "joining", "sessions", "lineages_change", "notify",
+    "adopt", "hostile", "unattended", "joining", "sessions", "lineages_change", "notify", "ubuntu",
 )  # fmt: skip
 """The modules that take longest, the longest first: they begin first, so that none is left alone
 at the end. The others follow in the order of their names."""
