@@ -5,7 +5,6 @@ from pyinfra import host, inventory, state
 from certsync.operator.deployment.operations import Phase
 from deploy import absent, fellows, progress, road, surveys
 from deploy.carried_out import carried_out, phase
-from deploy.shell import frame_answers
 
 fleet, machine = host.data.fleet, host.data.machine
 # An unreachable issuer does not hold up the others.
@@ -13,7 +12,6 @@ issuer = inventory.get_host(fleet.issuer_name)
 needed = [issuer] if issuer in state.activated_hosts else []
 
 progress.report(state)
-frame_answers(state)
 progress.go_on()
 surveys.ask_all(state)
 

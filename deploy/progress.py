@@ -9,10 +9,10 @@ import atexit
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Thread
 from time import sleep
-from typing import Any
+from typing import Any, NoReturn
 
 from pyinfra.api.state import BaseStateCallback, State
 
@@ -22,6 +22,9 @@ VARIABLE = "CERTSYNC_EVENTS"
 
 
 _tokens: dict[str, str] = {}
+
+ending: list[Callable[[], None]] = []
+"""What to do before this process ends in another way than pyinfra's own."""
 
 phases: dict[str, Phase] = {}
 """The operations at which a phase begins, by their names."""
@@ -34,7 +37,7 @@ def go_on() -> None:
     line = sys.stdin.readline()
     if not line:
         # The caller could not get the lock, or is gone.
-        os._exit(1)
+        _end()
     _tokens.update({"": "held", **json.loads(line)})
 
 
@@ -42,7 +45,7 @@ def _wait_for_permission() -> None:
     """Wait before a phase until the caller has seen that it still holds the fleet lock."""
     if _tokens and sys.stdin.readline() != f"{GO_ON}\n":
         # It does not, or is gone.
-        os._exit(1)
+        _end()
 
 
 def token(host: str) -> str:
@@ -162,6 +165,12 @@ def _end_with(parent: int) -> None:
     """Exit when the caller is gone, so that this run does not overlap with the next one."""
     while os.getppid() == parent:
         sleep(0.5)
+    _end()
+
+
+def _end() -> NoReturn:
+    for close in ending:
+        close()
     os._exit(1)
 
 

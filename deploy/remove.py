@@ -11,7 +11,6 @@ from pyinfra import host, inventory, state
 from certsync.operator.deployment.operations import Phase
 from deploy import absent, balancer, fellows, issuer, progress, road, surveys
 from deploy.carried_out import carried_out, phase
-from deploy.shell import frame_answers
 
 fleet, machine = host.data.fleet, host.data.machine
 name = host.data.leaving
@@ -21,7 +20,6 @@ balancer_hosts = [inventory.get_host(each.name) for each in fleet.balancers]
 issuing_host = inventory.get_host(fleet.issuer_name)
 
 progress.report(state)
-frame_answers(state)
 progress.go_on()
 surveys.ask_all(state)
 

@@ -1,23 +1,29 @@
-"""Commands over pyinfra's SSH, with each answer between marks, and files uploaded as text.
+"""pyinfra's connections to hosts, made by OpenSSH as all others are (docs/decisions/0026).
 
-So a login shell's output ends up in no fact, including pyinfra's own, and breaks no upload: SFTP
-would take its first line as part of the protocol, and end the whole run. Exceptions from a host's
-connection, which would end the run for all hosts, become failures of that host.
+Each answer comes between marks, and files are uploaded as text. So a login shell's output ends up
+in no fact, including pyinfra's own, and breaks no upload. Whatever goes wrong on a host's
+connection is a failure of that host, and never ends the run for all of them.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+import os
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from functools import partial
 from io import IOBase
 from pathlib import Path
 from typing import Any
 
+import pyinfra.connectors.ssh
 from gevent import Timeout, spawn
-from paramiko import SSHException
-from pyinfra.api import State, StringCommand
-from pyinfra.connectors.ssh import SSHConnector
+from gevent.subprocess import PIPE, Popen, TimeoutExpired
+from pyinfra.api import StringCommand
+from pyinfra.api.exceptions import ConnectError
+from pyinfra.connectors.base import BaseConnector
 from pyinfra.connectors.util import (
     CommandOutput,
     OutputLine,
@@ -28,37 +34,96 @@ from pyinfra.connectors.util import (
 )
 
 from certsync.model.errors import HostError
-from certsync.model.frame import AFTER, BEFORE, BEGIN, END
+from certsync.model.frame import AFTER, BEFORE, BEGIN, begun, unmarked
 from certsync.programs import command as program
-from certsync.system.process import Completed
-from certsync.system.ssh import SHELL, connection_lost, instead, not_begun, too_late
-from deploy.progress import event
+from certsync.system import ssh
+from certsync.system.process import MAX_OUTPUT, Completed
+from deploy import progress
+from deploy.output import TOO_MUCH, lines, own
 
 BEGIN_SECONDS = 60.0
-"""The limit for a login shell to start a command, which may then take longer: apt may have to wait.
-"""
-
-LONGEST_SECONDS = 3600
-"""The limit for a command that has none of its own: installing packages on a slow host."""
-
-MOST_BYTES = 16 * 1024 * 1024
-"""The limit for each of a command's outputs; the longest one that is asked for has some 100 kB."""
-
-LONGEST_LINE = 1024 * 1024
-"""Bytes; a longer line is split."""
+"""The limit for a login shell to start a command, which then has no limit: apt may have to wait."""
 
 EXIT_SECONDS = 60.0
-"""The limit for the exit status to arrive after both outputs are closed."""
+"""The limit for ssh to end after both outputs are closed."""
+
+LOST = 255
+"""ssh(1): its exit status if the connection failed, or if the command's own is this one."""
 
 
-class Framed(SSHConnector):
-    """pyinfra's connector, with marks around each answer, without SFTP, and never interactive."""
+class OpenSSH(BaseConnector):
+    """A host behind ssh(1): one connection for all commands, and nobody is ever asked anything."""
+
+    handles_execution = True
 
     failed: HostError | None = None
     """Why commands are no longer sent to this host; None: they are."""
 
     reported = False
     """Whether this host's failure has been reported."""
+
+    _ending: ExitStack
+    """Closes the connection."""
+
+    @staticmethod
+    def make_names_data(name: str) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
+        """Yield the host that pyinfra's command line calls ``@ssh/NAME``."""
+        yield f"@ssh/{name}", {}, []
+
+    def connect(self) -> None:
+        """Open the connection that commands share.
+
+        Raises:
+            ConnectError: the host cannot be reached, or its login shell does not run commands.
+        """
+        try:
+            with ExitStack() as stack:
+                options = stack.enter_context(ssh.shared(self.host.data.machine))
+                # `cat` ends with us, even if we are killed, because it reads our pipe.
+                self._open(stack, options, begun("exec cat > /dev/null"))
+                self._ending = stack.pop_all()
+        except HostError as error:
+            if error.hint:
+                self.host.log(f"hint: {error.hint}")
+            raise ConnectError(f"error: {error.why}") from None
+        progress.ending.append(self._ending.close)
+
+    def _open(self, stack: ExitStack, options: list[str], command: str) -> None:
+        """Start a command that never ends, and wait until it begins.
+
+        Raises:
+            HostError: it does not begin.
+        """
+        child = self._started(f"sh -c {shlex.quote(command)}", options)
+        stack.callback(_end, child)
+        assert child.stderr is not None
+        errors = spawn(child.stderr.read, MAX_OUTPUT)
+        noise = []
+        try:
+            with Timeout(BEGIN_SECONDS):
+                for line in lines(child.stdout, partial(_kill, child)):
+                    if line == f"{BEGIN}\n":
+                        return
+                    noise.append(line)
+                status = child.wait()
+        except Timeout:
+            raise ssh.too_late(self.host.name, BEGIN_SECONDS) from None
+        raise self._not_begun(status, "".join(noise), errors.get().decode(errors="replace"))
+
+    def _not_begun(self, status: int, stdout: str, stderr: str) -> HostError:
+        if status == LOST:
+            return ssh.ssh_reason(self.host.name, unmarked(stderr))
+        return ssh.not_begun(self.host.data.machine, Completed(status, stdout, stderr))
+
+    def _started(self, command: str, options: list[str]) -> Popen[bytes]:
+        machine, known_hosts = self.host.data.machine, self.host.data.fleet.known_hosts
+        argv = [*ssh.ssh_argv(machine, known_hosts, *options), ssh.instead(command)]
+        # In a session of its own, so that Ctrl-C reaches pyinfra alone, which ends it in order.
+        return Popen(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True)
+
+    def disconnect(self) -> None:
+        """Close the connection."""
+        self._ending.close()
 
     def run_shell_command(
         self,
@@ -70,98 +135,71 @@ class Framed(SSHConnector):
         """Run a command; return whether it succeeded, and its own output."""
         if self.failed:
             return self._failure(self.failed)
-        try:
-            status, good, output = self._answer(command, print_output, arguments)
-        except TimeoutError:
-            raise
-        except (EOFError, OSError, SSHException):
-            return self._failure(connection_lost(self.host.name, ""))
-        except HostError as error:
-            self.failed = error
-            return self._failure(error)
-        answer = own(output.combined_lines)
-        if answer is None and status == -1:
-            return self._failure(connection_lost(self.host.name, ""))
-        if answer is None:
-            done = Completed(status, output.stdout, output.stderr)
-            return self._failure(not_begun(self.host.data.machine, done))
-        if status == -1:
-            return self._failure(connection_lost(self.host.name, CommandOutput(answer).stderr))
-        return good, CommandOutput(answer)
-
-    def _answer(
-        self, command: StringCommand, print_output: bool, arguments: Any
-    ) -> tuple[int, bool, CommandOutput]:
-        """Return a command's exit status (-1: none), whether it means success, and all output.
-
-        pyinfra's own method would prompt for a password if sudo on a host wants one.
-
-        Raises:
-            TimeoutError: the command took longer than its own limit.
-            EOFError: the connection ended.
-            OSError: the same.
-            SSHException: the same.
-            HostError: the command did not start in time, or wrote too much.
-        """
-        control: Any = extract_control_arguments(arguments)
+        control: Any = extract_control_arguments(arguments)  # type: ignore[arg-type]
         unix = make_unix_command_for_host(
             self.state, self.host, StringCommand(BEFORE, command, AFTER), **arguments
         )
-        assert self.client is not None
+        try:
+            status, output = self._exchange(unix.get_raw_value(), control, print_output)
+        except HostError as error:
+            self.failed = error
+            return self._failure(error)
+        answer, ended = own(output.combined_lines)
+        if answer is None:
+            return self._failure(self._not_begun(status, output.stdout, output.stderr))
+        if status == LOST and not ended:
+            words = CommandOutput(answer).stderr
+            return self._failure(ssh.connection_lost(self.host.name, words))
+        good = status in (control.get("_success_exit_codes") or [0])
+        return good, CommandOutput(answer)
+
+    def _exchange(
+        self, command: str, control: Any, print_output: bool
+    ) -> tuple[int, CommandOutput]:
+        """Return a command's exit status, and all its output.
+
+        pyinfra's own way would prompt for a password if sudo on a host wants one.
+
+        Raises:
+            TimeoutError: the command took longer than its own limit.
+            HostError: the command did not start in time, or printed too much.
+        """
+        child = self._started(command, ssh.through(self.host.data.machine))
+        kill = partial(_kill, child)
         limit = Timeout(BEGIN_SECONDS)
+        # Concurrently: a large file may take longer than the start of the command.
+        writer = spawn(_write, control.get("_stdin"), child.stdin)
         limit.start()
         try:
-            channel, output = self._exchange(unix.get_raw_value(), control, limit, print_output)
+            output = read_output_buffers(
+                lines(child.stdout, kill, limit),
+                lines(child.stderr, kill),
+                timeout=control.get("_timeout"),
+                print_output=print_output,
+                print_prefix=self.host.print_prefix,
+            )
+            limit.close()
+            if any(line.line == TOO_MUCH for line in output.combined_lines):
+                raise HostError(f"it printed more than {MAX_OUTPUT} bytes", host=self.host.name)
+            return child.wait(EXIT_SECONDS), output
+        except TimeoutExpired:
+            return LOST, output
         except Timeout as over:
             if over is not limit:
                 raise
-            self.client.close()
-            raise too_late(self.host.name, BEGIN_SECONDS) from None
+            raise ssh.too_late(self.host.name, BEGIN_SECONDS) from None
         finally:
             limit.close()
-        ended = channel.status_event.wait(EXIT_SECONDS)
-        status = channel.recv_exit_status() if ended else -1
-        return status, status in (control.get("_success_exit_codes") or [0]), output
-
-    def _exchange(
-        self, command: str, control: Any, limit: Timeout, print_output: bool
-    ) -> tuple[Any, CommandOutput]:
-        """Return a command's channel and all its output; see `_answer`.
-
-        ``limit`` is cancelled when the answer begins.
-        """
-        assert self.client is not None
-        stdin, stdout, _ = self.client.exec_command(
-            instead(command), get_pty=control.get("_get_pty", False)
-        )
-        # Concurrently: a large file may take longer than the start of the command.
-        writer = spawn(_write, control.get("_stdin"), stdin)
-        channel, flooded = stdout.channel, list[int]()
-        output = read_output_buffers(
-            _lines(channel.makefile("rb"), flooded.append, limit),
-            _lines(channel.makefile_stderr("rb"), flooded.append),
-            timeout=control.get("_timeout") or LONGEST_SECONDS,
-            print_output=print_output,
-            print_prefix=self.host.print_prefix,
-        )
-        writer.kill(block=False)
-        if flooded:
-            self.client.close()
-            raise HostError(
-                f"a command wrote more than {MOST_BYTES // 1024 // 1024} MB, so it was stopped",
-                f"as the SSH user there: what does `sh -c true` print? {SHELL}",
-                host=self.host.name,
-            )
-        return channel, output
+            writer.kill(block=False)
+            kill()
 
     def _failure(self, error: HostError) -> tuple[bool, CommandOutput]:
         """Return an error as a failed command's output; report the host's failure once."""
         if not self.reported:
             self.reported = True
-            event("error", host=self.host.name, name="Commands over SSH")
-        why = error.why
-        lines = [OutputLine("stderr", f"error: {why}"), OutputLine("stderr", f"hint: {error.hint}")]
-        return False, CommandOutput(lines)
+            progress.event("error", host=self.host.name, name="Commands over SSH")
+        words = (f"error: {error.why}", f"hint: {error.hint}" if error.hint else "")
+        return False, CommandOutput([OutputLine("stderr", each) for each in words if each])
 
     def put_file(
         self,
@@ -182,6 +220,10 @@ class Framed(SSHConnector):
             self.host.log(line)
         return status
 
+    def get_file(self, *_: Any, **__: Any) -> bool:
+        """Read no file: what a deploy has to know of a host is in its survey."""
+        raise NotImplementedError
+
 
 def _content(source: Any) -> bytes:
     if isinstance(source, str):
@@ -193,57 +235,29 @@ def _content(source: Any) -> bytes:
 
 def _write(text: Any, stdin: Any) -> None:
     """Write a command's standard input. If it ends early, its exit status tells why."""
-    with suppress(EOFError, OSError, SSHException):
+    with suppress(OSError, ValueError):
         if text:
             write_stdin(text, stdin)  # type: ignore[no-untyped-call]  # pyinfra's own
         stdin.close()
 
 
-def _lines(output: Any, flood: Callable[[int], None], limit: Any = None) -> Iterator[str]:
-    """Yield lines as text, even if not UTF-8; cancel the limit when the answer begins.
-
-    After too many bytes, report them to ``flood``, and end.
-    """
-    count = 0
-    while each := output.readline(LONGEST_LINE):
-        count += len(each)
-        if count > MOST_BYTES:
-            flood(count)
-            return
-        line = each.decode(errors="replace")
-        if limit and line == f"{BEGIN}\n":
-            limit.close()
-        yield line
+def _end(child: Popen[bytes]) -> None:
+    """End a connection, and what still runs over it; ssh removes its socket."""
+    child.terminate()
+    try:
+        child.wait(2)
+    except TimeoutExpired:
+        _kill(child)
 
 
-def own(lines: Iterable[OutputLine]) -> list[OutputLine] | None:
-    """Return a command's own output; None: it has not begun."""
-    begun, ended, rest = set[str](), set[str](), list[OutputLine]()
-    for line in lines:
-        name = line.buffer_name
-        if name in ended:
-            continue
-        if line.line == BEGIN:
-            # The second mark is here too if a startup file merged both outputs.
-            begun.add(name)
-            _drop_blank(rest, name)
-        elif END.fullmatch(line.line):
-            ended.add(name)
-            _drop_blank(rest, name)
-        elif name in begun:
-            rest.append(line)
-    return rest if "stdout" in begun else None
+def _kill(child: Popen[bytes]) -> None:
+    """Kill an ssh that still runs, with its children: a ProxyCommand would outlive it."""
+    if child.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
 
 
-def _drop_blank(lines: list[OutputLine], name: str) -> None:
-    """Remove the blank line that precedes a mark."""
-    at = next((i for i in reversed(range(len(lines))) if lines[i].buffer_name == name), None)
-    if at is not None and not lines[at].line:
-        del lines[at]
-
-
-def frame_answers(state: State) -> None:
-    """Use `Framed` for all hosts of a run at once, because hosts read each other's facts."""
-    for host in state.activated_hosts:
-        if type(host.connector) is SSHConnector:
-            host.connector.__class__ = Framed
+def use_openssh() -> None:
+    """Have pyinfra, which has no hosts yet, reach them by `OpenSSH` in place of paramiko."""
+    # A connector of another name would have to be installed, and be part of each host's name.
+    pyinfra.connectors.ssh.SSHConnector = OpenSSH  # type: ignore[assignment,misc]

@@ -29,7 +29,6 @@ from deploy import (
 )
 from deploy.carried_out import barrier, carried_out, phase
 from deploy.preflight import letting_go, no_longer_trusted, refuse_foreign_servers
-from deploy.shell import frame_answers
 
 fleet, machine = host.data.fleet, host.data.machine
 adopt = Adopt(nginx=host.data.adopt_nginx, haproxy=host.data.adopt_haproxy)
@@ -41,7 +40,6 @@ promoting = host.data.promoting
 certificate = host.data.certificate
 
 progress.report(state)
-frame_answers(state)
 # Before the hosts are surveyed: the previous holder of the lock may have changed them.
 progress.go_on()
 if certificate == request.ISSUE and not promoting:

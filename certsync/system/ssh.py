@@ -132,7 +132,7 @@ def opened(machines: Iterable[Machine], known_hosts: str) -> Iterator[None]:
         yield
 
 
-def _through(machine: Machine) -> list[str]:
+def through(machine: Machine) -> list[str]:
     """Return the options that use a host's shared connection, if any.
 
     ssh opens its own connection if the socket is missing or the connection has ended.
@@ -179,7 +179,7 @@ def on(
         HostError: the host cannot be reached, or we cannot become root there.
     """
     argv = [
-        *ssh_argv(machine, known_hosts, *_through(machine)),
+        *ssh_argv(machine, known_hosts, *through(machine)),
         as_root(machine, frame.framed(command)),
     ]
     try:

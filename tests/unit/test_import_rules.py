@@ -29,7 +29,7 @@ ROOMS = {
 }  # fmt: skip
 """Folder to what of ours it may import."""
 
-TOP = {"__init__.py", "__main__.py", "inventory.py", "main.py"}
+TOP = {"__init__.py", "__main__.py", "any_inventory.py", "inventory.py", "main.py"}
 """What stands in no room: the doors."""
 
 PROGRAMS = "certsync/programs/*"
@@ -40,7 +40,7 @@ ONLY_IN = {
     "subprocess": ("certsync/system/process.py", PROGRAMS),
     "jinja2": ("certsync/operator/rendering/*",),
     "pydantic": ("certsync/operator/fleet_file/*",),
-    "paramiko": ("certsync/operator/deployment/undelayed.py",),
+    "paramiko": (),
     "pyinfra": (),
     "pyinfra_cli": (),
     "certsync.issuer.cli": ("certsync/issuer/cli/*",),

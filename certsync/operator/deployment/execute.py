@@ -105,9 +105,7 @@ def dry_run(asked: DeployRequest, fleet: Fleet, absent: Sequence[str] = ()) -> P
     )
     if outcome.unreached or outcome.failed:
         console.result(found.text())
-    if outcome.unreached:
-        raise HostError(f"unreachable over SSH: {', '.join(outcome.unreached)}")
-    if outcome.failed:
+    if outcome.unreached or outcome.failed:
         executed = Executed(run, outcome)
         raise HostError(executed.why, "; ".join(dict.fromkeys(executed.hints)))
     return found

@@ -53,23 +53,10 @@ def _read(path: Path) -> Resolved:
 
 def _data(machine: Machine, wanted: Resolved) -> dict[str, Any]:
     fleet = wanted.fleet
-    # Imported late: it needs paramiko, which pyinfra's own process has loaded anyway.
-    from certsync.operator.deployment import undelayed
-
-    data: dict[str, Any] = {
-        "ssh_hostname": machine.address,
-        "ssh_user": machine.ssh_user,
-        "ssh_port": machine.ssh_port,
-        "ssh_strict_host_key_checking": "yes",
-        "ssh_paramiko_connect_kwargs": {"transport_factory": undelayed.transport},
+    return {
         "_sudo": machine.ssh_user != "root",
         "fleet": fleet,
         "fleet_sum": wanted.fleet_sum,
         "machine": machine,
         **asdict(wanted.options),
     }
-    if machine.ssh_key:
-        data["ssh_key"] = machine.ssh_key
-    if fleet.known_hosts:
-        data["ssh_known_hosts_file"] = fleet.known_hosts
-    return data

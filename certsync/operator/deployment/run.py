@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import certsync
 from certsync.operator.deployment.inventory import VARIABLE
 from certsync.operator.deployment.operations import GO_ON
 from certsync.operator.deployment.request import DeployRequest, resolved
@@ -25,6 +26,7 @@ from certsync.operator.rendering.templates import road
 from certsync.system import process
 from certsync.system.terminal import harmless
 
+ANY_INVENTORY = Path(certsync.__file__).with_name("any_inventory.py")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -154,4 +156,4 @@ def _environment(asked: DeployRequest, events: int, *, dry: bool) -> dict[str, s
 
 def _inventory(fleet_file: Path) -> Path:
     beside = fleet_file.with_suffix(".py").resolve()
-    return beside if beside.exists() else Path(__file__).with_name("any_inventory.py")
+    return beside if beside.exists() else ANY_INVENTORY

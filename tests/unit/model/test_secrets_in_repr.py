@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import certsync
 
-NO_MODULES = ("certsync.__main__", "certsync.operator.deployment.any_inventory")
+NO_MODULES = ("certsync.__main__", "certsync.any_inventory")
 """What does something when it is imported."""
 
 NO_SECRETS = {

@@ -17,7 +17,6 @@ import pytest
 from certsync.model.errors import FleetFileError
 from certsync.model.fleet import Machine
 from certsync.operator.change import Addition, Change
-from certsync.operator.deployment import undelayed
 from certsync.operator.deployment.inventory import groups
 from certsync.operator.deployment.request import DeployRequest, Options, Resolved, resolved
 from certsync.operator.fleet_file import opened, read_fleet
@@ -65,11 +64,6 @@ def test_a_host_comes_with_what_pyinfra_needs_to_reach_it(fleet_file: Path) -> N
     fleet = read_fleet(fleet_file)
     backends, *_ = groups(fleet_file)
     assert dict(backends)["backend-01"] == {
-        "ssh_hostname": "b1.example.com",
-        "ssh_user": "admin",
-        "ssh_port": 2222,
-        "ssh_strict_host_key_checking": "yes",
-        "ssh_paramiko_connect_kwargs": {"transport_factory": undelayed.transport},
         "_sudo": True,
         "fleet": fleet,
         "fleet_sum": hashlib.sha256(fleet_file.read_bytes()).hexdigest(),
@@ -81,16 +75,6 @@ def test_a_host_comes_with_what_pyinfra_needs_to_reach_it(fleet_file: Path) -> N
 def test_root_needs_no_sudo(fleet_file: Path) -> None:
     _, issuer, *_ = groups(fleet_file)
     assert dict(issuer)["backend-02"]["_sudo"] is False
-
-
-def test_key_and_known_hosts_are_told_when_the_fleet_file_names_them(fleet_file: Path) -> None:
-    for name in ("id", "known_hosts"):
-        (fleet_file.parent / name).touch()
-    fleet_file.write_text(f'{FLEET}[ssh]\nkey = "id"\nknown_hosts = "known_hosts"\n')
-    *_, balancers = groups(fleet_file)
-    data = dict(balancers)["balancer-01"]
-    assert data["ssh_key"] == str(fleet_file.parent / "id")
-    assert data["ssh_known_hosts_file"] == str(fleet_file.parent / "known_hosts")
 
 
 def test_what_a_host_comes_with_can_be_shown_by_pyinfra(fleet_file: Path) -> None:
@@ -159,7 +143,7 @@ def test_one_that_the_fleet_file_no_longer_names_and_that_leaves_is_a_host_of_th
     assert [name for name, _ in backends] == ["backend-01", "backend-02", "backend-03"]
     assert [name for name, _ in replicas] == ["backend-01"]
     data = dict(backends)["backend-03"]
-    assert (data["machine"], data["ssh_user"], data["_sudo"]) == (left, "admin", True)
+    assert (data["machine"], data["_sudo"]) == (left, True)
     assert left not in data["fleet"].backends
 
 

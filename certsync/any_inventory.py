@@ -3,6 +3,6 @@
 import os
 from pathlib import Path
 
-from certsync.operator.deployment.inventory import groups
+from certsync.inventory import groups
 
 backends, issuer, replicas, balancers = groups(Path(os.environ["CERTSYNC_FLEET"]))
