@@ -42,6 +42,19 @@ REASONS = (
         "its SSH host key is not known here",
         "connect once by hand (ssh USER@ADDRESS), compare the fingerprint and accept it",
     ),
+    (
+        "Too many authentication failures",
+        "it refused the connection after too many SSH keys",
+        (
+            "name one: `key` under [ssh] in the fleet file (its .pub if it is in an agent), or "
+            "IdentityFile and `IdentitiesOnly yes` in ~/.ssh/config"
+        ),
+    ),
+    (
+        "sign_and_send_pubkey: signing failed",
+        "this machine's SSH agent or security key did not sign",
+        "unlock the agent; plug in the security key and touch it for each connection",
+    ),
     ("Connection closed by", "it closed the connection", "is there a `limit` rule on SSH?"),
     ("Connection reset", "it closed the connection", "is there a `limit` rule on SSH?"),
 )
@@ -69,12 +82,25 @@ SHELL = (
 )
 """What to try if a login shell does more than run its command."""
 
+NO_SOCKET = "UNKNOWN port 65535"
+"""How OpenSSH calls a host that it reaches through another one (ProxyJump, ProxyCommand)."""
+
+OPEN_FAILED = "open failed: "
+"""What it prints if that one was reached, and cannot reach the host."""
+
 KEY_REFUSED = "Permission denied ("
 """What OpenSSH prints before the remaining authentication methods: our key was rejected."""
 
 
 def ssh_reason(name: str, stderr: str) -> UnreachableError:
     """Return the error for a host that OpenSSH could not reach, from what it printed."""
+    lines = [line for line in stderr.strip().splitlines() if line.strip()]
+    if NO_SOCKET in stderr and OPEN_FAILED not in stderr:
+        return UnreachableError(
+            f"its jump host cannot be reached: {printable(lines[0])}",
+            "try `ssh USER@ADDRESS`; see ProxyJump or ProxyCommand in ~/.ssh/config",
+            host=name,
+        )
     for words, meaning, hint in SILENCE:
         if words in stderr:
             return SilentError(meaning, hint, host=name)
@@ -83,9 +109,11 @@ def ssh_reason(name: str, stderr: str) -> UnreachableError:
             return UnreachableError(meaning, hint, host=name)
     if KEY_REFUSED in stderr:
         return KeyRefusedError(
-            "it does not accept the SSH key", "are the user and the key right?", host=name
+            "it does not accept the SSH key",
+            "are the user and the key right? A key with a passphrase has to be in an agent: "
+            "ssh-add KEY",
+            host=name,
         )
-    lines = [line for line in stderr.strip().splitlines() if line.strip()]
     return UnreachableError(
         printable(lines[-1] if lines else "ssh failed without an error message"), host=name
     )

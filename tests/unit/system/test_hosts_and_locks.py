@@ -37,6 +37,34 @@ from tests.unit.fake_fleet import machine
             "its SSH host key has changed",
         ),
         ("Connection closed by 203.0.113.12 port 22", "it closed the connection"),
+        (
+            (
+                "Received disconnect from x port 22:2: Too many authentication failures\n"
+                "Disconnected from x port 22"
+            ),
+            "it refused the connection after too many SSH keys",
+        ),
+        (
+            (
+                'sign_and_send_pubkey: signing failed for ED25519-SK "k" from agent: agent refused '
+                "operation\nroot@x: Permission denied (publickey)."
+            ),
+            "this machine's SSH agent or security key did not sign",
+        ),
+        (
+            (
+                "admin@jump: Permission denied (publickey).\nkex_exchange_identification: "
+                "Connection closed by remote host\nConnection closed by UNKNOWN port 65535"
+            ),
+            "its jump host cannot be reached: admin@jump: Permission denied (publickey).",
+        ),
+        (
+            (
+                "channel 0: open failed: connect failed: No route to host\n"
+                "stdio forwarding failed\nConnection closed by UNKNOWN port 65535"
+            ),
+            "there is no route to it",
+        ),
         ("something new\nentirely", "entirely"),
         ("", "ssh failed without an error message"),
     ],
@@ -47,11 +75,30 @@ def test_what_openssh_says_is_told_with_the_host_and_its_meaning(stderr: str, me
     assert error.message == f"backend-02: {message}"
 
 
+def test_every_way_in_that_fails_has_a_hint_of_its_own() -> None:
+    words = (
+        "Too many authentication failures", "sign_and_send_pubkey: signing failed for K",
+        "x: Permission denied (publickey).", "Connection closed by UNKNOWN port 65535",
+        "Connection closed by x port 22",
+    )  # fmt: skip
+    hints = [ssh.ssh_reason("x", each).hint for each in words]
+    assert len({*hints}) == len(words)
+    assert "IdentitiesOnly" in hints[0]
+    assert "ssh-add" in hints[2]
+
+
+def test_a_jump_host_that_is_down_says_nothing_of_the_host_behind_it() -> None:
+    silent = "ssh: connect to host jump port 22: Connection timed out"
+    assert isinstance(ssh.ssh_reason("x", silent), SilentError)
+    error = ssh.ssh_reason("x", f"{silent}\nConnection closed by UNKNOWN port 65535")
+    assert not isinstance(error, SilentError)
+
+
 def test_a_refused_key_is_told_apart_from_a_host_that_is_out_of_reach() -> None:
     error = ssh.ssh_reason("backend-02", "certsync@x: Permission denied (publickey).\n")
     assert isinstance(error, KeyRefusedError)
     assert error.message == "backend-02: it does not accept the SSH key"
-    assert error.hint == "are the user and the key right?"
+    assert error.hint.startswith("are the user and the key right? ")
     reached = ssh.ssh_reason("backend-02", "bash: line 1: /x: Permission denied")
     assert not isinstance(reached, KeyRefusedError)
 
