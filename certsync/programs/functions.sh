@@ -41,7 +41,22 @@ packages() {
     set -- -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold \
         install --no-install-recommends "$@"
     if [ -n "$(ls /var/lib/dpkg/updates)" ]; then dpkg --force-confold --configure -a || :; fi
-    apt-get -q -y -o DPkg::Lock::Timeout=300 update && apt-get "$@"
+    # If one source is broken, the others' lists or the previous ones will do.
+    if why=$(package_lists); then why=; fi
+    apt-get "$@" && return
+    if [ -n "$why" ]; then printf 'error: apt-get update failed: %s\n' "$why" >&2; fi
+    return 1
+}
+
+# package_lists: read the package lists anew; if that fails, print why. A fresh host's apt-daily may
+# hold their lock, which DPkg::Lock::Timeout does not wait for.
+package_lists() {
+    for _ in $(seq 60); do
+        output=$(apt-get -q -y -o DPkg::Lock::Timeout=300 update 2>&1) && return
+        case $output in *' lock /var/lib/apt/lists/lock'*) sleep 5 ;; *) break ;; esac
+    done
+    echo "$output" | sed -n 's/^E: //p' | head -n 1
+    return 1
 }
 
 # running UNIT: make a service reload its files and run, now and after a reboot. It is reset first:
@@ -63,8 +78,13 @@ configure_nginx() {
     # shellcheck disable=SC2016  # expanded in there
     unshare --mount sh -c '
         staged=$1 here=$2
-        cp -a /etc/nginx "$staged/nginx" &&
-            mount --bind "$staged/nginx" /etc/nginx &&
+        mkdir "$staged/nginx" && cp -a /etc/nginx/. "$staged/nginx" || exit
+        # Through a link to a folder elsewhere, the test would change the real files.
+        for each in "$staged"/nginx/*; do
+            real=$(readlink -f "/etc/nginx/${each##*/}")
+            if [ -L "$each" ] && [ -d "$real" ]; then rm "$each" && cp -a "$real" "$each"; fi || exit
+        done
+        mount --bind "$staged/nginx" /etc/nginx &&
             python3 -IS "$here/change.py" "$here" "$here/$3" && nginx -t -q
         ' try "$staged" "$here" "$1" || return
     touch "$NGINX_UNFINISHED" &&

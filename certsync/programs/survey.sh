@@ -33,6 +33,10 @@ at='^LISTEN  *[0-9]*  *[0-9]*  *[^ ]*:\([0-9]*\) '
 ss -Hltnp | sed -n \
     -e "s/$at"'.*users:(("\([^"]*\)",pid=\([0-9]*\).*/listener \1 \3 \2/p;t' \
     -e "s/$at.*/listener \\1 0 ?/p"
+ss -Hltnp | grep -o 'pid=[0-9]*' | cut -d= -f2 | sort -u | head -n 200 | while read -r pid; do
+    unit=$(sed -n 's,.*/\([^/]*\.\(service\|scope\)\)$,\1,p' "/proc/$pid/cgroup" | head -n 1)
+    echo "process $pid ${unit:--} $(readlink "/proc/$pid/exe")"
+done 2> /dev/null
 echo "machine $(cat /etc/machine-id /sys/class/dmi/id/product_uuid 2> /dev/null | sha256sum |
     cut -d' ' -f1)"
 ip -o address show | awk '{ print "address", $2, $4 }'
@@ -57,6 +61,15 @@ if [ -e /etc/haproxy/haproxy.cfg ]; then
 fi
 if [ -e /etc/keepalived/keepalived.conf ]; then
     echo "keepalived $(origin /etc/keepalived/keepalived.conf keepalived)"
+fi
+if path=$(command -v nginx); then
+    # Without this package it is nginx.org's, another vendor's, or built on the host.
+    dpkg-query -W -f='${Status}\n' nginx-common 2> /dev/null | grep -q ' ok installed' ||
+        echo "nginx-of-others $path $(dpkg-query -W -f='${Version}' nginx 2> /dev/null)"
+    for folder in sites-enabled conf.d; do
+        grep -Eqs "^[[:space:]]*include[[:space:]].*$folder/" /etc/nginx/nginx.conf ||
+            echo "nginx-without $folder"
+    done
 fi
 for site in /etc/nginx/sites-enabled/* /etc/nginx/conf.d/*.conf; do
     [ -e "$site" ] && echo "nginx $(origin "$(readlink -f "$site")" nginx-common) $site"

@@ -13,12 +13,15 @@ from difflib import get_close_matches
 from enum import Enum
 
 from certsync.model.fleet import DIRECTORIES
+from certsync.model.paths import PUSHING_USER
+from certsync.programs.receiver import RECEIVING_USER
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 GROUPS = ("backends", "issuer", "replicas", "balancers")
 """The groups in pyinfra's inventory; pyinfra confuses a machine with a group of the same name."""
 
 USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
+OUR_USERS = (RECEIVING_USER, PUSHING_USER)
 KEY_IDENTIFIER = re.compile(r"[!-~]{1,256}")
 PROFILE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MOST_NAMES = 100
@@ -127,6 +130,16 @@ def user_name(value: str) -> str:
             "use letters, digits, dots, underscores and inner hyphens, at most 32 characters",
         )
     return value
+
+
+def operators_user(value: str) -> str:
+    """Return the name of the operator's user on the hosts."""
+    if value in OUR_USERS:
+        raise UnfitError(
+            f"{quoted(value)} is the name of a user that certsync itself sets up",
+            "use root or another user there",
+        )
+    return user_name(value)
 
 
 def key_identifier(value: str) -> str:

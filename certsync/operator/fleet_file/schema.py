@@ -48,7 +48,7 @@ RULES: dict[type, dict[str, Rule]] = {
     fleet.Machine: {
         "address": hosts.machine_address,
         "private_address": hosts.ip_address,
-        "ssh_user": rules.user_name,
+        "ssh_user": rules.operators_user,
         "ssh_port": rules.port,
         "ssh_key": SSH_FILE,
     },

@@ -8,10 +8,24 @@ from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.identity import Identity
 from certsync.model.options import Provider, Stickiness
-from certsync.operator.hosts.facts import PEER_PORT, STATISTICS_PORT, Adopt, HostFacts
+from certsync.operator.hosts.facts import (
+    PEER_PORT,
+    STATISTICS_PORT,
+    Adopt,
+    HostFacts,
+    Listener,
+)
+from certsync.programs.receiver import RECEIVING_USER
 
 OLDEST_UBUNTU = ("ubuntu", "22.04")
 OLDEST_PYTHON = (3, 10)
+OTHER_NGINX = (
+    "remove it and its apt source, then install the distribution's: apt-get remove 'nginx*' && "
+    "rm /etc/apt/sources.list.d/nginx* && apt-get update && apt-get install nginx"
+)
+INCLUDES = {
+    "sites-enabled": "/etc/nginx/sites-enabled/*", "conf.d": "/etc/nginx/conf.d/*.conf",
+}  # fmt: skip
 
 
 def is_copy_of_issuer(seen: HostFacts) -> bool:
@@ -31,6 +45,7 @@ def objections(
     backend = machine in fleet.backends
     found = _of_system(fleet, machine, seen)
     found += _of_ports(fleet, machine, seen)
+    found += _of_account(machine, seen) if backend else []
     found += _of_nginx(fleet, machine, seen, adopt) if backend else []
     found += [] if backend else _of_haproxy(machine, seen, adopt)
     found += [] if backend else _of_keepalived(fleet, machine, seen)
@@ -72,20 +87,54 @@ def ports(fleet: Fleet, machine: Machine) -> dict[int, str]:
 def _of_ports(fleet: Fleet, machine: Machine, seen: HostFacts) -> list[Finding]:
     allowed = "nginx" if machine in fleet.backends else "haproxy"
     needed = ports(fleet, machine)
-    programs: dict[tuple[str, int, str], list[int]] = {}
+    programs: dict[tuple[str, str], list[int]] = {}
     for each in seen.listeners:
-        if each.program != allowed and each.port in needed:
-            programs.setdefault((each.program, each.process, needed[each.port]), []).append(
-                each.port
-            )
+        if each.port in needed and not _is_distributions(each, allowed):
+            key = (_described(each, allowed), needed[each.port])
+            programs.setdefault(key, []).append(each.port)
     return [
         Finding(
             machine.name,
-            f"port {' and '.join(str(port) for port in sorted(set(taken)))} is in use by "
-            f"{'an unknown program' if program == '?' else f'{program} (process {process})'}",
+            f"port {' and '.join(str(port) for port in sorted(set(taken)))} is in use by {program}",
             hint,
         )
-        for (program, process, hint), taken in programs.items()
+        for (program, hint), taken in programs.items()
+    ]
+
+
+def _is_distributions(listener: Listener, name: str) -> bool:
+    """Return whether a listener is a program of the distribution's, run as its own unit.
+
+    GitLab and OpenResty have an nginx of their own, and so may a container in the host's network.
+    """
+    return (
+        listener.program == name
+        and listener.path in {"", f"/usr/sbin/{name}"}
+        and listener.unit in {"", f"{name}.service"}
+    )
+
+
+def _described(listener: Listener, name: str) -> str:
+    if listener.program == "?":
+        return "an unknown program"
+    what = f"{listener.program} (process {listener.process})"
+    if listener.program != name:
+        return what
+    where = f"{listener.path or 'it'} in {listener.unit or 'no unit'}"
+    own = f"/usr/sbin/{name} in {name}.service"
+    return f"{what}, which is not the distribution's: {where}, not {own}"
+
+
+def _of_account(machine: Machine, seen: HostFacts) -> list[Finding]:
+    if not seen.account:
+        return []
+    return [
+        Finding(
+            machine.name,
+            f"it has an account `{RECEIVING_USER}` (home {seen.account}), the name of the user "
+            "that receives certificates, whose home and shell a deploy would change",
+            f"rename it: usermod -l NAME {RECEIVING_USER} && groupmod -n NAME {RECEIVING_USER}",
+        )
     ]
 
 
@@ -100,6 +149,15 @@ def foreign_sites(fleet: Fleet, seen: HostFacts) -> list[str]:
 
 
 def _of_nginx(fleet: Fleet, machine: Machine, seen: HostFacts, adopt: Adopt) -> list[Finding]:
+    if seen.other_nginx:
+        # Refused whatever is adopted: it has no sites-enabled, snippets or UFW profile.
+        why = f"its nginx is not the distribution's: {seen.other_nginx}"
+        return [Finding(machine.name, why, OTHER_NGINX)]
+    if fleet.is_managed and seen.nginx_without:
+        folders = " and ".join(seen.nginx_without)
+        why = f"/etc/nginx/nginx.conf does not include {folders}, so nginx would not see our files"
+        lines = " ".join(f"`include {INCLUDES[each]};`" for each in seen.nginx_without)
+        return [Finding(machine.name, why, f"add to its http block: {lines}")]
     return [
         Finding(
             machine.name,

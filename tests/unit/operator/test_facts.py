@@ -161,6 +161,80 @@ def test_another_program_on_the_port_of_haproxys_peers_is_refused_where_it_has_t
     )
 
 
+NGINX = ["listener 80 7 nginx", "listener 443 7 nginx"]
+
+
+@pytest.mark.parametrize(
+    ("process", "what"),
+    [
+        ("nginx.service /usr/sbin/nginx", ""),
+        ("nginx.service /usr/sbin/nginx (deleted)", ""),
+        ("- ", ""),
+        (
+            "gitlab-runsvdir.service /opt/gitlab/embedded/sbin/nginx",
+            "/opt/gitlab/embedded/sbin/nginx in gitlab-runsvdir.service",
+        ),
+        ("docker-4f1c.scope /usr/sbin/nginx", "/usr/sbin/nginx in docker-4f1c.scope"),
+        ("session-3.scope /usr/sbin/nginx", "/usr/sbin/nginx in session-3.scope"),
+        ("- /usr/local/sbin/nginx", "/usr/local/sbin/nginx in no unit"),
+    ],
+)
+def test_an_nginx_that_is_not_the_distributions_is_another_program(process: str, what: str) -> None:
+    text = told(REPLICA, parse([*NGINX, f"process 7 {process}"]))
+    assert text == (
+        f"backend-02: port 80 and 443 is in use by nginx (process 7), which is not the "
+        f"distribution's: {what}, not /usr/sbin/nginx in nginx.service\n"
+        "  hint: stop and disable it, or remove backend-02 from the fleet file"
+        if what
+        else ""
+    )
+
+
+def test_so_is_a_haproxy_in_a_container() -> None:
+    lines = ["listener 443 9 haproxy", "process 9 docker-1.scope /usr/local/sbin/haproxy"]
+    assert "which is not the distribution's" in told(BALANCER, parse(lines))
+
+
+def test_an_nginx_of_others_is_refused_and_never_to_be_adopted() -> None:
+    lines = ["nginx-of-others /usr/sbin/nginx 1.28.0-1~bookworm", "nginx-without sites-enabled",
+             "nginx foreign /etc/nginx/conf.d/default.conf"]  # fmt: skip
+    for adopt in (NONE, Adopt(nginx=True)):
+        text = told(REPLICA, parse(lines), adopt)
+        assert text.startswith(
+            "backend-02: its nginx is not the distribution's: /usr/sbin/nginx 1.28.0-1~bookworm\n"
+        )
+        assert "adopt" not in text
+        assert text.count("hint") == 1
+    assert told(BALANCER, parse(lines)) == ""
+
+
+def test_an_nginx_that_would_not_see_our_files_is_refused() -> None:
+    seen = parse(["nginx-without sites-enabled", "nginx-without conf.d"])
+    assert told(REPLICA, seen) == (
+        "backend-02: /etc/nginx/nginx.conf does not include sites-enabled and conf.d, so nginx "
+        "would not see our files\n"
+        "  hint: add to its http block: `include /etc/nginx/sites-enabled/*;` "
+        "`include /etc/nginx/conf.d/*.conf;`"
+    )
+    assert told(REPLICA, seen, site=Site(kind=SiteKind.UNMANAGED)) == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "refused"),
+    [
+        ("user certsync:x:1001:1001:Anna,,,:/home/certsync:/bin/bash", True),
+        ("user certsync:x:999:999::/var/lib/certsync-receive:/bin/sh", False),
+        ("user certsync:x:1001:1001::/var/lib/certsync-receive:/bin/sh", False),
+        ("user anna:x:1001:1001::/home/anna:/bin/bash", False),
+        ("user certsync:x:?:1001::/home/certsync:/bin/bash", False),
+    ],
+)
+def test_a_persons_account_is_not_made_the_receiving_user(line: str, refused: bool) -> None:
+    text = told(REPLICA, parse([line]))
+    assert ("it has an account `certsync` (home /home/certsync)" in text) is refused
+    assert told(BALANCER, parse([line])) == ""
+
+
 def test_what_the_oldest_ubuntu_is_too_old_for_is_refused() -> None:
     old = HostFacts(os=("ubuntu", "22.04"), ufw="inactive")
     assert told(REPLICA, old) == told(BALANCER, old) == ""
@@ -203,6 +277,7 @@ def test_the_script_tells_of_a_socket_that_listens_now(address: str) -> None:
     [found] = [each for each in parse(done.stdout.splitlines()).listeners if each.port == port]
     assert found.process == os.getpid()
     assert found.program == Path("/proc/self/comm").read_text().strip()
+    assert found.path == str(Path("/proc/self/exe").readlink())
 
 
 SITES = HostFacts(nginx_sites=(("foreign", "/etc/nginx/sites-enabled/shop"),))

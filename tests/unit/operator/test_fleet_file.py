@@ -814,6 +814,11 @@ def test_a_key_at_a_path_that_openssh_would_split_is_a_mistake(tmp_path: Path) -
             id="high port",
         ),
         pytest.param(
+            'user = "certsync"', "ssh.user",
+            '"certsync" is the name of a user that certsync itself sets up',
+            "use root or another user there", id="our own user",
+        ),
+        pytest.param(
             'user = "a b"', "ssh.user", '"a b" is not a user name',
             "use letters, digits, dots, underscores and inner hyphens, at most 32 characters",
             id="user",
