@@ -28,6 +28,10 @@ INSIDE = [
 ]  # fmt: skip
 """Addresses that are only valid inside a network (RFC 1918, 6598, 3927, 4193, 4291)."""
 
+NO_PROXY = (
+    "if these are a CDN's or another proxy's addresses, switch it off for the name: it would end "
+    "TLS itself"
+)
 DNS64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -142,6 +146,12 @@ def records(fleet: Fleet, names: Sequence[str]) -> list[str]:
         for name in names
         for address in fleet.public_addresses
     ]
+
+
+def to_set(fleet: Fleet, names: Sequence[str], wrong: Sequence[DnsFinding]) -> str:
+    """Return what to do about names whose records are wrong."""
+    hint = f"set: {'; '.join(records(fleet, names))}"
+    return f"{hint}; {NO_PROXY}" if any(each.elsewhere for each in wrong) else hint
 
 
 def _plain(address: str) -> str:

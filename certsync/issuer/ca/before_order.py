@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -20,6 +21,7 @@ from certsync.model.errors import (
 from certsync.model.fleet import Lineage
 from certsync.model.generation import Manifest, believed, next_free
 from certsync.system import dns
+from certsync.system.dns import DnsFinding
 
 
 def free_number(run: Run) -> int:
@@ -117,9 +119,19 @@ def _with_names_that_lead_here(
         )
     raise DnsError(
         f"DNS does not point to the balancer yet: {'; '.join(stopping.values())}",
-        "set these records, then run the same command again:\n  "
-        + "\n  ".join(dns.records(seen.fleet, lineage.names)),
+        _what_to_set(seen, lineage, blocking),
     )
+
+
+def _what_to_set(seen: Situation, lineage: Lineage, wrong: Sequence[DnsFinding]) -> str:
+    lines = ["set these records, then run the same command again:"]
+    lines += [f"  {each}" for each in dns.records(seen.fleet, lineage.names)]
+    name = wrong[0].name
+    lines.append(
+        f"if they are set, {seen.fleet.issuer_name} does not see them: look at its /etc/hosts and "
+        f"its resolver; `getent ahosts {name}` there shows what it finds"
+    )
+    return "\n".join([*lines, *([dns.NO_PROXY] if any(each.elsewhere for each in wrong) else [])])
 
 
 def _with_served_names(lineage: Lineage, newest: Manifest | None, tell: Tell) -> Lineage:

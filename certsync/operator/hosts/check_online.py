@@ -12,7 +12,7 @@ from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.options import Scheduler
 from certsync.operator.fleet_file import read_fleet
-from certsync.operator.hosts import caa, epochs, facts, host_keys, objections, survey
+from certsync.operator.hosts import between, caa, epochs, facts, host_keys, objections, survey
 from certsync.operator.hosts.facts import Adopt, HostFacts
 from certsync.operator.hosts.survey import Survey
 from certsync.system import dns, parallel, ssh
@@ -25,6 +25,14 @@ ADOPT_NOTHING = Adopt()
 TIMER = "/etc/systemd/system/certsync-renew.timer"
 NOT_RUN = "the survey did not run: {}"
 NOT_RUN_HINT = "is it Debian or Ubuntu, with /etc/os-release? `sh -c '. /etc/os-release'` there"
+NO_ANSWERS: Mapping[str, dns.Found] = {}
+ONLY_HERE = (
+    "{} resolves it as it should, and orders by that; this machine's /etc/hosts or resolver differs"
+)
+ONLY_THERE = (
+    "{} there; this machine finds the right records, but orders go by the issuer's resolver"
+)
+RESOLVER = "look at its /etc/hosts and its resolver; `getent ahosts {}` there shows what it finds"
 CLOCK_SECONDS = 300
 """How far a host's clock may be off from this machine's."""
 
@@ -41,9 +49,13 @@ def check_online(path: Path, now: datetime, tell: Callable[[str], None]) -> list
     looks = parallel.each(lambda machine: look(fleet, machine, now), fleet.machines)
     found = [finding for each in looks for finding in each.findings]
     machines = zip(fleet.machines, looks, strict=True)
-    found += of_fleet(fleet, {host.name: each.seen for host, each in machines if each.seen})
+    surveys = {host.name: each.seen for host, each in machines if each.seen}
+    found += of_fleet(fleet, surveys)
     answers = dns.look_up_all(names)
-    found += [each for one in fleet.lineages for each in of_names(fleet, one.names, answers)]
+    wrong, issuer = between.ask(fleet, surveys, names)
+    found += wrong
+    for one in fleet.lineages:
+        found += of_names(fleet, one.names, answers, issuer.names)
     return found + caa.look(fleet)
 
 
@@ -166,28 +178,44 @@ def _system(seen: HostFacts) -> str:
 def _of_limit(fleet: Fleet, machine: Machine, seen: HostFacts) -> list[Finding]:
     ssh = {"OpenSSH", "SSH", "22", "ssh"} if machine.ssh_port == 22 else set()
     ssh |= {str(machine.ssh_port), f"{machine.ssh_port}/tcp"}
-    if machine not in fleet.replicas or not ssh & set(seen.limited):
+    if machine not in fleet.backends or not ssh & set(seen.limited):
         return []
-    return [
-        Finding(
-            machine.name,
-            "UFW has a `limit` rule on SSH, which would block frequent pushes",
-            f"allow the issuer ahead of it: ufw insert 1 allow from "
-            f"{fleet.issuer.private_address} to any port {machine.ssh_port} proto tcp",
-        )
-    ]
+    allow = f"ufw insert 1 allow from {{}} to any port {machine.ssh_port} proto tcp"
+    if machine == fleet.issuer:
+        why = "UFW has a `limit` rule on SSH, which would block pushes once another is the issuer"
+        hint = f"allow each other backend ahead of it: {allow.format('ADDRESS')}"
+        return [Finding(machine.name, why, hint, stops=False)]
+    why = "UFW has a `limit` rule on SSH, which would block frequent pushes"
+    hint = f"allow the issuer ahead of it: {allow.format(fleet.issuer.private_address)}"
+    return [Finding(machine.name, why, hint)]
 
 
-def of_names(fleet: Fleet, names: Sequence[str], answers: dict[str, dns.Found]) -> list[Finding]:
-    """Return what is wrong with the names' DNS records; a missing record is only a note."""
-    records = f"set: {'; '.join(dns.records(fleet, names))}"
-    again = "run the same command again; if it fails again, check this machine's resolver"
-    return [
-        Finding(
-            "DNS",
-            each.message,
-            again if each.unknown else records if each.stops else "",
-            stops=each.stops or each.unknown,
-        )
-        for each in dns.findings(fleet, names, answers)
+def of_names(
+    fleet: Fleet,
+    names: Sequence[str],
+    answers: Mapping[str, dns.Found],
+    issuers: Mapping[str, dns.Found] = NO_ANSWERS,
+) -> list[Finding]:
+    """Return what is wrong with the names' DNS records; a missing record is only a note.
+
+    ``answers`` are of this machine's resolver, ``issuers`` of the issuer's, which decides whether a
+    name is ordered.
+    """
+    known = [name for name in names if name in issuers]
+    there = {each.name: each for each in dns.findings(fleet, known, issuers) if each.stops}
+    found = list[Finding]()
+    for each in dns.findings(fleet, names, answers):
+        wrong = each.stops or each.unknown
+        if wrong and each.name in known and each.name not in there:
+            hint = ONLY_HERE.format(fleet.issuer_name)
+            found.append(Finding("DNS", each.message, hint, stops=False))
+            continue
+        again = "run the same command again; if it fails again, check this machine's resolver"
+        hint = again if each.unknown else dns.to_set(fleet, names, [each]) if each.stops else ""
+        found.append(Finding("DNS", each.message, hint, stops=wrong))
+        if wrong:
+            there.pop(each.name, None)
+    return found + [
+        Finding(fleet.issuer_name, ONLY_THERE.format(each.message), RESOLVER.format(each.name))
+        for each in there.values()
     ]

@@ -74,6 +74,15 @@ def test_somebodys_site_is_told_unless_it_may_be_taken_over() -> None:
     assert told(seen, Adopt(nginx=True)) == []
 
 
+def test_a_limit_on_ssh_is_told_of_every_backend() -> None:
+    limited = replace(FIT, limited=("OpenSSH",))
+    [found] = of_host(FLEET, FLEET.backends[1], limited, NOW)
+    assert (found.stops, "from 203.0.113.11 to any port 22" in found.hint) == (True, True)
+    [found] = of_host(FLEET, FLEET.issuer, limited, NOW)
+    assert (found.stops, "once another is the issuer" in found.text) == (False, True)
+    assert of_host(FLEET, FLEET.balancers[0], limited, NOW) == []
+
+
 def looked(monkeypatch: pytest.MonkeyPatch, done: Completed) -> Look:
     monkeypatch.setattr(ssh, "on", lambda *_: done)
     return look(FLEET, FLEET.backends[1], NOW)
