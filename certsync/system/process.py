@@ -256,6 +256,11 @@ class Child:
             while output := os.read(stderr.fileno(), 65536):
                 self._errors = (self._errors + _text(output))[-LONGEST_ANSWER:]
 
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
     def line(self, seconds: float) -> str:
         """Return the next line it prints; empty: it has ended.
 

@@ -6,7 +6,9 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import monotonic, sleep
 
 from certsync.model import frame
 from certsync.model.errors import HostError, KeyRefusedError, SilentError, UnreachableError
@@ -123,6 +125,10 @@ _shared: dict[Machine, str] = {}
 """Hosts with an open long-lived connection, and its control socket for others to share."""
 
 
+_coming: dict[Machine, process.Child] = {}
+"""Those of them that `opened` opens."""
+
+
 @contextmanager
 def shared(machine: Machine) -> Iterator[list[str]]:
     """Share one connection, the caller's own, for everything sent to a host inside the block.
@@ -156,16 +162,29 @@ def opened(machines: Iterable[Machine], known_hosts: str) -> Iterator[None]:
             if options := stack.enter_context(shared(machine)):
                 # `cat` ends with us, even if we are killed, because it reads our pipe.
                 argv = [*ssh_argv(machine, known_hosts, *options), "exec cat > /dev/null"]
-                stack.callback(process.Child(argv).stop)
+                _coming[machine] = process.Child(argv)
+                stack.callback(_close, machine)
         yield
+
+
+def _close(machine: Machine) -> None:
+    _coming.pop(machine).stop()
 
 
 def through(machine: Machine) -> list[str]:
     """Return the options that use a host's shared connection, if any.
 
-    ssh opens its own connection if the socket is missing or the connection has ended.
+    ssh opens its own connection if the socket is missing or the connection has ended. One that is
+    being opened is waited for: hosts may limit new connections, and a security key is touched for
+    each.
     """
     socket = _shared.get(machine)
+    end = monotonic() + CONNECT_SECONDS
+    while socket and not Path(socket).exists() and monotonic() < end:
+        opening = _coming.get(machine)
+        if not (opening and opening.runs):
+            break
+        sleep(0.02)
     return ["-o", "ControlMaster=no", "-o", f"ControlPath={socket}"] if socket else []
 
 

@@ -25,7 +25,7 @@ from certsync.operator.fleet_file import FleetFile
 from certsync.operator.hosts.fleet_lock import Lock
 from certsync.operator.watching import status
 from certsync.operator.watching.status import Status
-from certsync.system import console
+from certsync.system import console, ssh
 
 AGAIN = "fix this, then run the same command again"
 IN_SERVICE = f"the rest of the fleet is in service; {AGAIN}"
@@ -169,11 +169,14 @@ def wait_until_settled(file: FleetFile, now: Callable[[], datetime]) -> Status:
     """Return the status once no healed member is waiting for the balancer's checks."""
     later = checks.interval(file.fleet) - checks.SHORTEST
     end = monotonic() + SETTLING_SECONDS + later
-    while True:
-        shown = status.status(file, now())
-        if not shown.awaited or monotonic() > end:
-            return shown
-        sleep(0.5)
+    # One connection for all questions: `ufw limit` refuses the sixth within thirty seconds.
+    hosts = (file.fleet.issuer, *file.fleet.balancers)
+    with ssh.opened(hosts, file.fleet.known_hosts):
+        while True:
+            shown = status.status(file, now())
+            if not shown.awaited or monotonic() > end:
+                return shown
+            sleep(0.5)
 
 
 def report_outcome(

@@ -64,6 +64,35 @@ def test_every_command_speaks_english_whatever_the_hosts_language_is(
     assert "Status: active" in done.stdout
 
 
+MASTER = """
+for each; do
+    case $each in
+        ControlPath=*) path=${each#ControlPath=} ;;
+        ControlMaster=yes) opens=yes ;;
+    esac
+done
+if [ "$opens" ]; then sleep 0.5; %s; fi
+[ -e "$path" ] || echo alone
+eval "${@: -1}"
+"""
+"""An ssh whose connection takes a while to open; a command says if it does not go over it."""
+
+
+@pytest.mark.parametrize(
+    ("opened", "said"), [('touch "$path"; exec cat', ""), ("exit 255", "alone")]
+)
+def test_a_command_waits_for_the_connection_that_is_being_opened(
+    monkeypatch: pytest.MonkeyPatch, opened: str, said: str
+) -> None:
+    script = ["bash", "-c", MASTER % opened, "ssh"]
+    monkeypatch.setattr(ssh, "ssh_argv", lambda _machine, _known, *options: [*script, *options])
+    begin = time.monotonic()
+    with ssh.opened([ROOT], ""):
+        assert ssh.on(ROOT, "", "true").noise == said
+    assert time.monotonic() - begin < ssh.CONNECT_SECONDS / 2
+    assert ssh.through(ROOT) == []
+
+
 UNRESOLVED = "echo 'sudo: unable to resolve host backend-01: Name or service not known' >&2"
 
 
