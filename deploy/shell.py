@@ -42,7 +42,11 @@ from deploy import progress
 from deploy.output import TOO_MUCH, lines, own
 
 BEGIN_SECONDS = 60.0
-"""The limit for a login shell to start a command, which then has no limit: apt may have to wait."""
+"""The limit for a login shell to start a command, which may then take longer: apt may have to wait.
+"""
+
+LONGEST_SECONDS = 3600
+"""The limit for a command that has none of its own: installing packages on a slow host."""
 
 EXIT_SECONDS = 60.0
 """The limit for ssh to end after both outputs are closed."""
@@ -174,7 +178,7 @@ class OpenSSH(BaseConnector):
             output = read_output_buffers(
                 lines(child.stdout, kill, limit),
                 lines(child.stderr, kill),
-                timeout=control.get("_timeout"),
+                timeout=control.get("_timeout") or LONGEST_SECONDS,
                 print_output=print_output,
                 print_prefix=self.host.print_prefix,
             )

@@ -33,6 +33,10 @@ SUBJECTS: dict[str, Sequence[str]] = {
     "certsync/model/caa.py": ("before",),
     "certsync/operator/hosts/caa.py": ("before",),
     "certsync/system/caa.py": ("before", "changing", "old_issuer"),
+    "certsync/operator/hosts/admission.py": ("awkward",),
+    "certsync/operator/hosts/between.py": ("awkward", "before"),
+    "certsync/programs/admits.sh": ("awkward",),
+    "certsync/programs/reaches.sh": ("awkward", "before"),
     "certsync/issuer/canary.py": ISSUING,
     "certsync/model/certbot.py": ("adopt",),
     "certsync/operator/commands/add_backend.py": CHANGING,
@@ -104,7 +108,8 @@ BROAD = (
 LONGEST = (
     "bad_ca", "changing", "removing", "old_issuer", "interrupted", "expired", "lineages",
     "compromised", "outages", "renewal", "two_balancers", "through", "variants", "before", "road",
-    "adopt", "hostile", "unattended", "joining", "sessions", "lineages_change", "notify", "ubuntu",
+    "adopt", "awkward", "hostile", "unattended", "joining", "sessions", "lineages_change", "notify",
+    "ubuntu",
 )  # fmt: skip
 """The modules that take longest, the longest first: they begin first, so that none is left alone
 at the end. The others follow in the order of their names."""

@@ -16,9 +16,9 @@ from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
 from certsync.operator.deployment.request import KEPT, DeployRequest, Options
 from certsync.operator.fleet_file import FleetFile, opened
 from certsync.operator.hosts import fleet_lock, issuer_side
-from certsync.operator.hosts.check_online import look_at
+from certsync.operator.hosts.check_online import look_at_new
 from certsync.operator.hosts.facts import Adopt
-from certsync.system import console, parallel
+from certsync.system import console
 
 FILE_PHASE = "first: the fleet file"
 NO_ORDER = (operations.ORDER,)
@@ -161,7 +161,7 @@ def _look(wanted: Joining, now: datetime) -> None:
             f"finish the first deploy: certsync deploy {wanted.file}",
         )
     new = [machine for machine in fleet.backends if machine.name in wanted.names]
-    looks = parallel.each(lambda one: look_at(fleet, one, now, wanted.adopt), new)
-    if stopping := [each for found in looks for each in found if each.stops]:
+    found = look_at_new(fleet, new, now, wanted.adopt)
+    if stopping := [each for each in found if each.stops]:
         problems = "\n".join(each.full() for each in stopping)
         raise RefusedError(f"nothing was changed on any host or in {wanted.file}:\n{problems}")

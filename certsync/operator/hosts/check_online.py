@@ -68,11 +68,13 @@ class Look:
     """None: it was not surveyed."""
 
 
-def look_at(
-    fleet: Fleet, machine: Machine, now: datetime, adopt: Adopt = ADOPT_NOTHING
-) -> list[Finding]:
-    """Survey a host and return what is wrong with it."""
-    return look(fleet, machine, now, adopt).findings
+def look_at_new(fleet: Fleet, new: Sequence[Machine], now: datetime, adopt: Adopt) -> list[Finding]:
+    """Return what is wrong with hosts that join, or with the issuer's way to them."""
+    hosts = [*new, fleet.issuer]
+    looks = parallel.each(lambda machine: look(fleet, machine, now, adopt), hosts)
+    surveys = {host.name: each.seen for host, each in zip(hosts, looks, strict=True) if each.seen}
+    wrong, _ = between.ask(fleet, surveys, [])
+    return [finding for each in looks[: len(new)] for finding in each.findings] + wrong
 
 
 def look(fleet: Fleet, machine: Machine, now: datetime, adopt: Adopt = ADOPT_NOTHING) -> Look:

@@ -7,9 +7,17 @@ from dataclasses import replace
 import pytest
 
 from certsync.model.epoch import Epoch
+from certsync.model.fleet import Machine
 from certsync.model.options import Renewal, Scheduler
 from certsync.operator.hosts import epochs, host_keys
-from certsync.operator.hosts.check_online import Look, look, of_fleet, of_host, of_renewal
+from certsync.operator.hosts.check_online import (
+    Look,
+    look,
+    look_at_new,
+    of_fleet,
+    of_host,
+    of_renewal,
+)
 from certsync.operator.hosts.facts import Adopt, HostFacts
 from certsync.operator.hosts.survey import Entry, Survey, Unit, parse
 from certsync.system import ssh
@@ -72,6 +80,30 @@ def test_somebodys_site_is_told_unless_it_may_be_taken_over() -> None:
     seen = replace(FIT, nginx_sites=(("foreign", "/etc/nginx/sites-enabled/theirs"),))
     assert "an nginx site that certsync did not write" in told(seen)[0]
     assert told(seen, Adopt(nginx=True)) == []
+
+
+def test_a_host_that_joins_is_looked_at_with_the_issuers_way_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, new, third = FLEET.backends
+    issuer = FLEET.issuer
+
+    def on(machine: Machine, _known: str, command: str) -> Completed:
+        if "sshd -T" in command:
+            return Completed(0, "allowusers root\n", "")
+        if "/dev/tcp" in command:
+            assert new.private_address in command
+            assert third.private_address not in command
+            return Completed(0, f"to {new.private_address} refused\n", "")
+        disk = 5 if machine == issuer else 5000
+        now = int(NOW.timestamp())
+        return Completed(0, f"os debian 13\ntime {now}\ndisk {disk}\npython 3.13\n", "")
+
+    monkeypatch.setattr(ssh, "on", on)
+    found = look_at_new(FLEET, [new], NOW, Adopt())
+    assert [each.host for each in found] == [new.name, issuer.name]
+    assert "AllowUsers root" in found[0].text
+    assert f"it does not reach {new.name}" in found[1].text
 
 
 def test_a_limit_on_ssh_is_told_of_every_backend() -> None:

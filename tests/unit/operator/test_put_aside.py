@@ -101,11 +101,11 @@ def test_a_backend_that_joins_is_looked_at_as_one_whose_files_may_be_taken_over(
 ) -> None:
     asked = []
 
-    def look_at(_fleet: object, _machine: object, _now: object, adopt: Adopt) -> list[Finding]:
+    def look_at_new(_fleet: object, _new: object, _now: object, adopt: Adopt) -> list[Finding]:
         asked.append(adopt)
         return [] if adopt.nginx else [Finding("backend-03", "a site of somebody else's")]
 
-    monkeypatch.setattr(add_backend, "look_at", look_at)
+    monkeypatch.setattr(add_backend, "look_at_new", look_at_new)
     monkeypatch.setattr(issuer_side, "refuse_what_is_not_deployed", lambda *_: None)
     monkeypatch.setattr(issuer_side, "proven", lambda *_: Proven("0001"))
     joining = add_backend.Joining(
