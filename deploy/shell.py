@@ -116,7 +116,8 @@ class OpenSSH(BaseConnector):
 
     def _not_begun(self, status: int, stdout: str, stderr: str) -> HostError:
         if status == LOST:
-            return ssh.ssh_reason(self.host.name, unmarked(stderr))
+            known_hosts = self.host.data.fleet.known_hosts
+            return ssh.unreached(self.host.data.machine, known_hosts, unmarked(stderr))
         return ssh.not_begun(self.host.data.machine, Completed(status, stdout, stderr))
 
     def _started(self, command: str, options: list[str]) -> Popen[bytes]:

@@ -64,7 +64,8 @@ if [ -e /etc/keepalived/keepalived.conf ]; then
 fi
 if path=$(command -v nginx); then
     # Without this package it is nginx.org's, another vendor's, or built on the host.
-    dpkg-query -W -f='${Status}\n' nginx-common 2> /dev/null | grep -q ' ok installed' ||
+    { [ "$path" = /usr/sbin/nginx ] &&
+        dpkg-query -W -f='${Status}\n' nginx-common 2> /dev/null | grep -q ' ok installed'; } ||
         echo "nginx-of-others $path $(dpkg-query -W -f='${Version}' nginx 2> /dev/null)"
     for folder in sites-enabled conf.d; do
         grep -Eqs "^[[:space:]]*include[[:space:]].*$folder/" /etc/nginx/nginx.conf ||

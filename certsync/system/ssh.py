@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 
 from certsync.model import frame
-from certsync.model.errors import HostError, KeyRefusedError, SilentError, UnreachableError
+from certsync.model.errors import HostError, UnreachableError
 from certsync.model.fleet import Machine
-from certsync.system import process
-from certsync.system.process import Completed, printable
+from certsync.system import process, ssh_errors
+from certsync.system.process import Completed
 
 CONNECT_SECONDS = 10
 ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4")
@@ -22,45 +22,6 @@ ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4")
 
 KEX = "curve25519-sha256"
 """Takes a fifth of the CPU time of OpenSSH's default; for connections inside one network."""
-
-SILENCE = (
-    ("Connection timed out", "it does not answer", "is it up, and does a firewall block SSH?"),
-    ("Operation timed out", "it does not answer", "is it up, and does a firewall block SSH?"),
-    ("No route to host", "there is no route to it", "is it up, and is the address right?"),
-    ("Network is unreachable", "its network is unreachable", "is the address right?"),
-    ("Connection refused", "nothing listens for SSH", "is sshd running, and is the port right?"),
-    ("Could not resolve", "its name cannot be resolved", "is `address` right?"),
-)
-"""What OpenSSH prints if nothing answers, what it means, and what to try."""
-
-REASONS = (
-    (
-        "HOST IDENTIFICATION HAS CHANGED",
-        "its SSH host key has changed",
-        "if the machine was reinstalled: ssh-keygen -R ADDRESS, then connect once by hand",
-    ),
-    (
-        "Host key verification failed",
-        "its SSH host key is not known here",
-        "connect once by hand (ssh USER@ADDRESS), compare the fingerprint and accept it",
-    ),
-    (
-        "Too many authentication failures",
-        "it refused the connection after too many SSH keys",
-        (
-            "name one: `key` under [ssh] in the fleet file (its .pub if it is in an agent), or "
-            "IdentityFile and `IdentitiesOnly yes` in ~/.ssh/config"
-        ),
-    ),
-    (
-        "sign_and_send_pubkey: signing failed",
-        "this machine's SSH agent or security key did not sign",
-        "unlock the agent; plug in the security key and touch it for each connection",
-    ),
-    ("Connection closed by", "it closed the connection", "is there a `limit` rule on SSH?"),
-    ("Connection reset", "it closed the connection", "is there a `limit` rule on SSH?"),
-)
-"""The same if something answers."""
 
 SUDO = re.compile(r"\bsudo(ers)?\b|^Sorry, user|not allowed to execute", re.MULTILINE)
 """Matches errors from sudo, or about sudo missing: why our command did not start."""
@@ -83,43 +44,6 @@ SHELL = (
     '`[ -z "$PS1" ] && return` as the first line of ~/.bashrc limits it to interactive shells'
 )
 """What to try if a login shell does more than run its command."""
-
-NO_SOCKET = "UNKNOWN port 65535"
-"""How OpenSSH calls a host that it reaches through another one (ProxyJump, ProxyCommand)."""
-
-OPEN_FAILED = "open failed: "
-"""What it prints if that one was reached, and cannot reach the host."""
-
-KEY_REFUSED = "Permission denied ("
-"""What OpenSSH prints before the remaining authentication methods: our key was rejected."""
-
-
-def ssh_reason(name: str, stderr: str) -> UnreachableError:
-    """Return the error for a host that OpenSSH could not reach, from what it printed."""
-    lines = [line for line in stderr.strip().splitlines() if line.strip()]
-    if NO_SOCKET in stderr and OPEN_FAILED not in stderr:
-        return UnreachableError(
-            f"its jump host cannot be reached: {printable(lines[0])}",
-            "try `ssh USER@ADDRESS`; see ProxyJump or ProxyCommand in ~/.ssh/config",
-            host=name,
-        )
-    for words, meaning, hint in SILENCE:
-        if words in stderr:
-            return SilentError(meaning, hint, host=name)
-    for words, meaning, hint in REASONS:
-        if words in stderr:
-            return UnreachableError(meaning, hint, host=name)
-    if KEY_REFUSED in stderr:
-        return KeyRefusedError(
-            "it does not accept the SSH key",
-            "are the user and the key right? A key with a passphrase has to be in an agent: "
-            "ssh-add KEY",
-            host=name,
-        )
-    return UnreachableError(
-        printable(lines[-1] if lines else "ssh failed without an error message"), host=name
-    )
-
 
 _shared: dict[Machine, str] = {}
 """Hosts with an open long-lived connection, and its control socket for others to share."""
@@ -201,6 +125,23 @@ def ssh_argv(machine: Machine, known_hosts: str, *options: str) -> list[str]:
     return [*argv, "-o", "StrictHostKeyChecking=yes", machine.address]
 
 
+def unreached(machine: Machine, known_hosts: str, stderr: str) -> UnreachableError:
+    """Return the error for a host that ssh could not reach, from what it printed.
+
+    If a jump host is to blame, it is asked again, in more words: as we run it, ssh hides them.
+    """
+    if not any(words in stderr for words in ssh_errors.BEFORE_SSH):
+        return ssh_errors.reason(machine.name, stderr)
+    program, *words = ssh_argv(machine, known_hosts, "-o", "LogLevel=INFO")
+    jump = ""
+    with suppress(HostError):
+        jump = ssh_errors.jump(process.run([program, "-G", *words], seconds=CONNECT_SECONDS).stdout)
+        if jump:
+            again = process.run([program, *words, "exit"], seconds=2 * CONNECT_SECONDS)
+            stderr = again.stderr or stderr
+    return ssh_errors.reason(machine.name, stderr, jump)
+
+
 def as_root(machine: Machine, command: str) -> str:
     """Return a shell command that runs with root's rights on the host."""
     shell = f"sh -c {shlex.quote(command)}"
@@ -236,7 +177,7 @@ def on(
     answer = frame.answer(done.stdout)
     if answer is None:
         if done.status == 255:
-            raise ssh_reason(machine.name, frame.unmarked(done.stderr))
+            raise unreached(machine, known_hosts, frame.unmarked(done.stderr))
         raise not_begun(machine, done)
     errors = frame.answer(done.stderr)
     own = Completed(

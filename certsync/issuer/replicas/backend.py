@@ -20,7 +20,7 @@ from certsync.model.fleet import Machine
 from certsync.model.generation import number_text
 from certsync.model.paths import PUSH_HOME, PUSH_RUNTIME, PUSHING_USER, RECEIVER
 from certsync.programs import receiver
-from certsync.system import process, ssh
+from certsync.system import process, ssh, ssh_errors
 
 RECEIVE_SECONDS = 90
 """How long a push or an answer may take; less than a receiver waits for the next line."""
@@ -125,7 +125,7 @@ class Backend:
         )
 
     def _unreached(self, stderr: str) -> UnreachableError:
-        error = ssh.ssh_reason(self.name, stderr)
+        error = ssh_errors.reason(self.name, stderr)
         if isinstance(error, KeyRefusedError) and (why := push_key.finding()):
             # Not the replica's refusal: it was offered no key.
             return UnreachableError(why, host=self.name)

@@ -100,7 +100,7 @@ def held_on(machine: Machine, known_hosts: str, verb: str) -> Iterator[Lock]:
         argv = ssh.ssh_argv(machine, known_hosts, *options)
         child = process.Child([*argv, ssh.as_root(machine, command)])
         try:
-            answer = _answer(machine, child)
+            answer = _answer(machine, known_hosts, child)
             if not answer["held"]:
                 why = str(answer["why"])
                 raise LockHeldError(why, "wait for it to end, then run the same command again")
@@ -109,7 +109,7 @@ def held_on(machine: Machine, known_hosts: str, verb: str) -> Iterator[Lock]:
             child.end()
 
 
-def _answer(issuer: Machine, child: process.Child) -> dict[str, Any]:
+def _answer(issuer: Machine, known_hosts: str, child: process.Child) -> dict[str, Any]:
     """Return the lock program's answer, after any output of a login shell.
 
     Raises:
@@ -122,7 +122,7 @@ def _answer(issuer: Machine, child: process.Child) -> dict[str, Any]:
     if late and not begun:
         raise ssh.too_late(issuer.name, ANSWER_SECONDS)
     if ended.status == 255 and not begun:
-        raise ssh.ssh_reason(issuer.name, ended.stderr)
+        raise ssh.unreached(issuer, known_hosts, ended.stderr)
     if not begun:
         raise ssh.not_begun(issuer, replace(ended, stdout="".join(noise)))
     errors = frame.answer(ended.stderr)

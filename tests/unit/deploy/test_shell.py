@@ -228,6 +228,14 @@ def test_a_command_that_has_begun_may_take_longer(
     assert (status, printed.stdout_lines) == (True, ["yes"])
 
 
+def test_a_command_that_never_ends_is_given_up(
+    connector: shell.OpenSSH, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "LONGEST_SECONDS", 0.5)
+    with pytest.raises(TimeoutError):
+        connector.run_shell_command(StringCommand("sleep 60"))
+
+
 def test_an_upload_may_take_longer_than_a_command_may_take_to_begin(
     connector: shell.OpenSSH, login: Login, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from certsync.model.errors import HostError, KeyRefusedError, SilentError, Unrea
 from certsync.model.report import pool_words
 from certsync.operator.hosts import wheels
 from certsync.programs import lock
-from certsync.system import process, ssh
+from certsync.system import process, ssh, ssh_errors
 from certsync.system.process import Completed
 from tests.unit.fake_fleet import machine
 
@@ -51,26 +51,12 @@ from tests.unit.fake_fleet import machine
             ),
             "this machine's SSH agent or security key did not sign",
         ),
-        (
-            (
-                "admin@jump: Permission denied (publickey).\nkex_exchange_identification: "
-                "Connection closed by remote host\nConnection closed by UNKNOWN port 65535"
-            ),
-            "its jump host cannot be reached: admin@jump: Permission denied (publickey).",
-        ),
-        (
-            (
-                "channel 0: open failed: connect failed: No route to host\n"
-                "stdio forwarding failed\nConnection closed by UNKNOWN port 65535"
-            ),
-            "there is no route to it",
-        ),
         ("something new\nentirely", "entirely"),
         ("", "ssh failed without an error message"),
     ],
 )
 def test_what_openssh_says_is_told_with_the_host_and_its_meaning(stderr: str, message: str) -> None:
-    error = ssh.ssh_reason("backend-02", stderr)
+    error = ssh_errors.reason("backend-02", stderr)
     assert isinstance(error, UnreachableError)
     assert error.message == f"backend-02: {message}"
 
@@ -78,36 +64,76 @@ def test_what_openssh_says_is_told_with_the_host_and_its_meaning(stderr: str, me
 def test_every_way_in_that_fails_has_a_hint_of_its_own() -> None:
     words = (
         "Too many authentication failures", "sign_and_send_pubkey: signing failed for K",
-        "x: Permission denied (publickey).", "Connection closed by UNKNOWN port 65535",
-        "Connection closed by x port 22",
+        "x: Permission denied (publickey).", "Connection refused", "Connection closed by x port 22",
     )  # fmt: skip
-    hints = [ssh.ssh_reason("x", each).hint for each in words]
+    hints = [ssh_errors.reason("x", each).hint for each in words]
     assert len({*hints}) == len(words)
     assert "IdentitiesOnly" in hints[0]
     assert "ssh-add" in hints[2]
 
 
-def test_a_jump_host_that_is_down_says_nothing_of_the_host_behind_it() -> None:
-    silent = "ssh: connect to host jump port 22: Connection timed out"
-    assert isinstance(ssh.ssh_reason("x", silent), SilentError)
-    error = ssh.ssh_reason("x", f"{silent}\nConnection closed by UNKNOWN port 65535")
-    assert not isinstance(error, SilentError)
+@pytest.mark.parametrize(
+    ("words", "message", "silent"),
+    [
+        (
+            "admin@jump: Permission denied (publickey).",
+            "its jump host (jump) cannot be passed: admin@jump: Permission denied (publickey).",
+            False,
+        ),
+        (
+            "ssh: connect to host jump port 22: Connection refused",
+            (
+                "its jump host (jump) cannot be passed: ssh: connect to host jump port 22: "
+                "Connection refused"
+            ),
+            False,
+        ),
+        (
+            "channel 0: open failed: connect failed: No route to host",
+            "there is no route to it",
+            True,
+        ),
+    ],
+)
+def test_a_jump_host_that_is_not_passed_says_nothing_of_the_host_behind_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str, message: str, silent: bool
+) -> None:
+    program = tmp_path / "ssh"
+    program.write_text(
+        "#!/bin/sh\n"
+        'if [ "$1" = -G ]; then printf "user root\\nproxyjump jump\\n"; exit; fi\n'
+        f'case "$*" in *LogLevel=INFO*) echo "{words}" >&2 ;; esac\n'
+        "echo 'kex_exchange_identification: Connection closed by remote host' >&2; exit 255\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(UnreachableError) as caught:
+        ssh.on(machine("x", 1), "", "true")
+    assert caught.value.message == f"x: {message}"
+    assert isinstance(caught.value, SilentError) is silent
+
+
+def test_one_that_closes_connections_early_and_has_no_jump_host_is_told_as_that() -> None:
+    assert ssh_errors.jump("user root\nproxycommand none\n") == ""
+    assert ssh_errors.jump("proxycommand nc %h %p\n") == "nc %h %p"
+    early = "kex_exchange_identification: Connection closed by remote host"
+    assert ssh_errors.reason("x", early).message == "x: it closed the connection"
 
 
 def test_a_refused_key_is_told_apart_from_a_host_that_is_out_of_reach() -> None:
-    error = ssh.ssh_reason("backend-02", "certsync@x: Permission denied (publickey).\n")
+    error = ssh_errors.reason("backend-02", "certsync@x: Permission denied (publickey).\n")
     assert isinstance(error, KeyRefusedError)
     assert error.message == "backend-02: it does not accept the SSH key"
     assert error.hint.startswith("are the user and the key right? ")
-    reached = ssh.ssh_reason("backend-02", "bash: line 1: /x: Permission denied")
+    reached = ssh_errors.reason("backend-02", "bash: line 1: /x: Permission denied")
     assert not isinstance(reached, KeyRefusedError)
 
 
 def test_a_host_that_is_silent_is_told_apart_from_one_that_does_not_let_us_in() -> None:
-    silent = ssh.ssh_reason("x", "ssh: connect to host x port 22: No route to host")
+    silent = ssh_errors.reason("x", "ssh: connect to host x port 22: No route to host")
     assert isinstance(silent, SilentError)
     for words in ("Host key verification failed.", "x: Permission denied (publickey).", "?"):
-        assert not isinstance(ssh.ssh_reason("x", words), SilentError)
+        assert not isinstance(ssh_errors.reason("x", words), SilentError)
 
 
 def test_a_program_that_is_not_there_is_named() -> None:
