@@ -56,6 +56,16 @@ def end_by_all_that_is_known(run: Run) -> datetime | None:
     return min((each for each in ends if each is not None), default=None)
 
 
+def clock_may_stop_until(run: Run) -> datetime | None:
+    """Return until when a wrong clock may stop a run; None: nothing is served.
+
+    What any backend serves counts: one that missed the last rollout expires first. If a backend
+    shows an old certificate on purpose, the run only goes by the CA's time sooner.
+    """
+    ends = (end_by_all_that_is_known(run), what_is_served_ends(run.served()))
+    return min((each for each in ends if each is not None), default=None)
+
+
 def have_ended(run: Run) -> bool:
     """Return whether guards may refuse no longer."""
     end = guards_end(run)

@@ -101,6 +101,7 @@ def _all_of_it(hour: Hourly, *, force: bool) -> None:
         hour.part(lambda: _heal(hour, newest, known))
     elif run.seen.current:
         # The live one is compromised and there is no other yet: backends are still checked.
+        _go_by_ca_if_late(run, _ca_date(run))
         hour.part(lambda: _prove(hour))
     if not hour.is_fenced:
         hour.part(lambda: _order(hour, force=force))
@@ -137,8 +138,12 @@ def _know_the_time(run: Run, newest: Manifest) -> None:
         ClockError: the clock is wrong, and there is time to set it, or nobody to ask.
     """
     if not newest.not_before <= run.now < newest.not_after:
-        _go_by_ca_if_late(run, right_time.ask(run.seen.fleet.authority.directory, run.seen.bundle))
+        _go_by_ca_if_late(run, _ca_date(run))
     _refuse_the_past(newest, run.now)
+
+
+def _ca_date(run: Run) -> datetime | None:
+    return right_time.ask(run.seen.fleet.authority.directory, run.seen.bundle)
 
 
 def _refuse_the_past(newest: Manifest, now: datetime) -> None:
@@ -200,7 +205,7 @@ def _go_by_ca_if_late(run: Run, ca_date: datetime | None) -> None:
     """
     if not right_time.is_far_off(ca_date, run.now):
         return
-    time = right_time.right_time(ca_date, run.now, guards.end_by_all_that_is_known(run))
+    time = right_time.right_time(ca_date, run.now, guards.clock_may_stop_until(run))
     if time is not None and time != run.now:
         run.tell(f"warning: {_off(ca_date, run.now)}; {GOING_BY_CA}")
         run.go_by(time)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -16,11 +18,13 @@ from certsync.issuer.ca.issuance.clock import time_to_go_by
 from certsync.issuer.ca.issuance.network import Network
 from certsync.issuer.ca.renewal_info import RenewalInfo
 from certsync.issuer.commands import renew
+from certsync.issuer.compromise import CompromisedKey, Mark, Marks
+from certsync.issuer.hourly import Hourly
 from certsync.issuer.memory import Memory
 from certsync.issuer.state import LineageState, State
 from certsync.model.certificate import key_pem
 from certsync.model.errors import ClockError
-from certsync.model.fleet import SYSTEM_ROOTS
+from certsync.model.fleet import SYSTEM_ROOTS, Machine
 from certsync.model.proof import Proof, Verdict
 from certsync.system import proving
 from tests.unit import authority
@@ -93,23 +97,44 @@ def test_a_run_whose_clock_is_outside_of_the_newest_certificates_time_asks_the_c
 
 @pytest.fixture(autouse=True)
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Proof]:
-    """Return what the issuer's own server serves; nothing, until a test adds something."""
+    """Return what backends serve; nothing, until a test adds something."""
     proofs: list[Proof] = []
-    monkeypatch.setattr(proving, "prove", lambda *_: proofs)
+
+    def prove(hosts: Sequence[Machine], *_: object) -> list[Proof]:
+        names = [each.name for each in hosts]
+        return [each for each in proofs if each.name in names]
+
+    monkeypatch.setattr(proving, "prove", prove)
     return proofs
 
 
-def test_what_the_issuers_server_still_serves_counts_though_the_live_link_is_newer(
-    monkeypatch: pytest.MonkeyPatch, served: list[Proof]
+@pytest.mark.parametrize("backend", ["backend-01", "backend-02"])
+def test_what_any_backend_still_serves_counts_though_the_live_link_is_newer(
+    monkeypatch: pytest.MonkeyPatch, served: list[Proof], backend: str
 ) -> None:
     monkeypatch.setattr(right_time, "ask", lambda *_: NOW)
     run = Heard().run(situation(manifest(2)), NOW - 99 * DAY)
     with pytest.raises(ClockError):
         renew._know_the_time(run, manifest(2))
     begin = NOW - 80 * DAY
-    served += [Proof("backend-01", Verdict.BEHIND, "", "ff", "", "", begin, begin + 90 * DAY)]
+    served += [Proof(backend, Verdict.BEHIND, "", "ff", "", "", begin, begin + 90 * DAY)]
+    run = Heard().run(situation(manifest(2)), NOW - 99 * DAY)
     renew._know_the_time(run, manifest(2))
     assert run.now == NOW
+
+
+@pytest.mark.parametrize(("late", "goes_by"), [(False, NOW), (True, END)])
+def test_a_clock_that_is_behind_holds_nothing_back_where_the_live_key_is_compromised(
+    monkeypatch: pytest.MonkeyPatch, *, late: bool, goes_by: datetime
+) -> None:
+    monkeypatch.setattr(right_time, "ask", lambda *_: END if late else NOW + DAY)
+    marks = Marks((Mark("backend-09", NOW, (CompromisedKey(1),)),))
+    run = Heard().run(replace(situation(manifest(1)), marks=marks), NOW)
+    hour = Hourly(run)
+    monkeypatch.setattr(renew, "_order", lambda *_, **__: None)
+    renew._all_of_it(hour, force=False)
+    assert run.seen.newest is None
+    assert run.now == goes_by
 
 
 @pytest.mark.parametrize(("late", "goes_by"), [(False, NOW), (True, END + DAY)])
