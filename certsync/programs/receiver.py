@@ -78,6 +78,9 @@ EPOCH = re.compile(r"^(?:# )?epoch ([1-9][0-9]{0,8}) of ([0-9a-f]{32})$", re.ASC
 """Which issuer of which fleet: on the issuer in its marker, on a replica beside the push key."""
 
 LOCK = Path("/run/certsync-receiver.lock")
+LOCK_SECONDS = 60
+"""How long to wait for others: less than systemd gives nginx to start, and an issuer an answer."""
+
 RECEIVING_USER = "certsync"
 NGINX = "/usr/sbin/nginx"
 NGINX_REFUSES = 98
@@ -862,6 +865,15 @@ def run_verb(work: Callable[..., dict], *arguments: str) -> dict:
     return result
 
 
+def locked(work: Callable[..., dict], *arguments: str) -> dict:
+    """Do the work alone.
+
+    Locked only for that: a slow client must not block others, least of all nginx at boot.
+    """
+    with alone():
+        return work(*arguments)
+
+
 def plain(text: str) -> str:
     """Return text that is safe for a log or a terminal: one printable, short line."""
     return text[:600].encode("unicode_escape").decode()
@@ -882,12 +894,28 @@ def lines():
             return
 
 
-def say(lock, work: Callable[..., dict], *arguments: str) -> bool:
+@contextlib.contextmanager
+def alone():
+    """Let no other process work on this host's generations and ticket keys inside the block."""
+    # Whoever could open it could hold the lock for ever, so only root may.
+    handle = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle) as lock:
+        os.fchmod(handle, 0o600)
+        last = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > last:
+                    raise Refused(f"{LOCK} was held by others for {LOCK_SECONDS} s") from None
+                time.sleep(0.02)
+        yield
+
+
+def say(work: Callable[..., dict], *arguments: str) -> bool:
     """Do the work, print the answer on a line, and return whether it succeeded."""
-    # Locked only for the work: a slow client must not block others, least of all nginx at boot.
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    result = run_verb(work, *arguments)
-    fcntl.flock(lock, fcntl.LOCK_UN)
+    result = run_verb(lambda *words: locked(work, *words), *arguments)
     signal.alarm(PATIENCE)
     os.write(1, f"{json.dumps(result)}\n".encode())
     signal.alarm(0)
@@ -905,11 +933,10 @@ def main(arguments: list) -> int:
         own_tickets()
         return 0
     syslog.openlog("certsync-receiver", facility=syslog.LOG_AUTH)
-    with LOCK.open("w") as lock:
-        if arguments:
-            verb, *rest = arguments
-            return 0 if say(lock, FROM_ARGUMENTS[verb], *rest) else 1
-        refused = [line for line in lines() if not say(lock, answer, line)]
+    if arguments:
+        verb, *rest = arguments
+        return 0 if say(FROM_ARGUMENTS[verb], *rest) else 1
+    refused = [line for line in lines() if not say(answer, line)]
     return 1 if refused else 0
 
 

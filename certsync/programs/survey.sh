@@ -16,6 +16,13 @@ getent shadow root "${SUDO_USER-root}" | awk -F: -v today="$(($(date +%s) / 8640
     $3 == "0" || $3 != "" && $5 != "" && today - $3 > $5 || $8 != "" && today >= $8 {
         print "expired", $1 }' | sort -u
 
+# etckeeper commits all of /etc every day, and so our private keys, unless it is told otherwise.
+for kind in git hg bzr; do
+    if [ -e "/etc/.$kind" ] && ! grep -Eqs '^/?certsync(/\*?)?$' "/etc/.${kind}ignore"; then
+        echo "history $kind"
+    fi
+done
+
 # shellcheck source=/dev/null
 . /etc/os-release
 echo "os $ID $VERSION_ID"

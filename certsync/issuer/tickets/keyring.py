@@ -6,11 +6,8 @@ here by another issuer has none.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from certsync.issuer.tickets.decide import SCHEMA, Keys, Note
 from certsync.model import codec
@@ -54,20 +51,13 @@ def use(keys: Keys, note: Note) -> None:
     Raises:
         TicketsError: nginx refuses them and keeps the previous ones.
     """
-    with _lock():
-        try:
+    try:
+        with receiver.alone():
             receiver.use_tickets({**keys.files(), NOTE: _text(note)})
-        except receiver.Refused as refused:
-            raise TicketsError(
-                f"nginx on the issuer does not accept new session ticket keys: {refused}", HINT
-            ) from None
-
-
-@contextmanager
-def _lock() -> Iterator[None]:
-    with receiver.LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    except receiver.Refused as refused:
+        raise TicketsError(
+            f"nginx on the issuer does not accept new session ticket keys: {refused}", HINT
+        ) from None
 
 
 def _text(note: Note) -> bytes:

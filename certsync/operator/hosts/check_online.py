@@ -168,7 +168,26 @@ def of_host(
         found.append(Finding(machine.name, message, "timedatectl set-ntp true"))
     if machine == fleet.issuer and not seen.python:
         found.append(Finding(machine.name, "the issuer has no python3", "apt install python3"))
-    return found + _of_limit(fleet, machine, seen) + _of_expired(fleet, machine, seen)
+    found += _of_limit(fleet, machine, seen) + _of_expired(fleet, machine, seen)
+    return found + _of_history(fleet, machine, seen)
+
+
+def _of_history(fleet: Fleet, machine: Machine, seen: HostFacts) -> list[Finding]:
+    """Return whether private keys end up in a repository of /etc, where nothing deletes them."""
+    if not seen.history or machine not in fleet.backends:
+        return []
+    kind = printable(seen.history)
+    forget = "git -C /etc rm -r --cached --quiet certsync" if kind == "git" else f"see {kind}(1)"
+    return [
+        Finding(
+            machine.name,
+            f"/etc is a {kind} repository (etckeeper's?), which keeps the private keys in "
+            "/etc/certsync, even after they were replaced",
+            f"as root there: echo /certsync/ >> /etc/.{kind}ignore; {forget}; commits that have "
+            "keys already stay, until the repository is made anew",
+            stops=False,
+        )
+    ]
 
 
 def _system(seen: HostFacts) -> str:

@@ -112,6 +112,9 @@ class HostFacts:
     expired: tuple[str, ...] = ()
     """Of root and the operator's user, those whose password or account has expired."""
 
+    history: str = ""
+    """The version control that has all of /etc, with our keys: `git`, `hg`, `bzr`; empty: none."""
+
 
 def parse(lines: Sequence[str]) -> HostFacts:
     """Parse the script's output; other lines are ignored."""
@@ -145,6 +148,7 @@ def parse(lines: Sequence[str]) -> HostFacts:
         ufw=_first(first, "ufw"),
         limited=tuple(word[1] for word in words if word[0] == "limit"),
         expired=tuple(word[1] for word in words if word[0] == "expired"),
+        history=_first(first, "history"),
     )
 
 

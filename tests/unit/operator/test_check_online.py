@@ -150,6 +150,15 @@ def test_what_is_wrong_between_hosts_is_told_before_a_deploy_finds_it() -> None:
     assert found[1].text == host_keys.SAME.format("backend-01")
 
 
+def test_a_repository_of_etc_keeps_private_keys_of_backends_alone() -> None:
+    kept = replace(FIT, history="git")
+    [finding] = of_host(FLEET, FLEET.backends[1], kept, NOW)
+    assert not finding.stops
+    assert finding.text.startswith("/etc is a git repository (etckeeper's?), which keeps")
+    assert "echo /certsync/ >> /etc/.gitignore; git -C /etc rm -r --cached" in finding.hint
+    assert of_host(FLEET, FLEET.balancers[0], kept, NOW) == []
+
+
 def test_an_expired_password_of_root_keeps_cron_from_renewing_on_the_issuer() -> None:
     expired = replace(FIT, expired=("root", "admin"))
     [root, admin] = of_host(FLEET, FLEET.issuer, expired, NOW)

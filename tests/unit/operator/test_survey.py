@@ -172,6 +172,26 @@ def test_an_expired_password_or_account_is_named(tmp_path: Path, line: str, user
     assert seen.facts.expired == ((user,) if user else ())
 
 
+@pytest.mark.parametrize(
+    ("ignored", "history"),
+    [
+        pytest.param(None, "git", id="all of it"),
+        pytest.param("*.bak\n", "git", id="others are left out"),
+        pytest.param("certsync/\n", "", id="left out"),
+        pytest.param("*.bak\n/certsync\n", "", id="left out, too"),
+    ],
+)
+def test_a_repository_of_etc_that_has_our_keys_is_named(
+    tmp_path: Path, ignored: str | None, history: str
+) -> None:
+    (tmp_path / ".git").mkdir()
+    if ignored is not None:
+        (tmp_path / ".gitignore").write_text(ignored)
+    script = survey.script().replace("/etc/.", f"{tmp_path}/.")
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True)
+    assert parse(done.stdout.splitlines()).facts.history == history
+
+
 def on_this_machine(folder: Path, **environment: str) -> Survey:
     path = {"PATH": f"{folder}/bin:/usr/sbin:/usr/bin:/sbin:/bin", **environment}
     done = subprocess.run(["sh", "-c", survey.script()], capture_output=True, text=True, env=path)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import syslog
@@ -713,7 +715,7 @@ def program(tmp_path: Path) -> Iterator[Program]:
         f"receiver.HOME = Path({str(tmp_path / 'home')!r}); "
         f"receiver.INBOX = Path({str(tmp_path / 'inbox')!r}); "
         f"receiver.LOCK = Path({str(tmp_path / 'lock')!r}); "
-        "receiver.PATIENCE = 2; sys.exit(receiver.main(sys.argv[1:]))"
+        "receiver.PATIENCE = 2; receiver.LOCK_SECONDS = 1; sys.exit(receiver.main(sys.argv[1:]))"
     )
     started: list[subprocess.Popen[bytes]] = []
 
@@ -776,6 +778,20 @@ def test_root_says_how_far_the_issuers_clock_is_off(
         assert answer["why"].startswith(why)
     else:
         assert "certificate" not in answer["why"], "there is no web server here"
+
+
+def test_who_holds_the_lock_does_not_block_the_receiver_for_ever(
+    program: Program, tmp_path: Path
+) -> None:
+    lock = tmp_path / "lock"
+    lock.touch(mode=0o644)
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        answers, status = said(program, b"current example.com 0000\n")
+    assert status == 1
+    assert answers == [{"ok": False, "code": "host", "why": f"{lock} was held by others for 1 s"}]
+    assert stat.S_IMODE(lock.stat().st_mode) == 0o600, "from now on only root can hold it"
+    assert said(program, b"current example.com 0000\n")[1] == 0
 
 
 def test_who_asks_nothing_gets_no_answer(program: Program) -> None:
