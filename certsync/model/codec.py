@@ -27,6 +27,8 @@ NOT_THESE = (
 
 def plain(value: Any) -> Any:
     """Return a value, or a container of values, as data for `json.dumps`, with defaults."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
     if is_dataclass(value):
         return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Enum):

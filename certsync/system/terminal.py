@@ -15,6 +15,8 @@ def harmless(text: str) -> str:
     These include escape and other control characters, and those that change the text's direction
     (Unicode categories Cc and Cf). Other blanks (Zs) become spaces.
     """
+    if text.isprintable():
+        return text
     return "".join(
         each if each in LAYOUT or each.isprintable() else " " if category(each) == "Zs" else "?"
         for each in text

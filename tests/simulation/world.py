@@ -50,6 +50,7 @@ NAMES = ("www.example.com", "example.com")
 PUBLIC = "203.0.113.10"
 CUT_OFF = '{"schema": 2, "'
 KEPT = Store.kept
+WHOLE_MANIFEST = receiver.whole_manifest
 
 
 def fleet(count: int) -> Fleet:
@@ -98,6 +99,7 @@ class World:
         self.activations: list[tuple[datetime, str, str, int]] = []
         """When, by which machine, on which host, and which generation."""
 
+        self._manifests: dict[tuple[object, ...], bytes | None] = {}
         self._kept: dict[tuple[object, ...], dict[int, Kept]] = {}
         self.accounts = 0
         self.reverted: set[str] = set()
@@ -370,6 +372,15 @@ class World:
             self._kept = {marks: KEPT(store, lineage), **dict([*self._kept.items()][:9])}
         return dict(self._kept[marks])
 
+    def whole_manifest(self, folder: Path) -> bytes | None:
+        """Return a generation's manifest if it is intact; read anew only where that may change."""
+        if not folder.exists():
+            return None
+        marks = (str(folder), folder.stat().st_mtime_ns, len(self.damaged))
+        if marks not in self._manifests:
+            self._manifests[marks] = WHOLE_MANIFEST(folder)
+        return self._manifests[marks]
+
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
         """Have the engine reach this world, and nothing else."""
@@ -407,6 +418,7 @@ class World:
             (obtain, "open_directory", lambda *_: None),
             (obtain, "check_profile", lambda *_, **__: None),
             (issuance, "revoke", self.revoke),
+            (receiver, "whole_manifest", self.whole_manifest),
             (receiver, "rights_of", lambda _: contextlib.nullcontext()),
             (receiver, "sync_folder", lambda _: None),
             (syslog, "syslog", lambda *_: None),
