@@ -121,10 +121,18 @@ class OpenSSH(BaseConnector):
         return ssh.not_begun(self.host.data.machine, Completed(status, stdout, stderr))
 
     def _started(self, command: str, options: list[str]) -> Popen[bytes]:
+        """Start ssh for a command.
+
+        Raises:
+            HostError: it cannot be started.
+        """
         machine, known_hosts = self.host.data.machine, self.host.data.fleet.known_hosts
         argv = [*ssh.ssh_argv(machine, known_hosts, *options), ssh.instead(command)]
         # In a session of its own, so that Ctrl-C reaches pyinfra alone, which ends it in order.
-        return Popen(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True)
+        try:
+            return Popen(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True)
+        except OSError as error:
+            raise HostError(f"{argv[0]} cannot be run here: {error.strerror}") from None
 
     def disconnect(self) -> None:
         """Close the connection."""

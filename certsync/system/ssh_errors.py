@@ -51,6 +51,9 @@ REASONS = (
 BEFORE_SSH = ("kex_exchange_identification", "banner exchange")
 """Printed if a connection ended, or stood still, before the host said anything of SSH."""
 
+NO_SOCKET = "UNKNOWN port 65535"
+"""What OpenSSH calls a host that it reaches through another one."""
+
 OPEN_FAILED = "open failed: "
 """Printed by a jump host's ssh if the jump host was reached, and does not reach the host."""
 
@@ -65,8 +68,11 @@ def reason(name: str, stderr: str, jump: str = "") -> UnreachableError:
     """
     lines = [line for line in stderr.strip().splitlines() if line.strip()]
     if jump and OPEN_FAILED not in stderr and "timed out" not in stderr:
+        after = (*BEFORE_SSH, NO_SOCKET)
+        own = [line for line in lines if not any(words in line for words in after)]
+        why = printable((own or lines or ["no reason was given"])[-1])
         return UnreachableError(
-            f"its jump host ({printable(jump)}) cannot be passed: {printable(lines[0])}",
+            f"its jump host ({printable(jump)}) cannot be passed: {why}",
             "`ssh USER@ADDRESS` has to work; see ProxyJump or ProxyCommand in ~/.ssh/config",
             host=name,
         )

@@ -89,6 +89,9 @@ def test_servers_of_somebody_else_are_refused_by_name_before_any_change(road: Ro
     second.sh("systemd-run -q --unit=panel python3 -m http.server 8443 && sleep 2")
     third.sh("apt-get install -y -q nginx && echo 'server { listen 8080; }' > "
              "/etc/nginx/sites-enabled/theirs")  # fmt: skip
+    # Somebody's own build, under the same name.
+    third.sh("systemctl stop nginx && cp /usr/sbin/nginx /opt/nginx && "
+             "systemd-run -q --unit=shop /opt/nginx -g 'daemon off;' && sleep 2")  # fmt: skip
     balancer.sh("apt-get install -y -q haproxy && echo '# mine' >> /etc/haproxy/haproxy.cfg")
     before = state(road.lab)
     ended = road.deploy()
@@ -101,6 +104,7 @@ def test_servers_of_somebody_else_are_refused_by_name_before_any_change(road: Ro
         "backend-03: /etc/nginx/sites-enabled/theirs is an nginx site that certsync did not write"
         in ended.stderr
     )
+    assert "which is not the distribution's: /opt/nginx in shop.service" in ended.stderr
     assert (
         "balancer: /etc/haproxy/haproxy.cfg is neither the distribution's nor certsync's"
         in ended.stderr
@@ -110,6 +114,7 @@ def test_servers_of_somebody_else_are_refused_by_name_before_any_change(road: Ro
     assert checked.status == 3
     assert "backend-02: port 80 is in use by apache2" in checked.stdout
     assert "backend-02: port 8443 is in use by python3" in checked.stdout
+    third.sh("systemctl stop shop && systemctl start nginx")
 
 
 def test_names_that_do_not_lead_to_the_balancer_stop_before_the_order(road: Road) -> None:

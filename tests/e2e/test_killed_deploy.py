@@ -107,6 +107,11 @@ def shells(machine: Machine) -> dict[int, str]:
     }
 
 
+def busy(machine: Machine) -> list[str]:
+    """Return the same without what only keeps a connection open."""
+    return [words for words in shells(machine).values() if words.strip() != "cat"]
+
+
 def kill_shells(machine: Machine) -> list[str]:
     """Kill all that the operator has begun on a host, and nothing else; return what it was."""
     found = shells(machine)
@@ -128,7 +133,7 @@ def killed(
     road: Road,
     seconds: float,
     also: Machine | None,
-    when: Callable[[Machine], object] = shells,
+    when: Callable[[Machine], object] = busy,
 ) -> None:
     """Kill a deploy with all it has started here after so many seconds; and ``also`` over there.
 

@@ -31,6 +31,7 @@ def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         road = Road(lab, tmp_path_factory.mktemp("variants"))
         _run_application(road)
         _move_ssh(road)
+        _move_nginx(road)
         road.edit('kind = "static"', 'kind = "proxy"\nupstream = "127.0.0.1:3000"')
         road.edit("[ca]\n", '[certificate]\nkey_type = "rsa-2048"\n\n[ca]\n')
         road.edit("[site]\n", "[firewall]\nenable = true\n\n[site]\n")
@@ -43,6 +44,14 @@ def _run_application(road: Road) -> None:
     for machine in road.lab.backends:
         (machine.root / "srv/application.py").write_text(APPLICATION)
         machine.sh("systemd-run -q --unit=application /usr/bin/python3 /srv/application.py")
+
+
+def _move_nginx(road: Road) -> None:
+    """Give a host an /etc/nginx elsewhere, and an apt source that is broken."""
+    road.replicas[1].sh(
+        "mkdir /srv/nginx && ln -s ../srv/nginx /etc/nginx && "
+        "echo 'deb https://packages.elsewhere.example ./' > /etc/apt/sources.list.d/broken.list"
+    )
 
 
 def _move_ssh(road: Road) -> None:
@@ -166,8 +175,8 @@ def test_a_login_shell_that_runs_no_command_costs_its_own_host_alone(road: Road)
         checked = road.certsync("check", "--online")
     assert (dry.status, ended.status, checked.status) == (1, 1, 3)
     why = "its login shell does not run commands: back at nine"
-    assert f"error: {broken.name}: Commands over SSH: {why}" in dry.stderr
-    assert f"error: {broken.name}: Commands over SSH: {why}" in ended.stderr
+    assert f"error: {broken.name}: {why}" in dry.stderr
+    assert f"error: {broken.name}: {why}" in ended.stderr
     assert "\nhint: look at ~/.bashrc (/root/.bashrc)" in ended.stderr
     assert f"{broken.name}: {why}" in checked.stdout
     # The others were deployed to.

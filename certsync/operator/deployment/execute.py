@@ -37,6 +37,9 @@ NOTHING_ELSE = (
 )  # fmt: skip
 """Operations that only deploy/site.py has."""
 
+NO_HOSTS = "No hosts remaining!"
+"""What pyinfra prints if it reaches no host at all."""
+
 SETTLING_SECONDS = 10.0
 """A member that was down has to pass two checks, one per second; in a large fleet the first of them
 comes later, see `checks.interval`."""
@@ -89,7 +92,7 @@ def dry_run(asked: DeployRequest, fleet: Fleet, absent: Sequence[str] = ()) -> P
     """
     run = Run(asked, dry=True)
     outcome = progress.follow(fleet, run)
-    _raise_what_stopped(run, outcome)
+    _raise_what_stopped(run, fleet, outcome)
     steps = completed(plan.planned(outcome.operations), fleet, absent)
     pools = [
         line
@@ -150,7 +153,7 @@ def resume(run: Run, fleet: Fleet, locks: Sequence[Lock], done: list[Step]) -> E
     finally:
         run.stop()
     done += outcome.changed
-    _raise_what_stopped(run, outcome)
+    _raise_what_stopped(run, fleet, outcome)
     return Executed(run, outcome)
 
 
@@ -234,10 +237,15 @@ def _in_service(fleet: Fleet, shown: Status) -> bool:
     return any(not fleet.passthrough or ": yes," in each for each in words)
 
 
-def _raise_what_stopped(run: Run, outcome: Outcome) -> None:
+def _raise_what_stopped(run: Run, fleet: Fleet, outcome: Outcome) -> None:
     if outcome.refused:
         raise RefusedError(f"nothing was changed on any host:\n{outcome.refused}")
     if run.status != 0 and not outcome.failed and not outcome.unreached:
+        if any(NO_HOSTS in line for line in run.output):
+            # Then it stops before it reports anything.
+            unreached = [each.name for each in fleet.machines if run.output_of(each.name)]
+            executed = Executed(run, Outcome(tuple(unreached)))
+            raise HostError(executed.why, "; ".join(executed.hints))
         words = [line for line in run.output if line.strip()]
         raise CertsyncError(f"pyinfra stopped: {' '.join(words[-6:])[-800:]}")
 

@@ -315,6 +315,18 @@ def test_a_host_that_cannot_be_connected_says_why_and_what_to_try(
     assert ssh.through(connector.host.data.machine) == []
 
 
+def test_a_machine_without_ssh_is_told_of_and_ends_no_run(
+    connector: shell.OpenSSH, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "ssh_argv", lambda *_: ["/no/such/ssh"])
+    why = "error: /no/such/ssh cannot be run here: No such file or directory"
+    with pytest.raises(ConnectError) as caught:
+        connector.connect()
+    assert caught.value.args == (why,)
+    status, printed = connector.run_shell_command(StringCommand("true"))
+    assert (status, printed.stderr_lines) == (False, [why])
+
+
 def test_pyinfra_reaches_hosts_by_openssh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pyinfra_ssh, "SSHConnector", pyinfra_ssh.SSHConnector)
     shell.use_openssh()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from certsync.model.answers import PastRun, Proven
-from certsync.model.errors import LaterError, RolloutError
+from certsync.model.errors import HostError, LaterError, RolloutError
 from certsync.model.finding import Finding
 from certsync.model.options import Balancer, Provider
 from certsync.model.report import Row
@@ -147,6 +147,23 @@ def test_what_a_failed_step_says_to_try_is_the_hint() -> None:
     assert hint_of(done, serving) == (
         "backend-02: check who changed it; backend-01: do not check who changed it"
     )
+
+
+def test_a_fleet_of_which_no_host_is_reached_is_told_host_by_host() -> None:
+    lines = [
+        line
+        for name in ("backend-01", "backend-02", "balancer")
+        for line in (f"[{name}] hint: is it up", f"[{name}] error: it does not answer")
+    ]
+    stopped = executed(output="\n".join([*lines, "--> pyinfra error: No hosts remaining!"]))
+    stopped.run.status = 1
+    with pytest.raises(HostError) as caught:
+        execute._raise_what_stopped(stopped.run, fleet(2), Outcome())
+    assert caught.value.message == (
+        "backend-01: it does not answer; backend-02: it does not answer; "
+        "balancer: it does not answer"
+    )
+    assert caught.value.hint == "is it up"
 
 
 AGAIN = "fix this, then run the same command again"

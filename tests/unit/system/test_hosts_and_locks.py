@@ -102,8 +102,10 @@ def test_a_jump_host_that_is_not_passed_says_nothing_of_the_host_behind_it(
     program.write_text(
         "#!/bin/sh\n"
         'if [ "$1" = -G ]; then printf "user root\\nproxyjump jump\\n"; exit; fi\n'
-        f'case "$*" in *LogLevel=INFO*) echo "{words}" >&2 ;; esac\n'
-        "echo 'kex_exchange_identification: Connection closed by remote host' >&2; exit 255\n"
+        f'case "$*" in *LogLevel=INFO*) echo noise >&2; echo "{words}" >&2 ;; esac\n'
+        "echo 'kex_exchange_identification: Connection closed by remote host' >&2\n"
+        'case "$*" in *LogLevel=INFO*) echo "Connection closed by UNKNOWN port 65535" >&2 ;; esac\n'
+        "exit 255\n"
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
