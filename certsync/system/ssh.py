@@ -17,6 +17,10 @@ from certsync.system import process, ssh_errors
 from certsync.system.process import Completed
 
 CONNECT_SECONDS = 10
+OPENING_SECONDS = 3
+"""How long a command waits for a connection that is being opened. Short, because to a dead host it
+then still makes an attempt of its own."""
+
 ALIVE = ("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4")
 """Keeps an idle connection, such as the fleet lock's, alive across NAT."""
 
@@ -103,7 +107,7 @@ def through(machine: Machine) -> list[str]:
     each.
     """
     socket = _shared.get(machine)
-    end = monotonic() + CONNECT_SECONDS
+    end = monotonic() + OPENING_SECONDS
     while socket and not Path(socket).exists() and monotonic() < end:
         opening = _coming.get(machine)
         if not (opening and opening.runs):

@@ -27,6 +27,9 @@ from certsync.system import process
 from certsync.system.terminal import harmless
 
 ANY_INVENTORY = Path(certsync.__file__).with_name("any_inventory.py")
+ANSWERS = 200
+"""More than pyinfra asks questions in a dry run: one for each time that hosts fail."""
+
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -79,7 +82,8 @@ class Run:
         self._reader.start()
         self._send(wanted.to_json())
         if dry:
-            # pyinfra asks whether to continue when a host has failed: nobody is there to answer.
+            # pyinfra asks whether to continue when a host has failed: an empty line means yes.
+            self._send("\n" * ANSWERS)
             self._close_stdin()
 
     def go_on(self, locks: Sequence[Lock]) -> None:
