@@ -253,10 +253,26 @@ def test_a_backend_is_added_and_the_one_behind_the_jump_host_is_removed(road: Ro
     assert road.pages(8) == {"backend-01", "backend-02", "backend-04"}
 
 
+def test_before_a_promotion_it_is_said_which_replica_would_refuse_the_new_issuer(
+    road: Road,
+) -> None:
+    conf = "/etc/ssh/sshd_config.d/own.conf"
+    replica = road.lab.machine("backend-04")
+    with change(
+        replica,
+        f"echo 'AllowUsers admin' > {conf} && systemctl reload ssh",
+        f"rm {conf} && systemctl reload ssh",
+    ):
+        dry = road.certsync("promote", "backend-02", "--dry-run")
+    assert dry.status == 0, dry.everything
+    assert "warning: backend-04: its sshd would refuse the issuer's pushes" in dry.stderr
+
+
 def test_a_promotion_opens_fewer_connections_than_a_limit_rule_allows(road: Road) -> None:
     since = time.strftime("%F %T")
     ended = road.certsync("promote", "backend-02")
     assert ended.status == 0, ended.everything
+    assert "warning: backend" not in ended.stderr
     for machine in (road.lab.balancer, *road.backends):
         log = machine.sh(f"{SSHD_LOG} --since '{since}'")
         print(log)

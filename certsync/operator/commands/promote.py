@@ -20,7 +20,7 @@ from certsync.operator.deployment.promotion import Succession, _if_dead, _look, 
 from certsync.operator.deployment.succession import (
     is_ordered_anew,
 )
-from certsync.operator.hosts import fleet_lock, issuer_side
+from certsync.operator.hosts import between, fleet_lock, issuer_side
 from certsync.operator.hosts.fleet_lock import Lock
 from certsync.system import caa, console, ssh
 
@@ -35,6 +35,7 @@ def plan(path: Path, name: str, *, old_is_dead: bool) -> Plan:
     """
     wanted = succession(path, name, old_is_dead=old_is_dead)
     _look(wanted)
+    _warn_of_ways(wanted)
     _warn_of_pins(wanted.fleet)
     _warn_of_orders(wanted.fleet)
     found = execute.dry_run(wanted.request, wanted.fleet, NO_ORDER)
@@ -64,6 +65,7 @@ def promote(
     with ExitStack() as stack:
         locks = _locks(stack, wanted)
         _look(wanted)
+        _warn_of_ways(wanted)
         pinned = _warn_of_pins(wanted.fleet)
         anew = _warn_of_orders(wanted.fleet)
         executed = execute.run(wanted.request, wanted.fleet, locks, done)
@@ -120,6 +122,12 @@ def _refuse_half(wanted: Succession, executed: execute.Executed) -> None:
 
 
 # Warnings
+
+
+def _warn_of_ways(wanted: Succession) -> None:
+    """Warn of replicas that its pushes would not reach; it is promoted all the same."""
+    for each in between.of_next_issuer(wanted.fleet, wanted.old if wanted.old_is_dead else None):
+        console.warn(f"{each}; {each.hint}")
 
 
 def _warn_of_pins(fleet: Fleet) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from certsync.model.errors import HostError
 from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet, Machine
-from certsync.operator.hosts import admission
+from certsync.operator.hosts import admission, survey
 from certsync.operator.hosts.survey import Survey
 from certsync.programs import command
 from certsync.programs.receiver import RECEIVING_USER
@@ -79,6 +79,20 @@ def ask(
     issuer = _asked(fleet, replicas, names)
     own = {address for _, address in surveys[fleet.issuer_name].addresses}
     return found + of_ways(fleet, replicas, issuer.ways, own), issuer
+
+
+def of_next_issuer(fleet: Fleet, without: Machine | None = None) -> list[Finding]:
+    """Return what would keep the pushes of a backend that becomes the issuer from the replicas.
+
+    ``without`` is a host that is not asked, because it is dead.
+    """
+    try:
+        done = ssh.on(fleet.issuer, fleet.known_hosts, survey.script())
+    except HostError:
+        return []
+    surveys = {each.name: Survey() for each in fleet.replicas if each != without}
+    surveys[fleet.issuer_name] = survey.parse(done.stdout.splitlines())
+    return ask(fleet, surveys, [])[0]
 
 
 def _of_sshd(fleet: Fleet, machine: Machine) -> list[Finding]:

@@ -120,6 +120,24 @@ def test_one_that_no_longer_answers_has_no_finding_of_these(
     assert between.ask(FLEET, surveys, [NAME]) == ([], NOTHING)
 
 
+def test_before_a_promotion_the_ways_of_the_next_issuer_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    after = replace(FLEET, issuer_name="backend-02")
+    asked: list[str] = []
+
+    def on(machine: Machine, _known: str, command: str) -> Completed:
+        asked.append(machine.name)
+        if "/dev/tcp" in command:
+            return Completed(0, f"to {THIRD.private_address} silent\n", "")
+        return Completed(0, f"address eth0 {SECOND.private_address}/24\n", "")
+
+    monkeypatch.setattr(ssh, "on", on)
+    [found] = between.of_next_issuer(after, ISSUER)
+    assert str(found).startswith("backend-02: it does not reach backend-03 at 203.0.113.13")
+    assert "backend-01" not in asked
+
+
 RIGHT, WRONG = Found(FLEET.public_addresses), Found(("198.51.100.9",))
 
 
