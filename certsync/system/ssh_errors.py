@@ -70,7 +70,7 @@ def reason(name: str, stderr: str, jump: str = "") -> UnreachableError:
     if jump and OPEN_FAILED not in stderr and "timed out" not in stderr:
         after = (*BEFORE_SSH, NO_SOCKET)
         own = [line for line in lines if not any(words in line for words in after)]
-        why = printable((own or lines or ["no reason was given"])[-1])
+        why = printable((own or lines or ["no reason was given"])[-1]).rstrip(".")
         return UnreachableError(
             f"its jump host ({printable(jump)}) cannot be passed: {why}",
             "`ssh USER@ADDRESS` has to work; see ProxyJump or ProxyCommand in ~/.ssh/config",

@@ -126,7 +126,7 @@ def _with_names_that_lead_here(
 def _what_to_set(seen: Situation, lineage: Lineage, wrong: Sequence[DnsFinding]) -> str:
     lines = ["set these records, then run the same command again:"]
     lines += [f"  {each}" for each in dns.records(seen.fleet, lineage.names)]
-    name = wrong[0].name
+    name = next(each.name for each in wrong if not each.unknown)
     lines.append(
         f"if they are set, {seen.fleet.issuer_name} does not see them: look at its /etc/hosts and "
         f"its resolver; `getent ahosts {name}` there shows what it finds"

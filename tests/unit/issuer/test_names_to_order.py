@@ -123,6 +123,16 @@ def test_records_to_set_are_told_where_any_name_really_leads_elsewhere(
         ordered(monkeypatch, FIRST, (), first=ELSEWHERE, new=HICCUP)
     assert caught.value.message.startswith("DNS does not point to the balancer yet: ")
     assert caught.value.hint.startswith("set these records")
+    # They may be set: this machine's own resolver is asked, and a CDN's addresses lead elsewhere.
+    assert "if they are set, backend-01 does not see them: look at its /etc/hosts and its " in (
+        caught.value.hint
+    )
+    assert f"`getent ahosts {NAME}` there" in caught.value.hint
+    assert "a CDN's" in caught.value.hint
+    with pytest.raises(DnsError) as caught:
+        ordered(monkeypatch, FIRST, (), first=HICCUP, new=Found())
+    assert f"`getent ahosts {NEW}` there" in caught.value.hint
+    assert "CDN" not in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,17 @@ def test_reading_a_fleet_loads_nothing_of_pyinfra(fleet_file: Path) -> None:
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+def test_in_pyinfras_own_process_hosts_are_reached_by_openssh(fleet_file: Path) -> None:
+    code = (
+        "import sys, pyinfra_cli; from pathlib import Path; from certsync.inventory import groups\n"
+        "groups(Path(sys.argv[1]))\n"
+        "from pyinfra.connectors import ssh; print(ssh.SSHConnector.__name__)"
+    )
+    command = [sys.executable, "-c", code, str(fleet_file)]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("OpenSSH\n", "")
+
+
 def test_one_that_the_fleet_file_no_longer_names_and_that_leaves_is_a_host_of_the_run(
     fleet_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

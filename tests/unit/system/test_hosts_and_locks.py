@@ -77,7 +77,7 @@ def test_every_way_in_that_fails_has_a_hint_of_its_own() -> None:
     [
         (
             "admin@jump: Permission denied (publickey).",
-            "its jump host (jump) cannot be passed: admin@jump: Permission denied (publickey).",
+            "its jump host (jump) cannot be passed: admin@jump: Permission denied (publickey)",
             False,
         ),
         (
