@@ -80,6 +80,8 @@ class OpenSSH(BaseConnector):
         Raises:
             ConnectError: the host cannot be reached, or its login shell does not run commands.
         """
+        if getattr(self.host.data, "machine", None) is None:
+            raise ConnectError("error: it is no machine of the fleet file")
         try:
             with ExitStack() as stack:
                 options = stack.enter_context(ssh.shared(self.host.data.machine))

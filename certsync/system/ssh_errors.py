@@ -67,8 +67,9 @@ def reason(name: str, stderr: str, jump: str = "") -> UnreachableError:
     ``jump`` is how it reaches the host, if not directly.
     """
     lines = [line for line in stderr.strip().splitlines() if line.strip()]
-    if jump and OPEN_FAILED not in stderr and "timed out" not in stderr:
-        after = (*BEFORE_SSH, NO_SOCKET)
+    silent = OPEN_FAILED in stderr and any(words in stderr for words, _, _ in SILENCE)
+    if jump and not silent and "timed out" not in stderr:
+        after = (*BEFORE_SSH, NO_SOCKET, "stdio forwarding failed")
         own = [line for line in lines if not any(words in line for words in after)]
         why = printable((own or lines or ["no reason was given"])[-1]).rstrip(".")
         return UnreachableError(

@@ -315,6 +315,14 @@ def test_a_host_that_cannot_be_connected_says_why_and_what_to_try(
     assert ssh.through(connector.host.data.machine) == []
 
 
+def test_a_host_that_somebody_has_added_to_an_inventory_ends_no_run(
+    connector: shell.OpenSSH,
+) -> None:
+    del connector.host.data.machine
+    with pytest.raises(ConnectError, match="it is no machine of the fleet file"):
+        connector.connect()
+
+
 def test_a_machine_without_ssh_is_told_of_and_ends_no_run(
     connector: shell.OpenSSH, monkeypatch: pytest.MonkeyPatch
 ) -> None:

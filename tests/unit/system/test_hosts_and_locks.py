@@ -89,6 +89,14 @@ def test_every_way_in_that_fails_has_a_hint_of_its_own() -> None:
             False,
         ),
         (
+            "channel 0: open failed: administratively prohibited: open failed",
+            (
+                "its jump host (jump) cannot be passed: channel 0: open failed: administratively "
+                "prohibited: open failed"
+            ),
+            False,
+        ),
+        (
             "channel 0: open failed: connect failed: No route to host",
             "there is no route to it",
             True,
@@ -102,9 +110,10 @@ def test_a_jump_host_that_is_not_passed_says_nothing_of_the_host_behind_it(
     program.write_text(
         "#!/bin/sh\n"
         'if [ "$1" = -G ]; then printf "user root\\nproxyjump jump\\n"; exit; fi\n'
-        f'case "$*" in *LogLevel=INFO*) echo noise >&2; echo "{words}" >&2 ;; esac\n'
+        f'case "$*" in *LogLevel=INFO*) printf "noise\\n{words}\\nstdio forwarding failed\\n" >&2\n'
+        "esac\n"
         "echo 'kex_exchange_identification: Connection closed by remote host' >&2\n"
-        'case "$*" in *LogLevel=INFO*) echo "Connection closed by UNKNOWN port 65535" >&2 ;; esac\n'
+        "echo 'Connection closed by UNKNOWN port 65535' >&2\n"
         "exit 255\n"
     )
     program.chmod(0o755)
