@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from certsync.issuer.compromise import Marks
 from certsync.issuer.replicas.fence import Fence
 from certsync.model import codec
@@ -176,7 +178,7 @@ class Store(IssuerPaths):
             BrokenStateError: it is corrupt.
         """
         try:
-            data: dict[str, Any] = json.loads(path.read_text())
+            data: dict[str, Any] = json.loads(path.read_bytes())
             schema = data["schema"]
         except FileNotFoundError:
             return {}
@@ -193,8 +195,8 @@ class Store(IssuerPaths):
 
     def write_state(self, path: Path, data: dict[str, Any]) -> None:
         """Write a state file completely or not at all."""
-        text = json.dumps({"schema": STATE_SCHEMA, **data}, indent=1)
-        write_whole(path, text.encode(), mode=0o600)
+        text = msgspec.json.encode({"schema": STATE_SCHEMA, **data})
+        write_whole(path, msgspec.json.format(text, indent=1), mode=0o600)
 
     def keep(self, manifest: Manifest, key: bytes, certificate: Certificate) -> None:
         """Write a new generation into the archive, synced to disk. It is not live yet.

@@ -322,7 +322,7 @@ FAULTS = (
     Fault("record cut off", broken_record, 200 * DAY),
     Fault("revoked out of band", revoked, HOUR),
     Fault("killed", killed, DAY),
-    Fault("issuer restored", restored, 100 * DAY),
+    Fault("issuer restored", restored, 30 * DAY),
     Fault("issuer cloned", cloned, 60 * DAY),
     Fault("another one promoted", promoted, 40 * DAY),
     Fault("rolled back", rolled_back, HOUR),

@@ -87,7 +87,7 @@ class FleetYears:
             self._told(f"error: {error.message}")
         except Killed as killed:
             self._told(f"killed before {killed}")
-            self.world.kill_at = None
+            self.world.kill_at, self.world.killed = None, self.world.now
         except OSError as error:
             # The session writes down how it ended, and its disk may not take that.
             self._told(f"error: {error}")

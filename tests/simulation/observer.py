@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from certsync.issuer.schedule import renewal_moment
 from certsync.model.certificate import fingerprint
+from certsync.system.terminal import harmless
 from tests.simulation.faults import DAY
 from tests.simulation.host import NOBODYS, Host
 from tests.simulation.world import NAMES, World
@@ -78,7 +79,7 @@ class Observer:
         issuer_well = (
             world.issuer.is_healthy and ca_well and world.names_lead_here
             and world.challenge_comes_through and world.resolver_answers
-            and not world.disk_full and world.kill_at is None
+            and not world.disk_full and world.kill_at is None and world.killed != world.now
         )  # fmt: skip
         for host in world.members:
             self._look_at(host, self.seen[host.name], well=issuer_well and world.is_well(host))
@@ -140,7 +141,10 @@ class Observer:
 
     def _unprintable(self, host: Host) -> bool:
         file = host.store.state_file
-        return file.exists() and CONTROL.search(file.read_text()) is not None
+        if not file.exists():
+            return False
+        text = file.read_text()
+        return CONTROL.search(text) is not None or harmless(text) != text
 
     def _revoked_long_ago(self, host: Host) -> bool:
         leaf = fingerprint(host.served[0])

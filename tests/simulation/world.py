@@ -93,6 +93,9 @@ class World:
         self.resolver_answers = True
         self.issuer_skew = timedelta(0)
         self.disk_full = False
+        self.killed = BEGIN
+        """When the process was killed last."""
+
         self.kill_at: Callable[[str], bool] | None = None
         """Whether the process ends before this step or file."""
 
