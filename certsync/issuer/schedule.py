@@ -77,13 +77,25 @@ def renewal(
     chosen = _suggested(newest, info, every, now) or _by_lifetime(newest)
     if renewed_early_at is not None and timedelta(0) <= now - renewed_early_at < EARLY:
         chosen = replace(chosen, moment=max(chosen.moment, young_until(newest)))
-    if withdrawal is None:
+    if withdrawal is None or (info and is_wanted_at_once(newest, info, now)):
         return chosen
     # Renewing at once would bring back what was rolled back, so it waits.
     half = withdrawal.at + (newest.not_after - withdrawal.at) / 2
     if half > chosen.moment:
         return NextRenewal(half, "half of the time left at the rollback has passed")
     return chosen
+
+
+def is_wanted_at_once(generation: Manifest, info: RenewalInfo, now: datetime) -> bool:
+    """Return whether the CA wants a certificate replaced long before it is due.
+
+    RFC 9773 section 4.2: a window in the past means renew at once. A window more than a lifetime
+    away is ignored.
+    """
+    if info.fingerprint != generation.fingerprint or info.window is None:
+        return False
+    begin, end = generation.not_before, generation.not_after
+    return begin - (end - begin) < info.window[1] <= now < renewal_moment(begin, end)
 
 
 def young_until(newest: Manifest) -> datetime:

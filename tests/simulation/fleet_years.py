@@ -24,7 +24,7 @@ from tests.simulation.observer import Observer, Story
 from tests.simulation.world import World
 
 YEARS_OF_A_FLEET = 2
-QUIET, BUSY = DAY, 6 * HOUR
+QUIET, BUSY = DAY, 8 * HOUR
 """Between two runs of a fleet where nothing is wrong, and of one where something was lately."""
 
 

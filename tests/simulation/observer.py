@@ -111,9 +111,20 @@ class Observer:
 
     def _stopped_lately(self) -> bool:
         world = self.world
-        if world.has_broken_record or world.issuer_skew or world.is_of_an_earlier_epoch:
+        stops = world.has_broken_record or world.issuer_skew or world.is_of_an_earlier_epoch
+        if stops or self._issuer_is_behind():
             self.stopped_at = world.now
         return self.world.now - self.stopped_at < HEALED
+
+    def _issuer_is_behind(self) -> bool:
+        """Return whether a backend serves something newer than an issuer that was restored.
+
+        Nothing is rolled out then, until the next certificate is due or somebody orders it.
+        """
+        members = [self.seen[each.name] for each in self.world.members]
+        begins = [each.begin for each in members if each.begin is not None]
+        own = self.seen[self.world.issuer.name].begin
+        return own is not None and own < max(begins)
 
     def _healed(self, host: Host) -> None:
         """Look at a backend for which all has been well for a while."""

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from certsync.issuer.ca import ari
 from certsync.issuer.ca.renewal_info import RenewalInfo
-from certsync.issuer.schedule import renewal_moment
+from certsync.issuer.schedule import is_wanted_at_once
 from certsync.issuer.situation import Situation
 from certsync.model.errors import CaSilentError
 from certsync.model.generation import Manifest
@@ -45,17 +45,8 @@ def look(seen: Situation, number: int, now: datetime) -> Finding:
 
 
 def wants_it_replaced(generation: Manifest, info: RenewalInfo, now: datetime) -> str:
-    """Return a text if the CA wants a certificate replaced long before it is due; else nothing.
-
-    RFC 9773 section 4.2: a window in the past means renew at once. A window more than a lifetime
-    away is ignored.
-    """
-    if now >= renewal_moment(generation.not_before, generation.not_after) or info.window is None:
-        return ""
-    if info.fingerprint != generation.fingerprint:
-        return ""
-    earliest = generation.not_before - (generation.not_after - generation.not_before)
-    if not earliest < info.window[1] <= now:
+    """Return a text if the CA wants a certificate replaced long before it is due; else nothing."""
+    if not is_wanted_at_once(generation, info, now):
         return ""
     why = f" (explanation: {info.explanation})" if info.explanation else ""
     return f"the CA wants it replaced at once{why}"

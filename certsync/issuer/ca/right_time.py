@@ -16,6 +16,9 @@ from certsync.system.handshake import NO_CHECK_TIME
 UNBEARABLE = timedelta(hours=1)
 """How far our clock may be off before nothing is ordered: CAs backdate not-before by an hour."""
 
+TOLERATED = timedelta(minutes=5)
+"""How far our clock may be off before it is reported."""
+
 SECONDS = 15
 LARGEST = 64 * 1024
 
@@ -23,6 +26,23 @@ LARGEST = 64 * 1024
 def is_far_off(ca_date: datetime | None, now: datetime) -> bool:
     """Return whether our clock, at ``now``, is over an hour off the CA's."""
     return ca_date is not None and abs(now - ca_date) > UNBEARABLE
+
+
+def how_far_off(ca_date: datetime, now: datetime) -> str:
+    """Return how far our clock, at ``now``, is off the CA's, in words; empty: not worth a word."""
+    off = now - ca_date
+    if abs(off) <= TOLERATED:
+        return ""
+    side = "ahead of" if off > timedelta(0) else "behind"
+    return f"the issuer's clock is {_length(abs(off))} {side} the CA's"
+
+
+def _length(span: timedelta) -> str:
+    if span < timedelta(hours=2):
+        return f"{span / timedelta(minutes=1):.0f} minutes"
+    if span < timedelta(days=2):
+        return f"{span / timedelta(hours=1):.0f} hours"
+    return f"{span / timedelta(days=1):.0f} days"
 
 
 def right_time(ca_date: datetime | None, now: datetime, end: datetime | None) -> datetime | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from certsync.issuer.ca import crl
+from certsync.issuer.ca import crl, right_time
 from certsync.issuer.compromise import Marks
 from certsync.issuer.replicas import receivers, transport
 from certsync.issuer.run import Run
 from certsync.issuer.situation import Situation
 from certsync.issuer.steps import ROLLOUT
-from certsync.model.errors import FencedError, RolloutError, StoreError, VetoError
+from certsync.model.errors import ClockError, FencedError, RolloutError, StoreError, VetoError
 from certsync.model.generation import Manifest, before, number_text
 
 RENEW = "to order and roll out a new one: certsync renew --force"
@@ -58,10 +58,12 @@ def rollback(run: Run) -> None:
 
     Raises:
         StoreError: there is nothing to roll back to, or it has expired or was revoked.
+        ClockError: this machine's clock is over an hour off the CA's.
         RolloutError: the issuer refuses it, or a backend does not serve it; each is named.
         FencedError: a replica refuses the push key; nothing is withdrawn then.
     """
     seen = run.seen
+    _refuse_a_wrong_clock(run)
     there = way(seen, run.now)
     _refuse_revoked(run, there.to.number)
     _refuse_what_the_issuer_refuses(seen, there.to.number)
@@ -80,6 +82,16 @@ def rollback(run: Run) -> None:
     )
     if outcome.failures:
         raise outcome.error()
+
+
+def _refuse_a_wrong_clock(run: Run) -> None:
+    """Without the right time, what has expired looks good, and what is good looks expired."""
+    date = right_time.ask(run.seen.fleet.authority.directory, run.seen.bundle)
+    if date is not None and right_time.is_far_off(date, run.now):
+        raise ClockError(
+            f"cannot roll back: {right_time.how_far_off(date, run.now)}",
+            "set the clock (timedatectl set-ntp true), then run this again; nothing was changed",
+        )
 
 
 def _refuse_compromised(marks: Marks, current: int | None) -> None:

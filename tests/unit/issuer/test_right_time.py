@@ -17,7 +17,7 @@ from certsync.issuer.ca import ari, right_time
 from certsync.issuer.ca.issuance.clock import time_to_go_by
 from certsync.issuer.ca.issuance.network import Network
 from certsync.issuer.ca.renewal_info import RenewalInfo
-from certsync.issuer.commands import renew
+from certsync.issuer.commands import renew, rollback
 from certsync.issuer.compromise import CompromisedKey, Mark, Marks
 from certsync.issuer.hourly import Hourly
 from certsync.issuer.memory import Memory
@@ -121,6 +121,15 @@ def test_what_any_backend_still_serves_counts_though_the_live_link_is_newer(
     run = Heard().run(situation(manifest(2)), NOW - 99 * DAY)
     renew._know_the_time(run, manifest(2))
     assert run.now == NOW
+
+
+@pytest.mark.parametrize("off", [-2 * HOUR, 99 * DAY])
+def test_nothing_is_rolled_back_by_a_wrong_clock(
+    monkeypatch: pytest.MonkeyPatch, off: timedelta
+) -> None:
+    monkeypatch.setattr(right_time, "ask", lambda *_: NOW)
+    with pytest.raises(ClockError, match="cannot roll back: the issuer's clock is "):
+        rollback.rollback(Heard().run(situation(manifest(1), manifest(2)), NOW + off))
 
 
 @pytest.mark.parametrize(("late", "goes_by"), [(False, NOW), (True, END)])

@@ -262,6 +262,16 @@ def test_after_a_rollback_nothing_is_ordered_until_half_of_the_time_left_is_gone
     assert found.why.startswith("half of the time left at the rollback has passed")
 
 
+def test_after_a_rollback_what_the_ca_wants_replaced_at_once_is_ordered() -> None:
+    old, rolled_back = manifest(1), Withdrawal(NOW, manifest(2))
+    revoked = suggestion(-2 * DAY, DAY)
+    found = due(old, NOW + HOUR, info=revoked, withdrawal=rolled_back)
+    assert found is not None
+    assert found.why.startswith("the CA suggests ")
+    later = suggestion(2 * DAY, DAY)
+    assert due(old, NOW + HOUR, info=later, withdrawal=rolled_back) is None
+
+
 def test_after_a_rollback_what_was_withdrawn_is_not_ordered_again_at_once() -> None:
     old = manifest(1, key_type="rsa-2048")
     rolled_back = Withdrawal(NOW, manifest(2))

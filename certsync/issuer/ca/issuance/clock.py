@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 
-from certsync.issuer.ca.right_time import is_far_off, right_time
+from certsync.issuer.ca.right_time import how_far_off, is_far_off, right_time
 from certsync.model.errors import ClockError
 from certsync.system import http_get, unverified
-
-TOLERATED = timedelta(minutes=5)
-"""How far our clock may be off before it is reported."""
 
 SECONDS = 10
 
@@ -25,7 +22,7 @@ def clock_finding(ca_date: datetime | None, now: datetime) -> str:
     """
     if ca_date is None:
         return ""
-    text = _how_far_off(ca_date, now)
+    text = how_far_off(ca_date, now)
     if is_far_off(ca_date, now):
         raise ClockError(
             f"{text}, so nothing was ordered",
@@ -48,26 +45,10 @@ def time_to_go_by(
     if time is None or ca_date is None:
         clock_finding(ca_date, now)
         return now
-    if warning := _how_far_off(ca_date, now):
+    if warning := how_far_off(ca_date, now):
         going_by = "; going by the CA's, because the live certificate expires soon"
         tell(f"warning: {warning}{going_by if time != now else ''}")
     return time
-
-
-def _how_far_off(ca_date: datetime, now: datetime) -> str:
-    off = now - ca_date
-    if abs(off) <= TOLERATED:
-        return ""
-    side = "ahead of" if off > timedelta(0) else "behind"
-    return f"the issuer's clock is {_length(abs(off))} {side} the CA's"
-
-
-def _length(span: timedelta) -> str:
-    if span < timedelta(hours=2):
-        return f"{span / timedelta(minutes=1):.0f} minutes"
-    if span < timedelta(days=2):
-        return f"{span / timedelta(hours=1):.0f} hours"
-    return f"{span / timedelta(days=1):.0f} days"
 
 
 def unverified_date(url: str) -> datetime | None:
