@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import signal
 import sys
@@ -66,11 +67,15 @@ def stories(live: Callable[[Any], Any], fleets: Iterable[Any]) -> Iterator[Itera
         pool = ProcessPoolExecutor(os.cpu_count(), initializer=_below, initargs=(folder,))
         try:
             yield pool.map(live, fleets)
-        finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown()
+        except BaseException:
+            for each in multiprocessing.active_children():
+                each.kill()
+            raise
 
 
 def _below(folder: str) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     tempfile.tempdir = folder
 
 
