@@ -9,8 +9,9 @@ from typing import Any
 from certsync.issuer import broken_records, guards, identity, schedule
 from certsync.issuer.backoff import Tries
 from certsync.issuer.ca import before_order, crl
+from certsync.issuer.commands import rollback
 from certsync.issuer.replicas import admission, fence, outdated, renumber, replicate, rollout
-from certsync.issuer.situation import Situation
+from certsync.issuer.run import Run
 from certsync.programs import receiver
 
 Place = tuple[Any, str, Any]
@@ -35,10 +36,6 @@ def _needs_a_live_link(folder: Any, name: str) -> None:
     receiver.SERVER.test(folder, receiver.live(name).resolve(strict=True))
 
 
-def _barred(seen: Situation) -> set[int]:
-    return {*seen.withdrawn, *seen.marks.numbers}
-
-
 def _suggested(newest: Any, info: Any, every: timedelta, _now: Any) -> Any:
     if info is None or info.window is None or info.fingerprint != newest.fingerprint:
         return None
@@ -46,6 +43,10 @@ def _suggested(newest: Any, info: Any, every: timedelta, _now: Any) -> Any:
     return schedule.NextRenewal(
         schedule._chosen(newest.fingerprint, start, end, every), "it says"
     )  # it is what is mutated
+
+
+def _by_half(run: Run, ca_time: Any) -> None:
+    run.now = ca_time
 
 
 def _same_day(tries: Tries, now: Any, _end: Any = None) -> Any:
@@ -74,11 +75,15 @@ MUTATIONS: Mapping[str, tuple[Place, ...]] = {
         (outdated, "refuse", lambda _run, plan: plan),
     ),
     "a lost live link refuses every certificate": ((receiver, "try_server", _needs_a_live_link),),
-    "what the issuer's receiver refused counts as a certificate": (
-        (Situation, "barred", property(_barred)),
-    ),
     "any renewal window counts": ((schedule, "_suggested", _suggested),),
     "a failed order is repeated on the same day": ((Tries, "next", _same_day),),
+    "a run that goes by the CA's clock leaves its receiver to the machine's": (
+        (Run, "go_by", _by_half),
+    ),
+    "what lags behind does not end a wait for the clock": (
+        (guards, "clock_may_stop_until", guards.end_by_all_that_is_known),
+    ),
+    "a rollback goes by any clock": ((rollback, "_refuse_a_wrong_clock", lambda _run: None),),
     "nobody hears of a revocation": ((crl, "wants_it_replaced", lambda *_: ""),),
 }  # fmt: skip
 """What is taken out, and what stands in its place."""
@@ -86,7 +91,6 @@ MUTATIONS: Mapping[str, tuple[Place, ...]] = {
 FOUND_AT = {
     "a copy of the issuer acts": 2,
     "a number that replicas have used stays": 30,
-    "what the issuer's receiver refused counts as a certificate": 16,
     "any renewal window counts": 12,
 }
 """The seeds of fleets in which this has shown before, where that is not the first one."""
