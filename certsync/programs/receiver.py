@@ -865,15 +865,6 @@ def run_verb(work: Callable[..., dict], *arguments: str) -> dict:
     return result
 
 
-def locked(work: Callable[..., dict], *arguments: str) -> dict:
-    """Do the work alone.
-
-    Locked only for that: a slow client must not block others, least of all nginx at boot.
-    """
-    with alone():
-        return work(*arguments)
-
-
 def plain(text: str) -> str:
     """Return text that is safe for a log or a terminal: one printable, short line."""
     return text[:600].encode("unicode_escape").decode()
@@ -895,27 +886,41 @@ def lines():
 
 
 @contextlib.contextmanager
-def alone():
-    """Let no other process work on this host's generations and ticket keys inside the block."""
-    # Whoever could open it could hold the lock for ever, so only root may.
+def lock_file():
+    """Return the open lock file. Whoever can open it could hold it for ever, so only root can."""
     handle = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle) as lock:
         os.fchmod(handle, 0o600)
-        last = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > last:
-                    raise Refused(f"{LOCK} was held by others for {LOCK_SECONDS} s") from None
-                time.sleep(0.02)
+        yield lock
+
+
+@contextlib.contextmanager
+def alone(lock):
+    """Let no other process work on this host's generations and ticket keys inside the block."""
+    last = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > last:
+                raise Refused(f"{LOCK} was held by others for {LOCK_SECONDS} s") from None
+            time.sleep(0.02)
+    try:
         yield
+    finally:
+        fcntl.flock(lock, fcntl.LOCK_UN)
 
 
-def say(work: Callable[..., dict], *arguments: str) -> bool:
+def say(lock, work: Callable[..., dict], *arguments: str) -> bool:
     """Do the work, print the answer on a line, and return whether it succeeded."""
-    result = run_verb(lambda *words: locked(work, *words), *arguments)
+
+    def locked(*words: str) -> dict:
+        # Only for the work: a slow client must not block others, least of all nginx at boot.
+        with alone(lock):
+            return work(*words)
+
+    result = run_verb(locked, *arguments)
     signal.alarm(PATIENCE)
     os.write(1, f"{json.dumps(result)}\n".encode())
     signal.alarm(0)
@@ -933,10 +938,11 @@ def main(arguments: list) -> int:
         own_tickets()
         return 0
     syslog.openlog("certsync-receiver", facility=syslog.LOG_AUTH)
-    if arguments:
-        verb, *rest = arguments
-        return 0 if say(FROM_ARGUMENTS[verb], *rest) else 1
-    refused = [line for line in lines() if not say(answer, line)]
+    with lock_file() as lock:
+        if arguments:
+            verb, *rest = arguments
+            return 0 if say(lock, FROM_ARGUMENTS[verb], *rest) else 1
+        refused = [line for line in lines() if not say(lock, answer, line)]
     return 1 if refused else 0
 
 

@@ -52,7 +52,7 @@ def use(keys: Keys, note: Note) -> None:
         TicketsError: nginx refuses them and keeps the previous ones.
     """
     try:
-        with receiver.alone():
+        with receiver.lock_file() as lock, receiver.alone(lock):
             receiver.use_tickets({**keys.files(), NOTE: _text(note)})
     except receiver.Refused as refused:
         raise TicketsError(
