@@ -19,7 +19,7 @@ from tests.simulation.fleet_years import YEARS_OF_A_FLEET, lived
 from tests.simulation.mutations import FOUND_AT, MUTATIONS
 from tests.simulation.observer import Story
 
-FLEETS_FOR_A_MUTATION = 30
+FLEETS_FOR_A_MUTATION = 50
 MEMORY = "/dev/shm"  # a private folder in it
 SHOWN = 25
 """Lines of a story's end."""

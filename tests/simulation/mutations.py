@@ -10,7 +10,7 @@ from certsync.issuer import broken_records, guards, identity, schedule
 from certsync.issuer.backoff import Tries
 from certsync.issuer.ca import before_order, crl
 from certsync.issuer.commands import rollback
-from certsync.issuer.replicas import admission, fence, outdated, renumber, replicate, rollout
+from certsync.issuer.replicas import admission, fence, outdated, replicate, rollout
 from certsync.issuer.run import Run
 from certsync.programs import receiver
 
@@ -36,15 +36,6 @@ def _needs_a_live_link(folder: Any, name: str) -> None:
     receiver.SERVER.test(folder, receiver.live(name).resolve(strict=True))
 
 
-def _suggested(newest: Any, info: Any, every: timedelta, _now: Any) -> Any:
-    if info is None or info.window is None or info.fingerprint != newest.fingerprint:
-        return None
-    start, end = info.window
-    return schedule.NextRenewal(
-        schedule._chosen(newest.fingerprint, start, end, every), "it says"
-    )  # it is what is mutated
-
-
 def _by_half(run: Run, ca_time: Any) -> None:
     run.now = ca_time
 
@@ -68,14 +59,10 @@ MUTATIONS: Mapping[str, tuple[Place, ...]] = {
         (before_order, "believed", _all_claims), (before_order, "next_free", _next_free),
     ),
     "a copy of the issuer acts": ((identity, "require_original", lambda *_: None),),
-    "a number that replicas have used stays": (
-        (renumber, "if_used_otherwise", lambda *_: None),
-    ),
     "an older certificate goes live over a newer one": (
         (outdated, "refuse", lambda _run, plan: plan),
     ),
     "a lost live link refuses every certificate": ((receiver, "try_server", _needs_a_live_link),),
-    "any renewal window counts": ((schedule, "_suggested", _suggested),),
     "a failed order is repeated on the same day": ((Tries, "next", _same_day),),
     "a run that goes by the CA's clock leaves its receiver to the machine's": (
         (Run, "go_by", _by_half),
@@ -84,13 +71,19 @@ MUTATIONS: Mapping[str, tuple[Place, ...]] = {
         (guards, "clock_may_stop_until", guards.end_by_all_that_is_known),
     ),
     "a rollback goes by any clock": ((rollback, "_refuse_a_wrong_clock", lambda _run: None),),
-    "nobody hears of a revocation": ((crl, "wants_it_replaced", lambda *_: ""),),
+    "nobody hears of a revocation": (
+        (crl, "wants_it_replaced", lambda *_: ""), (crl, "by_list", lambda *_: crl.Finding()),
+        (schedule, "_suggested", lambda *_: None),
+    ),
 }  # fmt: skip
 """What is taken out, and what stands in its place."""
 
 FOUND_AT = {
+    "guards do not end where the live certificate is revoked or soon expires": 2,
+    "a replica's claims use up the numbers": 17,
     "a copy of the issuer acts": 2,
-    "a number that replicas have used stays": 30,
-    "any renewal window counts": 12,
+    "an older certificate goes live over a newer one": 4,
+    "what lags behind does not end a wait for the clock": 34,
+    "a rollback goes by any clock": 32,
 }
 """The seeds of fleets in which this has shown before, where that is not the first one."""
