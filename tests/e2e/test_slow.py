@@ -30,9 +30,11 @@ def road(bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield road
 
 
-@pytest.fixture(scope="module")
 def undisturbed(road: Road) -> float:
-    """Return the seconds from a new generation to its activation on the last replica."""
+    """Return the seconds from a new generation to its activation on the last replica.
+
+    Measured after each disturbed run, because other tests may slow this machine down meanwhile.
+    """
     ended = road.renew("--force")
     assert ended.status == 0, ended.everything
     return seconds_until_live(road, road.replicas)
@@ -101,9 +103,7 @@ BAD: dict[str, Bad] = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_one_bad_replica_holds_up_the_others_by_ten_seconds_at_most(
-    road: Road, undisturbed: float, kind: str
-) -> None:
+def test_one_bad_replica_holds_up_the_others_by_ten_seconds_at_most(road: Road, kind: str) -> None:
     bad, other = road.replicas
     ended: list[Ended] = []
     with BAD[kind](bad):
@@ -113,20 +113,22 @@ def test_one_bad_replica_holds_up_the_others_by_ten_seconds_at_most(
     assert ended[0].status == 1 or kind == "its receiver hangs", ended[0].everything
     assert bad.name in ended[0].stderr
     taken = seconds_until_live(road, [road.issuer, other])
-    print(f"{kind}: {taken:.1f} s until live on the others, {undisturbed:.1f} s undisturbed")
-    assert taken < undisturbed + MOST_SECONDS
     healed = road.renew()
     assert healed.status == 0, healed.everything
     assert len(set(road.generations().values())) == 1
+    usual = undisturbed(road)
+    print(f"{kind}: {taken:.1f} s until live on the others, {usual:.1f} s undisturbed")
+    assert taken < usual + MOST_SECONDS
 
 
 def test_a_replica_that_is_slow_gets_it_in_the_same_run_after_the_others(
-    road: Road, undisturbed: float
+    road: Road,
 ) -> None:
     bad, other = road.replicas
     with slow_receiver(bad, 12):
         ended = road.renew("--force")
     assert ended.status == 0, ended.everything
     assert f"{bad.name}: slow, so updated after the others" in ended.stderr
-    assert seconds_until_live(road, [road.issuer, other]) < undisturbed + MOST_SECONDS
+    taken = seconds_until_live(road, [road.issuer, other])
     assert len(set(road.generations().values())) == 1
+    assert taken < undisturbed(road) + MOST_SECONDS
