@@ -106,7 +106,7 @@ def _handshake(
         socket.create_connection((address, port), timeout=seconds) as plain,
         context.wrap_socket(plain, server_hostname=server_name) as tls,
     ):
-        # What `ssl` makes public, from 3.13 on, are the bytes alone.
+        # What `ssl` makes public, from 3.13 on, are the bytes alone; dates are needed, too.
         inner = tls._sslobj  # type: ignore[attr-defined]  # noqa: SLF001
         sent = inner.get_unverified_chain() or ()
         chain = tuple(ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in sent)

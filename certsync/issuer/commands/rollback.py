@@ -58,7 +58,7 @@ def rollback(run: Run) -> None:
 
     Raises:
         StoreError: there is nothing to roll back to, or it has expired or was revoked.
-        ClockError: this machine's clock is over an hour off the CA's.
+        ClockError: this machine's clock is wrong, and the generation is not valid by it.
         RolloutError: the issuer refuses it, or a backend does not serve it; each is named.
         FencedError: a replica refuses the push key; nothing is withdrawn then.
     """
@@ -85,13 +85,22 @@ def rollback(run: Run) -> None:
 
 
 def _refuse_a_wrong_clock(run: Run) -> None:
-    """Without the right time, what has expired looks good, and what is good looks expired."""
+    """Refuse to roll back to what is valid by one of two clocks only; else a wrong one is reported.
+
+    Without the right time, what has expired looks good, and what is good looks expired.
+    """
     date = right_time.ask(run.seen.fleet.authority.directory, run.seen.bundle)
-    if date is not None and right_time.is_far_off(date, run.now):
-        raise ClockError(
-            f"cannot roll back: {right_time.how_far_off(date, run.now)}",
-            "set the clock (timedatectl set-ntp true), then run this again; nothing was changed",
-        )
+    if date is None or not right_time.is_far_off(date, run.now):
+        return
+    off = right_time.how_far_off(date, run.now)
+    found = way(run.seen, date).to
+    if found.not_before <= run.now < found.not_after:
+        run.tell(f"warning: {off}")
+        return
+    raise ClockError(
+        f"cannot roll back: {off}",
+        "set the clock (timedatectl set-ntp true), then run this again; nothing was changed",
+    )
 
 
 def _refuse_compromised(marks: Marks, current: int | None) -> None:

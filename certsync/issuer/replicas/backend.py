@@ -181,11 +181,11 @@ class Backend:
             raise HostError(f"rsync failed ({done.status}): {done.error_summary}", host=self.name)
 
     def finish(self) -> None:
-        """Start no more conversations, including one that is just connecting."""
+        """Start no new conversation; one that is just connecting asks nothing."""
         self._is_over = True
 
     def close_stdin(self) -> None:
-        """Signal that no more questions follow, without waiting for the connection to end."""
+        """Tell the receiver that no more questions follow; do not wait for the connection."""
         if self._conversation is not None:
             self._conversation.close_stdin()
 

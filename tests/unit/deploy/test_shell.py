@@ -66,7 +66,7 @@ def connector(logged: list[str], login: Login) -> shell.OpenSSH:
     host: Any = SimpleNamespace(name="backend-03", log=logged.append, print_prefix="")
     host.data, host.connector_data = SimpleNamespace(**data), {}
     made = shell.OpenSSH.__new__(shell.OpenSSH)
-    made.host, made.state = host, SimpleNamespace()  # type: ignore[assignment]
+    made.host, made.state = host, SimpleNamespace()  # type: ignore[assignment]  # a fake
     return made
 
 
@@ -335,10 +335,17 @@ def test_a_machine_without_ssh_is_told_of_and_ends_no_run(
     assert (status, printed.stderr_lines) == (False, [why])
 
 
+def test_a_download_fails_its_own_host_with_a_word(
+    connector: shell.OpenSSH, logged: list[str]
+) -> None:
+    assert not connector.get_file("/etc/hostname", "hostname")
+    assert logged == ["error: certsync's connections do not download files (files.get)"]
+
+
 def test_pyinfra_reaches_hosts_by_openssh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pyinfra_ssh, "SSHConnector", pyinfra_ssh.SSHConnector)
     shell.use_openssh()
-    inventory = Inventory((["backend-01"], {}))  # type: ignore[no-untyped-call]
+    inventory = Inventory((["backend-01"], {}))  # type: ignore[no-untyped-call]  # its own
     assert inventory.get_host("backend-01").connector_cls is shell.OpenSSH
 
 

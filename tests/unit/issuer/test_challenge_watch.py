@@ -43,7 +43,7 @@ def test_it_is_looked_at_once_a_day_and_each_hour_while_it_is_lost(
     assert challenge_watch.is_due(known, NOW) is due
 
 
-def test_where_a_challenge_would_be_lost_is_told_and_known_until_it_is_mended(
+def test_a_lost_challenge_is_reported_and_remembered_until_it_gets_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, heard = disk(tmp_path), Heard()

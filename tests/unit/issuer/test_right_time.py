@@ -132,6 +132,15 @@ def test_nothing_is_rolled_back_by_a_wrong_clock(
         rollback.rollback(Heard().run(situation(manifest(1), manifest(2)), NOW + off))
 
 
+def test_a_wrong_clock_by_which_all_is_valid_stops_no_rollback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(right_time, "ask", lambda *_: NOW + HOUR)
+    heard = Heard()
+    rollback._refuse_a_wrong_clock(heard.run(situation(manifest(1), manifest(2)), NOW + 9 * HOUR))
+    assert heard.told == ["warning: the issuer's clock is 8 hours ahead of the CA's"]
+
+
 @pytest.mark.parametrize(("late", "goes_by"), [(False, NOW), (True, END)])
 def test_a_clock_that_is_behind_holds_nothing_back_where_the_live_key_is_compromised(
     monkeypatch: pytest.MonkeyPatch, *, late: bool, goes_by: datetime
