@@ -15,15 +15,18 @@ NO_MODULES = ("certsync.__main__", "certsync.any_inventory")
 
 NO_SECRETS = {
     "Alert.key",
+    "Member.key",
     "Message.key",
     "_Cause.key",
     "Certificate.public_key",
+    "Lock.token",
     "Machine.ssh_key",
     "Tries.request_key",
 }
-"""Fields with a secret's name that have none: what an alert is known by, a public key, a path."""
+"""Fields with a secret's name that have none: what an alert or a balancer's member is known by, a
+public key, a path, who holds a lock."""
 
-SECRETS = {"key", "hmac_key", "url", "heartbeat_url", "secret", "password", "private_key"}
+SECRETS = {"key", "hmac_key", "url", "heartbeat_url", "secret", "password", "private_key", "token"}
 
 
 def fields() -> Iterator[tuple[str, dataclasses.Field[object]]]:
@@ -45,7 +48,8 @@ def is_secret(name: str, field: dataclasses.Field[object]) -> bool:
 
 def test_no_field_with_a_secret_is_shown() -> None:
     found = dict(fields())
-    assert set(found) >= {"CompromisedKey.key", "Issued.key", "Found.key", "Keys.current"}
+    held = {"CompromisedKey.key", "Issued.key", "Found.key", "Keys.current", "Api.token"}
+    assert set(found) >= held
     shown = [name for name, field in found.items() if field.repr and is_secret(name, field)]
     assert shown == []
     assert not any(found[f"Keys.{each}"].repr for each in ("current", "next", "previous"))

@@ -1,0 +1,1 @@
+"""Load balancers that a provider runs: read and changed by its API, behind one port."""
