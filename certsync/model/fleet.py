@@ -164,6 +164,15 @@ class Fleet:
         among = (*self.members(lineage), self.issuer)
         return tuple(host for host in self.backends if host in among)
 
+    @property
+    def serving_all(self) -> tuple[Machine, ...]:
+        """The backends that serve every lineage.
+
+        A provider's balancer reads no server names: it sends any name to any of its members.
+        """
+        members = [self.members(each) for each in self.lineages]
+        return tuple(host for host in self.backends if all(host in each for each in members))
+
     def lineage_named(self, name: str) -> Lineage:
         """Return the lineage with this name.
 

@@ -59,6 +59,19 @@ class Provider(str, Enum):
     NONE = "none"
     """Somebody else's: what has to be set there is printed."""
 
+    DIGITALOCEAN = "digitalocean"
+    LINODE = "linode"
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether it is a provider's balancer that certsync changes by its API."""
+        return self not in (Provider.HAPROXY, Provider.NONE)
+
+    @property
+    def sends_proxy(self) -> bool:
+        """Whether its balancer can send the PROXY protocol on port 443 alone."""
+        return self is not Provider.DIGITALOCEAN
+
 
 class Scheduler(str, Enum):
     """What starts the renewal on the issuer."""
@@ -149,6 +162,9 @@ class Balancer:
 
     networks: tuple[str, ...] = ()
     """From where somebody else's balancer comes, addresses or networks: it may say who asks."""
+
+    load_balancer: str = ""
+    """A provider's identifier of the balancer that is driven; empty: none is."""
 
 
 @dataclass(frozen=True)

@@ -95,12 +95,7 @@ def nodes(fleet: Fleet) -> tuple[Node, ...]:
 
     A provider's balancer does not read server names, so any node may get any name.
     """
-    return tuple(Node(each.name, each.private_address) for each in _serving_all(fleet))
-
-
-def _serving_all(fleet: Fleet) -> list[Machine]:
-    members = [fleet.members(each) for each in fleet.lineages]
-    return [host for host in fleet.backends if all(host in each for each in members)]
+    return tuple(Node(each.name, each.private_address) for each in fleet.serving_all)
 
 
 def stand(
@@ -112,7 +107,7 @@ def stand(
     that are not deployed: the rules may not fit the backends.
     """
     ready, waiting = [], {}
-    for host in _serving_all(fleet):
+    for host in fleet.serving_all:
         why = "; ".join(_unproven(proofs, each, host) for each in fleet.lineages).strip("; ")
         if why:
             waiting[host.name] = why
@@ -123,7 +118,7 @@ def stand(
         why_not = f"the fleet file has edits that are not deployed: {', '.join(differing)}"
     elif not fleet.passthrough:
         why_not = "passthrough is off in the fleet file"
-    elif not _serving_all(fleet):
+    elif not fleet.serving_all:
         why_not = "no backend serves all names, and this balancer cannot route by name"
     elif not ready:
         why_not = "no backend is proven"
@@ -139,7 +134,7 @@ def _unproven(proofs: Mapping[str, Mapping[str, Proof]], lineage: Lineage, host:
 
 def unasked(fleet: Fleet, why: str) -> Standing:
     """Return the standing when the issuer was not asked; ``why`` says why."""
-    names = [each.name for each in _serving_all(fleet)]
+    names = [each.name for each in fleet.serving_all]
     return Standing((), dict.fromkeys(names, "not proven"), why)
 
 

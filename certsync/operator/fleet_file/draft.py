@@ -50,6 +50,15 @@ class Draft:
             for machine in getattr(self.fleet, group):
                 yield dotted(group, machine.name), machine
 
+    @property
+    def addresses(self) -> Iterator[tuple[str, str, str]]:
+        """Yield each address of a machine, the machine's place, and the address's own."""
+        for place, machine in self.machines:
+            if machine.address:
+                yield machine.address, place, f"{place}.address"
+            if machine.private_address != machine.address:
+                yield machine.private_address, place, f"{place}.private_address"
+
     def at_fault(self, place: str) -> bool:
         """Return whether a mistake was found at this key, or at the table that contains it."""
         return any(f"{place}.".startswith(f"{each.place}.") for each in self.mistakes)

@@ -24,6 +24,7 @@ USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 OUR_USERS = (RECEIVING_USER, PUSHING_USER)
 KEY_IDENTIFIER = re.compile(r"[!-~]{1,256}")
 PROFILE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+LOAD_BALANCER = re.compile(r"[A-Za-z0-9_.:/-]{1,256}")
 MOST_NAMES = 100
 """Let's Encrypt's limit for one certificate."""
 
@@ -148,6 +149,16 @@ def key_identifier(value: str) -> str:
         raise UnfitError(
             f"{quoted(value)} is not a key identifier",
             "copy it from the CA: ASCII without white space, at most 256 characters",
+        )
+    return value
+
+
+def load_balancer(value: str) -> str:
+    """Return a provider's identifier of a load balancer: an id, a UUID or an ARN."""
+    if not LOAD_BALANCER.fullmatch(value):
+        raise UnfitError(
+            f"{quoted(value)} is not a load balancer's identifier",
+            "copy it from the provider: letters, digits and ./:_- only, at most 256",
         )
     return value
 

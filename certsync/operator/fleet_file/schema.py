@@ -64,7 +64,11 @@ RULES: dict[type, dict[str, Rule]] = {
         "slow_start_seconds": rules.seconds(3600),
         "connections_per_client": rules.count(1_000_000),
     },
-    options.Balancer: {"virtual_addresses": hosts.ip_address, "networks": hosts.network},
+    options.Balancer: {
+        "virtual_addresses": hosts.ip_address,
+        "networks": hosts.network,
+        "load_balancer": rules.load_balancer,
+    },
     options.Renewal: {"every_hours": rules.every_hours},
     options.Notify: {"heartbeat_url": hosts.heartbeat_url},
     options.Metrics: {"folder": rules.metrics_folder},

@@ -12,6 +12,7 @@ from typing import Any
 from certsync.model.errors import Mistake
 from certsync.model.fleet import DIRECTORIES, LETSENCRYPT_STAGING
 from certsync.model.options import Provider, SiteKind
+from certsync.operator.fleet_file import balancers
 from certsync.operator.fleet_file.draft import Draft
 from certsync.operator.fleet_file.hosts import is_ip_address
 from certsync.operator.fleet_file.mistakes import dotted, from_rule
@@ -27,8 +28,6 @@ NEEDED = {
     "backends": ("machine", "add [backends.NAME] with its address"),
 }
 
-VIRTUAL, NETWORKS = "balancer.virtual_addresses", "balancer.networks"
-
 MANAGED = (SiteKind.STATIC, SiteKind.PROXY)
 USED_BY = {"root": (SiteKind.STATIC,), "upstream": (SiteKind.PROXY,)}
 """The kinds of site that use a key; other keys are for all managed sites."""
@@ -41,7 +40,7 @@ def check(draft: Draft) -> list[Mistake]:
 
 def _something_is_there(draft: Draft) -> Iterator[Mistake]:
     for key, (what, hint) in NEEDED.items():
-        if key == "balancers" and draft.fleet.balancer.provider is Provider.NONE:
+        if key == "balancers" and draft.fleet.balancer.provider is not Provider.HAPROXY:
             continue
         if not draft.values.get(key) and not draft.at_fault_below(key):
             yield Mistake(key, f"needs at least one {what}", hint)
@@ -101,89 +100,6 @@ def _lineages_have_backends_of_the_fleet(draft: Draft) -> Iterator[Mistake]:
                 message = "serves nothing: no served_by lists it"
                 hint = "add it to a served_by, or remove it"
                 yield Mistake(dotted("backends", name), message, hint)
-
-
-def _balancer_is_ours_or_not(draft: Draft) -> Iterator[Mistake]:
-    fleet, table = draft.fleet, draft.fleet.balancer
-    ours = table.provider is Provider.HAPROXY
-    if draft.at_fault_below("balancer"):
-        return
-    unused = f"has no effect when balancer.provider is {quoted(table.provider.value)}"
-    if not ours and fleet.balancers:
-        yield Mistake("balancers", unused, 'remove them, or set provider = "haproxy"')
-    if ours and table.networks:
-        yield Mistake(NETWORKS, unused, "remove it: the balancers' addresses are known")
-    if not ours and table.virtual_addresses:
-        yield Mistake(VIRTUAL, unused, "remove it: DNS points to public_addresses")
-    if ours and table.virtual_addresses and len(fleet.balancers) == 1:
-        yield Mistake(
-            VIRTUAL,
-            "needs a second balancer for the addresses to move to",
-            "add another [balancers.NAME], or remove it",
-        )
-    if not ours and fleet.balancing.proxy_protocol and not table.networks:
-        yield Mistake(
-            NETWORKS,
-            "is missing: the networks that the balancer connects from",
-            'networks = ["10.0.0.0/24"], or proxy_protocol = false under [balancing]',
-        )
-
-
-def _addresses(draft: Draft) -> Iterator[tuple[str, str, str]]:
-    """Yield each address of a machine, the machine's place, and the address's own."""
-    for place, machine in draft.machines:
-        if machine.address:
-            yield machine.address, place, f"{place}.address"
-        if machine.private_address != machine.address:
-            yield machine.private_address, place, f"{place}.private_address"
-
-
-def _virtual_addresses_are_nobodys_own(draft: Draft) -> Iterator[Mistake]:
-    own = {address: at for address, _, at in _addresses(draft)}
-    for address in draft.fleet.balancer.virtual_addresses:
-        if address in own:
-            yield Mistake(
-                VIRTUAL,
-                f"{quoted(address)} is also {own[address]}",
-                "it moves between balancers: use an address that no machine has",
-            )
-
-
-def _balancers_can_share_addresses(draft: Draft) -> Iterator[Mistake]:
-    """VRRP uses one address family, and its messages carry addresses of that family."""
-    addresses = [each.private_address for each in draft.fleet.balancers]
-    known = [each for each in addresses if is_ip_address(each)]
-    virtual = draft.fleet.balancer.virtual_addresses
-    if not virtual or not known or draft.at_fault_below("balancers"):
-        return
-    if len({":" in each for each in known}) > 1:
-        yield Mistake(
-            VIRTUAL,
-            "needs balancers with private addresses of one family",
-            "give all of them IPv4 addresses, or all IPv6",
-        )
-    elif all((":" in each) != (":" in known[0]) for each in virtual):
-        family = "IPv6" if ":" in known[0] else "IPv4"
-        yield Mistake(
-            VIRTUAL,
-            f"has no {family} address, but the balancers' private addresses are {family}",
-            f"add an {family} address, or give the balancers other private addresses",
-        )
-
-
-def _proxy_port_is_free(draft: Draft) -> Iterator[Mistake]:
-    fleet = draft.fleet
-    port = fleet.balancing.proxy_port
-    if draft.at_fault("balancing.proxy_port"):
-        return
-    taken = {80: "plain HTTP", 443: "TLS"}
-    taken |= {each.ssh_port: "SSH" for each in fleet.backends}
-    upstreams = [each.site.upstream for each in fleet.lineages]
-    taken |= {int(each.rpartition(":")[2]): "upstream" for each in upstreams if each}
-    if port in taken:
-        yield Mistake(
-            "balancing.proxy_port", f"{port} is in use for {taken[port]}", "the default is 8443"
-        )
 
 
 def _issuer_is_a_backend(draft: Draft) -> Iterator[Mistake]:
@@ -253,7 +169,7 @@ def _machines_can_be_reached(draft: Draft) -> Iterator[Mistake]:
 
 def _addresses_are_a_machines_own(draft: Draft) -> Iterator[Mistake]:
     owners: dict[str, tuple[str, str]] = {}
-    for address, place, at in _addresses(draft):
+    for address, place, at in draft.addresses:
         owner, first = owners.setdefault(address, (place, at))
         if owner != place:
             hint = "give every machine its own addresses"
@@ -286,9 +202,6 @@ CHECKS = (
     _machines_can_be_reached,
     _addresses_are_a_machines_own,
     _machines_have_names_of_their_own,
-    _balancer_is_ours_or_not,
-    _virtual_addresses_are_nobodys_own,
-    _balancers_can_share_addresses,
-    _proxy_port_is_free,
+    *balancers.CHECKS,
 )
 """In the order in which mistakes are reported."""

@@ -121,7 +121,7 @@ def test_what_is_commented_out_is_what_holds_without_it() -> None:
     # Left out: what is an example and no default, or names files that are not here.
     examples = (
         r"contact|directory_bundle|roots|eab_key_id|profile|key|known_hosts|upstream|events|folder"
-        r"|private_address|ssh_\w+|virtual_addresses|networks|served_by"
+        r"|private_address|ssh_\w+|virtual_addresses|networks|served_by|load_balancer"
     )
     text = re.sub(rf"(?m)^({examples}) = .*\n", "", uncommented())
     agreed = "agree_to_terms = true"

@@ -50,7 +50,7 @@ def objections(state: State, wanted: Wanted, *, adopt: bool) -> list[str]:
     known = set(wanted.known.values())
     strangers = [each for each in state.members if each.address not in known]
     found = [*state.objections]
-    found += [f"{_named(each)} is in its pool, but not in the fleet file" for each in strangers]
+    found += [f"{_named(each, {})} is in its pool, but not in the fleet file" for each in strangers]
     return found
 
 
@@ -82,21 +82,33 @@ def changes(state: State, wanted: Wanted, ability: Ability) -> list[Change]:
     port = wanted.rule.port if wanted.rule else NO_PORT
     if state.rule and not rule_first:
         port = state.rule.port
-    admitted = [
+    admitted: list[Change] = [
         Admit(name, address, port)
         for name, address in wanted.members.items()
         if address not in kept or not kept[address].takes
     ]
-    draining = set(wanted.draining.values()) if ability.drains else set()
     # The same machine twice: the one that stays serves it already.
-    twice = [
-        each for each in state.members if each.address in kept and kept[each.address] is not each
+    twice: list[Change] = [
+        Remove(each)
+        for each in state.members
+        if each.address in kept and kept[each.address] is not each
     ]
+    gone = _gone(state, wanted, kept, ability)
+    if rule_first:
+        return [*twice, *rule, *admitted, *gone]
+    if state.rule is None:
+        # Once port 443 opens, nobody else may be behind it.
+        return [*twice, *admitted, *gone, *rule]
+    return [*twice, *admitted, *rule, *gone]
+
+
+def _gone(
+    state: State, wanted: Wanted, kept: Mapping[str, Member], ability: Ability
+) -> list[Change]:
+    draining = set(wanted.draining.values()) if ability.drains else set()
     leaving = [each for each in state.members if each.address not in kept]
     drained = [Drain(each) for each in leaving if each.address in draining and each.takes]
-    gone = [Remove(each) for each in leaving if each.address not in draining]
-    come = [*rule, *admitted] if rule_first else [*admitted, *rule]
-    return [*map(Remove, twice), *come, *drained, *gone]
+    return [*drained, *(Remove(each) for each in leaving if each.address not in draining)]
 
 
 def _kept(state: State, wanted: Wanted) -> dict[str, Member]:
@@ -137,23 +149,27 @@ def gap(state: State, wanted: Wanted, ability: Ability) -> int:
     return ability.gap_seconds if moves else 0
 
 
-def words(all_of_them: Sequence[Change]) -> list[str]:
-    """Return changes in words, for a dry run and for people who watch."""
-    return [_word(each) for each in all_of_them]
+def words(all_of_them: Sequence[Change], known: Mapping[str, str]) -> list[str]:
+    """Return changes in words, for a dry run and for people who watch.
+
+    ``known`` are the fleet's backends: name to private address.
+    """
+    names = {address: name for name, address in known.items()}
+    return [_word(each, names) for each in all_of_them]
 
 
-def _word(change: Change) -> str:
+def _word(change: Change, names: Mapping[str, str]) -> str:
     if isinstance(change, Admit):
         return f"{change.name}: gets traffic"
     if isinstance(change, Drain):
-        return f"{_named(change.member)}: gets no new connections"
+        return f"{_named(change.member, names)}: gets no new connections"
     if isinstance(change, Remove):
-        return f"{_named(change.member)}: leaves the pool"
+        return f"{_named(change.member, names)}: leaves the pool"
     if isinstance(change, SetRule):
         proxy = f", PROXY protocol {change.rule.proxy}" if change.rule.proxy else ""
         return f"port 443: TLS is passed through to port {change.rule.port}{proxy}"
     return "port 443: closed"
 
 
-def _named(member: Member) -> str:
-    return member.address or f"machine {member.key}"
+def _named(member: Member, names: Mapping[str, str]) -> str:
+    return names.get(member.address) or member.address or f"machine {member.id}"

@@ -16,7 +16,7 @@ provider's OpenAPI document: <https://github.com/digitalocean/openapi>.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -31,7 +31,7 @@ from certsync.operator.balancer.managed.errors import (
     TokenError,
     UncertainError,
 )
-from certsync.operator.balancer.managed.http import Api
+from certsync.operator.balancer.managed.http import Api, base_of
 from certsync.operator.balancer.managed.port import (
     Ability,
     Change,
@@ -56,10 +56,22 @@ def api(token: str, base: str = BASE) -> Api:
     return Api("DigitalOcean", base, token, VARIABLE, RIGHTS, busy=BUSY)
 
 
+def connect(balancer: str, environment: Mapping[str, str]) -> DigitalOcean:
+    """Return a load balancer by its id.
+
+    ``environment`` has the token, and DIGITALOCEAN_API_URL if the API is somewhere else.
+
+    Raises:
+        ManagedError: there is no token.
+    """
+    base = base_of("DIGITALOCEAN_API_URL", BASE, environment)
+    return DigitalOcean(api(environment.get(VARIABLE, ""), base), balancer)
+
+
 class DigitalOcean:
     """One load balancer, by its id. See `port.Provider`; `apply` changes what `read` has seen."""
 
-    ability = Ability(shared_pool=True, drains=False, proxy=())
+    ability = Ability(shared_pool=True, drains=False, proxy=(), checks_tls=True)
 
     def __init__(self, of: Api, balancer: str) -> None:
         self._api = of

@@ -63,7 +63,7 @@ class Pool:
                 "choose them by name at DigitalOcean, instead of by tag",
             )
         admitted = [self._droplet(each) for each in changes if isinstance(each, Admit)]
-        gone = [int(each.member.key) for each in changes if isinstance(each, Remove)]
+        gone = [int(each.member.id) for each in changes if isinstance(each, Remove)]
         if isinstance(changes[0], Admit):
             return self._tag_more(admitted) if tag else self._admit(admitted, gone)
         if isinstance(changes[0], Remove):

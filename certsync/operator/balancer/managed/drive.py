@@ -104,7 +104,7 @@ class _Drive:
             if state is None:
                 continue
             left = decide.changes(state, self.wanted, self.provider.ability)
-            self._progress(decide.words(left))
+            self._progress(decide.words(left, self.wanted.known))
             most = most or 2 * len(left) + SPARE_CALLS
             if not left and not state.busy:
                 return state
@@ -150,7 +150,7 @@ class _Drive:
         self.calls += 1
         try:
             self.provider.apply(left)
-            self.sent = decide.words(left)
+            self.sent = decide.words(left, self.wanted.known)
         except BusyError as error:
             self._wait(error, error.seconds)
         except UncertainError as error:

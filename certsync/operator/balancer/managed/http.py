@@ -44,6 +44,20 @@ SHOWN = 300
 """Characters of a provider's words that are shown."""
 
 
+def base_of(variable: str, usual: str, environment: Mapping[str, str]) -> str:
+    """Return where an API is: ``usual``, or what an environment variable says.
+
+    Raises:
+        ManagedError: it would carry the token without TLS, and not to this machine itself.
+    """
+    found = environment.get(variable, "") or usual
+    if not found.startswith(("https://", "http://127.0.0.1:")):
+        raise ManagedError(
+            f"{variable} is no https:// URL: the token would be sent in clear", f"unset {variable}"
+        )
+    return found.rstrip("/")
+
+
 @dataclass
 class Api:
     """One provider's API, for one token."""

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from certsync.operator.balancer.managed.errors import ManagedError, NoSuchError, UnansweredError
-from certsync.operator.balancer.managed.http import Api
+from certsync.operator.balancer.managed.http import Api, base_of
 from certsync.operator.balancer.managed.port import (
     MIXED_PORTS,
     NO_PORT,
@@ -57,13 +57,35 @@ def api(token: str, base: str = BASE) -> Api:
     return Api("Linode", base, token, VARIABLE, RIGHTS)
 
 
+def connect(balancer: str, environment: Mapping[str, str]) -> NodeBalancer:
+    """Return a NodeBalancer by its id.
+
+    ``environment`` has the token, and LINODE_URL if the API is somewhere else.
+
+    Raises:
+        ManagedError: there is no token, or the id is no number.
+    """
+    if not balancer.isdecimal():
+        raise ManagedError(
+            f"a NodeBalancer's id is a number, not {harmless(balancer)}",
+            "see balancer.load_balancer in the fleet file; Linode's Cloud Manager shows the id",
+        )
+    base = base_of("LINODE_URL", BASE, environment)
+    return NodeBalancer(api(environment.get(VARIABLE, ""), base), int(balancer))
+
+
 class NodeBalancer:
     """One NodeBalancer."""
 
     # The PROXY protocol is set for each port, and a rebuild changes it together with the nodes'
     # ports. Whether connections fail meanwhile is documented nowhere.
     ability = Ability(
-        shared_pool=False, drains=True, proxy=("v1", "v2"), pool_of_rule=True, gap_seconds=0
+        shared_pool=False,
+        drains=True,
+        proxy=("v1", "v2"),
+        pool_of_rule=True,
+        gap_seconds=0,
+        checks_tls=False,
     )
 
     def __init__(self, client: Api, number: int) -> None:
@@ -103,10 +125,10 @@ class NodeBalancer:
         elif isinstance(change, Admit):
             self._admit(change)
         elif isinstance(change, Drain):
-            node = self._node(change.member.key)
-            self._api.send("PUT", self._place(change.member.key), _sent(node, mode="drain"))
+            node = self._node(change.member.id)
+            self._api.send("PUT", self._place(change.member.id), _sent(node, mode="drain"))
         elif isinstance(change, Remove):
-            self._api.send("DELETE", self._place(change.member.key))
+            self._api.send("DELETE", self._place(change.member.id))
 
     def _all(self, path: str) -> Iterator[Mapping[str, Any]]:
         page = pages = 1

@@ -54,7 +54,7 @@ class Member:
     address: str
     """Its private address, by which backends are recognized; empty: the provider does not tell."""
 
-    key: str
+    id: str
     """The provider's own identifier of this member, or of its machine."""
 
     takes: bool = True
@@ -136,6 +136,10 @@ class Ability:
 
     pool_of_rule: bool = False
     """Whether the pool is a part of the rule: while port 443 is closed, there is none."""
+
+    checks_tls: bool = False
+    """Whether its check may be an HTTPS request on port 443; else it is a TCP connection to the
+    port that the rule sends to."""
 
     gap_seconds: int = 0
     """How long new connections may fail while the target port or PROXY protocol changes; 0: not at

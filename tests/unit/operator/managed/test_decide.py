@@ -37,8 +37,8 @@ GAP = Ability(shared_pool=True, drains=False, proxy=("v1",), gap_seconds=5)
 PLAIN, PROXY = Rule(443), Rule(8443, "v2")
 
 
-def member(number: int, *, takes: bool = True, key: str = "") -> Member:
-    return Member(f"10.0.0.{number}", key or f"node-{number}", takes)
+def member(number: int, *, takes: bool = True, id: str = "") -> Member:
+    return Member(f"10.0.0.{number}", id or f"node-{number}", takes)
 
 
 def wanted(rule: Rule | None, *numbers: int, draining: Mapping[str, str] | None = None) -> Wanted:
@@ -113,9 +113,9 @@ ONE, TWO = member(1), member(2)
             [Admit("web-2", "10.0.0.2", 443)], id="admitted again",
         ),
         pytest.param(
-            State(PLAIN, (member(1, takes=False, key="old"), ONE, member(1, key="twice"))),
+            State(PLAIN, (member(1, takes=False, id="old"), ONE, member(1, id="twice"))),
             wanted(PROXY, 1, 2), OF_RULE,
-            [Remove(member(1, takes=False, key="old")), Remove(member(1, key="twice")),
+            [Remove(member(1, takes=False, id="old")), Remove(member(1, id="twice")),
              Admit("web-2", "10.0.0.2", 443), SetRule(PROXY)],
             id="an address that is there three times",
         ),
@@ -201,9 +201,9 @@ def test_changes_in_words() -> None:
     assert words([
         Admit("web-1", "10.0.0.1", 443), Drain(ONE), Remove(Member("", "7")), SetRule(PROXY),
         SetRule(PLAIN), DropRule(),
-    ]) == [
+    ], FLEET) == [
         "web-1: gets traffic",
-        "10.0.0.1: gets no new connections",
+        "web-1: gets no new connections",
         "machine 7: leaves the pool",
         "port 443: TLS is passed through to port 8443, PROXY protocol v2",
         "port 443: TLS is passed through to port 443",

@@ -1,0 +1,41 @@
+"""Which module drives which provider's balancer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+from certsync.model.options import Balancer
+from certsync.model.options import Provider as Name
+from certsync.operator.balancer.managed.errors import ManagedError
+from certsync.operator.balancer.managed.port import Provider
+
+MODULES = {
+    Name.DIGITALOCEAN: "digitalocean",
+    Name.LINODE: "linode",
+}
+
+EXTRAS: Mapping[str, str] = {}
+"""Packages that a provider needs, and the extra of certsync that brings them."""
+
+
+def connect(of: Balancer, environment: Mapping[str, str]) -> Provider:
+    """Return the provider's balancer that a fleet file names; nothing is asked yet.
+
+    ``environment`` has the credentials.
+
+    Raises:
+        ManagedError: credentials or a package are missing.
+    """
+    try:
+        module = import_module(f"certsync.operator.balancer.managed.{MODULES[of.provider]}")
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get(error.name or "")
+        if not extra:
+            raise
+        raise ManagedError(
+            f"{of.provider.value} needs the package {error.name}, which is not installed",
+            f"pipx install --force 'certsync-fleet[deploy,{extra}]'",
+        ) from None
+    opened: Callable[[str, Mapping[str, str]], Provider] = module.connect
+    return opened(of.load_balancer, environment)
