@@ -11,26 +11,13 @@ from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet
 from certsync.model.paths import IssuerPaths
 from certsync.operator.balancer import gate
+from certsync.operator.balancer.outage import outages
 from certsync.operator.hosts import epochs, host_keys, objections
 from certsync.operator.hosts.facts import Adopt
 from deploy import surveys
 from deploy.balancer import CONFIGURATION
 from deploy.progress import event
 
-NOBODY_LEFT = "none of the backends that serve {} now would still serve it"
-TWO_DEPLOYS = (
-    "new backends are admitted at the end of a deploy, once they are proven: add them to "
-    "served_by, deploy, then remove the old ones and deploy again"
-)
-
-UNCOVERED = (
-    "{} would have no certificate until {} gets a new one: a lineage is identified by its first "
-    "name, and its current certificate only covers the names it had"
-)
-KEEP_FIRST = (
-    "keep each name in its lineage, and the first one first; or, if an outage is acceptable: "
-    "`certsync passthrough off`, deploy, `certsync passthrough on`, and deploy again"
-)
 NOT_REACHED = (
     "it cannot be reached, and would keep sending connections to a port or a site that the "
     "backends are about to remove"
@@ -129,12 +116,4 @@ def _not_reached(state: State, fleet: Fleet, deployed: Fleet | None) -> list[Fin
 def _of_pools(fleet: Fleet, deployed: Fleet | None, host: Host) -> list[Finding]:
     """Return findings for lineages that no backend would serve during the deploy."""
     before = gate.read(surveys.of(host).text(CONFIGURATION))
-    found = [
-        Finding(host.name, NOBODY_LEFT.format(lineage), TWO_DEPLOYS)
-        for lineage in gate.abandoned(fleet, before)
-    ]
-    uncovered = gate.uncovered(fleet, deployed, before) if deployed else {}
-    return found + [
-        Finding(host.name, UNCOVERED.format(", ".join(names), lineage), KEEP_FIRST)
-        for lineage, names in uncovered.items()
-    ]
+    return [Finding(host.name, each.text, each.hint) for each in outages(fleet, deployed, before)]

@@ -8,6 +8,7 @@ from functools import partial
 
 from pyinfra import host, inventory, state
 
+from certsync.operator.deployment import operations
 from certsync.operator.deployment.operations import Phase
 from deploy import absent, balancer, fellows, issuer, progress, road, surveys
 from deploy.carried_out import carried_out, phase
@@ -28,7 +29,7 @@ phase(Phase(1, 6, "no new connections"))
 if machine in fleet.balancers:
     carried_out(name="Drain", plans=[partial(balancer.drain, name, fleet, machine)])
 
-phase(Phase(2, 6, "out of the pools"))
+phase(operations.OUT_OF_THE_POOLS)
 
 if machine in fleet.balancers:
     carried_out(name="Pools", plans=[partial(balancer.without, fleet, machine)])

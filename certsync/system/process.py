@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from certsync.model.errors import HostError
+from certsync.system.environment import without_credentials
 
 MAX_OUTPUT = 4 * 1024 * 1024
 """Bytes read of a program's output: the other end may be compromised."""
@@ -58,6 +59,7 @@ def _start(argv: Sequence[str], stdin: int, user: str | None) -> subprocess.Pope
             bufsize=0,
             # A process group of its own, so that its children can be killed with it.
             start_new_session=True,
+            env=without_credentials(),
             **drop,  # type: ignore[call-overload]  # three keywords of one call
         )
     except FileNotFoundError:
@@ -239,6 +241,7 @@ class Child:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            env=without_credentials(),
         )
         self._unread = b""
         # A full pipe would block it.
@@ -328,7 +331,7 @@ def follow(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env={**os.environ, **environment},
+        env={**without_credentials(), **environment},
     )
 
 

@@ -174,8 +174,9 @@ def no_longer_trusted(fleet: Fleet, deployed: Fleet) -> list[str]:
 
 
 def proxy_port(fleet: Fleet) -> int:
-    """Return the port for the PROXY protocol; 0: it is off."""
-    return fleet.balancing.proxy_port if fleet.balancing.proxy_protocol else 0
+    """Return the port for the PROXY protocol; 0: it is off, or the balancer cannot send it."""
+    sent = fleet.balancing.proxy_protocol and fleet.balancer.provider.sends_proxy
+    return fleet.balancing.proxy_port if sent else 0
 
 
 def proxy_port_questions(fleet: Fleet) -> list[tuple[str, str, int, str, str]]:

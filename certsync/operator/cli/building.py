@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from certsync.model.errors import WrongError
-from certsync.operator.cli.output import ADOPT_HAPROXY, ADOPT_NGINX, done_as_json, tell_plan
+from certsync.operator.cli.output import (
+    ACCEPT_GAP,
+    ADOPT_BALANCER,
+    ADOPT_HAPROXY,
+    ADOPT_NGINX,
+    done_as_json,
+    tell_plan,
+)
 from certsync.system import console
 from certsync.system.command_line import AS_JSON, DRY, FLEET, cli, now
 
@@ -46,14 +54,14 @@ def check(fleet: Path, online: bool) -> None:
 @AS_JSON
 @ADOPT_NGINX
 @ADOPT_HAPROXY
-def deploy(
-    fleet: Path, dry_run: bool, as_json: bool, adopt_nginx: bool, adopt_haproxy: bool
-) -> None:
+@ADOPT_BALANCER
+@ACCEPT_GAP
+def deploy(fleet: Path, dry_run: bool, as_json: bool, **chosen: Any) -> None:
     """Set up FLEET end to end: nginx, balancer, certificate, replicas, probes, passthrough."""
     from certsync.operator.commands import deploy as verb
     from certsync.operator.deployment.request import Options
 
-    options = Options(adopt_nginx=adopt_nginx, adopt_haproxy=adopt_haproxy)
+    options = Options(**chosen)
     if dry_run:
         tell_plan(verb.plan(fleet, options), as_json)
         return
@@ -67,9 +75,9 @@ def deploy(
 @AS_JSON
 @ADOPT_NGINX
 @ADOPT_HAPROXY
-def adopt(
-    fleet: Path, dry_run: bool, as_json: bool, adopt_nginx: bool, adopt_haproxy: bool
-) -> None:
+@ADOPT_BALANCER
+@ACCEPT_GAP
+def adopt(fleet: Path, dry_run: bool, as_json: bool, **chosen: Any) -> None:
     """Set up FLEET end to end with the certificate that certbot has on the issuer.
 
     Nothing is ordered. Once every backend is proven, certbot no longer renews that certificate. Its
@@ -78,7 +86,7 @@ def adopt(
     from certsync.operator.commands import adopt as verb
     from certsync.operator.deployment.request import Options
 
-    options = Options(adopt_nginx=adopt_nginx, adopt_haproxy=adopt_haproxy)
+    options = Options(**chosen)
     if dry_run:
         tell_plan(verb.plan(fleet, options, now()), as_json)
         return

@@ -21,6 +21,15 @@ ADOPT_HAPROXY = click.option(
     "--adopt-haproxy", is_flag=True, help="Take over a haproxy.cfg that certsync did not write."
 )
 
+ADOPT_BALANCER = click.option(
+    "--adopt-balancer", is_flag=True,
+    help="Take over what the provider's load balancer has on port 443, and its members.",
+)  # fmt: skip
+ACCEPT_GAP = click.option(
+    "--accept-gap", is_flag=True,
+    help="Let the provider's load balancer fail new connections while its port changes.",
+)  # fmt: skip
+
 
 def tell_plan(plan: Plan, as_json: bool) -> None:
     """Print a plan, for people or for programs."""

@@ -11,7 +11,8 @@ from certsync.model.errors import CertsyncError, RefusedError
 from certsync.model.fleet import Fleet
 from certsync.operator.balancer import rules
 from certsync.operator.change import Addition, Change
-from certsync.operator.deployment import execute, operations
+from certsync.operator.deployment import conclusion, execute, operations
+from certsync.operator.deployment.attached import deploying
 from certsync.operator.deployment.plan import HERE, FileChange, Plan, Step
 from certsync.operator.deployment.request import KEPT, DeployRequest, Options
 from certsync.operator.fleet_file import FleetFile, opened
@@ -117,7 +118,7 @@ def plan(path: Path, additions: tuple[Addition, ...], adopt: Adopt, now: datetim
     if written := wanted.written():
         step, file = written
         found = Plan((step,), (file,))
-    return found + execute.dry_run(wanted.request, wanted.fleet, NO_ORDER)
+    return found + execute.dry_run(wanted.request, wanted.fleet, NO_ORDER, deploying(wanted.fleet))
 
 
 def add_backend(
@@ -137,6 +138,7 @@ def add_backend(
             continues.
     """
     wanted = joining(path, additions, adopt)
+    attached = deploying(wanted.fleet)
     with fleet_lock.held(wanted.fleet, "add-backend") as lock:
         _look(wanted, now())
         if written := wanted.written():
@@ -144,9 +146,9 @@ def add_backend(
             wanted.file.save()
             console.tell(f"added {', '.join(wanted.names)} to {path}")
             done.append(written[0])
-        executed = execute.run(wanted.request, wanted.fleet, [lock], done)
+        executed = execute.run(wanted.request, wanted.fleet, [lock], done, attached)
         shown = execute.wait_until_settled(wanted.file, now)
-    execute.report_outcome(wanted.fleet, executed, shown)
+    conclusion.report_outcome(wanted.fleet, executed, shown)
     if text := rules.conclusion(wanted.fleet, path):
         console.result(text)
 

@@ -18,7 +18,8 @@ from certsync.model.certbot import Mention
 from certsync.model.errors import HostError, RefusedError, RolloutError, StoreError
 from certsync.model.fleet import Fleet, Lineage, Machine
 from certsync.model.generation import Manifest
-from certsync.operator.deployment import execute, operations
+from certsync.operator.deployment import conclusion, execute, operations
+from certsync.operator.deployment.attached import deploying
 from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.request import TAKE_OVER, DeployRequest, Options
 from certsync.operator.fleet_file import FleetFile, opened
@@ -53,7 +54,7 @@ def plan(path: Path, options: Options, now: datetime) -> Plan:
     fleet = file.fleet
     lineage = only_lineage(fleet, path)
     seen = _look(fleet, lineage, now)
-    found = execute.dry_run(_request(file, options), fleet, NO_ORDER)
+    found = execute.dry_run(_request(file, options), fleet, NO_ORDER, deploying(fleet, options))
     renewal = seen.files[_renewal(lineage)]
     if certbot.not_renewed(renewal) != renewal:
         what = f"write {certbot.OFF} into {certbot.renewal_file(lineage.name)}"
@@ -74,9 +75,10 @@ def adopt(path: Path, options: Options, now: Callable[[], datetime], done: list[
     file = opened(path)
     fleet = file.fleet
     lineage = only_lineage(fleet, path)
+    attached = deploying(fleet, options)
     with fleet_lock.held(fleet, "adopt") as lock:
         _look(fleet, lineage, now())
-        executed = execute.run(_request(file, options), fleet, [lock], done)
+        executed = execute.run(_request(file, options), fleet, [lock], done, attached)
         # retire-certbot probes every backend itself before it changes anything.
         retired = None if executed.failures else _retire(fleet, lock.token)
     if retired is not None and retired.stdout:
@@ -84,7 +86,7 @@ def adopt(path: Path, options: Options, now: Callable[[], datetime], done: list[
         what = f"write {certbot.OFF} into {certbot.renewal_file(lineage.name)}"
         done.append(Step(LAST_PHASE, fleet.issuer_name, what))
     _warn_of_mentions(fleet, lineage)
-    execute.report_outcome(fleet, executed, execute.wait_until_settled(file, now))
+    conclusion.report_outcome(fleet, executed, execute.wait_until_settled(file, now))
     if retired is not None and retired.status != 0:
         why, _, hint = retired.error_summary.removeprefix("error: ").partition("; hint: ")
         raise RolloutError(f"{fleet.issuer_name}: {why}", hint)

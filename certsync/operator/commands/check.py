@@ -42,6 +42,8 @@ def _summary(fleet: Fleet) -> str:
 
 
 def _balancers(fleet: Fleet) -> str:
+    if fleet.balancer.provider.is_driven:
+        return f"{fleet.balancer.provider.value}'s balancer"
     if fleet.balancer.provider is Provider.NONE:
         return "provider's balancer"
     return _count(len(fleet.balancers), "balancer")

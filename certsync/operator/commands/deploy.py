@@ -10,7 +10,8 @@ from pathlib import Path
 from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet
 from certsync.operator.balancer import rules
-from certsync.operator.deployment import execute
+from certsync.operator.deployment import conclusion, execute
+from certsync.operator.deployment.attached import deploying
 from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.request import DeployRequest, Options
 from certsync.operator.fleet_file import opened
@@ -28,7 +29,8 @@ def plan(path: Path, options: Options) -> Plan:
     """
     file = opened(path)
     _warn_of_records(caa.look(file.fleet, ask_ca=False))
-    return execute.dry_run(DeployRequest(file, options), file.fleet)
+    attached = deploying(file.fleet, options)
+    return execute.dry_run(DeployRequest(file, options), file.fleet, attached=attached)
 
 
 def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list[Step]) -> None:
@@ -41,10 +43,12 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list
         RefusedError: a host is not ours to change; nothing was changed.
         LockHeldError: another run is changing the fleet.
         LaterError: everything before the certificate is done; the same command continues.
+        ManagedError: the provider's balancer cannot be changed, or must not be.
         RolloutError: a host could not be deployed, or does not serve the certificate.
     """
     file = opened(path)
     fleet = file.fleet
+    attached = deploying(fleet, options)
     # pyinfra connects, and CAA records are looked up, while the lock is being acquired; hosts are
     # surveyed only once it is held. The balancers' connections are for the status at the end.
     with ThreadPoolExecutor(1) as pool:
@@ -55,9 +59,9 @@ def deploy(path: Path, options: Options, now: Callable[[], datetime], done: list
             fleet_lock.held(fleet, "deploy") as lock,
         ):
             _warn_of_records(records.result())
-            executed = execute.resume(run, fleet, [lock], done)
+            executed = execute.resume(run, fleet, [lock], done, attached)
             shown = execute.wait_until_settled(file, now)
-    execute.report_outcome(fleet, executed, shown, whole=True)
+    conclusion.report_outcome(fleet, executed, shown, whole=True)
     _say_where(fleet, path)
 
 

@@ -14,7 +14,9 @@ from certsync.model.errors import (
     UnreachableError,
 )
 from certsync.model.fleet import Fleet
-from certsync.operator.deployment import execute, operations
+from certsync.operator.deployment import conclusion, execute, operations
+from certsync.operator.deployment.attached import deploying
+from certsync.operator.deployment.executed import Executed
 from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.promotion import Succession, _if_dead, _look, succession
 from certsync.operator.deployment.succession import (
@@ -38,7 +40,7 @@ def plan(path: Path, name: str, *, old_is_dead: bool) -> Plan:
     _warn_of_ways(wanted)
     _warn_of_pins(wanted.fleet)
     _warn_of_orders(wanted.fleet)
-    found = execute.dry_run(wanted.request, wanted.fleet, NO_ORDER)
+    found = execute.dry_run(wanted.request, wanted.fleet, NO_ORDER, deploying(wanted.fleet))
     if written := wanted.written():
         step, file = written
         found += Plan((step,), (file,))
@@ -62,13 +64,14 @@ def promote(
         RolloutError: a step failed; the same command continues.
     """
     wanted = succession(path, name, old_is_dead=old_is_dead)
+    attached = deploying(wanted.fleet)
     with ExitStack() as stack:
         locks = _locks(stack, wanted)
         _look(wanted)
         _warn_of_ways(wanted)
         pinned = _warn_of_pins(wanted.fleet)
         anew = _warn_of_orders(wanted.fleet)
-        executed = execute.run(wanted.request, wanted.fleet, locks, done)
+        executed = execute.run(wanted.request, wanted.fleet, locks, done, attached)
         _refuse_half(wanted, executed)
         if written := wanted.written():
             for lock in locks:
@@ -79,7 +82,7 @@ def promote(
     _warn_of_remaining_work(wanted, pinned=pinned)
     dead = wanted.old.name if wanted.old and old_is_dead else ""
     known = expected(wanted.fleet, dead, anew)
-    execute.report_outcome(
+    conclusion.report_outcome(
         wanted.fleet, executed, execute.wait_until_settled(wanted.file, now), known
     )
 
@@ -103,7 +106,7 @@ def _locks(stack: ExitStack, wanted: Succession) -> list[Lock]:
     return locks
 
 
-def _refuse_half(wanted: Succession, executed: execute.Executed) -> None:
+def _refuse_half(wanted: Succession, executed: Executed) -> None:
     """Refuse to write the new issuer into the fleet file while the takeover is incomplete.
 
     A replica that was missed is reported with the table: it gets no challenges until the next

@@ -11,7 +11,8 @@ from pathlib import Path
 from certsync.model.errors import RolloutError
 from certsync.model.fleet import Fleet
 from certsync.model.options import Provider
-from certsync.operator.deployment import execute, operations
+from certsync.operator.deployment import conclusion, execute, operations
+from certsync.operator.deployment.attached import removing
 from certsync.operator.deployment.leaving import Leaving, Options
 from certsync.operator.deployment.plan import Plan, Step
 from certsync.operator.deployment.progress import Outcome
@@ -29,7 +30,8 @@ def plan(path: Path, name: str, options: Options) -> Plan:
     wanted = _looked(leaving(path, name, options))
     if wanted.is_over:
         return Plan()
-    found = execute.dry_run(wanted.request, wanted.fleet, execute.NOTHING_ELSE)
+    attached = removing(wanted)
+    found = execute.dry_run(wanted.request, wanted.fleet, execute.NOTHING_ELSE, attached)
     order = "one, with a new key" if options.compromised else "none"
     last = Plan()
     if wanted.machine and wanted.named:
@@ -60,7 +62,8 @@ def remove_backend(
             console.tell(f"nothing to do: {name} was removed before")
             return
         _warn_of_the_pool(wanted)
-        executed = execute.run(wanted.request, wanted.fleet, [lock], done)
+        attached = removing(wanted)
+        executed = execute.run(wanted.request, wanted.fleet, [lock], done, attached)
         has_left = not executed.failures or _are_only_keys_left(wanted.fleet, executed.outcome)
         if not has_left:
             raise RolloutError(f"{name} is not removed yet: {executed.why}", _how_to_go_on(wanted))
@@ -73,7 +76,7 @@ def remove_backend(
         if executed.failures:
             raise RolloutError(*_of_keys_left(wanted, executed.why))
     _warn_of_the_key(wanted)
-    execute.report_outcome(wanted.fleet, executed, execute.wait_until_settled(wanted.after, now))
+    conclusion.report_outcome(wanted.fleet, executed, execute.wait_until_settled(wanted.after, now))
 
 
 def _how_to_go_on(wanted: Leaving) -> str:

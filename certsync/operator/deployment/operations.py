@@ -29,6 +29,9 @@ CERTIFICATE = Phase(4, 6, "the certificate")
 REPLICATION = Phase(5, 6, "replication and proof")
 PASSING = Phase(6, 6, "passthrough, for what has been proven")
 
+OUT_OF_THE_POOLS = Phase(2, 6, "out of the pools")
+"""A phase of a removal."""
+
 GO_ON = "go on"
 """What a run is told, on a line, before each of its phases."""
 

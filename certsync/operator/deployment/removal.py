@@ -17,6 +17,7 @@ from certsync.operator.change import Change
 from certsync.operator.deployment.leaving import Leaving, Options
 from certsync.operator.fleet_file import opened
 from certsync.operator.hosts import issuer_side
+from certsync.operator.watching import load_balancer
 from certsync.system import ssh
 
 GOOD = (Verdict.IN_SYNC, Verdict.BEHIND)
@@ -176,7 +177,7 @@ def _refuse_unknown_name(wanted: Leaving, left: Sequence[str]) -> None:
 
 def _refuse_the_last(wanted: Leaving, proofs: Mapping[str, Mapping[str, Proof]]) -> None:
     fleet = wanted.fleet
-    asked = list[Pools]()
+    asked = _of_provider(wanted)
     for pools in haproxy.pools(fleet).values():
         if isinstance(pools, HostError):
             raise HostError(
@@ -187,6 +188,19 @@ def _refuse_the_last(wanted: Leaving, proofs: Mapping[str, Mapping[str, Proof]])
             )
         asked.append(pools)
     refuse_the_last(wanted, proofs, asked)
+
+
+def _of_provider(wanted: Leaving) -> list[Pools]:
+    """Return the pools of a provider's balancer; none: the fleet has none that is driven.
+
+    Raises:
+        ManagedError: it cannot be asked; nothing was changed.
+    """
+    fleet = wanted.fleet
+    seen = load_balancer.look_or_fail(fleet, [wanted.machine] if wanted.machine else [])
+    if seen is None:
+        return []
+    return [{pool_name(fleet, each.name): seen.pools for each in fleet.lineages}]
 
 
 def refuse_the_last(

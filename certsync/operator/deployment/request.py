@@ -25,6 +25,12 @@ class Options:
     certificate: str = ISSUE
     adopt_nginx: bool = False
     adopt_haproxy: bool = False
+    adopt_balancer: bool = False
+    """Whether what a provider's balancer has may be taken over."""
+
+    accept_gap: bool = False
+    """Whether it may fail new connections for a while."""
+
     promoting: bool = False
     leaving: str = ""
     """The backend that leaves."""

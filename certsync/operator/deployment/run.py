@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +62,10 @@ class Run:
         """
         wanted = resolved(asked)
         self._locks: tuple[Lock, ...] = ()
+        self._before_phase: Callable[[str], None] = lambda _: None
+        self.only = asked.only
+        """The hosts it is for; empty: all."""
+
         self.output: list[str] = []
         """pyinfra's output by line, without colours and control characters."""
         self.status = 0
@@ -86,9 +90,15 @@ class Run:
             self._send("\n" * ANSWERS)
             self._close_stdin()
 
-    def go_on(self, locks: Sequence[Lock]) -> None:
-        """Let it make its changes, phase by phase while these locks are held."""
+    def go_on(
+        self, locks: Sequence[Lock], before_phase: Callable[[str], None] | None = None
+    ) -> None:
+        """Let it make its changes, phase by phase while these locks are held.
+
+        ``before_phase`` is called with each phase's name; if it raises, the phase does not begin.
+        """
         self._locks = tuple(locks)
+        self._before_phase = before_phase or self._before_phase
         self._send(json.dumps({each.host: each.token for each in locks}))
 
     def _send(self, line: str) -> None:
@@ -108,12 +118,14 @@ class Run:
 
         Raises:
             LockLostError: a lock is no longer held, so the next phase does not begin.
+            CertsyncError: what comes before the next phase failed.
         """
         for line in self._events:
             data: dict[str, Any] = json.loads(line)
             if data["event"] == "phase" and self._locks:
                 for lock in self._locks:
                     lock.require()
+                self._before_phase(data["name"])
                 self._send(GO_ON)
             yield Event(
                 data["event"],

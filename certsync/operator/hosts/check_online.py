@@ -11,10 +11,12 @@ from certsync.model.errors import HostError
 from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.options import Scheduler
+from certsync.operator.balancer.managed.driven import NAME
 from certsync.operator.fleet_file import read_fleet
 from certsync.operator.hosts import between, caa, epochs, facts, host_keys, objections, survey
 from certsync.operator.hosts.facts import Adopt, HostFacts
 from certsync.operator.hosts.survey import Survey
+from certsync.operator.watching import load_balancer
 from certsync.system import dns, parallel, ssh
 from certsync.system.process import Completed, printable
 
@@ -56,7 +58,9 @@ def check_online(path: Path, now: datetime, tell: Callable[[str], None]) -> list
     found += wrong
     for one in fleet.lineages:
         found += of_names(fleet, one.names, answers, issuer.names)
-    return found + caa.look(fleet)
+    provider = load_balancer.look(fleet, joining=fleet.backends)
+    notes = [Finding(NAME, each, stops=False) for each in provider.notes]
+    return [*found, *caa.look(fleet), *provider.findings, *notes]
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,7 @@ def _of_issuer(
         )
     names = {each.name for each in fleet.machines}
     gone = [name for name in seen.known_machines if name not in names]
-    if fleet.balancer.provider is Provider.NONE:
+    if fleet.balancer.provider is not Provider.HAPROXY:
         # The fleet file says explicitly that the fleet no longer has balancers of its own.
         gone = [name for name in gone if name not in seen.known_balancers]
     # A promotion has checked this with the old issuer; the new one's list may be outdated.
@@ -230,11 +230,11 @@ def _of_issuer(
 
 
 def _how_it_leaves(fleet: Fleet, gone: Sequence[str], seen: HostFacts) -> str:
-    if fleet.balancer.provider is Provider.NONE and not seen.known_balancers:
+    if fleet.balancer.provider is not Provider.HAPROXY and not seen.known_balancers:
         # A list written by an older certsync does not say which machines are balancers.
         return (
             "remove a backend with `certsync remove-backend`; if these are its balancers, first "
-            'deploy with them in the fleet file, then set provider = "none"'
+            "deploy with them in the fleet file, then set balancer.provider"
         )
     if set(gone) <= set(seen.known_balancers):
         return "switch it off permanently, then remove its line from /etc/certsync/machines there"

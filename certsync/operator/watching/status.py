@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -13,22 +13,17 @@ from certsync.model.answers import Origin, Proven
 from certsync.model.errors import HostError
 from certsync.model.finding import Finding
 from certsync.model.fleet import Fleet, Lineage
-from certsync.model.options import Provider
-from certsync.model.proof import Proof, Served, Unreachable, Verdict, judge
+from certsync.model.proof import Proof, Verdict
 from certsync.model.report import Row
 from certsync.operator.balancer import haproxy, vrrp
-from certsync.operator.balancer.gate import proxy_port
 from certsync.operator.balancer.haproxy import Answer
 from certsync.operator.fleet_file import FleetFile
 from certsync.operator.hosts import issuer_side
-from certsync.operator.watching import alt_svc, proxy_protocol_check, watch
+from certsync.operator.watching import load_balancer, public_addresses, watch
+from certsync.operator.watching.public_addresses import Shown
 from certsync.system import parallel, proving
-from certsync.system.handshake import probe
 
 HEALS = "run `certsync deploy` with the same fleet file: it repairs what it can reach"
-
-Shown = Mapping[tuple[str, str], tuple[Served | Unreachable, str]]
-"""What is served, and any HTTP/3 header, by lineage and public address; empty: not probed."""
 
 Asked = dict[str, Answer | HostError]
 """Each balancer's answer."""
@@ -103,35 +98,52 @@ def status(file: FleetFile, now: datetime) -> Status:
     with ThreadPoolExecutor(parallel.AT_ONCE) as pool:
         from_issuer = pool.submit(_answer, fleet)
         from_balancers = pool.submit(haproxy.ask, fleet)
-        shown = _shown(fleet, pool, now) if fleet.passthrough else {}
+        from_provider = pool.submit(load_balancer.look, fleet)
+        shown = public_addresses.shown(fleet, pool, now) if fleet.passthrough else {}
         answer, findings = from_issuer.result()
-        asked = from_balancers.result()
+        asked, provider = from_balancers.result(), from_provider.result()
     seen_from = fleet.issuer_name if answer else "here"
     proven = answer or Proven()
     pools, unasked = _pools(fleet, asked)
+    pools |= provider.pools
+    unasked += provider.findings
     held, wrong_holders = _virtual(fleet, asked)
+    rows, notes = _of_lineages(fleet, proven, pools, shown, now, provider.is_open)
+    answers = {name: each for name, each in asked.items() if isinstance(each, Answer)}
+    without_client_address = haproxy.without_client_address(fleet, answers)
+    without_client_address += provider.without_client_address
+    findings += unasked + wrong_holders + _findings(fleet, rows) + without_client_address
+    past = watch.findings(proven, fleet, now) if answer else []
+    # If the issuer cannot be asked, its hint comes first.
+    hint = next((each.hint for each in findings if each.hint), HEALS)
+    notes += [*provider.notes, *held, *_of_other_file(file, proven.origin)]
+    renewal = [line for line in (watch.last_run(proven, now), *watch.coming(proven, fleet)) if line]
+    wrong = findings + past
+    return Status(
+        fleet, rows, wrong, past, without_client_address, proven, renewal, seen_from, notes, hint
+    )  # fmt: skip
+
+
+def _of_lineages(
+    fleet: Fleet,
+    proven: Proven,
+    pools: Mapping[str, str],
+    shown: Shown,
+    now: datetime,
+    is_open: bool | None,
+) -> tuple[list[Row], list[str]]:
+    """Return the table's rows, and notes on public addresses that could not be probed."""
     rows, notes = list[Row](), list[str]()
     for each in fleet.lineages:
         proofs = _proofs(fleet, each, proven, now)
-        through, unseen = _through(fleet, each, proofs, shown, now)
+        through, unseen = public_addresses.through(fleet, each, proofs, shown, now, is_open)
         more = [report.row(proof, pools.get(proof.name, "-"), now) for proof in proofs]
         more += [report.row(proof, "-", now) for proof in through]
         # The first lineage's rows show only their hosts' names.
         other = "" if each.name == fleet.name else each.name
         rows += [replace(row, lineage=other) for row in more]
         notes += unseen
-    answers = {name: each for name, each in asked.items() if isinstance(each, Answer)}
-    without_client_address = haproxy.without_client_address(fleet, answers)
-    findings += unasked + wrong_holders + _findings(fleet, rows) + without_client_address
-    past = watch.findings(proven, fleet, now) if answer else []
-    # If the issuer cannot be asked, its hint comes first.
-    hint = next((each.hint for each in findings if each.hint), HEALS)
-    notes += held + _of_other_file(file, proven.origin)
-    renewal = [line for line in (watch.last_run(proven, now), *watch.coming(proven, fleet)) if line]
-    wrong = findings + past
-    return Status(
-        fleet, rows, wrong, past, without_client_address, proven, renewal, seen_from, notes, hint
-    )  # fmt: skip
+    return rows, notes
 
 
 def _of_other_file(file: FleetFile, origin: Origin | None) -> list[str]:
@@ -167,64 +179,6 @@ def _answer(fleet: Fleet) -> tuple[Proven | None, list[Finding]]:
         return issuer_side.proven(fleet, fleet.issuer), []
     except HostError as error:
         return None, [Finding(error.host, error.why, error.hint)]
-
-
-def _shown(fleet: Fleet, pool: Executor, now: datetime) -> Shown:
-    """Probe each public address from this machine, for each lineage."""
-    port, roots = proving.TLS_PORT, fleet.authority.roots
-    looks = {
-        (each.name, address): (
-            pool.submit(probe, address, port, each.name, roots, now),
-            pool.submit(alt_svc.promise, address, port, each.name),
-        )
-        for each in fleet.lineages
-        for address in fleet.public_addresses
-    }
-    return {where: (seen.result(), header.result()) for where, (seen, header) in looks.items()}
-
-
-def _through(
-    fleet: Fleet, lineage: Lineage, proofs: list[Proof], shown: Shown, now: datetime
-) -> tuple[list[Proof], list[str]]:
-    """Return a proof for each public address, and notes on those that cannot be probed from here.
-
-    An address gets the verdict of the backend that serves the same certificate.
-    """
-    trusted = (Verdict.IN_SYNC, Verdict.BEHIND)
-    served = {proof.fingerprint: proof for proof in proofs if proof.verdict in trusted}
-    found, notes = list[Proof](), list[str]()
-    for address in fleet.public_addresses if shown else ():
-        seen, header = shown[lineage.name, address]
-        if not notes and header:
-            notes.append(alt_svc.note(lineage.name, header))
-        if isinstance(seen, Unreachable) and seen.no_route:
-            notes.append(f"{address}: not probed, this machine has no route to it")
-            continue
-        if isinstance(seen, Unreachable) and fleet.balancer.provider is Provider.NONE:
-            # Only the provider's balancer knows whether its rule is on yet.
-            notes.append(
-                f"{address}: nothing answers on port 443; see `certsync rules` for what to set"
-            )
-            continue
-        judged = judge(address, seen, (), (), None, now)
-        same = served.get(judged.fingerprint)
-        if judged.verdict is Verdict.BEHIND and same is not None:
-            judged = replace(same, name=address)
-        elif judged.verdict is Verdict.BEHIND:
-            judged = replace(judged, why="it serves a different certificate than the backends")
-        if judged.verdict in trusted and _drops_requests(fleet, lineage, address):
-            why = proxy_protocol_check.finding(proxy_port(fleet) or proving.TLS_PORT)
-            judged = replace(judged, verdict=Verdict.UNREACHABLE, why=why)
-        found.append(judged)
-    return found, notes
-
-
-def _drops_requests(fleet: Fleet, lineage: Lineage, address: str) -> bool:
-    """Return whether the backends drop requests from a provider's balancer."""
-    if fleet.balancer.provider is not Provider.NONE:
-        return False
-    path = fleet.balancing.health_path
-    return proxy_protocol_check.drops_requests(address, proving.TLS_PORT, lineage.name, path)
 
 
 def _virtual(fleet: Fleet, asked: Asked) -> tuple[list[str], list[Finding]]:

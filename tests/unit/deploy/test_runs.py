@@ -62,7 +62,8 @@ def test_phases_are_numbered_from_one_to_the_last_without_a_gap(script: str) -> 
 
 def test_the_whole_road_has_every_phase_that_people_may_read_of() -> None:
     named = {each for each in vars(operations).values() if isinstance(each, Phase)}
-    assert {*phases(tree("site"))} == named
+    assert {*phases(tree("site")), operations.OUT_OF_THE_POOLS} == named
+    assert operations.OUT_OF_THE_POOLS in phases(tree("remove"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -11,7 +11,8 @@ from certsync.model.errors import HostError, LaterError, RolloutError
 from certsync.model.finding import Finding
 from certsync.model.options import Balancer, Provider
 from certsync.model.report import Row
-from certsync.operator.deployment import execute
+from certsync.operator.deployment import conclusion, execute
+from certsync.operator.deployment.executed import Executed
 from certsync.operator.deployment.plan import Step
 from certsync.operator.deployment.progress import Outcome
 from certsync.operator.deployment.run import Run
@@ -24,12 +25,12 @@ RECORDS = PastRun("issue", NOW, 75, "shop: it leads elsewhere", "shop. A 203.0.1
 REFUSED = PastRun("issue", NOW, 1, "shop: the CA refused", "ask it why")
 
 
-def executed(*changed: Step, output: str = "", **failed: str) -> execute.Executed:
+def executed(*changed: Step, output: str = "", **failed: str) -> Executed:
     # One that was never started, and that has printed this.
     run = Run.__new__(Run)
     run.output = output.splitlines()
     names = {name.replace("_", "-"): what for name, what in failed.items()}
-    return execute.Executed(run, Outcome(changed=list(changed), failed=names))
+    return Executed(run, Outcome(changed=list(changed), failed=names))
 
 
 def status(*findings: str, issue: PastRun | None = None, rows: tuple[Row, ...] = ()) -> Status:
@@ -44,24 +45,24 @@ def row(name: str, pool: str, *, proven: bool = True) -> Row:
 
 
 def test_a_walk_after_which_all_is_well_ends_well() -> None:
-    execute.report_outcome(fleet(2), executed(ORDER), status(issue=PastRun("issue", NOW, 0)))
+    conclusion.report_outcome(fleet(2), executed(ORDER), status(issue=PastRun("issue", NOW, 0)))
 
 
 def test_what_is_wrong_after_a_walk_is_its_failure() -> None:
     with pytest.raises(RolloutError, match=r"^backend-02: no answer$"):
-        execute.report_outcome(fleet(2), executed(), status("backend-02: no answer"))
+        conclusion.report_outcome(fleet(2), executed(), status("backend-02: no answer"))
 
 
 def test_an_order_of_one_lineage_that_failed_is_told_though_the_walk_went_on() -> None:
     with pytest.raises(RolloutError) as caught:
-        execute.report_outcome(fleet(2), executed(ORDER), status(issue=REFUSED))
+        conclusion.report_outcome(fleet(2), executed(ORDER), status(issue=REFUSED))
     assert caught.value.message == "backend-01: shop: the CA refused"
     assert caught.value.hint == "ask it why"
 
 
 def test_one_that_waits_for_records_is_told_with_them_and_with_all_else_that_is_wrong() -> None:
     with pytest.raises(LaterError) as caught:
-        execute.report_outcome(
+        conclusion.report_outcome(
             fleet(2), executed(ORDER), status("backend-02: self-signed", issue=RECORDS)
         )
     assert caught.value.message == "shop: it leads elsewhere; backend-02: self-signed"
@@ -69,16 +70,16 @@ def test_one_that_waits_for_records_is_told_with_them_and_with_all_else_that_is_
 
 
 def test_an_order_that_failed_before_this_walk_is_no_failure_of_it() -> None:
-    execute.report_outcome(fleet(2), executed(), status(issue=REFUSED))
+    conclusion.report_outcome(fleet(2), executed(), status(issue=REFUSED))
 
 
 def test_who_is_not_told_the_clients_address_fails_a_deploy_and_is_told_after_other_commands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(RolloutError, match=WITHOUT_ADDRESS):
-        execute.report_outcome(fleet(2), executed(), status(WITHOUT_ADDRESS), whole=True)
+        conclusion.report_outcome(fleet(2), executed(), status(WITHOUT_ADDRESS), whole=True)
     capsys.readouterr()
-    execute.report_outcome(fleet(2), executed(), status(WITHOUT_ADDRESS))
+    conclusion.report_outcome(fleet(2), executed(), status(WITHOUT_ADDRESS))
     assert f"warning: {WITHOUT_ADDRESS}" in capsys.readouterr().err
 
 
@@ -123,15 +124,15 @@ FULL = "    [backend-02] /dev/full: No space left on device\n"
 )
 def test_a_failed_step_is_told_with_the_line_that_says_why(output: str, why: str) -> None:
     with pytest.raises(RolloutError) as caught:
-        execute.report_outcome(
+        conclusion.report_outcome(
             fleet(2), executed(output=output, backend_02="Install nginx"), status()
         )
     assert caught.value.message == f"backend-02: Install nginx: {why}"
 
 
-def hint_of(done: execute.Executed, shown: Status, **changes: Any) -> str:
+def hint_of(done: Executed, shown: Status, **changes: Any) -> str:
     with pytest.raises(RolloutError) as caught:
-        execute.report_outcome(fleet(2, **changes), done, shown)
+        conclusion.report_outcome(fleet(2, **changes), done, shown)
     return caught.value.hint
 
 

@@ -365,7 +365,7 @@ def test_an_older_list_that_does_not_say_who_is_a_balancer_is_to_be_written_anew
         "backend-01: the issuer knows old, but the fleet file does not\n"
         "  hint: pull the newer fleet file, or remove a backend with `certsync remove-backend`; "
         "if these are its balancers, first deploy with them in the fleet file, then set "
-        'provider = "none"'
+        "balancer.provider"
     )
 
 

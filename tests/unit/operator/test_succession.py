@@ -13,7 +13,7 @@ from certsync.model.fleet import Authority, Fleet
 from certsync.model.options import KeyType
 from certsync.model.proof import Proof, Verdict
 from certsync.operator.commands import promote
-from certsync.operator.deployment import execute
+from certsync.operator.deployment import conclusion
 from certsync.operator.deployment.promotion import held
 from certsync.operator.deployment.succession import (
     Holding,
@@ -102,9 +102,9 @@ def test_what_is_known_to_be_wrong_after_a_promotion_is_no_failure_of_it() -> No
     assert known == [("backend-02", SHOP), ("backend-03", SHOP), ("203.0.113.10", SHOP)]
     assert promote.expected(apart, "backend-01", []) == [("backend-01", ""), ("backend-01", SHOP)]
     behind = Finding("backend-03", "it serves generation 0002: no", lineage=SHOP)
-    assert execute.unexpected([behind], known) == []
+    assert conclusion.unexpected([behind], known) == []
     silent = Finding("backend-03", "no answer")
-    assert execute.unexpected([behind, silent], known) == [silent]
+    assert conclusion.unexpected([behind, silent], known) == [silent]
     assert promote.expected(apart, "", [NAME])[:2] == [("backend-01", ""), ("backend-02", "")]
 
 

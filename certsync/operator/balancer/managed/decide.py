@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from certsync.operator.balancer.managed.port import (
+    MIXED_PORTS,
     NO_PORT,
     Ability,
     Admit,
@@ -147,6 +148,21 @@ def gap(state: State, wanted: Wanted, ability: Ability) -> int:
         return 0
     moves = (state.rule.port, state.rule.proxy) != (wanted.rule.port, wanted.rule.proxy)
     return ability.gap_seconds if moves else 0
+
+
+def rule_in_words(state: State) -> str:
+    """Return what port 443 has, for people."""
+    rule = state.rule
+    if rule is None:
+        return "closed"
+    if rule.odd:
+        return "; ".join(rule.odd)
+    if rule.port == MIXED_PORTS:
+        return "to different ports"
+    if rule.port == NO_PORT:
+        return "to nobody"
+    proxy = f", PROXY protocol {rule.proxy}" if rule.proxy else ""
+    return f"to port {rule.port}{proxy}"
 
 
 def words(all_of_them: Sequence[Change], known: Mapping[str, str]) -> list[str]:

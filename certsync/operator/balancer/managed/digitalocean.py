@@ -81,10 +81,11 @@ class DigitalOcean:
         """What `read` has seen of settings and droplets."""
 
         self._droplets: list[Any] = []
+        self._balancer: Any = {}
 
     def read(self) -> State:
         """Return what it has now; see `port.Provider`."""
-        found = self._found()
+        found = self._balancer = self._found()
         self._droplets = self._all_droplets()
         with as_documented():
             self._seen = form.everything(found)
@@ -94,6 +95,11 @@ class DigitalOcean:
                 busy="it is being set up" if found["status"] == "new" else "",
                 objections=tuple(form.objections(found, self._tag)),
             )
+
+    def misfits(self, backends: Mapping[str, str]) -> list[str]:
+        """Return which backends are no droplets of the balancer's VPC; see `port.Provider`."""
+        with as_documented():
+            return self._pool(self._balancer).misfits(backends)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Make the first of these changes, and those of its kind; see `port.Provider`."""

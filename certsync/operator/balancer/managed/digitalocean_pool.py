@@ -10,7 +10,7 @@ not documented.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,16 @@ class Pool:
         if isinstance(changes[0], Remove):
             return self._untag(gone) if tag else [self._by_id("DELETE", gone)]
         raise ManagedError("DigitalOcean cannot drain a droplet")
+
+    def misfits(self, backends: Mapping[str, str]) -> list[str]:
+        """Return why some backends are no droplets that it can send to, in words."""
+        found = []
+        for name, address in backends.items():
+            try:
+                self._droplet(Admit(name, address))
+            except ManagedError as error:
+                found.append(error.message)
+        return found
 
     def _droplet(self, wanted: Admit) -> int:
         """Return the id of the droplet with this address in the balancer's own network.

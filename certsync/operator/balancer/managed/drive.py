@@ -20,7 +20,7 @@ from certsync.operator.balancer.managed.errors import (
     UnansweredError,
     UncertainError,
 )
-from certsync.operator.balancer.managed.port import Change, Provider, State
+from certsync.operator.balancer.managed.port import Ability, Change, Provider, State
 
 SPARE_CALLS = 10
 """How many changing calls more than twice the changes: so that one that is undone again and again
@@ -183,22 +183,28 @@ class _Drive:
 
     def _refuse(self, state: State) -> None:
         so_far = "the balancer is not changed any further" if self.calls else "nothing was changed"
-        if why := decide.impossible(self.wanted, self.provider.ability):
-            raise RefusedChangeError(f"{so_far}: {why}", "see `certsync rules`")
-        if state.obstacles:
-            raise RefusedChangeError(
-                f"{so_far}: {'; '.join(state.obstacles)}",
-                "put it right at the balancer, or use another balancer",
-            )
-        if found := decide.objections(state, self.wanted, adopt=self.leave.adopt):
-            raise RefusedChangeError(
-                f"{so_far}: {'; '.join(found)}",
-                "put it right at the balancer, or take it over: --adopt-balancer",
-            )
-        gap = decide.gap(state, self.wanted, self.provider.ability)
-        if gap and not self.leave.gap:
-            raise RefusedChangeError(
-                f"{so_far}: this provider closes port 443 for up to {gap} s while the target port "
-                "or the PROXY protocol changes",
-                "run the same command with --accept-gap",
-            )
+        why, hint = refusal(state, self.wanted, self.provider.ability, self.leave)
+        if why:
+            raise RefusedChangeError(f"{so_far}: {why}", hint)
+
+
+def refusal(state: State, wanted: Wanted | None, ability: Ability, leave: Leave) -> tuple[str, str]:
+    """Return why a balancer must not be changed, and what to try; empty: it may be.
+
+    ``wanted`` None: nothing is to be changed now.
+    """
+    if wanted and (why := decide.impossible(wanted, ability)):
+        return why, "see `certsync rules`"
+    if state.obstacles:
+        return "; ".join(state.obstacles), "put it right at the balancer, or use another balancer"
+    if wanted and (found := decide.objections(state, wanted, adopt=leave.adopt)):
+        hint = "put it right there, or take it over: certsync deploy FLEET --adopt-balancer"
+        return "; ".join(found), hint
+    gap = decide.gap(state, wanted, ability) if wanted else 0
+    if gap and not leave.gap:
+        why = (
+            f"this provider closes port 443 for up to {gap} s while the target port or the PROXY "
+            "protocol changes"
+        )
+        return why, "choose a quiet moment: certsync deploy FLEET --accept-gap"
+    return "", ""

@@ -2,6 +2,7 @@
 
 ManagedError              exit 1   the provider refuses, or its balancer is not as it has to be
 ├── TokenError                     401: ends it at once
+│   └── NoCredentialsError         none are there
 ├── RightError                     403
 ├── NoSuchError                    404
 ├── UnansweredError                nothing was changed; it may be asked again
@@ -23,6 +24,10 @@ class ManagedError(CertsyncError):
 
 class TokenError(ManagedError):
     """The token is missing, wrong or has expired (HTTP 401)."""
+
+
+class NoCredentialsError(TokenError):
+    """This machine has no credentials of the provider."""
 
 
 class RightError(ManagedError):

@@ -21,6 +21,7 @@ from certsync.operator.balancer.managed.errors import (
     BusyError,
     LimitError,
     ManagedError,
+    NoCredentialsError,
     NoSuchError,
     RightError,
     TokenError,
@@ -85,12 +86,18 @@ class Api:
         """Refuse a token that cannot stand in a header: what fails there quotes it in its error.
 
         Raises:
-            TokenError: it is empty, or has blanks, or characters that are not ASCII.
+            NoCredentialsError: it is empty.
+            TokenError: it has blanks, or characters that are not ASCII.
         """
+        if not self.token:
+            raise NoCredentialsError(
+                f"{self.variable} is not set",
+                f"export {self.variable}, with a token that has the rights: {self.rights}",
+            )
         if not re.fullmatch(r"[!-~]+", self.token):
             raise TokenError(
-                f"{self.provider}: {self.variable} has no token, or one with other characters "
-                "than letters, digits and signs",
+                f"{self.provider}: {self.variable} has a token with other characters than "
+                "letters, digits and signs",
                 "is it copied whole, and without a blank or a line's end?",
             )
 

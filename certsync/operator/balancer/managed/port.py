@@ -7,7 +7,7 @@ as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -149,13 +149,23 @@ class Ability:
 class Provider(Protocol):
     """One balancer at a provider."""
 
-    ability: Ability
+    @property
+    def ability(self) -> Ability:
+        """What it can do."""
+        ...
 
     def read(self) -> State:
         """Return what it has now.
 
         Raises:
             ManagedError: it cannot be read.
+        """
+        ...
+
+    def misfits(self, backends: Mapping[str, str]) -> list[str]:
+        """Return why some backends cannot be members, in words, by what was read last.
+
+        ``backends`` are private addresses by name. Empty: nothing is known against any of them.
         """
         ...
 

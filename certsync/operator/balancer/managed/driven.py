@@ -1,0 +1,160 @@
+"""A fleet's balancer at a provider, driven from the operator's machine while a run goes on.
+
+The provider's credentials are in this process's environment. They go nowhere else: the run's own
+process and its SSH connections get an environment without them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from certsync.model.fleet import Fleet, Machine
+from certsync.model.proof import Proof, Verdict
+from certsync.operator.balancer.gate import Gate, Seen
+from certsync.operator.balancer.managed import decide, providers, wanted
+from certsync.operator.balancer.managed.decide import Wanted
+from certsync.operator.balancer.managed.drive import NO_LEAVE, Clock, Leave, drive, refusal
+from certsync.operator.balancer.managed.errors import RefusedChangeError
+from certsync.operator.balancer.managed.port import Ability, Change, Provider, State
+from certsync.operator.balancer.managed.wanted import Task
+from certsync.operator.balancer.outage import outages
+
+NAME = "load balancer"
+"""The provider's balancer in plans, tables and findings."""
+
+SECONDS = 600.0
+"""For one wish: DigitalOcean applies a change in minutes, and says busy until then."""
+
+
+@dataclass
+class Driven:
+    """A balancer, and what a run wants of it."""
+
+    task: Task
+    provider: Provider
+    leave: Leave = NO_LEAVE
+    may_change: Callable[[], None] = lambda: None
+    """Asked before each change; it raises an error if the fleet lock is lost."""
+
+    tell: Callable[[str], None] = lambda _: None
+    """Gets each change in words once the balancer has it."""
+
+    clock: Clock = field(default_factory=lambda: Clock(time.monotonic, time.sleep))
+
+    @property
+    def fleet(self) -> Fleet:
+        """The fleet that is served."""
+        return self.task.fleet
+
+    def look(self, deployed: Fleet | None) -> State:
+        """Before anything is changed, refuse what could not be done in the end.
+
+        ``deployed`` is the deployed fleet; None: there is none.
+
+        Raises:
+            RefusedChangeError: something there is somebody else's, a backend cannot be a member,
+                connections would fail for a while, or a lineage would lose all its members.
+            ManagedError: it cannot be read.
+        """
+        state = self.provider.read()
+        before = wanted.before(self.task, state)
+        for each in outages(self.fleet, deployed, before):
+            raise RefusedChangeError(f"nothing was changed: {each.text}", each.hint)
+        here = {host.name: host.private_address for host in self.fleet.serving_all}
+        if misfits := self.provider.misfits(here):
+            hint = "are the private addresses in the fleet file right, and in its network?"
+            raise RefusedChangeError(f"nothing was changed: {'; '.join(misfits)}", hint)
+        last = self._if_all_are_proven(state)
+        why, hint = refusal(state, last, self.provider.ability, self.leave)
+        if why:
+            raise RefusedChangeError(f"nothing was changed: {why}", hint)
+        return state
+
+    def release(self) -> None:
+        """Stop sending to what the backends are about to remove: see `wanted.outgoing`."""
+        self._have(wanted.outgoing)
+
+    def admit_issuer(self) -> None:
+        """Have the CA's challenges arrive before a first order: see `wanted.challenged`."""
+        self._have(wanted.challenged)
+
+    def admit(self, seen: Seen) -> None:
+        """Admit what is proven, and set the rule: see `wanted.decided`."""
+        self._have(lambda task, state: wanted.decided(task, state, seen)[1])
+
+    def drain(self, name: str) -> None:
+        """Have a member get no new connections; where that is impossible, it leaves the pool."""
+        self._have(lambda task, state: wanted.without(task, state, name, drained=True))
+
+    def remove(self, name: str) -> None:
+        """Have a member leave the pool."""
+        self._have(lambda task, state: wanted.without(task, state, name, drained=False))
+
+    def _have(self, wish: Callable[[Task, State], Wanted | None]) -> None:
+        found = wish(self.task, self.provider.read())
+        if found is None:
+            return
+        guarded = _Guarded(self.provider, self.may_change)
+        drive(guarded, found, self.tell, self.clock, SECONDS, self.leave)
+
+    # A dry run
+
+    def changes(self, state: State, wish: Wanted | None) -> list[str]:
+        """Return what a wish would change, in words."""
+        found: Sequence[Change] = []
+        if wish is not None:
+            found = decide.changes(state, wish, self.provider.ability)
+        return decide.words(found, self.task.addresses)
+
+    def foreseen(self, state: State, seen: Seen) -> tuple[Gate, list[str], list[str]]:
+        """Return the gate that is decided now, and the changes now and if all get proven."""
+        gate, now = wanted.decided(self.task, state, seen)
+        return gate, self.changes(state, now), self.changes(state, self._if_all_are_proven(state))
+
+    def _if_all_are_proven(self, state: State) -> Wanted | None:
+        names = [host.name for host in self.fleet.backends]
+        proven = {name: Proof(name, Verdict.IN_SYNC, "", "", "", "") for name in names}
+        proofs = dict.fromkeys([each.name for each in self.fleet.lineages], proven)
+        return wanted.decided(self.task, state, Seen(proofs, names))[1]
+
+
+@dataclass(frozen=True)
+class _Guarded:
+    """A provider that asks before each change whether it may still be made."""
+
+    provider: Provider
+    may_change: Callable[[], None]
+
+    @property
+    def ability(self) -> Ability:
+        return self.provider.ability
+
+    def read(self) -> State:
+        return self.provider.read()
+
+    def misfits(self, backends: Mapping[str, str]) -> list[str]:
+        return self.provider.misfits(backends)
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        self.may_change()
+        self.provider.apply(changes)
+
+
+def opened(
+    fleet: Fleet,
+    leaving: Sequence[Machine] = (),
+    leave: Leave = NO_LEAVE,
+    environment: Mapping[str, str] = os.environ,
+) -> Driven | None:
+    """Return a fleet's balancer at a provider; None: it has none that is driven.
+
+    Raises:
+        ManagedError: credentials or a package are missing.
+    """
+    if not fleet.balancer.provider.is_driven:
+        return None
+    provider = providers.connect(fleet.balancer, environment)
+    return Driven(Task(fleet, provider.ability, tuple(leaving)), provider, leave)
