@@ -97,6 +97,14 @@ def step_done(host: Any, name: str, *, changed: bool) -> None:
         host.log(f"done: {name}")
 
 
+def note_of_balancer(host: Any) -> None:
+    """Say what this run leaves undone if pyinfra was started by hand."""
+    if VARIABLE not in os.environ:
+        host.log(
+            "the provider's balancer is not changed by pyinfra: run `certsync deploy` for that"
+        )
+
+
 def failed(host: Any, name: str) -> None:
     """Report that a step has failed."""
     event("error", host=host.name, name=name)

@@ -37,6 +37,7 @@ from certsync.model.errors import HostError
 from certsync.model.frame import AFTER, BEFORE, BEGIN, begun, unmarked
 from certsync.programs import command as program
 from certsync.system import ssh
+from certsync.system.environment import without_credentials
 from certsync.system.process import MAX_OUTPUT, Completed
 from deploy import progress
 from deploy.output import TOO_MUCH, lines, own
@@ -132,7 +133,10 @@ class OpenSSH(BaseConnector):
         argv = [*ssh.ssh_argv(machine, known_hosts, *options), ssh.instead(command)]
         # In a session of its own, so that Ctrl-C reaches pyinfra alone, which ends it in order.
         try:
-            return Popen(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True)
+            return Popen(
+                argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True,
+                env=without_credentials(),
+            )  # fmt: skip
         except OSError as error:
             raise HostError(f"{argv[0]} cannot be run here: {error.strerror}") from None
 

@@ -137,6 +137,9 @@ phase(operations.PASSING)
 if machine in fleet.balancers and certificate != request.NOT_YET:
     carried_out(name="Gate", plans=[partial(passthrough.gate, fleet, machine, issuing_host)])
 
+if machine == fleet.issuer and fleet.balancer.provider.is_driven:
+    progress.note_of_balancer(host)
+
 if demoted:
     fellows.require_taken_over(state, issuing_host)
     # If its account cannot be closed yet, it keeps its hourly runs. A copy's is the issuer's, too.

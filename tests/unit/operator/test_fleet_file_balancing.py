@@ -139,6 +139,62 @@ def test_what_does_not_go_with_somebody_elses_balancer_is_told(
     assert found[:1] == [Mistake(place, message, hint)]
 
 
+# A provider's balancer that is driven
+
+
+def test_a_providers_balancer_is_named_by_its_identifier() -> None:
+    text = '[balancer]\nprovider = "linode"\nload_balancer = "4711"\nnetworks = ["10.0.0.0/24"]\n'
+    made = read(text, balancers="")
+    assert made.balancer.provider is Provider.LINODE
+    assert made.balancer.load_balancer == "4711"
+    assert Fleet.from_json(_written(made)) == made
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ('provider = "linode"\nnetworks = ["10.0.0.0/24"]',
+         Mistake("balancer.load_balancer", 'is missing: "linode" has many load balancers',
+                 'its identifier at the provider: load_balancer = "4de7ac8b-…"')),
+        ('provider = "linode"\nload_balancer = "1"',
+         Mistake("balancer.networks", "is missing: the networks that the balancer connects from",
+                 'networks = ["10.0.0.0/24"], or proxy_protocol = false under [balancing]')),
+        ('provider = "linode"\nload_balancer = "7 8"\nnetworks = ["10.0.0.0/24"]',
+         Mistake("balancer.load_balancer", '"7 8" is not a load balancer\'s identifier',
+                 "copy it from the provider: letters, digits and ./:_- only, at most 256")),
+        ('provider = "digitalocean"\nload_balancer = "1"\n[balancing]\nproxy_protocol = true',
+         Mistake("balancing.proxy_protocol",
+                 'is not possible with "digitalocean", which sends it on port 80 too or not at all',
+                 "remove it: backends then see the balancer's address over HTTPS")),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_with_a_providers_balancer_is_told(text: str, mistake: Mistake) -> None:
+    assert mistakes(f"[balancer]\n{text}\n", balancers="") == [mistake]
+
+
+def test_an_identifier_has_no_effect_on_a_balancer_that_is_not_driven() -> None:
+    [found] = mistakes('[balancer]\nload_balancer = "1"\n')
+    assert found.place == "balancer.load_balancer"
+    assert found.message == 'has no effect when balancer.provider is "haproxy"'
+    assert found.hint.startswith('remove it, or set provider = "digitalocean" or "linode"')
+
+
+def test_digitaloceans_balancer_needs_no_networks_because_it_tells_no_client_addresses() -> None:
+    made = read('[balancer]\nprovider = "digitalocean"\nload_balancer = "4de7ac8b"\n', balancers="")
+    assert made.trusted == ()
+
+
+def test_one_backend_at_least_serves_every_lineage_behind_a_providers_balancer() -> None:
+    text = (
+        '[balancer]\nprovider = "linode"\nload_balancer = "1"\nnetworks = ["10.0.0.0/24"]\n'
+        '[lineages.shop]\nnames = ["shop.example.com"]\nserved_by = ["backend-01"]\n'
+        '[lineages.docs]\nnames = ["docs.example.com"]\nserved_by = ["backend-02"]\n'
+    )
+    [found] = mistakes(text, balancers="")
+    assert found.place == "balancer.provider"
+    assert "no backend is in every served_by" in found.message
+
+
 def test_a_virtual_address_is_no_machines_own() -> None:
     two = BALANCERS + '[balancers.balancer-02]\naddress = "203.0.113.20"\n'
     made = read('[balancer]\nvirtual_addresses = ["203.0.113.99"]', balancers=two)
