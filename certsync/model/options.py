@@ -61,6 +61,7 @@ class Provider(str, Enum):
 
     DIGITALOCEAN = "digitalocean"
     LINODE = "linode"
+    OPENSTACK = "openstack"
 
     @property
     def is_driven(self) -> bool:

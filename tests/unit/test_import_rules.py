@@ -38,6 +38,8 @@ ONLY_IN = {
     "josepy": ("certsync/issuer/ca/issuance/*",),
     "apprise": ("certsync/issuer/monitoring/notification.py",),
     "requests": ("certsync/issuer/ca/issuance/*", "certsync/operator/balancer/managed/http.py"),
+    "openstack": ("certsync/operator/balancer/managed/octavia.py",),
+    "keystoneauth1": ("certsync/operator/balancer/managed/octavia.py",),
     "subprocess": ("certsync/system/process.py", PROGRAMS),
     "jinja2": ("certsync/operator/rendering/*",),
     "pydantic": ("certsync/operator/fleet_file/*",),

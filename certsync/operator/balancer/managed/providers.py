@@ -13,9 +13,10 @@ from certsync.operator.balancer.managed.port import Provider
 MODULES = {
     Name.DIGITALOCEAN: "digitalocean",
     Name.LINODE: "linode",
+    Name.OPENSTACK: "octavia",
 }
 
-EXTRAS: Mapping[str, str] = {}
+EXTRAS: Mapping[str, str] = {"openstack": "openstack"}
 """Packages that a provider needs, and the extra of certsync that brings them."""
 
 
