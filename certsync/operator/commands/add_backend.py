@@ -149,6 +149,9 @@ def add_backend(
         executed = execute.run(wanted.request, wanted.fleet, [lock], done, attached)
         shown = execute.wait_until_settled(wanted.file, now)
     conclusion.report_outcome(wanted.fleet, executed, shown)
+    for name in wanted.names if attached else ():
+        if attached and (text := attached.about_port_80(name)):
+            console.warn(text)
     if text := rules.conclusion(wanted.fleet, path):
         console.result(text)
 

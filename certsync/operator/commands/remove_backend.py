@@ -76,6 +76,8 @@ def remove_backend(
         if executed.failures:
             raise RolloutError(*_of_keys_left(wanted, executed.why))
     _warn_of_the_key(wanted)
+    if attached and (text := attached.about_port_80(name)):
+        console.warn(text)
     conclusion.report_outcome(wanted.fleet, executed, execute.wait_until_settled(wanted.after, now))
 
 

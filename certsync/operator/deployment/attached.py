@@ -55,6 +55,13 @@ class Attached:
         """The fleet that is served."""
         return self.driven.fleet
 
+    def about_port_80(self, name: str) -> str:
+        """Return what is left to do there by hand for a backend; empty: nothing."""
+        if self.driven.task.ability.shared_pool:
+            return ""
+        what = f"take {name} out of it" if self.leaving else f"add {name} to it"
+        return f"port 80's pool at the provider is not certsync's: {what}, if you have not yet"
+
     def begin(self, locks: Sequence[Lock]) -> None:
         """Refuse, before anything is changed, what could not be done in the end.
 

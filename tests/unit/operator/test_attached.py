@@ -217,6 +217,13 @@ def test_only_backends_that_the_run_has_configured_count_as_listening(
     assert taken == [{*listening}]
 
 
+def test_a_pool_of_port_80_alone_is_left_to_people(world: World) -> None:
+    assert world.run().about_port_80("backend-02") == ""
+    run = world.run()
+    run.driven.task = replace(run.driven.task, ability=replace(SHARED, shared_pool=False))
+    assert "add backend-02 to it" in run.about_port_80("backend-02")
+
+
 def test_a_fleet_without_such_a_balancer_has_no_such_part() -> None:
     assert attached.deploying(fleet(2)) is None
 
