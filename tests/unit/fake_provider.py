@@ -63,6 +63,9 @@ class Balancer:
     undo: Callable[[State], State] | None = None
     """Another writer, after each change."""
 
+    refuses: Mapping[str, ManagedError] = field(default_factory=dict)
+    """What admitting some addresses fails with."""
+
     strays: tuple[str, ...] = ()
     """Backends that cannot be members."""
 
@@ -79,12 +82,14 @@ class Balancer:
             return replace(shown, busy="it is updating")
         return self.state
 
-    def misfits(self, backends: Mapping[str, str]) -> list[str]:
-        return [f"{name} is in another network" for name in self.strays if name in backends]
+    def misfits(self, backends: Mapping[str, str]) -> dict[str, str]:
+        return {name: "it is in another network" for name in self.strays if name in backends}
 
     def apply(self, changes: Sequence[Change]) -> None:
         assert not self.says or not self._becomes, "it is busy"
         self.asked.append(changes[0])
+        if isinstance(changes[0], Admit) and changes[0].address in self.refuses:
+            raise self.refuses[changes[0].address]
         if self.before and (error := self.before.pop(0)):
             raise error
         made = done(self.state, changes[0])

@@ -118,7 +118,9 @@ def plan(path: Path, additions: tuple[Addition, ...], adopt: Adopt, now: datetim
     if written := wanted.written():
         step, file = written
         found = Plan((step,), (file,))
-    return found + execute.dry_run(wanted.request, wanted.fleet, NO_ORDER, deploying(wanted.fleet))
+    return found + execute.dry_run(
+        wanted.request, wanted.fleet, NO_ORDER, deploying(wanted.fleet, joining=wanted.names)
+    )
 
 
 def add_backend(
@@ -138,7 +140,7 @@ def add_backend(
             continues.
     """
     wanted = joining(path, additions, adopt)
-    attached = deploying(wanted.fleet)
+    attached = deploying(wanted.fleet, joining=wanted.names)
     with fleet_lock.held(wanted.fleet, "add-backend") as lock:
         _look(wanted, now())
         if written := wanted.written():

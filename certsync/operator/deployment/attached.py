@@ -44,6 +44,9 @@ class Attached:
     admits: bool = True
     """Whether what is proven at the end is admitted."""
 
+    joining: tuple[str, ...] = ()
+    """The backends that the run adds to the fleet."""
+
     leaving: Leaving | None = None
     steps: list[Step] = field(default_factory=list)
     """What was changed."""
@@ -76,7 +79,7 @@ class Attached:
                 lock.require()
 
         self.driven.may_change, self.driven.tell = require_all, self._told
-        self.driven.look(_deployed(self.fleet))
+        self.driven.look(_deployed(self.fleet), self.joining)
 
     def before_phase(self, name: str) -> None:
         """Do what comes before a phase.
@@ -104,10 +107,11 @@ class Attached:
         broken = {*outcome.unreached, *outcome.failed}
         configured = {host.name for host in self.fleet.backends} - broken
         try:
-            self.driven.admit(_seen(self.fleet, configured.intersection(only or configured)))
+            seen = _seen(self.fleet, configured.intersection(only or configured))
+            left = self.driven.admit(seen)
         except ManagedError as error:
             return [Finding(NAME, error.message, error.hint)]
-        return []
+        return [Finding(NAME, f"{name} is not admitted: {why}") for name, why in left.items()]
 
     def _told(self, words: str) -> None:
         console.tell(f"    {NAME}: {words}")
@@ -121,7 +125,7 @@ class Attached:
         Raises:
             ManagedError: see `Driven.look`.
         """
-        state = self.driven.look(_deployed(self.fleet))
+        state = self.driven.look(_deployed(self.fleet), self.joining)
         if self.leaving:
             return self._removal(self.leaving, state)
         task, changes = self.driven.task, self.driven.changes
@@ -150,8 +154,12 @@ class Attached:
         return Plan(tuple(Step(phase, NAME, each) for each in dict.fromkeys(words)))
 
 
-def deploying(fleet: Fleet, options: Options = PLAIN) -> Attached | None:
+def deploying(
+    fleet: Fleet, options: Options = PLAIN, joining: tuple[str, ...] = ()
+) -> Attached | None:
     """Return the part of a run that deploys a fleet, or some of it; None: no such balancer.
+
+    ``joining`` are the backends that it adds.
 
     Raises:
         ManagedError: credentials or a package are missing.
@@ -164,7 +172,7 @@ def deploying(fleet: Fleet, options: Options = PLAIN) -> Attached | None:
         operations.CONFIGURATION: driven.release,
         operations.CERTIFICATE: driven.admit_issuer,
     }
-    return Attached(driven, before)
+    return Attached(driven, before, joining=joining)
 
 
 def removing(leaving: Leaving) -> Attached | None:

@@ -53,7 +53,8 @@ def look(fleet: Fleet, joining: Sequence[Machine] = ()) -> Seen:
             return NOTHING
         seen = told(driven.task, driven.provider.read())
         wrong = driven.provider.misfits({each.name: each.private_address for each in joining})
-        return replace(seen, findings=(*seen.findings, *(Finding(NAME, each) for each in wrong)))
+        more = [Finding(NAME, f"{name}: {why}") for name, why in wrong.items()]
+        return replace(seen, findings=(*seen.findings, *more))
     except NoCredentialsError as error:
         return Seen({}, notes=(f"the {NAME} was not asked: {error.message}",))
     except ManagedError as error:

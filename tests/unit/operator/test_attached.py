@@ -13,6 +13,7 @@ from certsync.model.fleet import Fleet
 from certsync.model.options import Balancer as Table
 from certsync.model.options import Provider
 from certsync.model.proof import Proof, Verdict
+from certsync.operator.balancer.gate import Seen
 from certsync.operator.balancer.managed.drive import Clock
 from certsync.operator.balancer.managed.driven import Driven
 from certsync.operator.balancer.managed.errors import (
@@ -152,9 +153,43 @@ def test_what_is_somebody_elses_stops_the_run_before_its_first_change(world: Wor
 
 
 def test_a_backend_that_cannot_be_a_member_stops_it_too(world: World) -> None:
+    joins = replace(world.run(), joining=("backend-02",))
     world.balancer.strays = ("backend-02",)
-    with pytest.raises(RefusedChangeError, match="backend-02 is in another network"):
+    with pytest.raises(RefusedChangeError, match="backend-02: it is in another network"):
+        joins.begin([])
+    world.balancer.strays = ("backend-01",)
+    with pytest.raises(RefusedChangeError, match="backend-01: it is in another network"):
         world.run().begin([])
+
+
+def test_a_backend_that_is_dead_at_the_provider_does_not_stop_later_runs(world: World) -> None:
+    world.in_service("backend-01")
+    world.balancer.strays = ("backend-03",)
+    run = world.run()
+    run.begin([])
+    [found] = run.end(Outcome(), ())
+    assert str(found) == "load balancer: backend-03 is not admitted: it is in another network"
+    assert world.members() == ["backend-01", "backend-02"]
+
+
+def test_a_backend_that_the_provider_refuses_keeps_no_other_out(world: World) -> None:
+    refusal = ManagedError("400: the address is not allowed")
+    run = world.run()
+    run.begin([])
+    world.balancer.refuses = {ADDRESSES["backend-02"]: refusal}
+    [found] = run.end(Outcome(), ())
+    assert "backend-02 is not admitted: 400" in found.text
+    assert {*world.members()} == {"backend-01", "backend-03"}
+    assert world.balancer.state.rule is not None
+
+
+def test_a_provider_that_refuses_every_backend_is_one_finding(world: World) -> None:
+    run = world.run()
+    run.begin([])
+    world.balancer.refuses = dict.fromkeys(ADDRESSES.values(), ManagedError("400: no"))
+    [found] = run.end(Outcome(), ())
+    assert found.text == "400: no"
+    assert world.balancer.state.rule is None
 
 
 def test_edits_that_would_leave_nobody_to_serve_stop_it_too(world: World) -> None:
@@ -210,7 +245,12 @@ def test_only_backends_that_the_run_has_configured_count_as_listening(
     listening: tuple[str, ...],
 ) -> None:
     taken: list[set[str]] = []
-    monkeypatch.setattr(Driven, "admit", lambda _, seen: taken.append({*seen.listening}))
+
+    def admit(_: Driven, seen: Seen) -> dict[str, str]:
+        taken.append({*seen.listening})
+        return {}
+
+    monkeypatch.setattr(Driven, "admit", admit)
     run = world.run()
     run.begin([])
     run.end(outcome, only)

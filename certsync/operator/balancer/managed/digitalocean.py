@@ -96,7 +96,7 @@ class DigitalOcean:
                 objections=tuple(form.objections(found, self._tag)),
             )
 
-    def misfits(self, backends: Mapping[str, str]) -> list[str]:
+    def misfits(self, backends: Mapping[str, str]) -> Mapping[str, str]:
         """Return which backends are no droplets of the balancer's VPC; see `port.Provider`."""
         with as_documented():
             return self._pool(self._balancer).misfits(backends)

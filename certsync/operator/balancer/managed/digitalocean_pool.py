@@ -70,14 +70,14 @@ class Pool:
             return self._untag(gone) if tag else [self._by_id("DELETE", gone)]
         raise ManagedError("DigitalOcean cannot drain a droplet")
 
-    def misfits(self, backends: Mapping[str, str]) -> list[str]:
-        """Return why some backends are no droplets that it can send to, in words."""
-        found = []
+    def misfits(self, backends: Mapping[str, str]) -> dict[str, str]:
+        """Return why some backends are no droplets that it can send to, by name."""
+        found = {}
         for name, address in backends.items():
             try:
                 self._droplet(Admit(name, address))
             except ManagedError as error:
-                found.append(error.message)
+                found[name] = error.message.removeprefix(f"{name}: ")
         return found
 
     def _droplet(self, wanted: Admit) -> int:

@@ -20,7 +20,7 @@ from certsync.operator.balancer.managed.errors import (
     UnansweredError,
     UncertainError,
 )
-from certsync.operator.balancer.managed.port import Ability, Change, Provider, State
+from certsync.operator.balancer.managed.port import Ability, Admit, Change, Provider, State
 
 SPARE_CALLS = 10
 """How many changing calls more than twice the changes: so that one that is undone again and again
@@ -161,6 +161,8 @@ class _Drive:
             # Providers refuse what they have carried out, and a member that is gone cannot be
             # removed: only another look tells.
             self.refusal = error
+            if isinstance(left[0], Admit):
+                error.backend = left[0].name
 
     def _wait(self, trouble: ManagedError | None, seconds: float = 0) -> None:
         self.trouble = trouble

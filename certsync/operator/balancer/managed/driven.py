@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from certsync.model.fleet import Fleet, Machine
@@ -17,7 +17,7 @@ from certsync.operator.balancer.gate import Gate, Seen
 from certsync.operator.balancer.managed import decide, providers, wanted
 from certsync.operator.balancer.managed.decide import Wanted
 from certsync.operator.balancer.managed.drive import NO_LEAVE, Clock, Leave, drive, refusal
-from certsync.operator.balancer.managed.errors import RefusedChangeError
+from certsync.operator.balancer.managed.errors import ManagedError, RefusedChangeError
 from certsync.operator.balancer.managed.port import Ability, Change, Provider, State
 from certsync.operator.balancer.managed.wanted import Task
 from certsync.operator.balancer.outage import outages
@@ -49,10 +49,11 @@ class Driven:
         """The fleet that is served."""
         return self.task.fleet
 
-    def look(self, deployed: Fleet | None) -> State:
+    def look(self, deployed: Fleet | None, joining: Collection[str] = ()) -> State:
         """Before anything is changed, refuse what could not be done in the end.
 
-        ``deployed`` is the deployed fleet; None: there is none.
+        ``deployed`` is the deployed fleet; None: there is none. ``joining`` are the backends that
+        the run adds to it.
 
         Raises:
             RefusedChangeError: something there is somebody else's, a backend cannot be a member,
@@ -64,9 +65,11 @@ class Driven:
         for each in outages(self.fleet, deployed, before):
             raise RefusedChangeError(f"nothing was changed: {each.text}", each.hint)
         here = {host.name: host.private_address for host in self.fleet.serving_all}
-        if misfits := self.provider.misfits(here):
+        misfits = self.provider.misfits(here)
+        if stopping := wanted.stopping(self.task, state, misfits, joining):
+            why = "; ".join(f"{name}: {each}" for name, each in stopping.items())
             hint = "are the private addresses in the fleet file right, and in its network?"
-            raise RefusedChangeError(f"nothing was changed: {'; '.join(misfits)}", hint)
+            raise RefusedChangeError(f"nothing was changed: {why}", hint)
         last = self._if_all_are_proven(state)
         why, hint = refusal(state, last, self.provider.ability, self.leave)
         if why:
@@ -81,9 +84,45 @@ class Driven:
         """Have the CA's challenges arrive before a first order: see `wanted.challenged`."""
         self._have(wanted.challenged)
 
-    def admit(self, seen: Seen) -> None:
-        """Admit what is proven, and set the rule: see `wanted.decided`."""
-        self._have(lambda task, state: wanted.decided(task, state, seen)[1])
+    def admit(self, seen: Seen) -> dict[str, str]:
+        """Admit what is proven, and set the rule: see `wanted.decided`.
+
+        Return why some were not admitted, by name: one that the provider refuses does not keep the
+        others out.
+        """
+        state = self.provider.read()
+        _, wish = wanted.decided(self.task, state, seen)
+        if wish is None:
+            return {}
+        there = self.task.names(state)
+        new = {name: address for name, address in wish.members.items() if name not in there}
+        left = dict(self.provider.misfits(new))
+        wish = wanted.only(wish, wish.members.keys() - left.keys())
+        try:
+            self._drive(wish)
+        except ManagedError as error:
+            if not error.backend:
+                raise
+            left |= self._admit_one_by_one(wish, there)
+        return left
+
+    def _admit_one_by_one(self, wish: Wanted, there: Sequence[str]) -> dict[str, str]:
+        """Admit those that the provider takes, and return why it refuses the others, by name.
+
+        Raises:
+            ManagedError: it takes none.
+        """
+        taken = [name for name in wish.members if name in there]
+        refused: dict[str, str] = {}
+        for name in [each for each in wish.members if each not in there]:
+            try:
+                self._drive(wanted.only(wish, [*taken, name]))
+                taken.append(name)
+            except ManagedError as error:
+                refused[name] = error.message
+                if not error.backend or (not taken and len(refused) == len(wish.members)):
+                    raise
+        return refused
 
     def drain(self, name: str) -> None:
         """Have a member get no new connections; where that is impossible, it leaves the pool."""
@@ -97,8 +136,11 @@ class Driven:
         found = wish(self.task, self.provider.read())
         if found is None:
             return
+        self._drive(found)
+
+    def _drive(self, wish: Wanted) -> State:
         guarded = _Guarded(self.provider, self.may_change)
-        drive(guarded, found, self.tell, self.clock, SECONDS, self.leave)
+        return drive(guarded, wish, self.tell, self.clock, SECONDS, self.leave)
 
     # A dry run
 
@@ -135,7 +177,7 @@ class _Guarded:
     def read(self) -> State:
         return self.provider.read()
 
-    def misfits(self, backends: Mapping[str, str]) -> list[str]:
+    def misfits(self, backends: Mapping[str, str]) -> Mapping[str, str]:
         return self.provider.misfits(backends)
 
     def apply(self, changes: Sequence[Change]) -> None:

@@ -21,6 +21,9 @@ from certsync.model.errors import CertsyncError, LaterError
 class ManagedError(CertsyncError):
     """A provider refuses, or its balancer is not as it has to be."""
 
+    backend = ""
+    """The backend that was to be admitted by the refused call; empty: it was another call."""
+
 
 class TokenError(ManagedError):
     """The token is missing, wrong or has expired (HTTP 401)."""

@@ -115,9 +115,9 @@ class NodeBalancer:
                 "is there a newer certsync?",
             ) from None
 
-    def misfits(self, backends: Mapping[str, str]) -> list[str]:  # noqa: ARG002  # the port's
+    def misfits(self, backends: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002  # the port's
         """Return nothing: only the API knows which addresses it takes, when one is used."""
-        return []
+        return {}
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Make the first change, to what was read last."""

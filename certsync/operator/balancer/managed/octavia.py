@@ -111,9 +111,9 @@ class Octavia:
                 obstacles=tuple(form.obstacles(self._balancer)),
             )
 
-    def misfits(self, backends: Mapping[str, str]) -> list[str]:  # noqa: ARG002  # the port's
+    def misfits(self, backends: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002  # the port's
         """Return nothing: Octavia takes any address, and the cloud's routers decide."""
-        return []
+        return {}
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Make the first change, to what was read last."""

@@ -162,8 +162,8 @@ class Provider(Protocol):
         """
         ...
 
-    def misfits(self, backends: Mapping[str, str]) -> list[str]:
-        """Return why some backends cannot be members, in words, by what was read last.
+    def misfits(self, backends: Mapping[str, str]) -> Mapping[str, str]:
+        """Return why some backends cannot be members, by name, by what was read last.
 
         ``backends`` are private addresses by name. Empty: nothing is known against any of them.
         """

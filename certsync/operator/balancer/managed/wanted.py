@@ -7,7 +7,7 @@ members are those that take every lineage's.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from certsync.model.fleet import Fleet, Machine
 from certsync.operator.balancer.gate import Gate, Seen, decide, proxy_port
@@ -117,6 +117,26 @@ def rule(task: Task, port: int) -> Rule:
     else:
         check = Check("https", TLS, balancing.health_path)
     return Rule(to, task.ability.proxy[-1] if port else "", check)
+
+
+def stopping(
+    task: Task, state: State, misfits: Mapping[str, str], joining: Collection[str]
+) -> Mapping[str, str]:
+    """Return why the run must not begin, by backend, of those that cannot be members.
+
+    One that has died must not stop every later deploy. But without the issuer there is no first
+    order, and who joins has to fit.
+    """
+    if len(misfits) == len(task.fleet.serving_all):
+        return misfits
+    first = task.fleet.issuer_name if state.rule is None else ""
+    return {name: why for name, why in misfits.items() if name == first or name in joining}
+
+
+def only(wish: Wanted, names: Collection[str]) -> Wanted:
+    """Return a wish with these of its members."""
+    members = {name: address for name, address in wish.members.items() if name in names}
+    return replace(wish, members=members)
 
 
 def challenged(task: Task, state: State) -> Wanted | None:
