@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from certsync.model.errors import Mistake
-from certsync.model.options import Provider
+from certsync.model.options import Provider, WebAccess
 from certsync.operator.fleet_file.draft import Draft
 from certsync.operator.fleet_file.hosts import is_ip_address
 from certsync.operator.fleet_file.rules import quoted
@@ -34,8 +34,15 @@ def _balancer_is_ours_or_not(draft: Draft) -> Iterator[Mistake]:
             "needs a second balancer for the addresses to move to",
             "add another [balancers.NAME], or remove it",
         )
-    sends = fleet.balancing.proxy_protocol and table.provider.sends_proxy
-    if not ours and sends and not table.networks:
+    if ours or table.networks:
+        return
+    if fleet.firewall.web_access is WebAccess.BALANCERS:
+        yield Mistake(
+            NETWORKS,
+            "is missing, and UFW would allow nobody but the balancer",
+            'networks = ["10.0.0.0/24"], or web_access = "anywhere" under [firewall]',
+        )
+    elif fleet.balancing.proxy_protocol and table.provider.sends_proxy:
         yield Mistake(
             NETWORKS,
             "is missing: the networks that the balancer connects from",
