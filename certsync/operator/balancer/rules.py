@@ -71,6 +71,10 @@ class Shown:
         """Return it as text for people."""
         if self.difference:
             return "\n".join([*self.difference.lines(), self.standing.text()])
+        table = self.fleet.balancer
+        if table.provider.is_driven:
+            unasked = f"{table.provider.value} {table.load_balancer}: not asked"
+            return f"{unasked}\n{self.standing.text()}"
         return provider_rules.text(self.fleet, self.standing)
 
     def to_json(self) -> dict[str, Any]:

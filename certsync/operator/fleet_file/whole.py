@@ -40,7 +40,8 @@ def check(draft: Draft) -> list[Mistake]:
 
 def _something_is_there(draft: Draft) -> Iterator[Mistake]:
     for key, (what, hint) in NEEDED.items():
-        if key == "balancers" and draft.fleet.balancer.provider is not Provider.HAPROXY:
+        ours = draft.fleet.balancer.provider is Provider.HAPROXY
+        if key == "balancers" and (not ours or draft.at_fault("balancer.provider")):
             continue
         if not draft.values.get(key) and not draft.at_fault_below(key):
             yield Mistake(key, f"needs at least one {what}", hint)

@@ -182,6 +182,11 @@ def test_an_identifier_has_no_effect_on_a_balancer_that_is_not_driven() -> None:
     assert found.hint.startswith('remove it, or set provider = "digitalocean" or "linode"')
 
 
+def test_a_provider_that_is_misspelled_is_the_only_mistake() -> None:
+    [found] = mistakes('[balancer]\nprovider = "linodes"\n', balancers="")
+    assert (found.place, found.hint) == ("balancer.provider", 'did you mean "linode"?')
+
+
 def test_digitaloceans_balancer_needs_no_networks_because_it_tells_no_client_addresses() -> None:
     made = read('[balancer]\nprovider = "digitalocean"\nload_balancer = "4de7ac8b"\n', balancers="")
     assert made.trusted == ()

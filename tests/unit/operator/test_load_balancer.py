@@ -97,6 +97,12 @@ def test_a_fleet_without_such_a_balancer_is_told_nothing() -> None:
     assert load_balancer.look(fleet(2)) == load_balancer.NOTHING
 
 
+def test_rules_of_a_driven_balancer_that_was_not_asked_print_no_sheet() -> None:
+    shown = Shown(task().fleet, Standing((), {"backend-01": "not proven"}, "not asked"))
+    assert shown.text().splitlines()[0] == "linode 7: not asked"
+    assert "Round Robin" not in shown.text()
+
+
 def test_rules_show_the_difference_of_a_driven_balancer() -> None:
     made = Difference(
         "linode 7", "to port 443", {"backend-01": "yes", "backend-02": "not a member"},

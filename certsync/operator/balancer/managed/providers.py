@@ -35,7 +35,7 @@ def connect(of: Balancer, environment: Mapping[str, str]) -> Provider:
         if not extra:
             raise
         raise ManagedError(
-            f"{of.provider.value} needs the package {error.name}, which is not installed",
+            f"{of.provider.value} needs Python packages that are not installed ({error.name})",
             f"pipx install --force 'certsync-fleet[deploy,{extra}]'",
         ) from None
     opened: Callable[[str, Mapping[str, str]], Provider] = module.connect
