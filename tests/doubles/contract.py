@@ -24,20 +24,20 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.doubles.schema import Schema, mistakes
+from tests.doubles.server import Around, Server
 
 SCHEMAS = Path(__file__).parent / "schemas"
 
@@ -246,49 +246,27 @@ def differences(before: Any, after: Any, place: str = "") -> dict[str, tuple[Any
     return {} if before == after else {place: (deepcopy(before), deepcopy(after))}
 
 
-class _Server(HTTPServer):
-    double: Double
-
-    def handle_error(self, *_arguments: object) -> None:
-        """Keep what went wrong in the double, instead of printing it."""
-        self.double.broken.append(traceback.format_exc())
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-
-    def _take(self) -> None:
-        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        answer = self.server.double.take(
-            self.command, self.path, dict(self.headers.items()), content
-        )
-        if answer is None:
-            return
-        body = b"" if answer.body is None else json.dumps(answer.body).encode()
-        self.send_response(answer.status)
-        for name, value in answer.headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _take  # noqa: N815 - http.server's names
-
-    def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+def listening() -> socket.socket:
+    """Return a socket that listens on this machine alone."""
+    return socket.create_server(("127.0.0.1", 0))
 
 
 @contextmanager
-def serve(double: Double) -> Iterator[str]:
-    """Run a double while the block lasts, and give the address before each path."""
+def serve(
+    double: Double, on: Callable[[], socket.socket] = listening, around: Around = nullcontext
+) -> Iterator[str]:
+    """Run a double while the block lasts, and give the address before each path.
+
+    ``on`` makes the socket that it is asked on. Each request is answered within ``around()``: for
+    something that follows the double's state, or has it follow.
+    """
     assert set(double.operations()) == set(double.schema["operations"])
-    server = _Server(("127.0.0.1", 0), _Handler)
-    server.double = double
+    server = Server(double, on(), around)
+    port = server.socket.getsockname()[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.shutdown()
         thread.join()
