@@ -13,6 +13,7 @@ from certsync.operator.balancer.managed.port import (
     Drain,
     DropRule,
     Member,
+    SetCheck,
     SetRule,
     State,
 )
@@ -106,6 +107,8 @@ class Balancer:
 def done(state: State, change: Change) -> State:
     if isinstance(change, SetRule):
         return replace(state, rule=change.rule)
+    if isinstance(change, SetCheck):
+        return replace(state, check=change.check)
     if isinstance(change, DropRule):
         return replace(state, rule=None)
     if isinstance(change, Admit):

@@ -51,6 +51,21 @@ def test_an_empty_balancer_gets_its_members_and_then_the_rule_and_loses_nothing(
     ]
 
 
+def test_before_a_first_order_the_check_becomes_one_that_the_issuer_passes(cloud: Cloud) -> None:
+    before = deepcopy(cloud.double.state)
+    [first, *_] = ADDRESSES
+    wish = Wanted(None, {first: ADDRESSES[first]}, ADDRESSES, check=RULE.check)
+    cloud.drive_to(wish)
+    cloud.drive_to(wish)
+    assert foreign(before, cloud) == {}
+    assert cloud.balancer["forwarding_rules"] == before["balancer"]["forwarding_rules"]
+    done = [each for each in cloud.double.changing if each.status < 400]
+    assert [(each.method, set(each.changed)) for each in done] == [
+        ("PUT", OURS - {"balancer.forwarding_rules", "balancer.droplet_ids"}),
+        ("POST", {"balancer.droplet_ids"}),
+    ]
+
+
 def test_what_is_there_already_is_left_alone(cloud: Cloud) -> None:
     cloud.ready(2)
     cloud.drive(2)

@@ -21,6 +21,7 @@ from certsync.operator.balancer.managed.port import (
     Member,
     Remove,
     Rule,
+    SetCheck,
     SetRule,
     State,
 )
@@ -39,6 +40,9 @@ class Wanted:
 
     draining: Mapping[str, str] = field(default_factory=dict)
     """Those that keep their open connections for now; where the provider cannot, they leave."""
+
+    check: Check | None = None
+    """While port 443 is closed: the health check of a pool that all ports share; None: any."""
 
 
 def objections(state: State, wanted: Wanted, *, adopt: bool) -> list[str]:
@@ -99,8 +103,15 @@ def changes(state: State, wanted: Wanted, ability: Ability) -> list[Change]:
         return [*twice, *rule, *admitted, *gone]
     if state.rule is None:
         # Once port 443 opens, nobody else may be behind it.
-        return [*twice, *admitted, *gone, *rule]
+        return [*_check(state, wanted), *twice, *admitted, *gone, *rule]
     return [*twice, *admitted, *rule, *gone]
+
+
+def _check(state: State, wanted: Wanted) -> list[Change]:
+    """Return what has the members that port 80 needs pass the check."""
+    if wanted.rule or not wanted.check or not state.check:
+        return []
+    return [] if _checks_alike(state.check, wanted.check) else [SetCheck(wanted.check)]
 
 
 def _gone(
@@ -181,6 +192,8 @@ def _word(change: Change, names: Mapping[str, str]) -> str:
         return f"{_named(change.member, names)}: gets no new connections"
     if isinstance(change, Remove):
         return f"{_named(change.member, names)}: leaves the pool"
+    if isinstance(change, SetCheck):
+        return f"the health check becomes {change.check.protocol} on port {change.check.port}"
     if isinstance(change, SetRule):
         proxy = f", PROXY protocol {change.rule.proxy}" if change.rule.proxy else ""
         return f"port 443: TLS is passed through to port {change.rule.port}{proxy}"

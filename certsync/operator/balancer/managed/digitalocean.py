@@ -36,6 +36,7 @@ from certsync.operator.balancer.managed.port import (
     Ability,
     Change,
     DropRule,
+    SetCheck,
     SetRule,
     State,
 )
@@ -71,7 +72,8 @@ def connect(balancer: str, environment: Mapping[str, str]) -> DigitalOcean:
 class DigitalOcean:
     """One load balancer, by its id. See `port.Provider`; `apply` changes what `read` has seen."""
 
-    ability = Ability(shared_pool=True, drains=False, proxy=(), checks_tls=True)
+    # How long it takes until a change is in effect is not documented.
+    ability = Ability(shared_pool=True, drains=False, proxy=(), checks_tls=True, unseen_seconds=20)
 
     def __init__(self, of: Api, balancer: str) -> None:
         self._api = of
@@ -92,6 +94,7 @@ class DigitalOcean:
             return State(
                 rule=form.rule(found),
                 members=self._pool(found).members(),
+                check=form.check(found),
                 busy="it is being set up" if found["status"] == "new" else "",
                 objections=tuple(form.objections(found, self._tag)),
             )
@@ -128,6 +131,8 @@ class DigitalOcean:
             raise ManagedError(f"certsync drives no load balancer of type {form.kind(found)}")
         if isinstance(first, SetRule):
             return [("PUT", self._path, form.with_rule(found, first.rule))]
+        if isinstance(first, SetCheck):
+            return [("PUT", self._path, form.with_check(found, first.check))]
         if isinstance(first, DropRule):
             return [("DELETE", f"{self._path}/forwarding_rules", form.without_rule(found))]
         return self._pool(found).requests(changes)

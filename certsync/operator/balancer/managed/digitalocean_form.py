@@ -65,10 +65,12 @@ def rule(balancer: Any) -> Rule | None:
     proxy = "v1" if balancer.get("enable_proxy_protocol") else ""
     if len(rules) > 1 or not _passes(rules[0]):
         return Rule(0, proxy)
-    return Rule(int(rules[0]["target_port"]), proxy, _check(balancer.get("health_check")))
+    return Rule(int(rules[0]["target_port"]), proxy, check(balancer))
 
 
-def _check(told: Any) -> Check | None:
+def check(balancer: Any) -> Check | None:
+    """Return the health check of all rules; None: it is not told."""
+    told = balancer.get("health_check")
     if not told:
         return None
     path = "" if told["protocol"] == "tcp" else str(told.get("path") or "/")
@@ -178,14 +180,17 @@ def with_rule(balancer: Any, wanted: Rule) -> dict[str, Any]:
     }
     others = [each for each in body["forwarding_rules"] if each["entry_port"] != TLS]
     body |= {"forwarding_rules": [*others, ours], "enable_proxy_protocol": False}
-    if wanted.check:
-        body["health_check"] = {
-            **body.get("health_check", {}),
-            "protocol": wanted.check.protocol,
-            "port": wanted.check.port,
-            "path": wanted.check.path or "/",
-        }
-    return body
+    return _checked(body, wanted.check) if wanted.check else body
+
+
+def with_check(balancer: Any, wanted: Check) -> dict[str, Any]:
+    """Return the PUT that makes the health check this one, and keeps all else."""
+    return _checked(settings(balancer), wanted)
+
+
+def _checked(body: dict[str, Any], wanted: Check) -> dict[str, Any]:
+    ours = {"protocol": wanted.protocol, "port": wanted.port, "path": wanted.path or "/"}
+    return {**body, "health_check": {**body.get("health_check", {}), **ours}}
 
 
 def without_rule(balancer: Any) -> dict[str, Any]:

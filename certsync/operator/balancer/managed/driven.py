@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from certsync.model.fleet import Fleet, Machine
 from certsync.model.proof import Proof, Verdict
 from certsync.operator.balancer.gate import Gate, Seen
-from certsync.operator.balancer.managed import decide, providers, wanted
+from certsync.operator.balancer.managed import arrival, decide, providers, wanted
 from certsync.operator.balancer.managed.decide import Wanted
 from certsync.operator.balancer.managed.drive import NO_LEAVE, Clock, Leave, drive, refusal
 from certsync.operator.balancer.managed.errors import ManagedError, RefusedChangeError
@@ -41,6 +41,12 @@ class Driven:
 
     tell: Callable[[str], None] = lambda _: None
     """Gets each change in words once the balancer has it."""
+
+    await_challenges: arrival.Await = lambda _fleet, _clock: None
+    """Waits until plain HTTP arrives by the balancer; see `arrival`."""
+
+    await_tls: arrival.Await = lambda _fleet, _clock: None
+    """Waits until TLS arrives by it."""
 
     clock: Clock = field(default_factory=lambda: Clock(time.monotonic, time.sleep))
 
@@ -83,6 +89,8 @@ class Driven:
     def admit_issuer(self) -> None:
         """Have the CA's challenges arrive before a first order: see `wanted.challenged`."""
         self._have(wanted.challenged)
+        if wanted.waits_for_order(self.task, self.provider.read()):
+            self.await_challenges(self.fleet, self.clock)
 
     def admit(self, seen: Seen) -> dict[str, str]:
         """Admit what is proven, and set the rule: see `wanted.decided`.
@@ -99,11 +107,14 @@ class Driven:
         left = dict(self.provider.misfits(new))
         wish = wanted.only(wish, wish.members.keys() - left.keys())
         try:
-            self._drive(wish)
+            after = self._drive(wish)
         except ManagedError as error:
             if not error.backend:
                 raise
             left |= self._admit_one_by_one(wish, there)
+            after = self.provider.read()
+        if after != state and wanted.passes(after):
+            self.await_tls(self.fleet, self.clock)
         return left
 
     def _admit_one_by_one(self, wish: Wanted, there: Sequence[str]) -> dict[str, str]:
@@ -126,17 +137,27 @@ class Driven:
 
     def drain(self, name: str) -> None:
         """Have a member get no new connections; where that is impossible, it leaves the pool."""
-        self._have(lambda task, state: wanted.without(task, state, name, drained=True))
+        self._without(name, drained=True)
 
     def remove(self, name: str) -> None:
         """Have a member leave the pool."""
-        self._have(lambda task, state: wanted.without(task, state, name, drained=False))
+        self._without(name, drained=False)
 
-    def _have(self, wish: Callable[[Task, State], Wanted | None]) -> None:
-        found = wish(self.task, self.provider.read())
+    def _without(self, name: str, *, drained: bool) -> None:
+        unseen = self.provider.ability.unseen_seconds
+        changed = self._have(lambda task, state: wanted.without(task, state, name, drained=drained))
+        if changed and unseen:
+            # The backend must serve until then.
+            self.clock.sleep(unseen)
+
+    def _have(self, wish: Callable[[Task, State], Wanted | None]) -> State | None:
+        """Return what the balancer has after its changes; None: there were none."""
+        before = self.provider.read()
+        found = wish(self.task, before)
         if found is None:
-            return
-        self._drive(found)
+            return None
+        after = self._drive(found)
+        return after if after != before else None
 
     def _drive(self, wish: Wanted) -> State:
         guarded = _Guarded(self.provider, self.may_change)
@@ -199,4 +220,10 @@ def opened(
     if not fleet.balancer.provider.is_driven:
         return None
     provider = providers.connect(fleet.balancer, environment)
-    return Driven(Task(fleet, provider.ability, tuple(leaving)), provider, leave)
+    return Driven(
+        Task(fleet, provider.ability, tuple(leaving)),
+        provider,
+        leave,
+        await_challenges=arrival.await_challenges,
+        await_tls=arrival.await_tls,
+    )

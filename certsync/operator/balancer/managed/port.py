@@ -81,6 +81,9 @@ class State:
     obstacles: tuple[str, ...] = ()
     """What makes it impossible, whatever anybody says: something else drives it, for example."""
 
+    check: Check | None = None
+    """The health check of a pool that all ports share; None: there is no such pool."""
+
 
 @dataclass(frozen=True)
 class Admit:
@@ -118,7 +121,14 @@ class DropRule:
     """Close port 443."""
 
 
-Change = Admit | Drain | Remove | SetRule | DropRule
+@dataclass(frozen=True)
+class SetCheck:
+    """Make the health check this one while port 443 is closed: port 80's members depend on it."""
+
+    check: Check
+
+
+Change = Admit | Drain | Remove | SetRule | DropRule | SetCheck
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,9 @@ class Ability:
     gap_seconds: int = 0
     """How long new connections may fail while the target port or PROXY protocol changes; 0: not at
     all, as far as is known."""
+
+    unseen_seconds: int = 0
+    """How long a member that was removed may still get connections, where nothing tells."""
 
 
 class Provider(Protocol):

@@ -139,16 +139,24 @@ def only(wish: Wanted, names: Collection[str]) -> Wanted:
     return replace(wish, members=members)
 
 
+def waits_for_order(task: Task, state: State) -> bool:
+    """Return whether a first order needs members first: port 80 has the same, and 443 is closed."""
+    return task.ability.shared_pool and state.rule is None
+
+
 def challenged(task: Task, state: State) -> Wanted | None:
     """Return the wish before a first order: the issuer gets port 80's requests.
 
+    A usual check, by HTTP on port 80, is answered with 404, as it names none of the fleet's names.
+
     None: it does, or port 443 serves already, or port 80 has a pool of its own.
     """
-    issuer = task.fleet.issuer_name
-    there = task.names(state)
-    if not task.ability.shared_pool or state.rule is not None or issuer in there:
+    if not waits_for_order(task, state):
         return None
-    return task.wish(None, [*there, issuer])
+    issuer, there, check = task.fleet.issuer_name, task.names(state), rule(task, 0).check
+    if issuer in there and state.check in (None, check):
+        return None
+    return replace(task.wish(None, [*there, issuer]), check=check)
 
 
 def outgoing(task: Task, state: State) -> Wanted | None:

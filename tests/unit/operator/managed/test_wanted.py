@@ -17,9 +17,11 @@ from certsync.operator.balancer.managed.port import (
     MIXED_PORTS,
     NO_PORT,
     Ability,
+    Admit,
     Check,
     Member,
     Rule,
+    SetCheck,
     State,
 )
 from certsync.operator.balancer.managed.wanted import Task
@@ -187,6 +189,21 @@ def test_who_is_in_the_pool_before_a_first_order_stays() -> None:
     found = wanted.challenged(task(SHARED), has(None, TWO))
     assert found is not None
     assert [*found.members] == [ONE, TWO]
+
+
+def test_a_check_that_the_issuer_would_not_pass_is_changed_before_the_first_order() -> None:
+    usual = replace(has(None, ONE), check=Check("http", 80, "/"))
+    again = wanted.challenged(task(SHARED), usual)
+    assert again is not None
+    assert again.check == CHECKED.check
+    made = decide.changes(usual, again, SHARED)
+    assert [type(each) for each in made] == [SetCheck]
+    assert decide.words(made, {}) == ["the health check becomes https on port 443"]
+    assert wanted.challenged(task(SHARED), replace(usual, check=CHECKED.check)) is None
+    first = wanted.challenged(task(SHARED), replace(has(None), check=Check("http", 80, "/")))
+    assert first is not None
+    found = decide.changes(replace(has(None), check=Check("http", 80, "/")), first, SHARED)
+    assert [type(each) for each in found] == [SetCheck, Admit]
 
 
 @pytest.mark.parametrize(
