@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,9 @@ class Road:
         self.folder = folder
         self.fleet_file = folder / "lab.toml"
         self.fleet_file.write_text(fleet_text(lab))
+        self.environment: Mapping[str, str] = {}
+        """What an operator's commands have in their environment besides: a provider's token."""
+
         inventory = folder / "lab.py"
         inventory.write_text((CHECKOUT / "inventory/lab.py").read_text())
         # Its hourly run would come in between once in a while; `test_cron` lets it.
@@ -85,7 +89,7 @@ class Road:
             text=True,
             errors="replace",
             timeout=seconds,
-            env={**os.environ, "PATH": path},
+            env={**os.environ, "PATH": path, **self.environment},
         )
         print(done.stdout, done.stderr, f"exit {done.returncode}", sep="\n")
         return Ended(done.returncode, done.stdout, done.stderr)
