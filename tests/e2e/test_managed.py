@@ -1,0 +1,288 @@
+"""A fleet behind a provider's balancer, driven by its API: the whole road, with real handshakes.
+
+The API is a double's; see `cloud`. What HAProxy does comes from the double's state alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from lab import Lab, Machine
+from tests.doubles.contract import Fault
+from tests.e2e.cloud import Cloud, running
+from tests.e2e.clouds import PROVIDERS, TOKEN
+from tests.e2e.conftest import BringUp
+from tests.e2e.load import NEW, Load, Tally, Target
+from tests.e2e.road import NAME, Ended, Road, state
+
+pytestmark = pytest.mark.matrix
+THREE = frozenset({"backend-01", "backend-02", "backend-03"})
+FOURTH = "backend-04"
+SETTLED = 40.0
+"""Seconds: DigitalOcean's own checks have to be good twice."""
+
+
+class Overheard(Road):
+    """A road on which all that is printed is kept."""
+
+    said = ""
+
+    def _operator(self, *argv: str, seconds: float) -> Ended:
+        ended = super()._operator(*argv, seconds=seconds)
+        self.said += ended.everything
+        return ended
+
+
+@pytest.fixture(scope="module", params=list(PROVIDERS))
+def cloud(
+    request: pytest.FixtureRequest, bring_up: BringUp, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cloud]:
+    """Return a provider with a balancer in front of three empty hosts; a fourth is there."""
+    name: str = request.param
+    with bring_up(Lab(f"m{name[:10]}", backends=4)) as lab:
+        road = Overheard(lab, tmp_path_factory.mktemp(name))
+        with running(road, name) as made:
+            yield made
+
+
+@pytest.fixture
+def road(cloud: Cloud) -> Road:
+    """Return the fleet, and forget what was asked of the balancer before."""
+    cloud.forget()
+    return cloud.road
+
+
+@contextmanager
+def loaded(road: Road) -> Iterator[Callable[[], Tally]]:
+    """Give what ends and counts a load of new connections that flows inside the block."""
+    target, lab = Target(NAME, str(road.lab.ca.roots)), road.lab
+    with Load(lab.operator_argv(), NEW, [lab.balancer.address], target, pause=0.01) as load:
+        yield load.over
+
+
+def well(ended: Ended) -> Ended:
+    assert ended.status == 0, ended.everything
+    return ended
+
+
+def spread(road: Road, names: Collection[str]) -> bool:
+    """Return whether these backends and no others answer, once new ones have passed the checks."""
+    end = time.monotonic() + SETTLED
+    while (seen := road.pages(3 * len(names))) != {*names} and time.monotonic() < end:
+        assert seen < {*names}
+    return seen == {*names}
+
+
+def test_a_wrong_token_is_told_before_anything_is_changed(cloud: Cloud, road: Road) -> None:
+    before = state(road.lab)
+    [variable] = [name for name, value in cloud.environment.items() if value == TOKEN]
+    road.environment = {**cloud.environment, variable: "not-the-token"}
+    ended = road.deploy()
+    road.environment = {**cloud.environment, variable: ""}
+    without = road.deploy()
+    road.environment = cloud.environment
+    assert (ended.status, without.status) == (1, 1)
+    assert variable in ended.stderr
+    assert f"{variable} is not set" in without.stderr
+    assert state(road.lab) == before
+    assert cloud.double.changing == []
+
+
+def test_a_dry_run_asks_and_changes_nothing(cloud: Cloud, road: Road) -> None:
+    dry = well(road.deploy("--dry-run"))
+    assert "load balancer" in dry.stdout
+    assert cloud.double.calls
+    assert cloud.double.changing == []
+
+
+def test_the_first_deploy_ends_with_every_backend_proven_and_behind_the_balancer(
+    cloud: Cloud, road: Road
+) -> None:
+    well(road.deploy())
+    assert spread(road, THREE)
+    assert road.generations() == dict.fromkeys(THREE, "0001")
+    assert cloud.is_open
+    assert cloud.pool == THREE
+    moments = list(cloud.moments)
+    if cloud.provider.shared_pool:
+        # The CA's challenges come by the same pool: the issuer alone is there before its order,
+        # and passes the check.
+        checked, first = moments.pop(0), moments.pop(0)
+        assert (len(checked.pool), len(first.pool - {"backend-01"})) == (0, 0)
+        assert not checked.is_open
+        assert not first.is_open
+        assert [each.is_open for each in moments] == [*[False] * (len(moments) - 1), True]
+    assert all(each.serving == each.pool for each in moments)
+
+
+def test_the_fleet_is_as_it_should_be_and_a_second_deploy_changes_nothing(
+    cloud: Cloud, road: Road
+) -> None:
+    well(road.deploy())
+    assert cloud.double.changing == []
+    assert cloud.moments == []
+    well(road.certsync("status"))
+    assert {row["pool"] for row in road.status()["rows"] if row["name"] in THREE} == {"yes"}
+
+
+def test_rules_tell_that_nothing_is_to_be_done(cloud: Cloud, road: Road) -> None:
+    shown = well(road.certsync("rules"))
+    assert "the next deploy would change nothing there" in shown.stdout
+    assert cloud.double.changing == []
+
+
+@contextmanager
+def another_certificate(machine: Machine) -> Iterator[None]:
+    """Have port 443 of a host answered by something that certsync does not see inside the block."""
+    rule = "PREROUTING -t nat -p tcp --dport 443 -j REDIRECT --to-ports 4443"
+    machine.sh(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 "
+        f"-subj /CN={NAME} -keyout /root/key.pem -out /root/crt.pem && "
+        "systemd-run -q --collect --unit another "
+        "openssl s_server -accept 4443 -cert /root/crt.pem -key /root/key.pem -www && "
+        f"iptables -A {rule} && ip6tables -A {rule}"
+    )
+    try:
+        yield
+    finally:
+        machine.sh(f"systemctl stop another; iptables -D {rule}; ip6tables -D {rule}")
+
+
+def test_a_backend_that_serves_another_certificate_gets_no_traffic(
+    cloud: Cloud, road: Road
+) -> None:
+    new = road.lab.machine(FOURTH)
+    with another_certificate(new):
+        ended = road.certsync("add-backend", FOURTH, new.address)
+    assert ended.status != 0, ended.everything
+    assert FOURTH in ended.stderr
+    assert cloud.moments == []
+    assert cloud.pool == THREE
+    assert spread(road, THREE)
+
+
+def test_a_backend_joins_once_it_is_proven_and_leaves_before_its_key_is_deleted(
+    cloud: Cloud, road: Road
+) -> None:
+    new = road.lab.machine(FOURTH)
+    with loaded(road) as over:
+        well(road.certsync("add-backend", FOURTH, new.address))
+        [joined] = cloud.moments
+        assert spread(road, {*THREE, FOURTH})
+        cloud.forget()
+        well(road.certsync("remove-backend", FOURTH, "--drain-seconds", "5"))
+        tally = over()
+    assert joined.serving == joined.pool == {*THREE, FOURTH}
+    left = cloud.moments[-1]
+    assert left.pool == THREE
+    assert FOURTH in left.holding
+    if cloud.provider.drains:
+        assert [each.leaving for each in cloud.moments] == [{FOURTH}, frozenset()]
+    assert tally.failed == {}
+    assert FOURTH in tally.backends
+
+
+def test_another_backend_becomes_the_issuer_and_the_balancer_is_left_alone(
+    cloud: Cloud, road: Road
+) -> None:
+    well(road.certsync("promote", "backend-02"))
+    assert road.issuer.name == "backend-02"
+    assert cloud.double.changing == []
+    assert spread(road, THREE)
+
+
+def test_a_renewal_loses_no_request(cloud: Cloud, road: Road) -> None:
+    before = road.leaf(road.lab.balancer.address)
+    with loaded(road) as over:
+        well(road.renew("--force"))
+        tally = over()
+    assert tally.failed == {}
+    assert road.leaf(road.lab.balancer.address) != before
+    assert cloud.double.calls == []
+
+
+def test_the_proxy_protocol_goes_off_and_on_without_a_failed_connection(
+    cloud: Cloud, road: Road
+) -> None:
+    if not cloud.provider.proxy:
+        text = road.fleet_file.read_text()
+        road.edit("[balancing]\n", "[balancing]\nproxy_protocol = true\n")
+        assert road.deploy().status == 2
+        road.fleet_file.write_text(text)
+        return
+    with loaded(road) as over:
+        road.edit("[balancing]\n", "[balancing]\nproxy_protocol = false\n")
+        well(road.deploy())
+        road.edit("proxy_protocol = false\n", "")
+        well(road.deploy())
+        tally = over()
+    assert tally.failed == {}
+    assert len(cloud.moments) == 2
+    done = road.operator(
+        "curl", "-sS", "--cacert", str(road.lab.ca.roots), f"https://{NAME}/lb.html?proxied"
+    )
+    assert done.status == 0
+    logs = [each.sh("grep -F proxied /var/log/nginx/access.log || :") for each in road.backends]
+    assert "".join(logs).split()[0] in {"203.0.113.1", "2001:db8:113::1"}
+
+
+def test_rules_and_a_dry_run_tell_of_one_that_something_else_has_taken_out(
+    cloud: Cloud, road: Road
+) -> None:
+    cloud.provider.take_out(road.lab.machine("backend-03").address)
+    cloud.follow()
+    shown = road.certsync("rules")
+    assert "the next deploy would change: backend-03: gets traffic" in shown.stdout
+    rows = {row["name"]: row["pool"] for row in road.status()["rows"]}
+    assert rows["backend-03"] == "not a member"
+    assert cloud.double.changing == []
+    well(road.as_announced("deploy"))
+    assert cloud.pool == THREE
+
+
+def test_the_same_command_makes_up_for_what_another_writer_or_the_provider_has_spoilt(
+    cloud: Cloud, road: Road
+) -> None:
+    last = road.lab.machine("backend-03")
+    for what, fault in {
+        "busy": cloud.provider.busy,
+        "an error after the change": Fault("POST *", status=500, carried_out=True),
+        "an error before the change": Fault("POST *", status=500),
+        "no answer": Fault("POST *", cut=True),
+    }.items():
+        cloud.provider.take_out(last.address)
+        cloud.follow()
+        cloud.double.faults = [fault]
+        ended = road.deploy()
+        assert cloud.double.faults in ([], [cloud.provider.busy]), f"{what}: nothing was asked"
+        cloud.double.faults = []
+        if ended.status != 0:
+            print(what, "took two commands")
+            ended = road.deploy()
+        well(ended)
+        assert cloud.pool == THREE, what
+    assert spread(road, THREE)
+
+
+def test_what_is_not_ours_is_as_it_was_all_along(cloud: Cloud) -> None:
+    assert cloud.foreign() == {}
+
+
+def test_the_token_is_in_no_file_of_any_host_and_in_nothing_that_was_printed(road: Road) -> None:
+    assert isinstance(road, Overheard)
+    assert road.said
+    assert TOKEN not in road.said
+    folders = [road.folder, *(each.layer for each in road.lab.machines)]
+    found = subprocess.run(
+        ["grep", "-rlF", TOKEN, *map(str, folders)], capture_output=True, text=True, check=False
+    )
+    assert (found.returncode, found.stdout) == (1, ""), found.stderr
+    for machine in road.lab.machines:
+        pieces = f"{TOKEN[:9]}''{TOKEN[9:]}"
+        environments = "cat /proc/[0-9]*/environ 2>/dev/null"
+        assert machine.sh(f"{environments} | grep -caF {pieces} || :").strip() == "0"
