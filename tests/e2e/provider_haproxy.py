@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lab import Machine
@@ -16,7 +16,10 @@ from tests.e2e.inside import inside
 ADMIN_PORT = 9000
 SECONDS = 20.0
 PORT = "port-"
-Health = Mapping[tuple[int, str], str]
+Place = tuple[int, str]
+"""A listener's port and a target's identifier."""
+
+Health = Mapping[Place, str]
 
 HEAD = """\
 global
@@ -38,13 +41,18 @@ defaults
 """
 
 
-def text(listeners: Sequence[Listener], address: str, number: int) -> str:
-    """Return haproxy.cfg. ``number``: which of its configurations it is."""
+def text(
+    listeners: Sequence[Listener], address: str, number: int, down: Collection[Place] = ()
+) -> str:
+    """Return haproxy.cfg. ``number``: which of its configurations it is.
+
+    ``down`` are targets that begin with nothing: see `Haproxy.become`.
+    """
     head = HEAD.format(number=number, address=address, port=ADMIN_PORT)
-    return head + "".join(f"{line}\n" for each in listeners for line in _lines(each))
+    return head + "".join(f"{line}\n" for each in listeners for line in _lines(each, down))
 
 
-def _lines(of: Listener) -> Iterator[str]:
+def _lines(of: Listener, down: Collection[Place]) -> Iterator[str]:
     mode = "http" if of.http else "tcp"
     name = f"{PORT}{of.port}"
     yield f"frontend {name}"
@@ -61,12 +69,13 @@ def _lines(of: Listener) -> Iterator[str]:
         yield "    option httpchk"
         yield f"    http-check send meth GET uri {of.check.path} ver HTTP/1.1 hdr Host balancer"
     for each in of.targets:
-        yield f"    server {each.id} {_server(of, each)}"
+        takes = each.takes and (of.port, each.id) not in down
+        yield f"    server {each.id} {_server(of, each, takes=takes)}"
 
 
-def _server(of: Listener, target: Target) -> str:
+def _server(of: Listener, target: Target, *, takes: bool) -> str:
     address = f"[{target.address}]" if ":" in target.address else target.address
-    words = [f"{address}:{target.port}", "" if target.takes else "weight 0"]
+    words = [f"{address}:{target.port}", "" if takes else "weight 0"]
     words.append({"": "", "v1": "send-proxy", "v2": "send-proxy-v2"}[of.proxy])
     words += _check(of.check, proxied=bool(of.proxy)) if of.check else []
     return " ".join(filter(None, words))
@@ -82,7 +91,7 @@ def _check(check: Check, *, proxied: bool) -> Iterator[str]:
         yield "check-send-proxy" if check.proxy else "no-check-send-proxy"
 
 
-def _down(listeners: Sequence[Listener], before: Health) -> list[tuple[int, str]]:
+def going_down(listeners: Sequence[Listener], before: Health) -> list[Place]:
     """Return the targets that are down after a reload, which by itself makes all of them up."""
     # A target that is new on a port may be known from another one.
     known = {target: status for (_, target), status in before.items()}
@@ -115,20 +124,25 @@ class Haproxy:
             return
         before = {place: status for place, (status, _) in self._all().items()}
         self.number += 1
-        made = text(listeners, self.machine.address, self.number)
+        down = going_down(listeners, before)
+        made = text(listeners, self.machine.address, self.number, down)
         Path(self.machine.root, "etc/haproxy/haproxy.cfg").write_text(made)
         self.machine.sh("systemctl reload-or-restart haproxy")
         end = time.monotonic() + SECONDS
         while f"\ndescription: {self.number}\n" not in self._asked("show info"):
             assert time.monotonic() < end, self.machine.sh("journalctl -u haproxy -n 20")
             time.sleep(0.02)
-        down = "; ".join(
-            f"set server {PORT}{port}/{target} health down"
-            for port, target in _down(listeners, before)
-        )
-        if down:
-            self._asked(down)
+        self._begin_down(listeners, down)
         self.does = listeners
+
+    def _begin_down(self, listeners: Sequence[Listener], down: Collection[Place]) -> None:
+        """Have targets without weight get their weight once their checks were good."""
+        drained = {(of.port, each.id) for of in listeners for each in of.targets if not each.takes}
+        for port, target in down:
+            server = f"{PORT}{port}/{target}"
+            weight = "" if (port, target) in drained else f"; set weight {server} 1"
+            said = self._asked(f"set server {server} health down{weight}")
+            assert not said.strip(), said
 
     def health(self) -> Health:
         """Return what it thinks of targets, by their listener's port and their identifiers.
@@ -137,7 +151,7 @@ class Haproxy:
         """
         return {place: status for place, (status, is_new) in self._all().items() if not is_new}
 
-    def _all(self) -> dict[tuple[int, str], tuple[str, bool]]:
+    def _all(self) -> dict[Place, tuple[str, bool]]:
         """Return what it thinks of targets, and whether it has not checked them yet."""
         rows = csv.DictReader(self._asked("show stat").removeprefix("# ").splitlines())
         return {
