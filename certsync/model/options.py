@@ -60,6 +60,7 @@ class Provider(str, Enum):
     """Somebody else's: what has to be set there is printed."""
 
     DIGITALOCEAN = "digitalocean"
+    HETZNER = "hetzner"
     LINODE = "linode"
     OPENSTACK = "openstack"
 

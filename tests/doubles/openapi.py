@@ -74,8 +74,8 @@ class _Comparison:
                 elif told is not None:
                     said = self._content(answer)
                     yield from self._compare(told, [said], f"{name}: {status}", asked=False)
-            if "default" in theirs["responses"]:
-                error = self._content(theirs["responses"]["default"])
+            if failure := theirs["responses"].get("default") or theirs["responses"].get("4xx"):
+                error = self._content(failure)
                 yield from self._compare(self.ours["error"], [error], f"{name}: error", asked=False)
 
     def _operation(self, name: str) -> Any:
@@ -141,8 +141,6 @@ class _Comparison:
         types = {schema["type"]} if "type" in schema else set()
         if "properties" in schema:
             types.add("object")
-        if types and schema.get("nullable"):
-            types.add("null")
         made = View(
             types,
             list(schema.get("enum", ())),
@@ -159,6 +157,8 @@ class _Comparison:
             if schema.get(word):
                 inner = self._either(schema[word])
                 made = _joined(made, inner, made.required | inner.required)
+        if made.types and schema.get("nullable"):
+            made.types.add("null")
         return made
 
 

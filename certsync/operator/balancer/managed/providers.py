@@ -12,11 +12,12 @@ from certsync.operator.balancer.managed.port import Provider
 
 MODULES = {
     Name.DIGITALOCEAN: "digitalocean",
+    Name.HETZNER: "hetzner",
     Name.LINODE: "linode",
     Name.OPENSTACK: "octavia",
 }
 
-EXTRAS: Mapping[str, str] = {"openstack": "openstack"}
+EXTRAS: Mapping[str, str] = {"hcloud": "hetzner", "openstack": "openstack"}
 """Packages that a provider needs, and the extra of certsync that brings them."""
 
 
