@@ -59,6 +59,7 @@ class Provider(str, Enum):
     NONE = "none"
     """Somebody else's: what has to be set there is printed."""
 
+    AWS = "aws"
     DIGITALOCEAN = "digitalocean"
     HETZNER = "hetzner"
     LINODE = "linode"

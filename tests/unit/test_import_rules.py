@@ -40,6 +40,8 @@ ONLY_IN = {
     "requests": ("certsync/issuer/ca/issuance/*", "certsync/operator/balancer/managed/http.py"),
     "openstack": ("certsync/operator/balancer/managed/octavia.py",),
     "keystoneauth1": ("certsync/operator/balancer/managed/octavia.py",),
+    "boto3": ("certsync/operator/balancer/managed/aws_api.py",),
+    "botocore": ("certsync/operator/balancer/managed/aws_api.py",),
     "hcloud": ("certsync/operator/balancer/managed/hetzner*.py",),
     "subprocess": ("certsync/system/process.py", PROGRAMS),
     "jinja2": ("certsync/operator/rendering/*",),

@@ -11,13 +11,14 @@ from certsync.operator.balancer.managed.errors import ManagedError
 from certsync.operator.balancer.managed.port import Provider
 
 MODULES = {
+    Name.AWS: "aws",
     Name.DIGITALOCEAN: "digitalocean",
     Name.HETZNER: "hetzner",
     Name.LINODE: "linode",
     Name.OPENSTACK: "octavia",
 }
 
-EXTRAS: Mapping[str, str] = {"hcloud": "hetzner", "openstack": "openstack"}
+EXTRAS: Mapping[str, str] = {"boto3": "aws", "hcloud": "hetzner", "openstack": "openstack"}
 """Packages that a provider needs, and the extra of certsync that brings them."""
 
 
