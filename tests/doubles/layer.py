@@ -17,10 +17,12 @@ from functools import cache
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import parse_qsl, urlsplit
 from xml.sax.saxutils import escape
 
 import boto3
+from botocore.loaders import create_loader
 from moto.server import ThreadedMotoServer
 
 from tests.doubles.contract import Fault
@@ -194,12 +196,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def moto() -> Iterator[str]:
-    """Run moto's server while the block lasts, and give its address."""
+    """Run moto's server while the block lasts, and give its address.
+
+    Meanwhile botocore reads AWS' models only once, and not for each client.
+    """
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
+        kept = create_loader()
+        with patch("botocore.session.create_loader", lambda *_: kept):
+            yield f"http://{host}:{port}"
     finally:
         server.stop()
 
