@@ -64,6 +64,7 @@ class Provider(str, Enum):
     HETZNER = "hetzner"
     LINODE = "linode"
     OPENSTACK = "openstack"
+    OUTSCALE = "outscale"
 
     @property
     def is_driven(self) -> bool:

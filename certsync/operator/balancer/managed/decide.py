@@ -158,7 +158,7 @@ def gap(state: State, wanted: Wanted, ability: Ability) -> int:
     if state.rule is None or wanted.rule is None or not _serves(state):
         return 0
     moves = (state.rule.port, state.rule.proxy) != (wanted.rule.port, wanted.rule.proxy)
-    return ability.gap_seconds if moves else 0
+    return ability.gap_seconds if moves or state.rule.odd else 0
 
 
 def rule_in_words(state: State) -> str:

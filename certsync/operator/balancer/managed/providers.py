@@ -16,10 +16,11 @@ MODULES = {
     Name.HETZNER: "hetzner",
     Name.LINODE: "linode",
     Name.OPENSTACK: "octavia",
+    Name.OUTSCALE: "outscale",
 }
 
-EXTRAS: Mapping[str, str] = {"boto3": "aws", "hcloud": "hetzner", "openstack": "openstack"}
-"""Packages that a provider needs, and the extra of certsync that brings them."""
+PACKAGES = {"boto3", "botocore", "hcloud", "openstack"}
+"""Packages that only some providers need: certsync's extra of the provider's name brings them."""
 
 
 def connect(of: Balancer, environment: Mapping[str, str]) -> Provider:
@@ -33,12 +34,11 @@ def connect(of: Balancer, environment: Mapping[str, str]) -> Provider:
     try:
         module = import_module(f"certsync.operator.balancer.managed.{MODULES[of.provider]}")
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get(error.name or "")
-        if not extra:
+        if error.name not in PACKAGES:
             raise
         raise ManagedError(
             f"{of.provider.value} needs Python packages that are not installed ({error.name})",
-            f"pipx install --force 'certsync-fleet[deploy,{extra}]'",
+            f"pipx install --force 'certsync-fleet[deploy,{of.provider.value}]'",
         ) from None
     opened: Callable[[str, Mapping[str, str]], Provider] = module.connect
     return opened(of.load_balancer, environment)

@@ -190,6 +190,8 @@ def test_what_a_provider_cannot_do_is_said(wish: Wanted, ability: Ability, why: 
         (State(PLAIN, (ONE,)), wanted(None), 0),
         (State(None, (ONE,)), wanted(PLAIN, 1), 0),
         (State(PLAIN), wanted(Rule(8443, "v1"), 1), 0),
+        # What is put right may need another listener, too.
+        (State(Rule(443, odd=("TLS is opened there",)), (ONE,)), wanted(PLAIN, 1), 5),
     ],
 )  # fmt: skip
 def test_a_gap_is_where_a_served_rule_moves(state: State, wish: Wanted, seconds: int) -> None:
