@@ -179,7 +179,7 @@ def test_an_identifier_has_no_effect_on_a_balancer_that_is_not_driven() -> None:
     [found] = mistakes('[balancer]\nload_balancer = "1"\n')
     assert found.place == "balancer.load_balancer"
     assert found.message == 'has no effect when balancer.provider is "haproxy"'
-    assert found.hint.startswith('remove it, or set provider = "digitalocean" or "linode"')
+    assert found.hint.startswith('remove it, or set provider = "aws" or "digitalocean" or ')
 
 
 def test_a_provider_that_is_misspelled_is_the_only_mistake() -> None:

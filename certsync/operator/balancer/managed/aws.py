@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from certsync.operator.balancer.managed.aws_api import Keys, Service
+from certsync.operator.balancer.managed.aws_api import Access, Service
 from certsync.operator.balancer.managed.aws_form import (
     TAG,
     Group,
@@ -90,10 +90,10 @@ def connect(balancer: str, environment: Mapping[str, str]) -> NetworkBalancer:
         }
     elif environment.get("AWS_PROFILE"):
         own = {"profile_name": environment["AWS_PROFILE"]}
-    keys = Keys("AWS", VARIABLES, RIGHTS, HINTS, own)
+    access = Access("AWS", VARIABLES, RIGHTS, HINTS, own)
     endpoint = environment.get("AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2")
     endpoint = endpoint or environment.get("AWS_ENDPOINT_URL")
-    return NetworkBalancer(Service(keys, "elbv2", found[1], endpoint), balancer)
+    return NetworkBalancer(Service(access, "elbv2", found[1], endpoint), balancer)
 
 
 class NetworkBalancer:
@@ -132,6 +132,10 @@ class NetworkBalancer:
                 f"AWS answers in a form that this version does not know ({error!r})",
                 "is there a newer certsync, or a newer boto3?",
             ) from None
+
+    def misfits(self, backends: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002  # the port's
+        """Return nothing: only the API knows which addresses its VPC has, when one is used."""
+        return {}
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Make the first change to what was read last; members that come at once, by one call."""
@@ -188,8 +192,11 @@ class NetworkBalancer:
             )
         listener = self._listener
         group = self._fitting(rule)
-        has = addresses_of(listener.active) if listener else []
-        self._fill(group, dict.fromkeys((*has, *addresses), rule.port))
+        # Without a listener nobody is served: then members are registered by a call of their own,
+        # so that it is known by its name whom the API refuses.
+        has = addresses_of(listener.active if listener else group)
+        stay = [*has, *addresses] if listener else [each for each in has if each in addresses]
+        self._fill(group, dict.fromkeys(stay, rule.port))
         to = {"Type": "forward", "TargetGroupArn": group.arn}
         if listener is None:
             self._api.send(

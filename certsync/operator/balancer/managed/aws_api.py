@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
@@ -18,16 +18,17 @@ from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
     EndpointConnectionError,
-    NoCredentialsError,
     PartialCredentialsError,
     ProxyConnectionError,
     SSLError,
 )
+from botocore.exceptions import NoCredentialsError as NoKeysError
 
 from certsync.operator.balancer.managed.errors import (
     BusyError,
     LimitError,
     ManagedError,
+    NoCredentialsError,
     NoSuchError,
     RightError,
     TokenError,
@@ -57,7 +58,7 @@ NEVER_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError
 
 
 @dataclass
-class Keys:
+class Access:
     """Where the keys come from, and what they need."""
 
     provider: str
@@ -72,18 +73,23 @@ class Keys:
     hints: Mapping[str, str]
     """What to try, by error code."""
 
-    own: Mapping[str, str | None]
+    own: Mapping[str, str | None] = field(repr=False)
     """The arguments of boto3's session; empty: as boto3 finds them itself."""
 
 
 class Service:
     """One of a provider's APIs, in one region."""
 
-    def __init__(self, keys: Keys, service: str, region: str, endpoint: str | None = None) -> None:
+    def __init__(
+        self, keys: Access, service: str, region: str, endpoint: str | None = None
+    ) -> None:
         """``endpoint``: where it is; None: as boto3 finds it itself."""
         self._keys = keys
         try:
-            client = boto3.session.Session(region_name=region, **keys.own).client(
+            session = boto3.session.Session(region_name=region, **keys.own)
+            if within(SECONDS, session.get_credentials) is None:
+                raise self._keyless()
+            client = session.client(
                 service,
                 endpoint_url=endpoint,
                 config=Config(
@@ -93,6 +99,8 @@ class Service:
                     retries={"total_max_attempts": 1, "mode": "standard"},
                 ),
             )
+        except TimeoutError:
+            raise self._keyless() from None
         except BotoCoreError as error:
             said = f"{keys.provider}'s API cannot be called: {harmless(str(error))}"
             raise ManagedError(said, keys.variables) from None
@@ -126,8 +134,8 @@ class Service:
             return within(SECONDS, lambda: getattr(self._client, operation)(**arguments))
         except ClientError as error:
             raise self._refusal(what, error) from None
-        except (NoCredentialsError, PartialCredentialsError):
-            raise TokenError(f"{keys.provider}: there are no keys", keys.variables) from None
+        except (NoKeysError, PartialCredentialsError):
+            raise self._keyless() from None
         except NEVER_SENT as error:
             raise UnansweredError(
                 f"{keys.provider}'s API cannot be reached: {harmless(str(error))[:SHOWN]}",
@@ -162,6 +170,9 @@ class Service:
         if code.endswith("NotFound"):
             return NoSuchError(said, "is balancer.load_balancer in the fleet file right?")
         return ManagedError(said, "nothing was changed by this call")
+
+    def _keyless(self) -> NoCredentialsError:
+        return NoCredentialsError(f"{self._keys.provider}: there are no keys", self._keys.variables)
 
     def _uncertain(self, what: str, why: str) -> UncertainError:
         return UncertainError(

@@ -123,6 +123,16 @@ class HetznerBalancer:
                 "is there a newer certsync, or a newer hcloud?",
             ) from None
 
+    def misfits(self, backends: Mapping[str, str]) -> Mapping[str, str]:
+        """Return which backends are in another network, or a target in another way."""
+        found = {}
+        for name, address in backends.items():
+            try:
+                self._target(name, address)
+            except ManagedError as error:
+                found[name] = error.message
+        return found
+
     def apply(self, changes: Sequence[Change]) -> None:
         """Make the first change to what was read last, and wait for it."""
         change = changes[0]
@@ -164,7 +174,16 @@ class HetznerBalancer:
         return send(self._now(), service)
 
     def _admit(self, change: Admit) -> BoundAction:
-        address = str(ip_address(change.address))
+        target = self._target(change.name, change.address)
+        return self._client.load_balancers.add_target(self._now(), target)
+
+    def _target(self, name: str, wanted: str) -> LoadBalancerTarget:
+        """Return what a backend is as a target: a server, or the address of a dedicated one.
+
+        Raises:
+            ManagedError: it cannot be one.
+        """
+        address = str(ip_address(wanted))
         target = LoadBalancerTarget("ip", ip=LoadBalancerTargetIP(address))
         elsewhere = False
         for each in self._servers:
@@ -174,15 +193,16 @@ class HetznerBalancer:
             elsewhere = elsewhere or address in {net.ip for net in each.private_net or ()}
         if target.type == "ip" and elsewhere:
             raise ManagedError(
-                f"{change.name} ({address}) is in no private network of the load balancer",
+                f"{name} ({address}) is in no private network of the load balancer",
                 "attach the load balancer to that network",
             )
-        if id_of(target) in {id_of(each) for each in targets_of(self._now())}:
-            raise ManagedError(
-                f"{change.name}'s server is a target already, but not by {address}",
-                "remove that target at the load balancer, then run the same command again",
-            )
-        return self._client.load_balancers.add_target(self._now(), target)
+        for there in targets_of(self._now()):
+            if id_of(there) == id_of(target) and self._address(there) != address:
+                raise ManagedError(
+                    f"{name}'s server is a target already, but not by {address}",
+                    "remove that target at the load balancer, then run the same command again",
+                )
+        return target
 
     def _room(self, changes: Sequence[Change]) -> None:
         """Refuse before the first change what the load balancer's type has no room for."""

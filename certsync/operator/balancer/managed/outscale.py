@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
-from certsync.operator.balancer.managed.aws_api import Keys, Service
+from certsync.operator.balancer.managed.aws_api import Access, Service
 from certsync.operator.balancer.managed.errors import ManagedError
 from certsync.operator.balancer.managed.port import (
     NO_PORT,
@@ -79,11 +79,11 @@ def connect(balancer: str, environment: Mapping[str, str]) -> OutscaleBalancer:
             }
     if not own and environment.get("AWS_PROFILE"):
         own = {"profile_name": environment["AWS_PROFILE"]}
-    keys = Keys("Outscale", VARIABLES, RIGHTS, HINTS, own)
+    access = Access("Outscale", VARIABLES, RIGHTS, HINTS, own)
     lbu = environment.get("OSC_ENDPOINT_LBU") or f"https://lbu.{region}.outscale.com"
     fcu = environment.get("OSC_ENDPOINT_FCU") or f"https://fcu.{region}.outscale.com"
     return OutscaleBalancer(
-        Service(keys, "elb", region, lbu), Service(keys, "ec2", region, fcu), balancer
+        Service(access, "elb", region, lbu), Service(access, "ec2", region, fcu), balancer
     )
 
 
@@ -132,6 +132,10 @@ class OutscaleBalancer:
                 "is there a newer certsync, or a newer boto3?",
             ) from None
 
+    def misfits(self, backends: Mapping[str, str]) -> Mapping[str, str]:
+        """Return which backends are no VMs of the load balancer's Net."""
+        return self._numbers(backends)[1]
+
     def apply(self, changes: Sequence[Change]) -> None:
         """Make the first change to what was read last; members that come at once, by one call."""
         change = changes[0]
@@ -140,8 +144,13 @@ class OutscaleBalancer:
         elif isinstance(change, DropRule):
             self._send("delete_load_balancer_listeners", LoadBalancerPorts=[TLS])
         elif isinstance(change, Admit):
-            new = [self._instance(each) for each in changes if isinstance(each, Admit)]
-            self._send("register_instances_with_load_balancer", Instances=new)
+            new = {each.name: each.address for each in changes if isinstance(each, Admit)}
+            numbers, missing = self._numbers(new)
+            if change.name in missing:
+                hint = "is private_address in the fleet file right?"
+                raise ManagedError(f"{change.name}: {missing[change.name]}", hint)
+            instances = [{"InstanceId": each} for each in numbers.values()]
+            self._send("register_instances_with_load_balancer", Instances=instances)
         elif isinstance(change, Remove):
             gone = [{"InstanceId": change.member.id}]
             self._send("deregister_instances_from_load_balancer", Instances=gone)
@@ -165,18 +174,21 @@ class OutscaleBalancer:
             if each.get("PrivateIpAddress")
         }
 
-    def _instance(self, change: Admit) -> dict[str, str]:
-        filters = [{"Name": "private-ip-address", "Values": [change.address]}]
+    def _numbers(self, backends: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the VM of each backend, and why some have none, by name."""
+        filters = [{"Name": "private-ip-address", "Values": sorted(set(backends.values()))}]
         if self._balancer.get("VPCId"):
             filters.append({"Name": "vpc-id", "Values": [self._balancer["VPCId"]]})
-        found = self._addresses(Filters=filters)
-        if len(found) != 1:
-            many = "several VMs have" if found else "no VM in the load balancer's Net has"
-            raise ManagedError(
-                f"{change.name}: {many} the private address {change.address}",
-                "is private_address in the fleet file right?",
-            )
-        return {"InstanceId": next(iter(found))}
+        found = self._addresses(Filters=filters) if backends else {}
+        numbers, missing = {}, {}
+        for name, address in backends.items():
+            here = [number for number, of in found.items() if of == str(ip_address(address))]
+            many = "several VMs have" if here else "no VM in the load balancer's Net has"
+            if len(here) == 1:
+                numbers[name] = here[0]
+            else:
+                missing[name] = f"{many} the private address {address}"
+        return numbers, missing
 
     def _listener(self) -> Mapping[str, Any] | None:
         for each in self._balancer["ListenerDescriptions"]:

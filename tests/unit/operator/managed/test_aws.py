@@ -21,6 +21,7 @@ from certsync.operator.balancer.managed.errors import (
     BusyError,
     LimitError,
     ManagedError,
+    NoCredentialsError,
     NoSuchError,
     RefusedChangeError,
     RightError,
@@ -185,7 +186,7 @@ def test_an_empty_balancer_gets_a_target_group_with_its_members_and_the_listener
         "web-2: gets traffic",
     ]
     assert world.calls() == [
-        "CreateTargetGroup", "ModifyTargetGroupAttributes", "RegisterTargets", "CreateListener",
+        "CreateTargetGroup", "ModifyTargetGroupAttributes", "CreateListener", "RegisterTargets",
     ]  # fmt: skip
     assert end.rule == Rule(8443, "v2", Check("tcp", NO_PORT))
     assert [(each.address, each.health) for each in end.members] == [
@@ -303,6 +304,13 @@ def test_without_the_rule_there_is_no_listener_and_it_may_come_again(world: Worl
     assert world.told[3:] == ["port 443: closed"]
     world.drive(wanted(PLAIN, "web-1"))
     assert world.serving()["targets"] == {"10.0.0.11": 443}
+
+
+def test_what_an_unused_group_has_from_before_does_not_come_back(world: World) -> None:
+    world.drive(wanted(PLAIN, "web-1", "web-2"))
+    world.drive(wanted(None, "web-1"))
+    world.drive(wanted(PLAIN, "web-2", "web-3"))
+    assert set(world.serving()["targets"]) == {"10.0.0.12", "10.0.0.13"}
 
 
 def test_targets_on_different_ports_and_twice_are_put_right(world: World) -> None:
@@ -509,6 +517,7 @@ def test_an_address_outside_the_vpc_is_told(world: World) -> None:
     with pytest.raises(ManagedError, match="is not within the VPC") as raised:
         world.drive(Wanted(PLAIN, fleet, fleet))
     assert raised.value.hint == HINTS["InvalidTarget"]
+    assert world.provider.misfits(fleet) == {}
 
 
 @pytest.mark.parametrize(
@@ -571,7 +580,7 @@ def test_wrong_keys_are_told_and_they_are_shown_nowhere(
     world.api.key = "AKIAANOTHER"
     with pytest.raises(TokenError, match="does not accept the keys") as raised:
         provider.read()
-    everything = caplog.text + repr(vars(provider)) + raised.value.message + raised.value.hint
+    everything = caplog.text + repr(vars(provider._api)) + raised.value.message + raised.value.hint
     assert caplog.text
     assert SECRET not in everything
     assert "session-token-5d1e" not in everything
@@ -590,8 +599,9 @@ def test_it_is_connected_by_its_arn_and_the_environment(
 ) -> None:
     with pytest.raises(ManagedError, match="ARN is needed, not fleet"):
         connect("fleet", {})
+    keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
     with pytest.raises(ManagedError, match="no https:// URL"):
-        connect(world.arn, {"AWS_ENDPOINT_URL": "http://elb.example"})
+        connect(world.arn, {**keys, "AWS_ENDPOINT_URL": "http://elb.example"})
     with pytest.raises(ManagedError, match="cannot be called: The config profile"):
         connect(world.arn, {"AWS_PROFILE": "nobody"})
     for each in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
@@ -599,8 +609,8 @@ def test_it_is_connected_by_its_arn_and_the_environment(
     for each in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(each, "/nonexistent")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(TokenError, match="there are no keys"):
-        connect(world.arn, {"AWS_ENDPOINT_URL": world.base}).read()
+    with pytest.raises(NoCredentialsError, match="there are no keys"):
+        connect(world.arn, {"AWS_ENDPOINT_URL": world.base})
 
 
 def test_nobody_there_is_told(world: World) -> None:
@@ -615,6 +625,6 @@ def test_without_its_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.delitem(sys.modules, each)
     monkeypatch.setitem(sys.modules, "boto3", None)
     arn = "arn:aws:elasticloadbalancing:eu-west-3:123456789012:loadbalancer/net/fleet/0a1b"
-    with pytest.raises(ManagedError, match="aws needs the package boto3") as raised:
+    with pytest.raises(ManagedError, match="aws needs Python packages") as raised:
         providers.connect(Balancer(provider=Provider.AWS, load_balancer=arn), {})
     assert "certsync-fleet[deploy,aws]" in raised.value.hint

@@ -63,6 +63,11 @@ class World:
     def provider(self) -> HetznerBalancer:
         return HetznerBalancer(hetzner.api(self.api.token, self.base), self.number, self.sleep)
 
+    def provider_read(self) -> HetznerBalancer:
+        provider = self.provider
+        provider.read()
+        return provider
+
     @property
     def balancer(self) -> dict[str, Any]:
         found: dict[str, Any] = self.api.state["balancers"][str(self.number)]
@@ -264,6 +269,7 @@ def test_a_server_in_another_network_is_refused_before_any_change(world: World) 
     with pytest.raises(ManagedError, match=r"far \(10\.9\.0\.1\) is in no private network"):
         world.drive(Wanted(PLAIN, fleet, fleet))
     assert world.calls() == []
+    assert list(world.provider_read().misfits({**fleet, **FLEET})) == ["far"]
 
 
 def test_a_server_that_is_a_target_by_its_other_address_is_refused(world: World) -> None:
@@ -586,7 +592,7 @@ def test_it_is_connected_by_its_number_and_the_environment(world: World) -> None
     assert connect(str(world.number), environment).read().rule is None
     with pytest.raises(ManagedError, match="is a number at Hetzner, not my-balancer"):
         connect("my-balancer", environment)
-    with pytest.raises(TokenError, match="HCLOUD_TOKEN has no token"):
+    with pytest.raises(TokenError, match="HCLOUD_TOKEN is not set"):
         connect("7", {})
     with pytest.raises(ManagedError, match="HCLOUD_ENDPOINT is no https:// URL"):
         connect("7", {**environment, "HCLOUD_ENDPOINT": "http://hetzner.example"})
@@ -597,6 +603,6 @@ def test_without_its_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.delitem(sys.modules, each)
     monkeypatch.setitem(sys.modules, "hcloud", None)
     balancer = Balancer(provider=Provider.HETZNER, load_balancer="7")
-    with pytest.raises(ManagedError, match="hetzner needs the package hcloud") as raised:
+    with pytest.raises(ManagedError, match="hetzner needs Python packages") as raised:
         providers.connect(balancer, {"HCLOUD_TOKEN": "t"})
     assert "certsync-fleet[deploy,hetzner]" in raised.value.hint

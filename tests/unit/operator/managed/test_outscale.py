@@ -303,6 +303,17 @@ def test_a_machine_that_is_not_there_is_told(world: World) -> None:
     with pytest.raises(ManagedError, match=r"no VM in the load balancer's Net has .*10\.0\.0\.99"):
         world.drive(Wanted(PLAIN, fleet, fleet))
     assert world.calls() == []
+    assert world.provider.misfits({**FLEET, **fleet}) == {
+        "gone": "no VM in the load balancer's Net has the private address 10.0.0.99"
+    }
+    assert world.provider.misfits({}) == {}
+
+
+def test_one_that_is_not_there_does_not_keep_the_others_out(world: World) -> None:
+    fleet = {"web-1": FLEET["web-1"], "gone": "10.0.0.99", "web-2": FLEET["web-2"]}
+    with pytest.raises(ManagedError, match="gone: no VM"):
+        world.drive(Wanted(PLAIN, fleet, fleet))
+    assert world.members() == ["web-1", "web-2"]
 
 
 def test_instances_that_are_not_the_fleets_are_refused_until_taken_over(world: World) -> None:
@@ -484,7 +495,9 @@ def test_wrong_keys_are_told_and_they_are_shown_nowhere(
     world.api.key = "AKIAANOTHER"
     with pytest.raises(TokenError, match="does not accept the keys") as raised:
         world.provider.read()
-    everything = caplog.text + repr(vars(world.provider)) + str(raised.value) + raised.value.hint
+    everything = (
+        caplog.text + repr(vars(world.provider._api)) + str(raised.value) + raised.value.hint
+    )
     assert caplog.text
     assert SECRET not in everything
     assert "OSC_ACCESS_KEY" in raised.value.hint
@@ -513,6 +526,6 @@ def test_without_its_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     for each in [n for n in sys.modules if ".managed.outscale" in n or ".managed.aws" in n]:
         monkeypatch.delitem(sys.modules, each)
     monkeypatch.setitem(sys.modules, "boto3", None)
-    with pytest.raises(ManagedError, match="outscale needs the package boto3") as raised:
+    with pytest.raises(ManagedError, match="outscale needs Python packages") as raised:
         providers.connect(Balancer(provider=Provider.OUTSCALE, load_balancer="fleet"), {})
     assert "certsync-fleet[deploy,outscale]" in raised.value.hint

@@ -18,6 +18,7 @@ def test_every_provider_that_is_driven_has_a_module() -> None:
 def test_without_a_token_the_variable_is_named() -> None:
     for provider, variable in (
         (Provider.DIGITALOCEAN, "DIGITALOCEAN_TOKEN"), (Provider.LINODE, "LINODE_TOKEN"),
+        (Provider.HETZNER, "HCLOUD_TOKEN"),
     ):  # fmt: skip
         with pytest.raises(NoCredentialsError, match=f"^{variable} is not set$") as caught:
             providers.connect(Balancer(provider, load_balancer="7"), {})
