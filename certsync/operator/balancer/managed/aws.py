@@ -15,6 +15,9 @@ from typing import Any
 
 from certsync.operator.balancer.managed.aws_api import Access, Service
 from certsync.operator.balancer.managed.aws_form import (
+    CHECK,
+    HINTS,
+    RIGHTS,
     TAG,
     Group,
     Listener,
@@ -30,6 +33,7 @@ from certsync.operator.balancer.managed.port import (
     Change,
     Drain,
     DropRule,
+    Member,
     Remove,
     Rule,
     SetRule,
@@ -42,29 +46,6 @@ ARN = re.compile(
 )
 TLS = 443
 VARIABLES = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile: are they complete?"
-RIGHTS = (
-    "elasticloadbalancing: DescribeLoadBalancers, DescribeListeners, DescribeTargetGroups, "
-    "DescribeTargetGroupAttributes, DescribeTargetHealth, DescribeTags; CreateListener, "
-    "ModifyListener, DeleteListener, CreateTargetGroup, AddTags, ModifyTargetGroup, "
-    "ModifyTargetGroupAttributes, RegisterTargets, DeregisterTargets"
-)
-HINTS = {
-    "InvalidTarget": "is private_address in the fleet file in the load balancer's VPC?",
-    "DuplicateListener": "somebody else has just made this listener: run it again",
-    "DuplicateTargetGroupName": "a target group of this name is somebody else's, or not as we make "
-    "it: remove it, if nothing uses it",
-    "TooManyTargets": "raise the account's quota of targets",
-    "TooManyListeners": "raise the account's quota of listeners",
-    "TooManyTargetGroups": "raise the account's quota of target groups",
-    "TooManyRegistrationsForTargetId": "take the backend out of target groups that nothing uses",
-    "TargetGroupAssociationLimit": "the target group is in use by another load balancer",
-}
-CHECK = {
-    "HealthCheckProtocol": "TCP", "HealthCheckPort": "traffic-port",
-    "HealthCheckIntervalSeconds": 10, "HealthyThresholdCount": 2, "UnhealthyThresholdCount": 2,
-}  # fmt: skip
-"""The check of our groups. With PROXY it sends a header too, so that it must not go to port 443
-(the guide, "Proxy protocol"; kubernetes#57250)."""
 
 
 def connect(balancer: str, environment: Mapping[str, str]) -> NetworkBalancer:
@@ -154,9 +135,23 @@ class NetworkBalancer:
         elif isinstance(change, Admit):
             self._register(listener.active, {each.address: each.port for each in admits})
         elif isinstance(change, Drain | Remove):
-            address, _, port = change.member.id.rpartition(":")
-            gone = [{"Id": address, "Port": int(port)}]
-            self._api.send("deregister_targets", TargetGroupArn=listener.active.arn, Targets=gone)
+            self._deregister(listener.active, change.member)
+
+    def _deregister(self, group: Group, member: Member) -> None:
+        """Take a target out, but not the last one that serves while others are about to.
+
+        Raises:
+            BusyError: those are not healthy yet.
+        """
+        health = [each.health for each in map(member_of, group.targets) if each.id != member.id]
+        if member.health == "healthy" and "healthy" not in health and "initial" in health:
+            raise BusyError(
+                f"{member.address or member.id} stays until another target is healthy",
+                "do the others answer? Run the same command again",
+            )
+        address, _, port = member.id.rpartition(":")
+        gone = [{"Id": address, "Port": int(port)}]
+        self._api.send("deregister_targets", TargetGroupArn=group.arn, Targets=gone)
 
     def _listener_now(self) -> Listener | None:
         listeners = self._api.ask("describe_listeners", LoadBalancerArn=self._arn)["Listeners"]

@@ -16,6 +16,30 @@ from certsync.system.terminal import harmless
 TAG = "certsync"
 """The tag of our target groups; its value is the load balancer's ARN."""
 
+RIGHTS = (
+    "elasticloadbalancing: DescribeLoadBalancers, DescribeListeners, DescribeTargetGroups, "
+    "DescribeTargetGroupAttributes, DescribeTargetHealth, DescribeTags; CreateListener, "
+    "ModifyListener, DeleteListener, CreateTargetGroup, AddTags, ModifyTargetGroup, "
+    "ModifyTargetGroupAttributes, RegisterTargets, DeregisterTargets"
+)
+HINTS = {
+    "InvalidTarget": "is private_address in the fleet file in the load balancer's VPC?",
+    "DuplicateListener": "somebody else has just made this listener: run it again",
+    "DuplicateTargetGroupName": "a target group of this name is somebody else's, or not as we make "
+    "it: remove it, if nothing uses it",
+    "TooManyTargets": "raise the account's quota of targets",
+    "TooManyListeners": "raise the account's quota of listeners",
+    "TooManyTargetGroups": "raise the account's quota of target groups",
+    "TooManyRegistrationsForTargetId": "take the backend out of target groups that nothing uses",
+    "TargetGroupAssociationLimit": "the target group is in use by another load balancer",
+}
+CHECK = {
+    "HealthCheckProtocol": "TCP", "HealthCheckPort": "traffic-port",
+    "HealthCheckIntervalSeconds": 10, "HealthyThresholdCount": 2, "UnhealthyThresholdCount": 2,
+}  # fmt: skip
+"""The check of our groups. With PROXY it sends a header too, so that it must not go to port 443
+(the guide, "Proxy protocol"; kubernetes#57250)."""
+
 CLUSTER = re.compile(r"(\w+\.k8s\.aws|kubernetes\.io)/.*")
 """Tags that Kubernetes' controllers give (AWS Load Balancer Controller, and the cloud provider)."""
 

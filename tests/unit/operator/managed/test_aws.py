@@ -14,7 +14,8 @@ import pytest
 
 from certsync.model.options import Balancer, Provider
 from certsync.operator.balancer.managed import providers
-from certsync.operator.balancer.managed.aws import HINTS, NetworkBalancer, connect
+from certsync.operator.balancer.managed.aws import NetworkBalancer, connect
+from certsync.operator.balancer.managed.aws_form import HINTS
 from certsync.operator.balancer.managed.decide import Wanted
 from certsync.operator.balancer.managed.drive import NO_LEAVE, Clock, Leave, drive
 from certsync.operator.balancer.managed.errors import (
@@ -296,6 +297,20 @@ def test_a_member_leaves(world: World) -> None:
     world.drive(BOTH)
     world.drive(wanted(PLAIN, "web-1"))
     assert world.told[3:] == ["web-2: leaves the pool"]
+
+
+def test_the_last_that_serves_stays_until_another_does(world: World) -> None:
+    world.drive(wanted(PLAIN, "web-1"))
+    world.now += 100
+    world.api.seconds = 40
+    world.drive(wanted(PLAIN, "web-2"))
+    assert world.now >= 140
+    assert set(world.serving()["targets"]) == {"10.0.0.12"}
+    world.api.seconds = 10_000
+    world.now += 20_000
+    with pytest.raises(BusyError, match=r"10\.0\.0\.12 stays until another target is healthy"):
+        world.drive(wanted(PLAIN, "web-3"))
+    assert set(world.serving()["targets"]) == {"10.0.0.12", "10.0.0.13"}
 
 
 def test_without_the_rule_there_is_no_listener_and_it_may_come_again(world: World) -> None:
