@@ -153,3 +153,48 @@ def _check(config: Mapping[str, Any]) -> Check | None:
         config["check_attempts"],
         good=1,
     )
+
+
+def of_hetzner(state: Mapping[str, Any]) -> list[Listener]:
+    """Return what a project's load balancer does. All its services have the same targets.
+
+    A new target gets connections before its checks pass (hcloud-cloud-controller-manager#109).
+    """
+    [balancer] = state["balancers"].values()
+    return [
+        Listener(
+            service["listen_port"],
+            tuple(
+                Target(*_hetzners(each, balancer, state), service["destination_port"])
+                for each in balancer["targets"]
+            ),
+            http=service["protocol"] == "http",
+            proxy="v2" if service["proxyprotocol"] else "",
+            check=_hetzner_check(service["health_check"]),
+        )
+        for service in balancer["services"]
+        if service["protocol"] in {"http", "tcp"}
+    ]
+
+
+def _hetzners(
+    target: Mapping[str, Any], balancer: Mapping[str, Any], state: Mapping[str, Any]
+) -> tuple[str, str]:
+    """Return a target's identifier and address."""
+    if target["type"] == "ip":
+        return target["ip"]["ip"], target["ip"]["ip"]
+    server = state["servers"][str(target["server"]["id"])]
+    if not target["use_private_ip"]:
+        return str(server["id"]), server["public_net"]["ipv4"]["ip"]
+    networks = {each["network"] for each in balancer["private_net"]}
+    [address] = [each["ip"] for each in server["private_net"] if each["network"] in networks]
+    return str(server["id"]), address
+
+
+def _hetzner_check(told: Mapping[str, Any]) -> Check:
+    http = told.get("http") or {}
+    protocol = "tcp" if told["protocol"] == "tcp" else "https" if http.get("tls") else "http"
+    # Whether it begins with the PROXY protocol is documented nowhere.
+    return Check(
+        protocol, told["port"], http.get("path") or "/", told["interval"], told["retries"], good=1
+    )

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab import Lab
-from tests.doubles import digitalocean, linode
+from tests.doubles import digitalocean, hetzner, linode
 from tests.doubles.contract import Double, Fault
-from tests.doubles.listener import Listener, of_digitalocean, of_linode
+from tests.doubles.listener import Listener, of_digitalocean, of_hetzner, of_linode
 from tests.e2e.provider_haproxy import Health
 
 TLS = 443
@@ -159,7 +159,56 @@ def _without_ours_at_linode(state: Any) -> Any:
     return {"balancers": found["balancers"], "configs": configs, "nodes": kept}
 
 
+def at_hetzner(lab: Lab) -> Provider:
+    """Return a project at Hetzner with a server for each backend, and a balancer."""
+    double = hetzner.Hetzner(time.monotonic, TOKEN)
+    double.seconds = 1.0
+    balancer = double.balancer()
+    double.service(balancer, 80, protocol="http", http=dict(hetzner.HTTP))
+    servers = {each.address: double.server(private=each.address) for each in lab.backends}
+
+    def of_it() -> Any:
+        return double.state["balancers"][str(balancer)]
+
+    def hear(health: Health) -> None:
+        words = {"UP": "healthy", "DOWN": "unhealthy"}
+        for target in of_it()["targets"]:
+            for each in target["health_status"]:
+                told = health.get((each["listen_port"], str(target["server"]["id"])), "")
+                each["status"] = words.get(told, "unknown")
+
+    def take_out(address: str) -> None:
+        gone = servers[address]
+        kept = [each for each in of_it()["targets"] if each["server"]["id"] != gone]
+        of_it()["targets"] = kept
+
+    return Provider(
+        "hetzner",
+        double,
+        str(balancer),
+        lambda base: {"HCLOUD_TOKEN": TOKEN, "HCLOUD_ENDPOINT": base},
+        lambda: of_hetzner(double.state),
+        hear,
+        shared_pool=True,
+        proxy=True,
+        drains=False,
+        without_ours=_without_ours_at_hetzner,
+        take_out=take_out,
+        busy=Fault("POST *", status=423, words="locked: another action is running", seconds=5),
+    )
+
+
+def _without_ours_at_hetzner(state: Any) -> Any:
+    found = deepcopy(state)
+    del found["actions"]
+    for balancer in found["balancers"].values():
+        del balancer["targets"]
+        balancer["services"] = [e for e in balancer["services"] if e["listen_port"] != TLS]
+    return found
+
+
 PROVIDERS: Mapping[str, Callable[[Lab], Provider]] = {
     "digitalocean": at_digitalocean,
+    "hetzner": at_hetzner,
     "linode": at_linode,
 }
