@@ -56,7 +56,7 @@ class World:
         }
 
     def settle(self) -> None:
-        self.api.wait_for_load_balancer(self.balancer, interval=0.1, wait=10)
+        self.api.wait_for_load_balancer(self.balancer, interval=0, wait=10)
 
 
 @pytest.fixture
