@@ -25,6 +25,9 @@ from certsync.operator.balancer.outage import outages
 NAME = "load balancer"
 """The provider's balancer in plans, tables and findings."""
 
+CHECKED_SECONDS = 60.0
+"""After which a new member has passed a balancer's checks: DigitalOcean's usual ones take 50 s."""
+
 SECONDS = 600.0
 """For one wish: DigitalOcean applies a change in minutes, and says busy until then."""
 
@@ -107,6 +110,9 @@ class Driven:
         left = dict(self.provider.misfits(new))
         wish = wanted.only(wish, wish.members.keys() - left.keys())
         try:
+            if both := wanted.overlapping(state, wish):
+                self._drive(both)
+                self.clock.sleep(CHECKED_SECONDS)
             after = self._drive(wish)
         except ManagedError as error:
             if not error.backend:
@@ -137,27 +143,22 @@ class Driven:
 
     def drain(self, name: str) -> None:
         """Have a member get no new connections; where that is impossible, it leaves the pool."""
-        self._without(name, drained=True)
+        self._have(lambda task, state: wanted.without(task, state, name, drained=True))
 
     def remove(self, name: str) -> None:
-        """Have a member leave the pool."""
-        self._without(name, drained=False)
+        """Have a member leave the pool, and wait until the balancer has heard of it.
 
-    def _without(self, name: str, *, drained: bool) -> None:
-        unseen = self.provider.ability.unseen_seconds
-        changed = self._have(lambda task, state: wanted.without(task, state, name, drained=drained))
-        if changed and unseen:
+        It waits in any case: a run that was interrupted may have removed it a moment ago.
+        """
+        self._have(lambda task, state: wanted.without(task, state, name, drained=False))
+        if unseen := self.provider.ability.unseen_seconds:
             # The backend must serve until then.
             self.clock.sleep(unseen)
 
-    def _have(self, wish: Callable[[Task, State], Wanted | None]) -> State | None:
-        """Return what the balancer has after its changes; None: there were none."""
-        before = self.provider.read()
-        found = wish(self.task, before)
-        if found is None:
-            return None
-        after = self._drive(found)
-        return after if after != before else None
+    def _have(self, wish: Callable[[Task, State], Wanted | None]) -> None:
+        found = wish(self.task, self.provider.read())
+        if found is not None:
+            self._drive(found)
 
     def _drive(self, wish: Wanted) -> State:
         guarded = _Guarded(self.provider, self.may_change)

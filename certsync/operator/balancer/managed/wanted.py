@@ -133,6 +133,21 @@ def stopping(
     return {name: why for name, why in misfits.items() if name == first or name in joining}
 
 
+def overlapping(state: State, wish: Wanted) -> Wanted | None:
+    """Return a wish with the present members as well; None: one of them stays.
+
+    New members get nothing before they have passed the balancer's checks, so that at one time all
+    members would be down.
+    """
+    takes = {each.address: each for each in state.members if each.takes}
+    present = {name: address for name, address in wish.known.items() if address in takes}
+    if not passes(state) or not present or present.keys() & wish.members.keys():
+        return None
+    if not wish.members or wish.rule is None:
+        return None
+    return replace(wish, members={**present, **wish.members})
+
+
 def only(wish: Wanted, names: Collection[str]) -> Wanted:
     """Return a wish with these of its members."""
     members = {name: address for name, address in wish.members.items() if name in names}

@@ -131,7 +131,19 @@ def test_a_backend_that_was_taken_out_serves_on_until_the_balancer_has_heard_of_
     waits = Waits(ALL)
     waits.driven.drain("backend-02")
     assert [each.id for each in waits.balancer.state.members] == ["backend-01"]
-    assert waits.time.waits[-1] == 20
-    count = len(waits.time.waits)
     waits.driven.remove("backend-02")
-    assert len(waits.time.waits) == count
+    assert waits.time.waits[-1] == 20
+
+
+def test_a_run_that_was_interrupted_after_the_removal_waits_again() -> None:
+    waits = Waits(State(Rule(443), ALL.members[:1]))
+    waits.driven.remove("backend-02")
+    assert waits.time.waits == [20]
+
+
+def test_present_members_stay_until_those_that_replace_them_were_checked() -> None:
+    waits = Waits(State(Rule(443), ALL.members[:1]))
+    wrong = replace(proven().proofs[NAME]["backend-01"], verdict=Verdict.WRONG)
+    waits.driven.admit(Seen({NAME: {**proven().proofs[NAME], "backend-01": wrong}}))
+    assert [each.id for each in waits.balancer.state.members] == ["backend-02"]
+    assert 60 in waits.time.waits

@@ -167,6 +167,17 @@ def test_a_balancer_that_cannot_send_it_goes_to_port_443() -> None:
     assert wish(task(SHARED), has(None), seen(ONE))[0] == CHECKED
 
 
+def test_present_members_stay_until_new_ones_were_checked() -> None:
+    _, found = wanted.decided(task(), has(PROXY, ONE), seen(TWO, backend_01=Verdict.WRONG))
+    assert found is not None
+    assert [*found.members] == [TWO]
+    both = wanted.overlapping(has(PROXY, ONE), found)
+    assert both is not None
+    assert ([*both.members], both.rule) == ([ONE, TWO], PROXY)
+    assert wanted.overlapping(has(PROXY, ONE, TWO), found) is None
+    assert wanted.overlapping(has(None), found) is None
+
+
 # Passthrough off
 
 
