@@ -15,6 +15,7 @@ from typing import Any
 
 from certsync.operator.balancer.managed.aws_api import Access, Service
 from certsync.operator.balancer.managed.errors import ManagedError
+from certsync.operator.balancer.managed.outscale_form import HINTS, RIGHTS, VARIABLES
 from certsync.operator.balancer.managed.port import (
     NO_PORT,
     Ability,
@@ -25,6 +26,7 @@ from certsync.operator.balancer.managed.port import (
     Member,
     Remove,
     Rule,
+    SetCheck,
     SetRule,
     State,
 )
@@ -32,20 +34,6 @@ from certsync.system.terminal import harmless
 
 TLS = 443
 POLICY, POLICY_TYPE = "certsync-proxy", "ProxyProtocolPolicyType"
-VARIABLES = "OSC_ACCESS_KEY and OSC_SECRET_KEY, or AWS' own variables or profile: are they right?"
-RIGHTS = (
-    "elasticloadbalancing: DescribeLoadBalancers, DescribeLoadBalancerPolicies, "
-    "DescribeInstanceHealth, DescribeTags, CreateLoadBalancerPolicy, "
-    "SetLoadBalancerPoliciesForBackendServer, CreateLoadBalancerListeners, "
-    "DeleteLoadBalancerListeners, ConfigureHealthCheck, RegisterInstancesWithLoadBalancer, "
-    "DeregisterInstancesFromLoadBalancer; ec2: DescribeInstances"
-)
-HINTS = {
-    "DuplicateListener": "somebody else has just made this listener: run it again",
-    "DuplicatePolicyName": "somebody else has just made this policy: run it again",
-    "InvalidInstance": "is the VM in the load balancer's Net, and is it running?",
-    "TooManyPolicies": "remove policies that nothing uses",
-}
 GAP_SECONDS = 30
 """How long port 443 may be closed while its listener is made anew. It cannot be changed (the guide,
 "Adding or deleting listeners"); how long that takes stands nowhere [?]."""
@@ -91,9 +79,11 @@ class OutscaleBalancer:
     """One load balancer."""
 
     # Whether the check sends a PROXY header too is documented nowhere [?]: on port 443 it must not.
+    # Nor is it told when one that was removed gets no connections any more [?].
     ability = Ability(
-        shared_pool=True, drains=False, proxy=("v1",), checks_tls=True, gap_seconds=GAP_SECONDS
-    )
+        shared_pool=True, drains=False, proxy=("v1",), checks_tls=True, gap_seconds=GAP_SECONDS,
+        unseen_seconds=20,
+    )  # fmt: skip
 
     def __init__(self, lbu: Service, fcu: Service, name: str) -> None:
         """``name``: the load balancer's, which is its identifier."""
@@ -120,6 +110,7 @@ class OutscaleBalancer:
                     for each in numbers
                 ),
                 objections=tuple(self._objections()),
+                check=self._check(),
                 obstacles=tuple(
                     f"a Kubernetes cluster drives this load balancer ({harmless(each)})"
                     for each in marks
@@ -143,6 +134,8 @@ class OutscaleBalancer:
             self._set(change.rule)
         elif isinstance(change, DropRule):
             self._send("delete_load_balancer_listeners", LoadBalancerPorts=[TLS])
+        elif isinstance(change, SetCheck):
+            self._send("configure_health_check", HealthCheck=self._checking(change.check, TLS))
         elif isinstance(change, Admit):
             new = {each.name: each.address for each in changes if isinstance(each, Admit)}
             numbers, missing = self._numbers(new)

@@ -27,7 +27,8 @@ from certsync.operator.balancer.managed.errors import (
     UnansweredError,
     UncertainError,
 )
-from certsync.operator.balancer.managed.outscale import HINTS, OutscaleBalancer, connect
+from certsync.operator.balancer.managed.outscale import OutscaleBalancer, connect
+from certsync.operator.balancer.managed.outscale_form import HINTS
 from certsync.operator.balancer.managed.port import Check, Drain, Member, Rule, State
 from tests.doubles.contract import Fault, differences
 from tests.doubles.layer import KEY, REGION, SECRET, client, moto, reset, serve
@@ -270,6 +271,14 @@ def test_a_check_is_set_with_what_it_has_besides(world: World) -> None:
         "Target": "HTTPS:443/health", "Interval": 30, "Timeout": 5, "UnhealthyThreshold": 5,
         "HealthyThreshold": 3,
     }  # fmt: skip
+
+
+def test_while_port_443_is_closed_the_check_is_what_port_80_needs(world: World) -> None:
+    for check in (Check("https", 443, "/health"), Check("tcp", 80)):
+        wish = Wanted(None, {"web-1": FLEET["web-1"]}, FLEET, check=check)
+        assert world.drive(wish).check == check
+    assert world.calls().count("ConfigureHealthCheck") == 2
+    assert world.told[-1] == "the health check becomes tcp on port 80"
 
 
 def test_a_member_leaves_as_the_provider_cannot_drain(world: World) -> None:
