@@ -5,10 +5,14 @@ The API is a double's; see `cloud`. What HAProxy does comes from the double's st
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -266,6 +270,33 @@ def test_the_same_command_makes_up_for_what_another_writer_or_the_provider_has_s
             ended = road.deploy()
         well(ended)
         assert cloud.pool == THREE, what
+    assert spread(road, THREE)
+
+
+def test_a_deploy_that_dies_in_the_middle_of_a_call_is_finished_by_the_next(
+    cloud: Cloud, road: Road
+) -> None:
+    for name in ("backend-02", "backend-03"):
+        cloud.provider.take_out(road.lab.machine(name).address)
+    cloud.follow()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    dying = subprocess.Popen(
+        [*road.lab.operator_argv(), "certsync", "deploy", str(road.fleet_file)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PATH": path, **cloud.environment},
+        start_new_session=True,
+    )
+    # The first call is carried out, and nobody is left to hear of it.
+    cloud.double.faults = [
+        Fault("POST *", cut=True, meanwhile=lambda _: os.killpg(dying.pid, signal.SIGKILL))
+    ]
+    assert dying.wait(120) == -signal.SIGKILL
+    cloud.double.faults = []
+    assert cloud.is_open
+    assert "backend-01" in cloud.pool
+    well(road.deploy())
+    assert cloud.pool == THREE
     assert spread(road, THREE)
 
 
