@@ -31,6 +31,13 @@ SETTLED = 40.0
 """Seconds: DigitalOcean's own checks have to be good twice."""
 
 
+LOUDLY = (
+    "import logging; logging.basicConfig(level=logging.DEBUG); "
+    "from certsync.main import main; main()"
+)
+"""Runs certsync with all that its libraries log."""
+
+
 class Overheard(Road):
     """A road on which all that is printed is kept."""
 
@@ -108,6 +115,7 @@ def test_the_first_deploy_ends_with_every_backend_proven_and_behind_the_balancer
     cloud: Cloud, road: Road
 ) -> None:
     well(road.deploy())
+    print(*(f"{each.method} {each.path}" for each in cloud.double.changing), sep="\n")
     assert spread(road, THREE)
     assert road.generations() == dict.fromkeys(THREE, "0001")
     assert cloud.is_open
@@ -138,6 +146,21 @@ def test_rules_tell_that_nothing_is_to_be_done(cloud: Cloud, road: Road) -> None
     shown = well(road.certsync("rules"))
     assert "the next deploy would change nothing there" in shown.stdout
     assert cloud.double.changing == []
+
+
+def test_silence_of_a_probe_changes_nothing(cloud: Cloud, road: Road) -> None:
+    last, rule = road.lab.machine("backend-03"), "INPUT -p tcp --dport 443 -j DROP"
+    sources = f"-s {road.issuer.address}"
+    last.sh(f"iptables -I {rule} {sources}")
+    try:
+        ended = road.deploy()
+    finally:
+        last.sh(f"iptables -D {rule} {sources}")
+    assert ended.status != 0
+    assert "backend-03" in ended.stderr
+    assert cloud.double.changing == []
+    assert cloud.pool == THREE
+    assert spread(road, THREE)
 
 
 @contextmanager
@@ -306,7 +329,8 @@ def test_what_is_not_ours_is_as_it_was_all_along(cloud: Cloud) -> None:
 
 def test_the_token_is_in_no_file_of_any_host_and_in_nothing_that_was_printed(road: Road) -> None:
     assert isinstance(road, Overheard)
-    assert road.said
+    loud = road.operator("python", "-c", LOUDLY, "status", str(road.fleet_file))
+    assert "DEBUG" in loud.stderr
     assert TOKEN not in road.said
     folders = [road.folder, *(each.layer for each in road.lab.machines)]
     found = subprocess.run(
