@@ -42,10 +42,48 @@ class Aws(Layer):
         self.sick: set[str] = set()
         """Addresses of which checks say `unhealthy`."""
 
+        self.checked: dict[str, str] | None = None
+        """What checks say of targets in use, by `address:port`; of others `initial`. None: what the
+        clock and `sick` say."""
+
         self.since: dict[Place, float] = {}
         self.leaving: dict[Place, float] = {}
         self.used: dict[str, float] = {}
         self._elb = self.client("elbv2")
+
+    @property
+    def state(self) -> Any:
+        """Return all load balancers with listeners, target groups, and who is being drained."""
+        now = self.now()
+        return {
+            **super().state,
+            "draining": [list(place) for place, until in self.leaving.items() if now < until],
+        }
+
+    def found(self) -> Any:
+        """Ask moto for its state."""
+        ask = self._elb
+        balancers = ask.describe_load_balancers()["LoadBalancers"]
+        arns = [each["LoadBalancerArn"] for each in balancers]
+        groups = {
+            each["TargetGroupArn"]: each for each in ask.describe_target_groups()["TargetGroups"]
+        }
+        for arn, group in groups.items():
+            told = ask.describe_target_group_attributes(TargetGroupArn=arn)["Attributes"]
+            health = ask.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]
+            # Which load balancers have it follows from their listeners.
+            del group["LoadBalancerArns"]
+            group["Attributes"] = {each["Key"]: each["Value"] for each in told}
+            group["Targets"] = [each["Target"] for each in health]
+        return {
+            "balancers": balancers,
+            "listeners": {
+                str(each["Port"]): each
+                for arn in arns
+                for each in ask.describe_listeners(LoadBalancerArn=arn)["Listeners"]
+            },
+            "groups": groups,
+        }
 
     def before(self, action: str, form: Form) -> None:
         # moto takes any name, and any value.
@@ -117,6 +155,8 @@ class Aws(Layer):
         # status"); moto says `healthy` at once.
         if place[0] not in self.used:
             return "unused"
+        if self.checked is not None:
+            return self.checked.get(f"{place[1]}:{place[2]}", "initial")
         since = max(self.since.get(place, 0.0), self.used[place[0]])
         if self.now() < since + self.seconds:
             return "initial"

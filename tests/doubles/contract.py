@@ -25,7 +25,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -36,8 +35,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.doubles import server
 from tests.doubles.schema import Schema, mistakes
-from tests.doubles.server import Around, Server
+from tests.doubles.server import Around, listening
 
 SCHEMAS = Path(__file__).parent / "schemas"
 
@@ -115,6 +115,23 @@ class Fault:
     """When it ends; None: it was not met yet. Set by the double."""
 
 
+def met(faults: list[Fault], what: str, now: float) -> Fault | None:
+    """Return the fault that a request meets; one that is over is taken out of ``faults``."""
+    for fault in list(faults):
+        if not fnmatch(what, fault.on):
+            continue
+        if fault.passing:
+            fault.passing -= 1
+            continue
+        if fault.until is None:
+            fault.until = now + fault.seconds
+        if not fault.seconds or now >= fault.until:
+            faults.remove(fault)
+        if not fault.seconds or now < fault.until:
+            return fault
+    return None
+
+
 class Double(ABC):
     """A provider. Subclasses say what it is; see the module."""
 
@@ -147,7 +164,7 @@ class Double(ABC):
     ) -> Answer | None:
         """Answer one request; None: the connection is to be cut."""
         split = urlsplit(target)
-        fault = self._fault(f"{method} {split.path}")
+        fault = met(self.faults, f"{method} {split.path}", self.now())
         if fault and fault.meanwhile:
             fault.meanwhile(self.state)
         before = deepcopy(self.state)
@@ -165,21 +182,6 @@ class Double(ABC):
         changed = differences(before, self.state)
         self.calls.append(Call(method, split.path, body, status, changed))
         return answer
-
-    def _fault(self, what: str) -> Fault | None:
-        for fault in list(self.faults):
-            if not fnmatch(what, fault.on):
-                continue
-            if fault.passing:
-                fault.passing -= 1
-                continue
-            if fault.until is None:
-                fault.until = self.now() + fault.seconds
-            if not fault.seconds or self.now() >= fault.until:
-                self.faults.remove(fault)
-            if not fault.seconds or self.now() < fault.until:
-                return fault
-        return None
 
     def _answer(
         self, method: str, path: str, headers: Mapping[str, str], query: dict[str, str], body: Any
@@ -246,29 +248,11 @@ def differences(before: Any, after: Any, place: str = "") -> dict[str, tuple[Any
     return {} if before == after else {place: (deepcopy(before), deepcopy(after))}
 
 
-def listening() -> socket.socket:
-    """Return a socket that listens on this machine alone."""
-    return socket.create_server(("127.0.0.1", 0))
-
-
 @contextmanager
 def serve(
     double: Double, on: Callable[[], socket.socket] = listening, around: Around = nullcontext
 ) -> Iterator[str]:
-    """Run a double while the block lasts, and give the address before each path.
-
-    ``on`` makes the socket that it is asked on. Each request is answered within ``around()``: for
-    something that follows the double's state, or has it follow.
-    """
+    """Run a double that answers all of its schema: see `server.serve`."""
     assert set(double.operations()) == set(double.schema["operations"])
-    server = Server(double, on(), around)
-    port = server.socket.getsockname()[1]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-    assert not double.broken, "\n".join(["the double itself is wrong:", *double.broken])
+    with server.serve(double, on, around) as base:
+        yield base

@@ -7,27 +7,33 @@ logs each call. A subclass says what moto does not know, each line with its sour
 
 from __future__ import annotations
 
-import threading
-import traceback
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from functools import cache
+from hmac import compare_digest
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import parse_qsl, urlsplit
 from xml.sax.saxutils import escape
 
 import boto3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.loaders import create_loader
 from moto.server import ThreadedMotoServer
 
-from tests.doubles.contract import Fault
+from tests.doubles.contract import Fault, met
 
 REGION, KEY, SECRET = "eu-west-3", "AKIADOUBLE", "double-secret-key-71c2"
+
+SIGNATURE = re.compile(
+    r"AWS4-HMAC-SHA256 Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/aws4_request, "
+    r"SignedHeaders=([^,]+), Signature=([0-9a-f]{64})"
+)
 
 Form = dict[str, str]
 
@@ -59,6 +65,22 @@ class Denied(Exception):
         self.code, self.words = code, words
 
 
+def signed(headers: Mapping[str, str], content: bytes, key: str, secret: str) -> bool:
+    """Return whether a request is signed with these keys, as botocore would sign it."""
+    found = SIGNATURE.fullmatch(headers.get("Authorization", ""))
+    if not found:
+        return False
+    told = {name.lower(): value for name, value in headers.items()}
+    region, service, names, signature = found.groups()
+    request = AWSRequest("POST", f"http://{told['host']}/", data=content)
+    for name in names.split(";"):
+        request.headers[name] = told[name]
+    request.context["timestamp"] = told["x-amz-date"]
+    by = SigV4Auth(Credentials(key, secret), service, region)
+    made = by.signature(by.string_to_sign(request, by.canonical_request(request)), request)
+    return compare_digest(str(made), signature)
+
+
 @cache
 def client(address: str, service: str) -> Any:
     """Return a client of moto's server."""
@@ -77,14 +99,30 @@ class Layer:
     def __init__(self, moto: str, now: Callable[[], float]) -> None:
         self.moto = moto
         self.now = now
-        self.key = KEY
+        self.key, self.secret = KEY, SECRET
         self.faults: list[Fault] = []
         self.calls: list[Call] = []
+        self.refused: list[str] = []
         self.broken: list[str] = []
+        self._kept: Any = None
 
     def client(self, service: str) -> Any:
         """Return a client that goes past the layer."""
         return client(self.moto, service)
+
+    @property
+    def state(self) -> Any:
+        """Return what moto has, asked past the layer."""
+        if self._kept is None:
+            self._kept = self.found()
+        return self._kept
+
+    def found(self) -> Any:
+        """Ask moto for its state."""
+
+    def changed(self) -> None:
+        """Know that somebody has changed moto's state past the layer."""
+        self._kept = None
 
     @property
     def changing(self) -> list[Call]:
@@ -102,11 +140,14 @@ class Layer:
         del action, form
         return told
 
-    def take(self, headers: Mapping[str, str], content: bytes) -> Told | None:
+    def take(
+        self, method: str, target: str, headers: Mapping[str, str], content: bytes
+    ) -> Told | None:
         """Answer one request; None: the connection is to be cut."""
+        del method, target
         form = dict(parse_qsl(content.decode(), keep_blank_values=True))
         action = form.get("Action", "")
-        fault = self._fault(action)
+        fault = met(self.faults, action, self.now())
         if fault and fault.meanwhile:
             fault.meanwhile(self)
         told: Told | None = None
@@ -116,15 +157,20 @@ class Layer:
             told = self._error(fault.status, fault.words, "it is told to fail", fault.headers)
         if fault and fault.cut:
             told = None
+        if not action.startswith(self.reading) or fault:
+            self.changed()
         self.calls.append(Call(action, form, told.status if told else 0))
         return told
 
     def _answer(self, action: str, form: Form, headers: Mapping[str, str], content: bytes) -> Told:
         if f"Credential={self.key}/" not in headers.get("Authorization", ""):
             return self._error(403, "InvalidClientTokenId", "the security token is invalid")
+        if not signed(headers, content, self.key, self.secret):
+            return self._error(403, "SignatureDoesNotMatch", "the signature does not match")
         try:
             self.before(action, form)
         except Denied as denied:
+            self.refused.append(f"{action}: {denied.code}: {denied.words}")
             return self._error(400, denied.code, denied.words)
         told = self._forward(headers, content)
         if told.status < 300:
@@ -151,48 +197,6 @@ class Layer:
         )
         return Told(status, body.encode(), headers or {})
 
-    def _fault(self, action: str) -> Fault | None:
-        for fault in list(self.faults):
-            if not fnmatch(action, fault.on):
-                continue
-            if fault.passing:
-                fault.passing -= 1
-                continue
-            if fault.until is None:
-                fault.until = self.now() + fault.seconds
-            if not fault.seconds or self.now() >= fault.until:
-                self.faults.remove(fault)
-            if not fault.seconds or self.now() < fault.until:
-                return fault
-        return None
-
-
-class _Server(HTTPServer):
-    layer: Layer
-
-    def handle_error(self, *_arguments: object) -> None:
-        """Keep what went wrong in the layer, instead of printing it."""
-        self.layer.broken.append(traceback.format_exc())
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-
-    def do_POST(self) -> None:
-        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        told = self.server.layer.take(dict(self.headers.items()), content)
-        if told is None:
-            return
-        self.send_response(told.status)
-        for name, value in {**told.headers, "Content-Type": "text/xml"}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(told.body)))
-        self.end_headers()
-        self.wfile.write(told.body)
-
-    def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
-
 
 @contextmanager
 def moto() -> Iterator[str]:
@@ -217,19 +221,3 @@ def reset(address: str) -> None:
     connection.request("POST", "/moto-api/reset")
     connection.getresponse().read()
     connection.close()
-
-
-@contextmanager
-def serve(layer: Layer) -> Iterator[str]:
-    """Run a layer while the block lasts, and give its address."""
-    server = _Server(("127.0.0.1", 0), _Handler)
-    server.layer = layer
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-    assert not layer.broken, "\n".join(["the layer itself is wrong:", *layer.broken])

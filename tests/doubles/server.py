@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ class Answered(Protocol):
 
     @property
     def body(self) -> Any:
-        """What becomes JSON; None: nothing."""
+        """What becomes JSON; bytes: XML, unless the headers say otherwise; None: nothing."""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -38,6 +39,25 @@ class Answering(Protocol):
         self, method: str, target: str, headers: Mapping[str, str], content: bytes
     ) -> Answered | None:
         """Answer one request; None: the connection is to be cut."""
+
+
+class Front(Answering, Protocol):
+    """A provider's API as an end-to-end test has it, whatever keeps its state."""
+
+    faults: list[Any]
+    """What goes wrong; see `contract.Fault`."""
+
+    calls: list[Any]
+    refused: list[str]
+    """Requests whose form is wrong."""
+
+    @property
+    def changing(self) -> Sequence[Any]:
+        """The calls that could have changed something."""
+
+    @property
+    def state(self) -> Any:
+        """What the provider keeps."""
 
 
 class Server(HTTPServer):
@@ -65,11 +85,14 @@ class _Handler(BaseHTTPRequestHandler):
             )
         if answer is None:
             return
-        body = b"" if answer.body is None else json.dumps(answer.body).encode()
+        kind, body = "application/json", b""
+        if isinstance(answer.body, bytes):
+            kind, body = "text/xml", answer.body
+        elif answer.body is not None:
+            body = json.dumps(answer.body).encode()
         self.send_response(answer.status)
-        for name, value in answer.headers.items():
+        for name, value in {"Content-Type": kind, **answer.headers}.items():
             self.send_header(name, value)
-        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -78,3 +101,30 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_arguments: object) -> None:
         """Say nothing."""
+
+
+def listening() -> socket.socket:
+    """Return a socket that listens on this machine alone."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
+@contextmanager
+def serve(
+    double: Answering, on: Callable[[], socket.socket] = listening, around: Around = nullcontext
+) -> Iterator[str]:
+    """Run a double while the block lasts, and give the address before each path.
+
+    ``on`` makes the socket that it is asked on. Each request is answered within ``around()``: for
+    something that follows the double's state, or has it follow.
+    """
+    server = Server(double, on(), around)
+    port = server.socket.getsockname()[1]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert not double.broken, "\n".join(["the double itself is wrong:", *double.broken])

@@ -33,7 +33,8 @@ from certsync.operator.balancer.managed.errors import (
 from certsync.operator.balancer.managed.port import MIXED_PORTS, NO_PORT, Check, Rule, State
 from tests.doubles.aws import Aws
 from tests.doubles.contract import Fault, differences
-from tests.doubles.layer import KEY, SECRET, client, moto, reset, serve
+from tests.doubles.layer import KEY, SECRET, client, moto, reset
+from tests.doubles.server import serve
 
 FLEET = {"web-1": "10.0.0.11", "web-2": "10.0.0.12", "web-3": "10.0.0.13"}
 PLAIN, PROXY = Rule(443), Rule(8443, "v2")

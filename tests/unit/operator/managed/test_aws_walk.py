@@ -17,7 +17,8 @@ from certsync.operator.balancer.managed.errors import BusyError
 from certsync.operator.balancer.managed.port import Rule
 from tests.doubles.aws import Aws
 from tests.doubles.contract import Fault
-from tests.doubles.layer import KEY, SECRET, Told, client, moto, reset, serve
+from tests.doubles.layer import KEY, SECRET, Told, client, moto, reset
+from tests.doubles.server import serve
 
 FLEET = {f"web-{each}": f"10.0.0.1{each}" for each in range(1, 5)}
 RULES = [Rule(443), Rule(8443, "v2")]
@@ -50,8 +51,10 @@ class Watched:
     def watch(self) -> None:
         take = self.api.take
 
-        def watched(headers: Mapping[str, str], content: bytes) -> Told | None:
-            told = take(headers, content)
+        def watched(
+            method: str, target: str, headers: Mapping[str, str], content: bytes
+        ) -> Told | None:
+            told = take(method, target, headers, content)
             if b"Action=Describe" not in content:
                 self.moments.append(self.now())
             return told

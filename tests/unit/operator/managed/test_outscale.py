@@ -31,8 +31,9 @@ from certsync.operator.balancer.managed.outscale import OutscaleBalancer, connec
 from certsync.operator.balancer.managed.outscale_form import HINTS
 from certsync.operator.balancer.managed.port import Check, Drain, Member, Rule, State
 from tests.doubles.contract import Fault, differences
-from tests.doubles.layer import KEY, REGION, SECRET, client, moto, reset, serve
+from tests.doubles.layer import KEY, REGION, SECRET, client, moto, reset
 from tests.doubles.outscale import Outscale
+from tests.doubles.server import serve
 
 FLEET = {"web-1": "10.0.0.11", "web-2": "10.0.0.12", "web-3": "10.0.0.13"}
 PLAIN, PROXY = Rule(443), Rule(8443, "v1")
