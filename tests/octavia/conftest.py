@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import openstack
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
-SUBNET = "3f3c5a3e-3f67-4f2b-bb2c-0c5f0f0f0f0f"
+from tests.octavia.running import SUBNET, running
 
 
 @pytest.fixture(scope="session")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return where it answers."""
     folder = tmp_path_factory.mktemp("octavia")
-    # Its packages are many, and want versions of their own.
-    python = ROOT / ".venv-octavia/bin/python"
-    words = [str(python), "-W", "ignore", "-m", "tests.octavia.server", str(folder), "0"]
-    with (folder / "log").open("w") as log:
-        child = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
-    assert child.stdout is not None
-    try:
-        port = next(line.split()[1] for line in child.stdout if line.startswith("up "))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        child.terminate()
-        child.wait(10)
+    with running(folder) as address:
+        yield address
 
 
 @pytest.fixture

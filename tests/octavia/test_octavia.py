@@ -248,6 +248,16 @@ def test_without_credentials_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch
     assert "OS_CLOUD" in caught.value.hint
 
 
+def test_an_empty_token_is_a_missing_one(
+    cloud: openstack.connection.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cloud.load_balancer
+    monkeypatch.setenv("OS_TOKEN", "")
+    with pytest.raises(NoCredentialsError) as caught:
+        octavia.connect("1", {})
+    assert "OS_CLOUD" in caught.value.hint
+
+
 def test_an_api_that_cannot_be_reached_is_told(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

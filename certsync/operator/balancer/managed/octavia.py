@@ -64,7 +64,8 @@ def connect(balancer: str, environment: Mapping[str, str]) -> Octavia:  # noqa: 
     with _in_our_words(changing=False):
         try:
             cloud = openstack.connect(api_timeout=SECONDS, app_name="certsync")
-        except (sdk.ConfigException, keystone.MissingRequiredOptions) as error:
+        # The SDK has a TypeError for a token that is empty.
+        except (sdk.ConfigException, keystone.MissingRequiredOptions, TypeError) as error:
             raise NoCredentialsError(
                 f"OpenStack's credentials are missing: {harmless(str(error))}",
                 "export OS_CLOUD, with the name of a cloud in clouds.yaml",
