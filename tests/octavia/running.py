@@ -20,11 +20,11 @@ def running(folder: Path) -> Iterator[str]:
     words = [str(PYTHON), "-W", "ignore", "-m", "tests.octavia.server", str(folder), "0"]
     with (folder / "log").open("w") as log:
         child = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
-    assert child.stdout is not None
-    try:
-        port = next((line.split()[1] for line in child.stdout if line.startswith("up ")), None)
-        assert port, (folder / "log").read_text()
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        child.terminate()
-        child.wait(10)
+    with child:
+        assert child.stdout is not None
+        try:
+            port = next((line.split()[1] for line in child.stdout if line.startswith("up ")), None)
+            assert port, (folder / "log").read_text()
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            child.terminate()
