@@ -65,6 +65,9 @@ class Listener:
     sticky: bool = False
     """Whether a client stays with one target."""
 
+    beside: bool = False
+    """Whether its targets are checked alone: connections to the port go to another `Listener`'s."""
+
 
 def of_digitalocean(state: Mapping[str, Any]) -> list[Listener]:
     """Return what a load balancer at DigitalOcean does. All its ports have the same droplets."""

@@ -19,9 +19,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from lab.network import namespace
-from tests.doubles.contract import Call, Double, differences, listening, serve
+from tests.doubles.contract import differences
 from tests.doubles.listener import Listener
-from tests.e2e.clouds import PROVIDERS, Provider
+from tests.doubles.server import Front, listening, serve
+from tests.e2e.clouds import Provider
+from tests.e2e.clouds_all import PROVIDERS
 from tests.e2e.inside import inside
 from tests.e2e.provider_haproxy import Haproxy
 from tests.e2e.road import LIVE, Road
@@ -33,7 +35,7 @@ TLS = 443
 class Moment:
     """What the balancer does after a call that has changed it."""
 
-    call: Call
+    call: Any
     is_open: bool
     """Whether port 443 listens."""
 
@@ -66,7 +68,7 @@ class Cloud:
         self._pool = ThreadPoolExecutor(1)
 
     @property
-    def double(self) -> Double:
+    def double(self) -> Front:
         """The provider's double."""
         return self.provider.double
 
@@ -99,11 +101,15 @@ class Cloud:
     def around(self) -> Iterator[None]:
         """Do before and after a request what `serve` is to do."""
         self.provider.hear(self.haproxy.health())
-        before = self.provider.listeners()
+        before = self._met()
         yield
-        if self.provider.listeners() != before:
+        if self._met() != before:
             self.moments.append(self._now())
         self.follow()
+
+    def _met(self) -> Sequence[Listener]:
+        """Return what clients meet."""
+        return [each for each in self.provider.listeners() if not each.beside]
 
     def follow(self) -> None:
         """Have HAProxy do what the state says: now, or after the time that it takes."""
@@ -124,6 +130,7 @@ class Cloud:
     def close(self) -> None:
         """End what runs beside."""
         self._pool.shutdown()
+        self.provider.close()
 
     def _now(self) -> Moment:
         live, pool = self._live(), self.pool
@@ -151,7 +158,7 @@ class Cloud:
 
     def _targets(self, *, takes: bool) -> frozenset[str]:
         names = {each.address: each.name for each in self.road.lab.backends}
-        there = self.provider.listeners()
+        there = self._met()
         shown = there if self.provider.shared_pool else [e for e in there if e.port == TLS]
         return frozenset(
             names[target.address]

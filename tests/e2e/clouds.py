@@ -10,8 +10,9 @@ from typing import Any
 
 from lab import Lab
 from tests.doubles import digitalocean, hetzner, linode
-from tests.doubles.contract import Double, Fault
+from tests.doubles.contract import Fault
 from tests.doubles.listener import Listener, of_digitalocean, of_hetzner, of_linode
+from tests.doubles.server import Front
 from tests.e2e.provider_haproxy import Health
 
 TLS = 443
@@ -25,7 +26,7 @@ class Provider:
     """A provider's double on a lab, and what the tests have to know of it."""
 
     name: str
-    double: Double
+    double: Front
     balancer: str
     """The load balancer's identifier."""
 
@@ -55,6 +56,24 @@ class Provider:
 
     busy: Fault
     """How it says for some seconds that it takes no change."""
+
+    changing: str = "POST *"
+    """Which calls give a member traffic, as a fault says it."""
+
+    internal: str = "the provider's words"
+    """How it says that it has an internal error."""
+
+    variable: str = ""
+    """The environment variable that certsync names where a token is wrong; empty: the token's."""
+
+    tokenless: str = "is not set"
+    """What certsync says where a token is empty."""
+
+    leaves_by_itself: bool = False
+    """Whether a member that is drained leaves without another call."""
+
+    close: Callable[[], None] = lambda: None
+    """Ends what runs for it."""
 
     lag: float = 0
     """After how many seconds HAProxy does what a call has changed."""
@@ -205,10 +224,3 @@ def _without_ours_at_hetzner(state: Any) -> Any:
         del balancer["targets"]
         balancer["services"] = [e for e in balancer["services"] if e["listen_port"] != TLS]
     return found
-
-
-PROVIDERS: Mapping[str, Callable[[Lab], Provider]] = {
-    "digitalocean": at_digitalocean,
-    "hetzner": at_hetzner,
-    "linode": at_linode,
-}

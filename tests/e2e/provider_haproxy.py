@@ -15,9 +15,9 @@ from tests.e2e.inside import inside
 
 ADMIN_PORT = 9000
 SECONDS = 20.0
-PORT = "port-"
+PORT, BESIDE = "port-", "-beside"
 Place = tuple[int, str]
-"""A listener's port and a target's identifier."""
+"""A listener's port and a target's identifier, which `Listener.beside` has no second time."""
 
 Health = Mapping[Place, str]
 
@@ -54,14 +54,15 @@ def text(
 
 def _lines(of: Listener, down: Collection[Place]) -> Iterator[str]:
     mode = "http" if of.http else "tcp"
-    name = f"{PORT}{of.port}"
-    yield f"frontend {name}"
-    yield f"    bind :::{of.port} v4v6"
-    yield f"    mode {mode}"
-    yield f"    option {mode}log"
-    if of.http:
-        yield "    http-request set-header X-Forwarded-For %[src]"
-    yield f"    default_backend {name}"
+    name = f"{PORT}{of.port}{BESIDE if of.beside else ''}"
+    if not of.beside:
+        yield f"frontend {name}"
+        yield f"    bind :::{of.port} v4v6"
+        yield f"    mode {mode}"
+        yield f"    option {mode}log"
+        if of.http:
+            yield "    http-request set-header X-Forwarded-For %[src]"
+        yield f"    default_backend {name}"
     yield f"backend {name}"
     yield f"    mode {mode}"
     yield f"    balance {'source' if of.sticky else 'roundrobin'}"
@@ -106,7 +107,7 @@ def going_down(listeners: Sequence[Listener], before: Health) -> list[Place]:
 
 
 def _port(name: str) -> int:
-    return int(name.removeprefix(PORT))
+    return int(name.removeprefix(PORT).removesuffix(BESIDE))
 
 
 class Haproxy:
@@ -138,8 +139,13 @@ class Haproxy:
     def _begin_down(self, listeners: Sequence[Listener], down: Collection[Place]) -> None:
         """Have targets without weight get their weight once their checks were good."""
         drained = {(of.port, each.id) for of in listeners for each in of.targets if not each.takes}
+        pools = {
+            (of.port, each.id): f"{PORT}{of.port}{BESIDE if of.beside else ''}"
+            for of in listeners
+            for each in of.targets
+        }
         for port, target in down:
-            server = f"{PORT}{port}/{target}"
+            server = f"{pools[port, target]}/{target}"
             weight = "" if (port, target) in drained else f"; set weight {server} 1"
             said = self._asked(f"set server {server} health down{weight}")
             assert not said.strip(), said

@@ -46,3 +46,10 @@ def test_a_reload_makes_nothing_healthy() -> None:
     assert going_down([Listener(80, (ONE,))], {(80, "1"): "DOWN"}) == []
     begins = text([Listener(443, (ONE,), check=careful)], "203.0.113.10", 7, [(443, "1")])
     assert "server 1 10.0.0.1:8443 weight 0 check " in begins
+
+
+def test_targets_beside_are_checked_and_no_port_listens_for_them() -> None:
+    careful = Check("tcp", down_at_first=True)
+    lines = of(Listener(443, (ONE,), check=careful, beside=True))
+    assert not any(each.startswith(("frontend", "bind")) for each in lines)
+    assert "backend port-443-beside" in lines
