@@ -602,6 +602,13 @@ def test_wrong_keys_are_told_and_they_are_shown_nowhere(
     assert "session-token-5d1e" not in everything
 
 
+def test_a_wrong_secret_key_is_told(world: World) -> None:
+    world.api.secret = "another-secret"
+    with pytest.raises(TokenError, match="SignatureDoesNotMatch") as caught:
+        world.drive(BOTH)
+    assert SECRET not in str(caught.value)
+
+
 def test_a_call_is_never_repeated_by_boto3(world: World) -> None:
     for status in (500, 503, 429):
         world.api.calls, world.api.faults = [], [Fault("DescribeListeners", status)]
