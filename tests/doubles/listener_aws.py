@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -65,4 +66,42 @@ def _check(group: Mapping[str, Any], sooner: int) -> Check:
         down_at_first=True,
         # Checks carry the header too (the guide, "Proxy protocol").
         proxy=True,
+    )
+
+
+def of_outscale(state: Mapping[str, Any]) -> list[Listener]:
+    """Return what an account's load balancer does. All its listeners have the same instances."""
+    [(name, balancer)] = state["balancers"].items()
+    listeners = [each["Listener"] for each in balancer["ListenerDescriptions"]]
+    numbers = [each["InstanceId"] for each in balancer["Instances"]]
+    return [
+        Listener(
+            each["LoadBalancerPort"],
+            tuple(
+                Target(number, state["addresses"][number], each["InstancePort"])
+                for number in numbers
+            ),
+            http=each["Protocol"] == "HTTP",
+            # All policies that a lab has are for the PROXY protocol.
+            proxy="v1" if state["ports"].get(f"{name}:{each['InstancePort']}") else "",
+            check=_outscale_check(balancer["HealthCheck"]),
+        )
+        for each in listeners
+        if each["Protocol"] in {"HTTP", "TCP"}
+    ]
+
+
+def _outscale_check(told: Mapping[str, Any]) -> Check:
+    found = re.fullmatch(r"(HTTPS?|TCP):(\d+)(/.*)?", told["Target"])
+    assert found, told
+    # Whether it begins with the PROXY protocol is documented nowhere. "OutOfService" until as many
+    # checks were good (AWS' guide to Classic Load Balancers, "Configure health checks").
+    return Check(
+        found[1].lower(),
+        int(found[2]),
+        found[3] or "/",
+        told["Interval"],
+        told["UnhealthyThreshold"],
+        told["HealthyThreshold"],
+        down_at_first=True,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from tests.doubles.layer import Denied, Form, Layer, Told
 
@@ -30,6 +31,24 @@ class Outscale(Layer):
         """After each change: whether port 443 sends, to which port, and with the PROXY protocol."""
 
         self._elb = self.client("elb")
+
+    @property
+    def state(self) -> Any:
+        """Return load balancers, and the addresses of instances; moto loses policies of ports."""
+        ports = {f"{name}:{port}": [*policies] for (name, port), policies in self.policies.items()}
+        return {**super().state, "ports": ports}
+
+    def found(self) -> Any:
+        """Ask moto for its state."""
+        balancers = self._elb.describe_load_balancers()["LoadBalancerDescriptions"]
+        for each in balancers:
+            del each["BackendServerDescriptions"]
+        told = self.client("ec2").describe_instances()["Reservations"]
+        instances = [each for group in told for each in group["Instances"]]
+        return {
+            "balancers": {each["LoadBalancerName"]: each for each in balancers},
+            "addresses": {each["InstanceId"]: each["PrivateIpAddress"] for each in instances},
+        }
 
     def before(self, action: str, form: Form) -> None:
         name = form.get("LoadBalancerName", "")

@@ -72,6 +72,9 @@ class Provider:
     leaves_by_itself: bool = False
     """Whether a member that is drained leaves without another call."""
 
+    gap_seconds: int = 0
+    """For how long certsync says that port 443 is closed when the PROXY protocol changes."""
+
     close: Callable[[], None] = lambda: None
     """Ends what runs for it."""
 

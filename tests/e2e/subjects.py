@@ -94,6 +94,7 @@ SUBJECTS: dict[str, Sequence[str]] = {
     "templates/nginx/tickets.conf.j2": ("sessions",),
     "templates/renewal/*": ("unattended", "renewal"),
     "tests/doubles/*": ("managed",),
+    "tests/e2e/behind.py": ("managed",),
     "tests/e2e/browser.py": ("browser",),
     "tests/e2e/cloud*.py": ("managed",),
     "tests/e2e/faulty_ca.py": ("bad_ca",),
@@ -103,6 +104,8 @@ SUBJECTS: dict[str, Sequence[str]] = {
     "tests/e2e/provider_haproxy.py": ("managed",),
     "tests/e2e/segments.py": ("tls_profile",),
     "tests/e2e/sessions.py": ("sessions", "through"),
+    "tests/octavia/running.py": ("managed",),
+    "tests/octavia/server.py": ("managed",),
     "tests/sslyze-requirements.*": ("tls_profile",),
 }
 """Pattern of a file's path to the modules, without their `test_`, that a change of it can touch."""

@@ -5,49 +5,35 @@ The API is a double's; see `cloud`. What HAProxy does comes from the double's st
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator
+from signal import SIGKILL
 
 import pytest
 
-from lab import Lab, Machine
+from lab import Lab
 from tests.doubles.contract import Fault
+from tests.e2e.behind import (
+    Overheard,
+    another_certificate,
+    deploying,
+    killing,
+    loaded,
+    loudly,
+    refused_for_its_gap,
+    spread,
+    watched,
+    well,
+)
 from tests.e2e.cloud import Cloud, running
 from tests.e2e.clouds import TOKEN
 from tests.e2e.clouds_all import PROVIDERS
 from tests.e2e.conftest import BringUp
-from tests.e2e.load import NEW, Load, Tally, Target
-from tests.e2e.road import NAME, Ended, Road, state
+from tests.e2e.road import NAME, Road, state
 
 pytestmark = pytest.mark.matrix
 THREE = frozenset({"backend-01", "backend-02", "backend-03"})
 FOURTH = "backend-04"
-SETTLED = 40.0
-"""Seconds: DigitalOcean's own checks have to be good twice."""
-
-
-LOUDLY = (
-    "import logging; logging.basicConfig(level=logging.DEBUG); "
-    "from certsync.main import main; main()"
-)
-"""Runs certsync with all that its libraries log."""
-
-
-class Overheard(Road):
-    """A road on which all that is printed is kept."""
-
-    said = ""
-
-    def _operator(self, *argv: str, seconds: float) -> Ended:
-        ended = super()._operator(*argv, seconds=seconds)
-        self.said += ended.everything
-        return ended
 
 
 @pytest.fixture(scope="module", params=list(PROVIDERS))
@@ -67,27 +53,6 @@ def road(cloud: Cloud) -> Road:
     """Return the fleet, and forget what was asked of the balancer before."""
     cloud.forget()
     return cloud.road
-
-
-@contextmanager
-def loaded(road: Road) -> Iterator[Callable[[], Tally]]:
-    """Give what ends and counts a load of new connections that flows inside the block."""
-    target, lab = Target(NAME, str(road.lab.ca.roots)), road.lab
-    with Load(lab.operator_argv(), NEW, [lab.balancer.address], target, pause=0.01) as load:
-        yield load.over
-
-
-def well(ended: Ended) -> Ended:
-    assert ended.status == 0, ended.everything
-    return ended
-
-
-def spread(road: Road, names: Collection[str]) -> bool:
-    """Return whether these backends and no others answer, once new ones have passed the checks."""
-    end = time.monotonic() + SETTLED
-    while (seen := road.pages(3 * len(names))) != {*names} and time.monotonic() < end:
-        assert seen < {*names}
-    return seen == {*names}
 
 
 def test_a_wrong_token_is_told_before_anything_is_changed(cloud: Cloud, road: Road) -> None:
@@ -166,23 +131,6 @@ def test_silence_of_a_probe_changes_nothing(cloud: Cloud, road: Road) -> None:
     assert spread(road, THREE)
 
 
-@contextmanager
-def another_certificate(machine: Machine) -> Iterator[None]:
-    """Have port 443 of a host answered by something that certsync does not see inside the block."""
-    rule = "PREROUTING -t nat -p tcp --dport 443 -j REDIRECT --to-ports 4443"
-    machine.sh(
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 "
-        f"-subj /CN={NAME} -keyout /root/key.pem -out /root/crt.pem && "
-        "systemd-run -q --collect --unit another "
-        "openssl s_server -accept 4443 -cert /root/crt.pem -key /root/key.pem -www && "
-        f"iptables -A {rule} && ip6tables -A {rule}"
-    )
-    try:
-        yield
-    finally:
-        machine.sh(f"systemctl stop another; iptables -D {rule}; ip6tables -D {rule}")
-
-
 def test_a_backend_that_serves_another_certificate_gets_no_traffic(
     cloud: Cloud, road: Road
 ) -> None:
@@ -237,7 +185,7 @@ def test_a_renewal_loses_no_request(cloud: Cloud, road: Road) -> None:
     assert cloud.double.calls == []
 
 
-def test_the_proxy_protocol_goes_off_and_on_without_a_failed_connection(
+def test_the_proxy_protocol_goes_off_and_on_and_port_443_is_closed_no_longer_than_was_said(
     cloud: Cloud, road: Road
 ) -> None:
     if not cloud.provider.proxy:
@@ -246,14 +194,25 @@ def test_the_proxy_protocol_goes_off_and_on_without_a_failed_connection(
         assert road.deploy().status == 2
         road.fleet_file.write_text(text)
         return
-    with loaded(road) as over:
-        road.edit("[balancing]\n", "[balancing]\nproxy_protocol = false\n")
-        well(road.deploy())
-        road.edit("proxy_protocol = false\n", "")
-        well(road.deploy())
+    gap = cloud.provider.gap_seconds
+    with loaded(road) as over, watched(road.lab) as closed:
+        for before, after in (
+            ("[balancing]\n", "[balancing]\nproxy_protocol = false\n"),
+            ("proxy_protocol = false\n", ""),
+        ):
+            road.edit(before, after)
+            if gap:
+                refused_for_its_gap(cloud, road)
+            well(road.deploy(*(["--accept-gap"] if gap else [])))
         tally = over()
-    assert tally.failed == {}
-    assert len(cloud.moments) == 2
+    if gap:
+        print("closed for", closed)
+        assert len(closed) == 2
+        assert max(closed) <= gap
+        assert all(each.startswith("ConnectionRefusedError") for each in tally.failed)
+    else:
+        assert (tally.failed, closed) == ({}, [])
+    assert len(cloud.moments) == (4 if gap else 2)
     done = road.operator(
         "curl", "-sS", "--cacert", str(road.lab.ca.roots), f"https://{NAME}/lb.html?proxied"
     )
@@ -307,23 +266,10 @@ def test_a_deploy_that_dies_in_the_middle_of_a_call_is_finished_by_the_next(
     for name in ("backend-02", "backend-03"):
         cloud.provider.take_out(road.lab.machine(name).address)
     cloud.follow()
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    dying = subprocess.Popen(
-        [*road.lab.operator_argv(), "certsync", "deploy", str(road.fleet_file)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PATH": path, **cloud.environment},
-        start_new_session=True,
-    )
+    dying = deploying(cloud)
     # The first call is carried out, and nobody is left to hear of it.
-    cloud.double.faults = [
-        Fault(
-            cloud.provider.changing,
-            cut=True,
-            meanwhile=lambda _: os.killpg(dying.pid, signal.SIGKILL),
-        )
-    ]
-    assert dying.wait(120) == -signal.SIGKILL
+    cloud.double.faults = [Fault(cloud.provider.changing, cut=True, meanwhile=killing(dying))]
+    assert dying.wait(120) == -SIGKILL
     cloud.double.faults = []
     assert cloud.is_open
     assert "backend-01" in cloud.pool
@@ -338,7 +284,7 @@ def test_what_is_not_ours_is_as_it_was_all_along(cloud: Cloud) -> None:
 
 def test_the_token_is_in_no_file_of_any_host_and_in_nothing_that_was_printed(road: Road) -> None:
     assert isinstance(road, Overheard)
-    loud = road.operator("python", "-c", LOUDLY, "status", str(road.fleet_file))
+    loud = loudly(road, "status")
     assert "DEBUG" in loud.stderr
     assert TOKEN not in road.said
     folders = [road.folder, *(each.layer for each in road.lab.machines)]

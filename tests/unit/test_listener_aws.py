@@ -1,11 +1,11 @@
-"""What the states of AWS mean for clients."""
+"""What the states of AWS and Outscale mean for clients."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tests.doubles.listener import Check, Listener, Target
-from tests.doubles.listener_aws import of_aws
+from tests.doubles.listener_aws import of_aws, of_outscale
 
 
 def group(arn: str, port: int, *addresses: str, **attributes: str) -> dict[str, Any]:
@@ -55,4 +55,30 @@ def test_a_deregistered_target_gets_nothing_new() -> None:
     assert [(each.address, each.takes) for each in made.targets] == [
         ("10.0.0.1", True),
         ("10.0.0.2", False),
+    ]
+
+
+def test_outscales_listeners_have_the_same_instances_and_a_policy_goes_by_their_port() -> None:
+    ports = {"TCP": (443, 8443), "HTTP": (80, 80)}
+    state = {
+        "balancers": {
+            "fleet": {
+                "ListenerDescriptions": [
+                    {"Listener": {"Protocol": name, "LoadBalancerPort": on, "InstancePort": to}}
+                    for name, (on, to) in ports.items()
+                ],
+                "Instances": [{"InstanceId": "i-1"}],
+                "HealthCheck": {
+                    "Target": "HTTPS:443/up", "Interval": 5, "UnhealthyThreshold": 3,
+                    "HealthyThreshold": 2,
+                },
+            }
+        },
+        "addresses": {"i-1": "10.0.0.1", "i-2": "10.0.0.2"},
+        "ports": {"fleet:8443": ["certsync-proxy"], "fleet:80": []},
+    }  # fmt: skip
+    check = Check("https", 443, "/up", 5, 3, 2, down_at_first=True)
+    assert of_outscale(state) == [
+        Listener(443, (Target("i-1", "10.0.0.1", 8443),), proxy="v1", check=check),
+        Listener(80, (Target("i-1", "10.0.0.1", 80),), http=True, check=check),
     ]
