@@ -1,4 +1,4 @@
-"""AWS and Outscale as they are on a lab: moto with a layer before it; see `clouds`."""
+"""AWS as it is on a lab: moto with a layer before it; see `clouds`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from typing import Any
 from lab import Lab
 from tests.doubles.aws import Aws
 from tests.doubles.contract import Fault
-from tests.doubles.layer import moto, reset
+from tests.doubles.layer import KEY, moto, reset
 from tests.doubles.listener_aws import of_aws
 from tests.e2e.clouds import NETWORK, TLS, TOKEN, Provider
 from tests.e2e.provider_haproxy import Health
 
+KEYS = {
+    "AWS_ACCESS_KEY_ID": KEY,
+    "AWS_SECRET_ACCESS_KEY": TOKEN,
+    # A lab has no metadata to ask for.
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 SOONER = 5
 """How many times as often targets are checked as the settings say: every two seconds."""
 
@@ -43,13 +49,7 @@ def at_aws(lab: Lab) -> Provider:
         "aws",
         layer,
         arn,
-        lambda base: {
-            "AWS_ACCESS_KEY_ID": layer.key,
-            "AWS_SECRET_ACCESS_KEY": TOKEN,
-            "AWS_ENDPOINT_URL": base,
-            # There is no such address in a lab.
-            "AWS_EC2_METADATA_DISABLED": "true",
-        },
+        lambda base: {**KEYS, "AWS_ENDPOINT_URL": base},
         lambda: of_aws(layer.state, SOONER),
         hear,
         shared_pool=False,

@@ -10,13 +10,20 @@ from typing import Any
 from certsync.operator.balancer.managed.outscale import GAP_SECONDS
 from lab import Lab
 from tests.doubles.contract import Fault
-from tests.doubles.layer import REGION, moto, reset
+from tests.doubles.layer import KEY, REGION, moto, reset
 from tests.doubles.listener_aws import of_outscale
 from tests.doubles.outscale import Outscale
 from tests.e2e.clouds import NETWORK, TLS, TOKEN, Provider
 from tests.e2e.provider_haproxy import Health
 
 NAME = "fleet"
+KEYS = {
+    "OSC_REGION": REGION,
+    "OSC_ACCESS_KEY": KEY,
+    "OSC_SECRET_KEY": TOKEN,
+    # A lab has no metadata to ask for.
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 
 
 def at_outscale(lab: Lab) -> Provider:
@@ -41,15 +48,7 @@ def at_outscale(lab: Lab) -> Provider:
         "outscale",
         layer,
         NAME,
-        lambda base: {
-            "OSC_REGION": REGION,
-            "OSC_ACCESS_KEY": layer.key,
-            "OSC_SECRET_KEY": TOKEN,
-            "OSC_ENDPOINT_LBU": base,
-            "OSC_ENDPOINT_FCU": base,
-            # There is no such address in a lab.
-            "AWS_EC2_METADATA_DISABLED": "true",
-        },
+        lambda base: {**KEYS, "OSC_ENDPOINT_LBU": base, "OSC_ENDPOINT_FCU": base},
         lambda: of_outscale(layer.state),
         hear,
         shared_pool=True,
