@@ -459,6 +459,7 @@ def ended(world: World) -> bool:
     return bool(world.serving()["targets"] == {"10.0.0.11": 8443})
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("before", CHANGES)
 @pytest.mark.parametrize(
     "fault",
@@ -479,6 +480,7 @@ def test_what_passes_costs_a_look(world: World, before: str, fault: dict[str, An
     assert len(world.told) == len(set(world.told))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("before", CHANGES)
 def test_what_is_refused_and_carried_out_all_the_same_is_seen(world: World, before: str) -> None:
     prepare, call = CHANGES[before]
@@ -491,6 +493,7 @@ def test_what_is_refused_and_carried_out_all_the_same_is_seen(world: World, befo
     assert world.calls().count(call) <= 3
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("before", ["a group", "removal"])
 @pytest.mark.parametrize(
     ("status", "code", "kind", "why"),
@@ -536,6 +539,7 @@ def test_an_address_outside_the_vpc_is_told(world: World) -> None:
     assert world.provider.misfits(fleet) == {}
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [

@@ -383,6 +383,7 @@ def ended(world: World) -> bool:
     return world.listener() == (8443, True) and world.members() == ["web-1"]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("before", CHANGES)
 @pytest.mark.parametrize(
     "fault",
@@ -404,6 +405,7 @@ def test_what_passes_costs_a_look(world: World, before: str, fault: dict[str, An
     assert ("fleet", 8443, False) not in world.api.moments
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("before", CHANGES)
 def test_what_is_refused_and_carried_out_all_the_same_is_seen(world: World, before: str) -> None:
     prepare, call = CHANGES[before]
@@ -415,6 +417,7 @@ def test_what_is_refused_and_carried_out_all_the_same_is_seen(world: World, befo
     assert ended(world)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("before", ["the policy", "removal"])
 @pytest.mark.parametrize(
     ("status", "code", "kind", "why"),
@@ -452,6 +455,7 @@ def test_each_code_has_a_hint_of_its_own(world: World, code: str) -> None:
     assert raised.value.hint == HINTS[code]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
