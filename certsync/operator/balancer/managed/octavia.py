@@ -243,10 +243,7 @@ def _in_our_words(*, changing: bool) -> Iterator[None]:
     try:
         yield
     except (keystone.Unauthorized, keystone.MissingAuthPlugin):
-        raise TokenError(
-            "OpenStack does not accept the credentials",
-            "are those of OS_CLOUD in clouds.yaml right, and have they not expired?",
-        ) from None
+        raise _not_accepted() from None
     except sdk.HttpException as error:
         raise _refusal(error) from None
     except (sdk.SDKException, keystone.ClientException) as error:
@@ -254,11 +251,18 @@ def _in_our_words(*, changing: bool) -> Iterator[None]:
         raise UncertainError(why, AGAIN) if changing else UnansweredError(why, AGAIN) from None
 
 
+def _not_accepted() -> TokenError:
+    return TokenError(
+        "OpenStack does not accept the credentials",
+        "are those of OS_CLOUD in clouds.yaml, or the OS_ variables, right and not expired?",
+    )
+
+
 def _refusal(error: Any) -> ManagedError:
     status = int(error.status_code or 0)
     said = f"Octavia ({status}): {harmless(str(error.details or error))[:300]}"
     if status == 401:
-        return TokenError("OpenStack does not accept the credentials", "see OS_CLOUD")
+        return _not_accepted()
     if status == 403:
         return RightError(said, f"the credentials need: {RIGHTS}")
     if status == 404:
