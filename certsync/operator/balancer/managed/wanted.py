@@ -32,7 +32,7 @@ class Task:
         return {each.name: each.private_address for each in (*self.fleet.backends, *self.leaving)}
 
     def wish(self, rule: Rule | None, members: Collection[str], *draining: str) -> Wanted:
-        """Return the wish for this rule and these members, by their names."""
+        """Return what the balancer should have: this rule, and these backends by name."""
         known = self.addresses
         return Wanted(
             rule,
@@ -72,7 +72,7 @@ def before(task: Task, state: State) -> Gate:
 
 
 def decided(task: Task, state: State, seen: Seen) -> tuple[Gate, Wanted | None]:
-    """Return what the gate should be, and the wish that follows; None: nothing to wish for.
+    """Return what the gate should be, and what the balancer should have; None: leave it alone.
 
     ``seen.listening`` are the backends that this run has configured: nobody can ask a provider's
     balancer whether it reaches a port.
